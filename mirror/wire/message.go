@@ -1,0 +1,73 @@
+// Package wire is the mirror's protocol: what two nodes say to each other
+// about one resource, and the bytes it takes. It is pure: no I/O, no clock.
+//
+// A frame is a fixed header of HeaderBytes, little-endian, with a crc32c over
+// itself and one over the payload, then the payload.
+package wire
+
+import "hapair/mirror/block"
+
+// Kind says what a message is. ONLY APPEND: the values are the protocol.
+type Kind uint8
+
+// The kinds.
+const (
+	Invalid     Kind = iota
+	Hello            // payload: Hello; first message of a session, both ways
+	Bitmap           // payload: one page of the sender's dirty bitmap; Volume, Offset = page number
+	BitmapDone       // the sender's bitmaps are complete
+	Write            // payload: Length bytes for Offset
+	WriteZeroes      // Offset, Length
+	Discard          // Offset, Length
+	Flush            // make everything acknowledged on this session durable
+	Ack              // ID, Status: answers Write, WriteZeroes, Discard, Flush, SyncStart, SyncDone, StateAck
+	SyncStart        // the sender is source: the receiver turns Inconsistent, durably, then acks
+	SyncDone         // every dirty block has been sent and flushed: the receiver adopts the generation, durably, then acks
+	InSync           // payload: Record; the ledger has recorded the receiver as in sync
+	State            // payload: Hello; role, disk states or ledger record of the sender changed
+	Refuse           // payload: text; the sender closes the session. Status, Token say why
+	Ping             // link liveness, control connection only
+	Pong             // answers Ping, echoes ID
+)
+
+// Flags modify a message. ONLY APPEND.
+type Flags uint8
+
+const (
+	FUA     Flags = 1 << iota // as block.FUA
+	Resync                    // sent by the resync, not by an application
+	NoUnmap                   // as block.NoUnmap
+)
+
+// Status is the outcome in an Ack or a Refuse. ONLY APPEND.
+type Status uint16
+
+// The outcomes.
+const (
+	OK          Status = iota
+	IOError            // the receiver's disk failed
+	NoSpace            // the receiver's disk is full
+	StaleToken         // the receiver has seen a higher token; Token says which
+	SplitBrain         // data diverged
+	Unrelated          // data without a common ancestor
+	BadGeometry        // sizes or volumes differ
+	BadState           // the message does not fit the receiver's state
+	BadMessage         // the message could not be understood
+	Shutdown           // the sender stops, in order
+)
+
+// Message is one frame. Data is valid until Release; a receiver that keeps it
+// longer takes Buffer over (sets it to nil) and puts it back itself.
+type Message struct {
+	Kind   Kind
+	Flags  Flags
+	Volume uint16
+	Status Status
+	ID     uint64 // of the request; echoed by the ack
+	Token  uint64 // the sender's writer token (rule R12)
+	Offset uint64
+	Length uint64
+	Data   []byte
+
+	Buffer *block.Buffer // backing of Data on the receiving side
+}
