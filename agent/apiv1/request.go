@@ -1,0 +1,126 @@
+package apiv1
+
+// Every change is POST /v1/resources/{name}/{verb} or POST /v1/{verb} with one
+// of these as its body; an empty body is the zero request. WaitMS bounds how
+// long the agent waits for the change to be complete; 0 takes the verb's default.
+
+// PromoteRequest asks this node to become Primary. Force goes on although
+// writes may be lost: the refusal without it says which.
+type PromoteRequest struct {
+	Force  bool   `json:"force,omitempty"`
+	Reason string `json:"reason,omitempty"` // recorded with the event
+	WaitMS int64  `json:"wait_ms,omitempty"`
+}
+
+// DemoteRequest asks this node to become Secondary. Force ends the services and
+// fails I/O that will not finish.
+type DemoteRequest struct {
+	Force  bool   `json:"force,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	WaitMS int64  `json:"wait_ms,omitempty"`
+}
+
+// SwitchoverRequest moves the Primary to To, or to the other node when empty.
+type SwitchoverRequest struct {
+	To     string `json:"to,omitempty"`
+	WaitMS int64  `json:"wait_ms,omitempty"`
+}
+
+// ConnectRequest brings the mirror link up. DiscardMyData resolves a split
+// brain by giving up what only this node has.
+type ConnectRequest struct {
+	DiscardMyData bool `json:"discard_my_data,omitempty"`
+}
+
+// DisconnectRequest takes the mirror link down and keeps it down.
+type DisconnectRequest struct {
+	Force bool `json:"force,omitempty"`
+}
+
+// InvalidateRequest makes one copy worthless, so that it is synced from the
+// other: this node's, or the peer's.
+type InvalidateRequest struct {
+	Peer   bool `json:"peer,omitempty"`
+	Volume *int `json:"volume,omitempty"` // nil: all volumes
+}
+
+// SyncRequest pauses or resumes resync. (pause-sync, resume-sync)
+type SyncRequest struct{}
+
+// MaintenanceRequest switches all automatic actions of the cluster off or on.
+type MaintenanceRequest struct {
+	On     bool   `json:"on"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// StandbyRequest marks a node as not to be promoted, or takes the mark away.
+type StandbyRequest struct {
+	Node   string `json:"node"`
+	On     bool   `json:"on"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// CreateMetadataRequest writes fresh metadata on a disk this agent does not
+// have attached. AssumeClean declares the copies equal already. Force overwrites
+// metadata that is there.
+type CreateMetadataRequest struct {
+	Volume      *int `json:"volume,omitempty"` // nil: all volumes
+	AssumeClean bool `json:"assume_clean,omitempty"`
+	Force       bool `json:"force,omitempty"`
+}
+
+// CreatedMetadata is what create-metadata wrote.
+type CreatedMetadata struct {
+	Volumes []MetadataInfo `json:"volumes"`
+}
+
+// MetadataInfo describes one volume's metadata.
+type MetadataInfo struct {
+	Volume        int    `json:"volume"`
+	Disk          string `json:"disk"`
+	Metadata      string `json:"metadata"` // internal, or the path
+	UsableBytes   int64  `json:"usable_bytes"`
+	MetadataBytes int64  `json:"metadata_bytes"`
+	AssumedClean  bool   `json:"assumed_clean"`
+}
+
+// Changed is the answer to a change: what it was, what it is, and the new
+// token when there is one.
+type Changed struct {
+	Resource string `json:"resource,omitempty"`
+	Node     string `json:"node,omitempty"` // where it took effect
+	Was      string `json:"was"`
+	Now      string `json:"now"`
+	Token    uint64 `json:"token,omitempty"`
+	TookMS   int64  `json:"took_ms"`
+	Text     string `json:"text"` // one sentence for people
+}
+
+// Verdicts of an explanation.
+const (
+	MayPromote  = "yes"   // promote works now
+	MustWait    = "wait"  // it will work by itself; Why says on what it waits
+	NeedsForce  = "force" // only by force; WouldLose says the price
+	CannotServe = "no"    // not even by force
+)
+
+// Explanation answers: may this node be promoted, why, on which evidence, and
+// what would be lost. GET /v1/resources/{name}/explain.
+type Explanation struct {
+	Resource string   `json:"resource"`
+	Node     string   `json:"node"`
+	Verdict  string   `json:"verdict"` // yes, wait, force, no
+	Text     string   `json:"text"`
+	Why      []Reason `json:"why"`
+	// WouldLose says in sentences what a forced promotion may lose.
+	WouldLose []string `json:"would_lose"`
+	// Help lists commands that would change the verdict.
+	Help []string `json:"help"`
+}
+
+// Reason is one rule that was asked and what it found.
+type Reason struct {
+	Rule     string `json:"rule"` // e.g. quorum, lease, in_sync, disk, suspect, maintenance
+	Holds    bool   `json:"holds"`
+	Evidence string `json:"evidence"`
+}

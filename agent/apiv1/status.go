@@ -1,0 +1,189 @@
+package apiv1
+
+import "time"
+
+// Status is everything a node knows about itself, its resources and the pair,
+// at one instant. GET /v1/status.
+type Status struct {
+	Node        string     `json:"node"`
+	Cluster     string     `json:"cluster"`
+	Version     string     `json:"version"`
+	Time        time.Time  `json:"time"`
+	UptimeS     int64      `json:"uptime_s"`
+	Arbitration string     `json:"arbitration"` // witness, fencing, manual
+	Maintenance bool       `json:"maintenance"` // automatic actions are off
+	Standby     []string   `json:"standby"`     // nodes that must not be promoted
+	Quorum      Quorum     `json:"quorum"`
+	Resources   []Resource `json:"resources"`
+	Members     []Member   `json:"members"`
+	// EventSeq is the number of the newest event included in this status.
+	EventSeq uint64 `json:"event_seq"`
+	// LastProblem is the newest thing that went wrong on this node, if any.
+	LastProblem *ProblemAt `json:"last_problem,omitempty"`
+}
+
+// ProblemAt is a problem and when it was met.
+type ProblemAt struct {
+	Time     time.Time `json:"time"`
+	Resource string    `json:"resource,omitempty"`
+	Problem
+}
+
+// Quorum is the ledger's vote as this node sees it.
+type Quorum struct {
+	Voters      int    `json:"voters"`
+	Reachable   int    `json:"reachable"` // voters heard of lately, this node included
+	Leader      string `json:"leader"`    // "" when there is none
+	Incarnation uint64 `json:"incarnation"`
+	HasQuorum   bool   `json:"has_quorum"`
+}
+
+// Resource is one replicated data set as this node sees it.
+type Resource struct {
+	Name        string   `json:"name"`
+	Token       uint64   `json:"token"`   // fencing token: grows with every promotion and set change
+	Primary     string   `json:"primary"` // "" when there is none
+	InSync      []string `json:"in_sync"` // the nodes whose copy is current
+	Role        string   `json:"role"`    // of this node: Primary, Secondary, Unknown
+	DiskState   string   `json:"disk_state"`
+	Suspect     bool     `json:"suspect"` // this copy comes back from a crash
+	Protocol    string   `json:"protocol"`
+	Arbitration string   `json:"arbitration"`
+	// LeaseMS is what is left of this node's lease; 0 when it holds none.
+	LeaseMS int64 `json:"lease_ms"`
+	// Frozen says that I/O waits, and FrozenReasons why.
+	Frozen        bool     `json:"frozen"`
+	FrozenReasons []string `json:"frozen_reasons"`
+	// SinceS is how long this node has had this role.
+	SinceS   int64     `json:"since_s"`
+	Volumes  []Volume  `json:"volumes"`
+	Peers    []Peer    `json:"peers"`
+	Services []Service `json:"services"`
+	// LastProblem is the newest thing that went wrong with this resource.
+	LastProblem *ProblemAt `json:"last_problem,omitempty"`
+}
+
+// Volume is one device of a resource on this node.
+type Volume struct {
+	Number    int    `json:"number"`
+	SizeBytes int64  `json:"size_bytes"`
+	Device    string `json:"device"` // the stable link; "" while Secondary
+	Disk      string `json:"disk"`   // the backing device
+	Frontend  string `json:"frontend"`
+	DiskState string `json:"disk_state"`
+	// DirtyBytes is what the peer lacks of this volume.
+	DirtyBytes int64 `json:"dirty_bytes"`
+	// OpenBy names the processes that hold the device open, when known.
+	OpenBy   []string `json:"open_by,omitempty"`
+	Counters Counters `json:"counters"`
+}
+
+// Counters are what a volume did: rates over the last second, totals since the
+// agent started. Latencies are of writes as the application sees them.
+type Counters struct {
+	ReadsPerS       float64 `json:"reads_per_s"`
+	WritesPerS      float64 `json:"writes_per_s"`
+	ReadBytesPerS   float64 `json:"read_bytes_per_s"`
+	WriteBytesPerS  float64 `json:"write_bytes_per_s"`
+	WriteP50US      float64 `json:"write_p50_us"`
+	WriteP99US      float64 `json:"write_p99_us"`
+	ReadsTotal      uint64  `json:"reads_total"`
+	WritesTotal     uint64  `json:"writes_total"`
+	FlushesTotal    uint64  `json:"flushes_total"`
+	ReadBytesTotal  uint64  `json:"read_bytes_total"`
+	WriteBytesTotal uint64  `json:"write_bytes_total"`
+	ErrorsTotal     uint64  `json:"errors_total"`
+	InFlight        int     `json:"in_flight"`
+}
+
+// Peer is the other node as far as one resource is concerned.
+type Peer struct {
+	Node        string `json:"node"`
+	Role        string `json:"role"`
+	DiskState   string `json:"disk_state"`
+	Connection  string `json:"connection"`  // StandAlone, Unconnected, Connecting, Connected
+	Replication string `json:"replication"` // Off, Established, SyncSource, ...
+	Path        string `json:"path"`        // the path in use; "" when not connected
+	// Reason says why it is not connected; "" when it is.
+	Reason     string `json:"reason"`
+	DirtyBytes int64  `json:"dirty_bytes"` // what the copies differ by, as known here
+	// Resync is there while one runs or is paused.
+	Resync *Resync `json:"resync,omitempty"`
+	// DownS is how long the connection has been down; 0 when it is up.
+	DownS int64 `json:"down_s"`
+}
+
+// Directions of a resync, seen from this node.
+const (
+	ToPeer   = "to_peer"
+	FromPeer = "from_peer"
+)
+
+// Resync is the progress of making two copies equal again.
+type Resync struct {
+	Direction    string `json:"direction"` // to_peer, from_peer
+	DoneBytes    int64  `json:"done_bytes"`
+	TotalBytes   int64  `json:"total_bytes"`
+	RateBytesPer int64  `json:"rate_bytes_per_s"`
+	ETAS         int64  `json:"eta_s"` // -1 when unknown
+	Paused       bool   `json:"paused"`
+	PausedBy     string `json:"paused_by,omitempty"` // node that asked
+}
+
+// Service states.
+const (
+	ServiceStopped  = "stopped"
+	ServiceStarting = "starting"
+	ServiceRunning  = "running"
+	ServiceStopping = "stopping"
+	ServiceFailed   = "failed"
+)
+
+// Service is one thing that runs where the Primary is.
+type Service struct {
+	Name  string    `json:"name"`
+	Kind  string    `json:"kind"` // mount, systemd, exec, address
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	Error string    `json:"error"` // the last failure; "" when there is none
+}
+
+// Member kinds and states.
+const (
+	KindData    = "data"
+	KindWitness = "witness"
+
+	MemberAlive   = "alive"
+	MemberSuspect = "suspect"
+	MemberDead    = "dead"
+	MemberUnknown = "unknown"
+)
+
+// Member is a node of the cluster as the heartbeat of this node sees it.
+type Member struct {
+	Name    string   `json:"name"`
+	Kind    string   `json:"kind"`  // data, witness
+	State   string   `json:"state"` // alive, suspect, dead, unknown
+	Self    bool     `json:"self"`
+	UptimeS int64    `json:"uptime_s"` // of its agent; 0 when not known
+	Version string   `json:"version"`
+	Paths   []Path   `json:"paths"`
+	Reasons []string `json:"reasons"` // the evidence, newest first
+}
+
+// Path is one way to a member.
+type Path struct {
+	Name    string  `json:"name"`
+	Address string  `json:"address"`
+	State   string  `json:"state"`  // alive, suspect, dead, unknown
+	RTTUS   float64 `json:"rtt_us"` // 0 when not measured
+	Carrier string  `json:"carrier"`
+}
+
+// Version is who answers. GET /v1/version.
+type Version struct {
+	Version string `json:"version"`
+	API     string `json:"api"`
+	Go      string `json:"go"`
+	Node    string `json:"node"`
+}

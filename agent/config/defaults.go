@@ -1,0 +1,103 @@
+package config
+
+import "time"
+
+// The defaults: what a file that does not say gets.
+const (
+	DefaultPath          = "/etc/hapair/hapair.yaml"
+	DefaultCluster       = "hapair"
+	DefaultResource      = "data" // the resource of the short form
+	DefaultPathName      = "main" // the path of an address given without one
+	DefaultPort          = 7790
+	DefaultHeartbeatPort = 7791
+	DefaultStateDir      = "/var/lib/hapair"
+	DefaultRunDir        = "/run/hapair"
+	DefaultDeviceDir     = "/dev/hapair"
+	DefaultReadGroup     = "hapair"
+	DefaultSecretsDir    = "/etc/hapair/secrets"
+
+	DefaultCAFile        = DefaultSecretsDir + "/ca.pem"
+	DefaultCertFile      = DefaultSecretsDir + "/node.pem"
+	DefaultKeyFile       = DefaultSecretsDir + "/node.key"
+	DefaultPSKFile       = DefaultSecretsDir + "/cluster.psk"
+	DefaultGossipKeyFile = DefaultSecretsDir + "/gossip.key"
+
+	DefaultProbe               = 200 * time.Millisecond
+	DefaultSuspicionMultiplier = 2
+	DefaultHeartbeat           = 200 * time.Millisecond
+	DefaultLink                = 300 * time.Millisecond
+	DefaultLease               = 500 * time.Millisecond
+	DefaultRenew               = 100 * time.Millisecond
+	DefaultGrace               = 750 * time.Millisecond
+	DefaultReconnectMin        = 50 * time.Millisecond
+	DefaultReconnectMax        = time.Second
+
+	DefaultStartTimeout    = 90 * time.Second
+	DefaultStopTimeout     = 60 * time.Second
+	DefaultMonitorTimeout  = 20 * time.Second
+	DefaultMonitorInterval = 10 * time.Second
+
+	DefaultFenceDelay = 5 * time.Second
+)
+
+// The bounds. What lies outside is refused with the bound in the message.
+const (
+	MaxFileBytes    = 1 << 20 // a configuration file
+	MaxDataNodes    = 2
+	MaxPaths        = 4
+	MaxResources    = 64
+	MaxVolumes      = 16 // per resource
+	MaxServices     = 64 // per resource
+	MaxFenceDevices = 8  // per node
+	MaxNameBytes    = 63
+	MinVolumeBytes  = 1 << 20
+	MaxVolumeBytes  = 1 << 50 // 1 PiB
+)
+
+// The bounds of the timing section. Below 100 ms a heartbeat fails over by
+// itself on a loaded machine (measured).
+const (
+	MinHeartbeat = 100 * time.Millisecond
+	MaxTiming    = 60 * time.Second
+)
+
+// defaulter is a part of the file that starts from its defaults.
+type defaulter interface{ setDefaults() }
+
+func (c *Config) setDefaults() {
+	c.Cluster = DefaultCluster
+	c.Port, c.HeartbeatPort = DefaultPort, DefaultHeartbeatPort
+	c.StateDir, c.RunDir, c.DeviceDir = DefaultStateDir, DefaultRunDir, DefaultDeviceDir
+}
+
+func (s *Security) setDefaults() {
+	*s = Security{
+		Mode: SecurityTLS, CAFile: DefaultCAFile, CertFile: DefaultCertFile,
+		KeyFile: DefaultKeyFile, PSKFile: DefaultPSKFile, GossipKeyFile: DefaultGossipKeyFile,
+	}
+}
+
+func (t *Timing) setDefaults() {
+	*t = Timing{
+		Probe: DefaultProbe, SuspicionMultiplier: DefaultSuspicionMultiplier,
+		Heartbeat: DefaultHeartbeat, Link: DefaultLink,
+		Lease: DefaultLease, Renew: DefaultRenew, Grace: DefaultGrace,
+		ReconnectMin: DefaultReconnectMin, ReconnectMax: DefaultReconnectMax,
+	}
+}
+
+func (a *API) setDefaults() { a.ReadGroup = DefaultReadGroup }
+
+func (r *Resource) setDefaults() {
+	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
+	r.AutoPromote, r.OnNoQuorum = true, SuspendIO
+}
+
+func (v *Volume) setDefaults() { v.Metadata.All = Internal }
+
+func (s *Service) setDefaults() {
+	s.StartTimeout, s.StopTimeout = DefaultStartTimeout, DefaultStopTimeout
+	s.MonitorTimeout, s.MonitorInterval = DefaultMonitorTimeout, DefaultMonitorInterval
+}
+
+func (d *FenceDevice) setDefaults() { d.Delay = DefaultFenceDelay }

@@ -1,0 +1,298 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is the whole file with its defaults filled in. Treat it as read-only:
+// it is shared between goroutines without a lock.
+type Config struct {
+	// Cluster names the pair; it is part of every handshake.
+	Cluster string `yaml:"cluster"`
+	// Nodes are the one or two data nodes, in the order of the file.
+	Nodes []Node `yaml:"nodes"`
+	// Witness is the third voter without data; nil for a bare pair.
+	Witness *Witness `yaml:"witness,omitempty"`
+	// Arbitration says who decides when the two disagree.
+	Arbitration Arbitration `yaml:"arbitration"`
+	// Resources are the replicated data sets, in the order of the file.
+	Resources []Resource `yaml:"resources"`
+	// Fencing lists the fence devices of each node.
+	Fencing []NodeFencing `yaml:"fencing,omitempty"`
+
+	// Disk and Metadata are the short form: one resource "data" of one volume.
+	// They are empty after parsing; Resources holds what they meant.
+	Disk     PerNode `yaml:"disk,omitempty"`
+	Metadata PerNode `yaml:"metadata,omitempty"`
+
+	// Port is the TCP port of mirror links and of the ledger on every node.
+	Port uint16 `yaml:"port"`
+	// HeartbeatPort is the TCP and UDP port of the membership heartbeat.
+	HeartbeatPort uint16 `yaml:"heartbeat_port"`
+	// Security says how the nodes prove who they are to each other.
+	Security Security `yaml:"security"`
+	// Timing holds every interval the failover depends on.
+	Timing Timing `yaml:"timing"`
+	// API says who may use the control socket.
+	API API `yaml:"api"`
+	// StateDir keeps the ledger and everything else that outlives a restart.
+	StateDir string `yaml:"state_dir"`
+	// RunDir holds the control socket and what a reboot may forget.
+	RunDir string `yaml:"run_dir"`
+	// DeviceDir holds the stable links <resource>/<volume>.
+	DeviceDir string `yaml:"device_dir"`
+
+	src *source // where each value stands, for messages
+}
+
+// Node is one data node.
+type Node struct {
+	Name string `yaml:",key"`
+	// Addresses are the paths to this node; the first is tried first.
+	Addresses []Address `yaml:"addresses"`
+}
+
+// Address is the address of a node on one named path.
+type Address struct {
+	Path string     `yaml:",key"`
+	IP   netip.Addr `yaml:",value"`
+}
+
+// Witness is the voter without data.
+type Witness struct {
+	Name string `yaml:"name"`
+	// Address is where both data nodes reach it.
+	Address netip.Addr `yaml:"address"`
+}
+
+// Arbitration names the way a lone node learns whether it may go on.
+type Arbitration string
+
+// The three ways.
+const (
+	ArbitrateWitness Arbitration = "witness" // a third voter decides: automatic failover
+	ArbitrateFencing Arbitration = "fencing" // a confirmed fence decides: not implemented yet
+	ArbitrateManual  Arbitration = "manual"  // the operator decides
+)
+
+// Resource is one replicated data set.
+type Resource struct {
+	Name string `yaml:",key"`
+	// Volumes share one role, one peer and one write order. Their numbers are
+	// their positions, from 0.
+	Volumes []Volume `yaml:"volumes"`
+	// Frontend is how the volumes appear as block devices.
+	Frontend Frontend `yaml:"frontend"`
+	// Protocol says when a write is answered.
+	Protocol Protocol `yaml:"protocol"`
+	// AutoPromote lets the pair choose a Primary by itself.
+	AutoPromote bool `yaml:"auto_promote"`
+	// PreferredNode is promoted first on a cold start; "" for either. There is
+	// no automatic failback.
+	PreferredNode string `yaml:"preferred_node,omitempty"`
+	// OnNoQuorum says what the application sees while writing is not allowed.
+	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
+	// ResyncRate bounds a resync in bytes per second; 0 lets it pace itself.
+	ResyncRate Size `yaml:"resync_rate,omitempty"`
+	// Services run on the Primary, started in this order, stopped in reverse.
+	Services []Service `yaml:"services,omitempty"`
+}
+
+// Volume is one device of a resource.
+type Volume struct {
+	// Disk is the backing device (or file) on each node.
+	Disk PerNode `yaml:"disk"`
+	// Metadata is "internal" (the end of the disk) or a path of its own.
+	Metadata PerNode `yaml:"metadata"`
+	// Size is the usable size in bytes; 0 takes what the smaller disk offers.
+	Size Size `yaml:"size,omitempty"`
+}
+
+// Internal is the metadata value that means "at the end of the disk".
+const Internal = "internal"
+
+// PerNode is a value that is the same on every node (All) or given per node.
+type PerNode struct {
+	All    string
+	ByNode map[string]string
+}
+
+// For returns the value for a node, "" when it has none.
+func (p PerNode) For(node string) string {
+	if p.All != "" {
+		return p.All
+	}
+	return p.ByNode[node]
+}
+
+// IsZero reports whether no value was given.
+func (p PerNode) IsZero() bool { return p.All == "" && len(p.ByNode) == 0 }
+
+// Size is a number of bytes, written "100GiB", "512 MiB" or plainly.
+type Size int64
+
+// Frontend is a way to serve a block device.
+type Frontend string
+
+// The front ends; auto takes the first that works on this machine.
+const (
+	FrontendAuto   Frontend = "auto"
+	FrontendUblk   Frontend = "ublk"
+	FrontendNBD    Frontend = "nbd"
+	FrontendFUSE   Frontend = "fuse"
+	FrontendExport Frontend = "export"
+)
+
+// Protocol says what has to be true before a write is answered.
+type Protocol string
+
+// ProtocolC answers when both copies have the write: no acknowledged write is
+// lost with one node. A and B are described but not built.
+const (
+	ProtocolA Protocol = "A"
+	ProtocolB Protocol = "B"
+	ProtocolC Protocol = "C"
+)
+
+// OnNoQuorum is what I/O does while the node holds no lease.
+type OnNoQuorum string
+
+// Suspended I/O waits and goes on later; failed I/O returns EIO at once.
+const (
+	SuspendIO OnNoQuorum = "suspend"
+	FailIO    OnNoQuorum = "error"
+)
+
+// Service is one thing that runs where the Primary is. Exactly one of Mount,
+// Systemd, Exec and Address is set.
+type Service struct {
+	// Name is unique in the resource; by default it comes from what it is.
+	Name    string          `yaml:"name,omitempty"`
+	Mount   *MountService   `yaml:"mount,omitempty"`
+	Systemd string          `yaml:"systemd,omitempty"`
+	Exec    *ExecService    `yaml:"exec,omitempty"`
+	Address *AddressService `yaml:"address,omitempty"`
+	// StartTimeout, StopTimeout and MonitorTimeout bound one attempt each.
+	StartTimeout   time.Duration `yaml:"start_timeout"`
+	StopTimeout    time.Duration `yaml:"stop_timeout"`
+	MonitorTimeout time.Duration `yaml:"monitor_timeout"`
+	// MonitorInterval is the time between two checks of a running service.
+	MonitorInterval time.Duration `yaml:"monitor_interval"`
+}
+
+// Kind returns "mount", "systemd", "exec" or "address".
+func (s Service) Kind() string {
+	switch {
+	case s.Mount != nil:
+		return "mount"
+	case s.Systemd != "":
+		return "systemd"
+	case s.Exec != nil:
+		return "exec"
+	case s.Address != nil:
+		return "address"
+	}
+	return ""
+}
+
+// MountService mounts a volume of the resource.
+type MountService struct {
+	Path string `yaml:"path"`
+	// Type is the file system; "" lets mount(8) find out.
+	Type string `yaml:"type,omitempty"`
+	// Options are mount options, comma separated.
+	Options string `yaml:"options,omitempty"`
+	// Volume is the number of the volume to mount.
+	Volume int `yaml:"volume"`
+}
+
+// ExecService runs commands. Start and Stop end when the thing is up or down;
+// Status exits 0 when it runs and anything else when not.
+type ExecService struct {
+	Start  Command `yaml:"start"`
+	Stop   Command `yaml:"stop"`
+	Status Command `yaml:"status,omitempty"`
+}
+
+// Command is a program with its arguments. In the file a list is taken as it
+// is; a text is run by /bin/sh -c.
+type Command []string
+
+// AddressService is a service address (VIP).
+type AddressService struct {
+	// IP carries the prefix length, as in 192.168.1.50/24.
+	IP  netip.Prefix `yaml:"ip"`
+	Dev string       `yaml:"dev"`
+}
+
+// NodeFencing holds the fence devices of one node.
+type NodeFencing struct {
+	Node    string        `yaml:",key"`
+	Devices []FenceDevice `yaml:",value"`
+}
+
+// FenceDevice is one configured fence agent; they are tried in order.
+type FenceDevice struct {
+	Agent string `yaml:"agent"`
+	// Options are handed to the agent; secrets go into files (password_file).
+	Options map[string]string `yaml:"options,omitempty"`
+	// Delay is waited by the Secondary before it fences, so that the Primary
+	// wins when both try.
+	Delay time.Duration `yaml:"delay"`
+}
+
+// SecurityMode is how links are authenticated.
+type SecurityMode string
+
+// The two modes.
+const (
+	SecurityTLS SecurityMode = "tls" // TLS 1.3 with the cluster's own CA
+	SecurityPSK SecurityMode = "psk" // a pre-shared key
+)
+
+// Security names the secret files. They are the same paths on every node, and
+// readable by root only; the file itself holds no secret.
+type Security struct {
+	Mode SecurityMode `yaml:"mode"`
+	// CAFile, CertFile and KeyFile are PEM files, used by mode tls.
+	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// PSKFile holds the pre-shared key, used by mode psk.
+	PSKFile string `yaml:"psk_file"`
+	// GossipKeyFile holds the key of the membership heartbeat, used always.
+	GossipKeyFile string `yaml:"gossip_key_file"`
+}
+
+// Timing holds the intervals a failover depends on. Heartbeat (detection) <
+// Lease < Grace, and 3*Renew <= Lease, so that two lost renewals lose nothing.
+type Timing struct {
+	// Probe is the time between two membership probes on each path.
+	Probe time.Duration `yaml:"probe"`
+	// SuspicionMultiplier times Probe is how long a silent member stays suspect.
+	SuspicionMultiplier int `yaml:"suspicion_multiplier"`
+	// Heartbeat is how long a silent ledger leader is waited for.
+	Heartbeat time.Duration `yaml:"heartbeat"`
+	// Link is how long a silent mirror link is waited for.
+	Link time.Duration `yaml:"link"`
+	// Lease is how long a Primary may answer I/O after its last renewal was sent.
+	Lease time.Duration `yaml:"lease"`
+	// Renew is the time between two renewals.
+	Renew time.Duration `yaml:"renew"`
+	// Grace is how long the others wait after the last grant, lease included.
+	Grace time.Duration `yaml:"grace"`
+	// ReconnectMin and ReconnectMax bound the wait before a link is tried again.
+	ReconnectMin time.Duration `yaml:"reconnect_min"`
+	ReconnectMax time.Duration `yaml:"reconnect_max"`
+}
+
+// API says who may use the control socket.
+type API struct {
+	// ReadGroup owns the socket: its members may look. "" is root only.
+	ReadGroup string `yaml:"read_group"`
+	// AdminGroup may also change things; "" is root only.
+	AdminGroup string `yaml:"admin_group,omitempty"`
+	// MetricsAddress serves /metrics over TCP as well, host:port; "" does not.
+	MetricsAddress string `yaml:"metrics_address,omitempty"`
+}
