@@ -1,0 +1,205 @@
+package genid
+
+import (
+	"bytes"
+	"encoding/hex"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func set(current, bitmap ID, history ...ID) Set {
+	s := Set{Current: current, Bitmap: bitmap}
+	copy(s.History[:], history)
+	return s
+}
+
+// One line per line of DRBD's table (peers without further nodes), in its order.
+func TestCompareTable(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		mine, peer Set
+		want       Verdict
+	}{
+		{"1 both just created", New(), New(), BothNew},
+		{"2 only mine just created", New(), set(10, 0), TargetFullNew},
+		{"2 even when the peer's bitmap base is JustCreated", New(), set(10, JustCreated), TargetFullNew},
+		{"3 only peer's just created", set(10, 0), New(), SourceFullNew},
+		{"4 equal", set(10, 0), set(10, 0), Equal},
+		{"4 equal, the source missed the end of a resync", set(10, 9), set(10, 0, 9), Equal},
+		{"5 mine is the peer's bitmap base", set(10, 0), set(11, 10), TargetBitmap},
+		{"5 wins over 9", set(10, 0), set(11, 10, 10), TargetBitmap},
+		{"7 peer's is my bitmap base", set(11, 10), set(10, 0), SourceBitmap},
+		{"9 mine is in the peer's history", set(10, 0), set(12, 11, 10), TargetFull},
+		{"10 peer's is in my history", set(12, 11, 10), set(10, 0), SourceFull},
+		{"11 same base, both went on", set(11, 10), set(12, 10), SplitBrain},
+		{"12 common history", set(21, 20, 10), set(31, 30, 10), SplitBrainFull},
+		{"12 a base is in the other's history", set(21, 10), set(31, 30, 10), SplitBrainFull},
+		{"13 nothing in common", set(11, 10, 9), set(21, 20, 19), Unrelated},
+		{"13 both merely created, then written apart", set(11, JustCreated), set(21, JustCreated), Unrelated},
+		{"contradicting bases", set(10, 11), set(11, 10), SplitBrainFull},
+		{"contradicting histories", set(10, 0, 11), set(11, 0, 10), SplitBrainFull},
+		{"no generation at all", Set{}, Set{}, Unrelated},
+		{"no generation at the peer", New(), Set{}, Unrelated},
+	} {
+		if got := Compare(c.mine, c.peer); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+		if got := Compare(c.peer, c.mine); got != c.want.Inverse() {
+			t.Errorf("%s, seen from the peer: %s, want %s", c.name, got, c.want.Inverse())
+		}
+	}
+}
+
+func anySet() *rapid.Generator[Set] {
+	id := rapid.Map(rapid.IntRange(0, 12), func(n int) ID { return ID(n) })
+	return rapid.Custom(func(t *rapid.T) Set {
+		s := Set{Current: id.Draw(t, "current"), Bitmap: id.Draw(t, "bitmap")}
+		for i := range s.History {
+			s.History[i] = id.Draw(t, "history")
+		}
+		return s
+	})
+}
+
+func TestBothSidesAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := anySet().Draw(t, "a"), anySet().Draw(t, "b")
+		if ab, ba := Compare(a, b), Compare(b, a); ba != ab.Inverse() || ab == NoVerdict {
+			t.Fatalf("%s against %s: %s, from the other side %s", a, b, ab, ba)
+		}
+	})
+}
+
+// Two copies that were in sync; either goes on alone any number of times; a
+// resync brings them together. The verdict never points at the newer copy as
+// target, and never calls them unrelated.
+func TestLife(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		next := ID(100)
+		a := New().Mint(next)
+		b := New().Adopt(a)
+		a = a.SourceDone()
+		for range rapid.IntRange(1, 12).Draw(t, "rounds") {
+			wroteA, wroteB := rapid.IntRange(0, 3).Draw(t, "a"), rapid.IntRange(0, 3).Draw(t, "b")
+			for range wroteA {
+				next++
+				a = a.Mint(next)
+			}
+			for range wroteB {
+				next++
+				b = b.Mint(next)
+			}
+			want := Equal
+			switch {
+			case wroteA > 0 && wroteB > 0:
+				want = SplitBrain
+			case wroteA > 0:
+				want = SourceBitmap
+			case wroteB > 0:
+				want = TargetBitmap
+			}
+			if got := Compare(a, b); got != want {
+				t.Fatalf("%s against %s: %s, want %s", a, b, got, want)
+			}
+			switch {
+			case want == SourceBitmap || want == SplitBrain:
+				b, a = b.Adopt(a), a.SourceDone()
+			case want == TargetBitmap:
+				a, b = a.Adopt(b), b.SourceDone()
+			}
+			if Compare(a, b) != Equal || a.Bitmap != 0 || b.Bitmap != 0 {
+				t.Fatalf("after the resync %s and %s are not equal", a, b)
+			}
+		}
+	})
+}
+
+// A source that crashed between the target's adoption and its own note of it,
+// and then goes on alone, must not be taken for a bitmap resync: its base is
+// older than what the target has, which is harmless, but the target is found.
+func TestMissedFinish(t *testing.T) {
+	base := set(50, 0)
+	source := base.Mint(51)
+	target := base.Adopt(source)
+	if got := Compare(source, target); got != Equal {
+		t.Fatalf("right after the missed finish: %s", got)
+	}
+	if got := Compare(source.Mint(52), target); got != SourceFull {
+		t.Fatalf("after going on: %s, want SourceFull", got)
+	}
+}
+
+func TestHistoryHasNoDuplicatesAndIsBounded(t *testing.T) {
+	s := set(1000, 999)
+	for id := ID(1001); id < 1020; id++ {
+		s = s.Mint(id)
+	}
+	if s.Bitmap != 999 || s.Current != 1019 || s.History[0] != 1018 || s.History[7] != 1011 {
+		t.Fatalf("after 19 generations alone: %s", s)
+	}
+	merged := s.Adopt(s)
+	seen := map[ID]bool{}
+	for _, id := range merged.History {
+		if id == 0 || seen[id] || id == merged.Current {
+			t.Fatalf("history after adopting itself: %s", merged)
+		}
+		seen[id] = true
+	}
+}
+
+func TestMintRefusesOldIdentifiers(t *testing.T) {
+	for _, id := range []ID{0, JustCreated, 10} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("Mint(%d) on a current of 10 went through", id)
+				}
+			}()
+			set(10, 0).Mint(id)
+		}()
+	}
+	for _, r := range []uint64{0, 1, 2, 3, 4, 5, 1 << 63} {
+		New().Mint(FromRandom(r))
+	}
+}
+
+func TestMarshalGolden(t *testing.T) {
+	s := set(0x1122334455667788, 4, 1, 2)
+	var b [Bytes]byte
+	s.Marshal(b[:])
+	want := "8877665544332211" + "0400000000000000" + "0100000000000000" + "0200000000000000"
+	if got := hex.EncodeToString(b[:32]); got != want || !bytes.Equal(b[32:], make([]byte, 48)) {
+		t.Fatalf("marshalled to %x", b)
+	}
+	if back, err := Unmarshal(b[:]); err != nil || back != s {
+		t.Fatalf("read back %s, %v", back, err)
+	}
+	if _, err := Unmarshal(b[:Bytes-1]); err == nil {
+		t.Fatal("a short text was read as a set")
+	}
+}
+
+func FuzzUnmarshal(f *testing.F) {
+	var b [Bytes]byte
+	New().Marshal(b[:])
+	f.Add(b[:])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := Unmarshal(text)
+		if err != nil {
+			return
+		}
+		var out [Bytes]byte
+		s.Marshal(out[:])
+		if !bytes.Equal(out[:], text[:Bytes]) {
+			t.Fatalf("%x came back as %x", text[:Bytes], out)
+		}
+	})
+}
+
+func TestNames(t *testing.T) {
+	if len(verdictNames) != int(Unrelated)+1 || Unrelated.String() != "Unrelated" || Verdict(200).String() != "Invalid" {
+		t.Fatal("verdict names are out of step")
+	}
+}
