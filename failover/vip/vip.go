@@ -1,0 +1,337 @@
+// Package vip moves a service address between nodes: it looks whether another
+// station has the address, takes it, tells the neighbours at once and again
+// later, puts it back when something strips it, and gives it up.
+//
+// An Address belongs to the network namespace of the thread that calls Start:
+// every socket is opened there and kept.
+package vip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/vip/frame"
+)
+
+// Defaults of Config.
+const (
+	DefaultProbes    = 3
+	DefaultProbeWait = 25 * time.Millisecond
+	DefaultRefresh   = time.Minute
+
+	probesMax    = 20
+	probeWaitMax = 5 * time.Second
+	announceMax  = 64
+	restoreEvery = time.Second // at most, when something keeps stripping the address
+)
+
+// DefaultAnnounce returns the instants after the take-over at which the
+// neighbours are told: at once, and again for those that were not listening
+// (a switch port still forwarding nothing, a lost frame, a rebooting router).
+func DefaultAnnounce() []time.Duration {
+	return []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second, 10 * time.Second}
+}
+
+// Config describes one service address. Only Prefix and Dev have no default.
+type Config struct {
+	Prefix netip.Prefix // address with its prefix length, IPv4 or IPv6
+	Dev    string       // device that carries it
+
+	Probes    int           // 0: DefaultProbes; below 0: do not look for another holder
+	ProbeWait time.Duration // after each probe; 0: DefaultProbeWait
+	// TakeConflicting takes the address although another station answers for
+	// it, and says so in the log. For a caller that knows the other to be a
+	// former holder that may not write any more.
+	TakeConflicting bool
+
+	Announce []time.Duration // nil: DefaultAnnounce; empty: never
+	Refresh  time.Duration   // repeat; 0: DefaultRefresh; below 0: never
+
+	// Event, when not nil, is told what happens to the address in the
+	// background. It is called from the address's own goroutine and must not
+	// call back into the Address.
+	Event  func(Event)
+	Logger *zap.Logger // nil: silent
+}
+
+// Event is something that befell a held address.
+type Event struct {
+	What Happening
+	Err  error // why it could not be put back; nil otherwise
+}
+
+// Happening names an Event.
+type Happening string
+
+// The happenings.
+const (
+	Stripped   Happening = "stripped"    // something removed the address
+	Restored   Happening = "restored"    // it was put back
+	NotBack    Happening = "not back"    // putting it back failed; tried again
+	CarrierUp  Happening = "carrier up"  // the cable is back: announced again
+	CarrierOff Happening = "carrier off" // no neighbour can reach the address
+)
+
+// Address is one service address. Its methods are safe for concurrent use and
+// run one at a time.
+type Address struct {
+	cfg Config
+	ip  netip.Addr
+	log *zap.Logger
+
+	mu   sync.Mutex
+	port *port  // nil unless held
+	loop func() // stops the background loop and waits for it; nil unless held
+}
+
+// New checks cfg. It touches nothing.
+func New(cfg Config) (*Address, error) {
+	if err := check(cfg); err != nil {
+		return nil, fmt.Errorf("address %s on %q: %w", cfg.Prefix, cfg.Dev, err)
+	}
+	if cfg.Probes == 0 {
+		cfg.Probes = DefaultProbes
+	}
+	if cfg.ProbeWait == 0 {
+		cfg.ProbeWait = DefaultProbeWait
+	}
+	if cfg.Announce == nil {
+		cfg.Announce = DefaultAnnounce()
+	}
+	if cfg.Refresh == 0 {
+		cfg.Refresh = DefaultRefresh
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	log := cfg.Logger.With(zap.Stringer("address", cfg.Prefix), zap.String("dev", cfg.Dev))
+	return &Address{cfg: cfg, ip: cfg.Prefix.Addr(), log: log}, nil
+}
+
+func check(cfg Config) error {
+	ip := cfg.Prefix.Addr()
+	switch {
+	case !cfg.Prefix.IsValid():
+		return errors.New("not an address with a prefix length, such as 192.168.1.50/24")
+	case ip.Is4In6():
+		return fmt.Errorf("an IPv4 address in IPv6 spelling; write %s", ip.Unmap())
+	case ip.IsUnspecified(), ip.IsMulticast(), ip.IsLoopback():
+		return errors.New("not an address a neighbour could use")
+	case ip.Is6() && ip.Zone() != "":
+		return errors.New("must not carry a zone; dev names the device")
+	case cfg.Dev == "" || len(cfg.Dev) > 15:
+		return errors.New("device name must have 1 to 15 characters")
+	case cfg.Probes > probesMax:
+		return fmt.Errorf("%d probes, at most %d", cfg.Probes, probesMax)
+	case cfg.ProbeWait < 0 || cfg.ProbeWait > probeWaitMax:
+		return fmt.Errorf("probe wait %s, must be 0 to %s", cfg.ProbeWait, probeWaitMax)
+	case len(cfg.Announce) > announceMax:
+		return fmt.Errorf("%d announcements, at most %d", len(cfg.Announce), announceMax)
+	}
+	for i, at := range cfg.Announce {
+		if at < 0 || i > 0 && at < cfg.Announce[i-1] {
+			return fmt.Errorf("announcement %d at %s: must not go back", i+1, at)
+		}
+	}
+	return nil
+}
+
+// Prefix returns the address as configured.
+func (a *Address) Prefix() netip.Prefix { return a.cfg.Prefix }
+
+// ErrDeviceDown is returned when the device is administratively down.
+var ErrDeviceDown = errors.New("device is down")
+
+// NoDeviceError is returned when the device does not exist.
+type NoDeviceError struct{ Dev string }
+
+// Error names the device.
+func (e *NoDeviceError) Error() string { return fmt.Sprintf("no network device %q", e.Dev) }
+
+// ConflictError is returned when another station has the address.
+type ConflictError struct {
+	Addr    netip.Addr
+	Dev     string
+	MAC     frame.MAC // the other's
+	Probing bool      // it is about to take the address as well
+}
+
+// Error says who has the address.
+func (e *ConflictError) Error() string {
+	verb := "is in use by"
+	if e.Probing {
+		verb = "is about to be taken by"
+	}
+	return fmt.Sprintf("%s %s %s on %s", e.Addr, verb, e.MAC, e.Dev)
+}
+
+// ElsewhereError is returned when this node has the address, but not as
+// configured.
+type ElsewhereError struct {
+	Want, Have netip.Prefix
+	Dev, On    string
+}
+
+// Error says where the address is.
+func (e *ElsewhereError) Error() string {
+	return fmt.Sprintf("%s wanted on %s, but this node already has %s on %s", e.Want, e.Dev, e.Have, e.On)
+}
+
+// Start looks whether another station has the address, takes it, announces it
+// and keeps it until Remove. Starting a held address announces it again. It
+// fails with *ConflictError, *NoDeviceError, *ElsewhereError or ErrDeviceDown,
+// and then this node has the address only if it had it before.
+func (a *Address) Start(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.start(ctx); err != nil {
+		return fmt.Errorf("take address %s on %s: %w", a.cfg.Prefix, a.cfg.Dev, err)
+	}
+	return nil
+}
+
+func (a *Address) start(ctx context.Context) error {
+	a.release()
+	p, err := openPort(a.cfg.Dev)
+	if err != nil {
+		return err
+	}
+	if err := a.take(ctx, p); err != nil {
+		p.close()
+		return err
+	}
+	a.port = p
+	a.loop = a.watch(p)
+	return nil
+}
+
+// take probes and adds. It leaves an address that is there already.
+func (a *Address) take(ctx context.Context, p *port) error {
+	had, err := p.has(a.cfg.Prefix)
+	if err != nil {
+		return err
+	}
+	if err := a.probe(ctx, p); err != nil {
+		return err
+	}
+	if had {
+		return nil
+	}
+	return p.add(a.cfg.Prefix)
+}
+
+func (a *Address) probe(ctx context.Context, p *port) error {
+	if a.cfg.Probes < 0 {
+		return ctx.Err()
+	}
+	err := p.probe(ctx, a.ip, a.cfg.Probes, a.cfg.ProbeWait)
+	var conflict *ConflictError
+	if a.cfg.TakeConflicting && errors.As(err, &conflict) {
+		a.log.Warn("taking an address another station has",
+			zap.Stringer("other", conflict.MAC), zap.Bool("probing", conflict.Probing))
+		return nil
+	}
+	return err
+}
+
+// Probe looks whether another station has the address; it fails with
+// *ConflictError then. It changes nothing.
+func (a *Address) Probe(ctx context.Context) error {
+	return a.borrow(func(p *port) error {
+		return p.probe(ctx, a.ip, max(a.cfg.Probes, 1), a.cfg.ProbeWait)
+	})
+}
+
+// Present reports whether this node has the address on its device. A device
+// that does not exist has no address.
+func (a *Address) Present() (there bool, err error) {
+	err = a.borrow(func(p *port) error {
+		there, err = p.has(a.cfg.Prefix)
+		return err
+	})
+	var gone *NoDeviceError
+	var elsewhere *ElsewhereError
+	if errors.As(err, &gone) || errors.As(err, &elsewhere) {
+		return false, nil
+	}
+	return there, err
+}
+
+// borrow runs f on the held port, or on one opened for the purpose.
+func (a *Address) borrow(f func(*port) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.port != nil {
+		return f(a.port)
+	}
+	p, err := openPort(a.cfg.Dev)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	return f(p)
+}
+
+// Ensure puts a held address back if it is gone, and says whether it had to.
+// An address that is not held is left alone: false, nil.
+func (a *Address) Ensure(ctx context.Context) (restored bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.port == nil {
+		return false, nil
+	}
+	there, err := a.port.has(a.cfg.Prefix)
+	if there && err == nil {
+		return false, nil
+	}
+	if err := a.start(ctx); err != nil { // opened anew: the device may be another one by now
+		return false, fmt.Errorf("put address %s back on %s: %w", a.cfg.Prefix, a.cfg.Dev, err)
+	}
+	return true, nil
+}
+
+// Remove gives the address up and stops announcing it. Removing an absent one
+// succeeds.
+func (a *Address) Remove() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.release()
+	p, err := openPort(a.cfg.Dev)
+	var gone *NoDeviceError
+	if errors.As(err, &gone) {
+		return nil
+	}
+	if err == nil {
+		defer p.close()
+		err = p.remove(a.cfg.Prefix)
+	}
+	if err != nil {
+		return fmt.Errorf("remove address %s from %s: %w", a.cfg.Prefix, a.cfg.Dev, err)
+	}
+	return nil
+}
+
+// Close stops announcing and watching, and leaves the address where it is, for
+// an agent that is restarted.
+func (a *Address) Close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.release()
+}
+
+func (a *Address) release() {
+	if a.loop != nil {
+		a.loop()
+		a.loop = nil
+	}
+	if a.port != nil {
+		a.port.close()
+		a.port = nil
+	}
+}

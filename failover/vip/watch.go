@@ -1,0 +1,225 @@
+package vip
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// watch announces the address for the first time and starts the goroutine that
+// repeats it, and that puts the address back when it is stripped. The returned
+// function stops that goroutine and waits for it.
+func (a *Address) watch(p *port) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watcher{a: a, p: p, done: make(chan struct{})}
+	w.subscribe()
+	if l, err := p.link(); err == nil { // a device just lost tells as much below
+		w.carrier = l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+	}
+	w.begin()
+	go w.run(ctx)
+	return func() {
+		cancel()
+		<-w.done
+	}
+}
+
+// watcher is owned by its run goroutine, but for done.
+type watcher struct {
+	a    *Address
+	p    *port
+	done chan struct{}
+
+	links   chan netlink.LinkUpdate // nil when it could not be subscribed
+	addrs   chan netlink.AddrUpdate
+	unsub   chan struct{}
+	carrier bool
+	since   time.Time // start of the present round of announcements
+	next    int       // index into Config.Announce
+	missing bool      // stripped and not yet back
+	tried   time.Time // last attempt to put it back
+}
+
+// subscribe opens the netlink sockets, in the caller's namespace. Without them
+// the address is still checked at every refresh.
+func (w *watcher) subscribe() {
+	w.unsub = make(chan struct{})
+	failed := func(err error) { w.a.log.Warn("netlink subscription ended", zap.Error(err)) }
+	links, addrs := make(chan netlink.LinkUpdate, 16), make(chan netlink.AddrUpdate, 16)
+	err := netlink.LinkSubscribeWithOptions(links, w.unsub, netlink.LinkSubscribeOptions{ErrorCallback: w.unless(failed)})
+	if err == nil {
+		w.links = links
+		err = netlink.AddrSubscribeWithOptions(addrs, w.unsub, netlink.AddrSubscribeOptions{ErrorCallback: w.unless(failed)})
+	}
+	if err != nil {
+		failed(err)
+		return
+	}
+	w.addrs = addrs
+}
+
+// unless silences the error that closing the subscription brings about.
+func (w *watcher) unless(report func(error)) func(error) {
+	return func(err error) {
+		select {
+		case <-w.unsub:
+		default:
+			report(err)
+		}
+	}
+}
+
+func (w *watcher) unsubscribe() {
+	close(w.unsub)
+	if w.links != nil {
+		for range w.links { // the library's goroutine may be waiting to send
+		}
+	}
+	if w.addrs != nil {
+		for range w.addrs {
+		}
+	}
+}
+
+// begin starts a round of announcements and makes those that are due at once.
+func (w *watcher) begin() {
+	w.since, w.next = time.Now(), 0
+	for w.next < len(w.a.cfg.Announce) && w.a.cfg.Announce[w.next] == 0 {
+		w.next++
+		w.announce()
+	}
+}
+
+func (w *watcher) announce() {
+	if err := w.p.announce(w.a.ip); err != nil {
+		w.a.log.Warn("address not announced", zap.Error(err))
+	}
+}
+
+// wait returns how long until there is something to do.
+func (w *watcher) wait() time.Duration {
+	const never = 24 * time.Hour
+	due := never
+	if w.next < len(w.a.cfg.Announce) {
+		due = time.Until(w.since.Add(w.a.cfg.Announce[w.next]))
+	} else if w.a.cfg.Refresh > 0 && len(w.a.cfg.Announce) > 0 {
+		due = w.a.cfg.Refresh
+	}
+	if w.missing {
+		due = min(due, time.Until(w.tried.Add(restoreEvery)))
+	}
+	return max(due, 0)
+}
+
+func (w *watcher) run(ctx context.Context) {
+	defer close(w.done)
+	defer w.unsubscribe()
+	timer := time.NewTimer(w.wait())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case u, ok := <-w.links:
+			if !ok {
+				w.links = nil
+			} else if int(u.Index) == w.p.index {
+				w.onLink(u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0)
+			}
+		case u, ok := <-w.addrs:
+			if !ok {
+				w.addrs = nil
+			} else if !u.NewAddr && u.LinkIndex == w.p.index && sameIP(u, w.a.ip) {
+				w.onStripped(ctx)
+			}
+		case <-timer.C:
+			w.onTime(ctx)
+		}
+		timer.Reset(w.wait())
+	}
+}
+
+func sameIP(u netlink.AddrUpdate, ip netip.Addr) bool {
+	got, ok := netip.AddrFromSlice(u.LinkAddress.IP)
+	return ok && got.Unmap() == ip
+}
+
+func (w *watcher) onLink(up bool) {
+	if up == w.carrier {
+		return
+	}
+	w.carrier = up
+	if !up {
+		w.tell(CarrierOff, nil)
+		return
+	}
+	w.begin()
+	w.tell(CarrierUp, nil)
+}
+
+func (w *watcher) onStripped(ctx context.Context) {
+	if there, err := w.p.has(w.a.cfg.Prefix); there && err == nil {
+		return // already back
+	}
+	if !w.missing {
+		w.missing = true
+		w.tell(Stripped, nil)
+	}
+	if time.Since(w.tried) >= restoreEvery {
+		w.restore(ctx)
+	}
+}
+
+func (w *watcher) onTime(ctx context.Context) {
+	switch {
+	case w.missing && time.Since(w.tried) >= restoreEvery:
+		w.restore(ctx)
+	case w.missing:
+	case w.next < len(w.a.cfg.Announce):
+		if time.Until(w.since.Add(w.a.cfg.Announce[w.next])) <= 0 {
+			w.next++
+			w.announce()
+		}
+	default:
+		w.onRefresh(ctx)
+	}
+}
+
+// onRefresh also looks whether the address is still there, in case its removal
+// went unreported.
+func (w *watcher) onRefresh(ctx context.Context) {
+	there, err := w.p.has(w.a.cfg.Prefix)
+	if err == nil && !there {
+		w.onStripped(ctx)
+		return
+	}
+	w.announce()
+}
+
+func (w *watcher) restore(ctx context.Context) {
+	w.tried = time.Now()
+	if err := w.a.take(ctx, w.p); err != nil {
+		if ctx.Err() == nil {
+			w.tell(NotBack, err)
+		}
+		return
+	}
+	w.missing = false
+	w.begin()
+	w.tell(Restored, nil)
+}
+
+func (w *watcher) tell(what Happening, err error) {
+	log := w.a.log.Info
+	if what == Stripped || err != nil {
+		log = w.a.log.Warn
+	}
+	log("address "+string(what), zap.Error(err))
+	if w.a.cfg.Event != nil {
+		w.a.cfg.Event(Event{What: what, Err: err})
+	}
+}
