@@ -10,7 +10,7 @@ import (
 type Config struct {
 	// Cluster names the pair; it is part of every handshake.
 	Cluster string `yaml:"cluster"`
-	// Nodes are the one or two data nodes, in the order of the file.
+	// Nodes are the two data nodes, in the order of the file.
 	Nodes []Node `yaml:"nodes"`
 	// Witness is the third voter without data; nil for a bare pair.
 	Witness *Witness `yaml:"witness,omitempty"`

@@ -1,0 +1,316 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+const full = `cluster: shop
+nodes:
+  alpha: {addresses: {crossover: 10.99.0.1, lan: 192.168.1.11}}
+  beta:  {addresses: {crossover: 10.99.0.2, lan: 192.168.1.12}}
+witness: {name: gamma, address: 192.168.1.13}      # leave out for a bare pair
+arbitration: witness                                # witness | fencing | manual
+resources:
+  pg:
+    volumes: [{disk: /dev/vg0/pg, metadata: /dev/vg0/pg.md}]   # metadata: internal | a path
+    frontend: auto                                  # ublk | nbd | fuse | export | auto
+    services:                                       # started in this order on the Primary, stopped in reverse
+      - mount: {path: /srv/pg, type: ext4}
+      - systemd: postgresql.service
+      - address: {ip: 192.168.1.50/24, dev: eth0}
+fencing:
+  alpha: [{agent: fence_ipmilan, options: {ip: 192.168.1.91, username: ha, password_file: /etc/hapair/ipmi}}]
+`
+
+var ignoreSource = cmpopts.IgnoreUnexported(Config{})
+var compareAddrs = cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
+
+func mustParse(t *testing.T, text string) *Config {
+	t.Helper()
+	cfg, err := Parse("hapair.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// The example of the documents parses, and every value is where it belongs.
+func TestFullExample(t *testing.T) {
+	cfg := mustParse(t, full)
+	if cfg.Cluster != "shop" || cfg.Arbitration != ArbitrateWitness || cfg.Witness.Name != "gamma" {
+		t.Errorf("cluster words: %+v", cfg)
+	}
+	if a := cfg.Nodes[0].Addresses; len(a) != 2 || a[0].Path != "crossover" || a[0].IP.String() != "10.99.0.1" {
+		t.Errorf("addresses lost their order: %+v", a)
+	}
+	r := cfg.Resource("pg")
+	if r.Protocol != ProtocolC || !r.AutoPromote || r.OnNoQuorum != SuspendIO || r.Frontend != FrontendAuto {
+		t.Errorf("resource defaults: %+v", r)
+	}
+	var kinds []string
+	for _, s := range r.Services {
+		kinds = append(kinds, s.Kind()+" "+s.Name)
+	}
+	if d := cmp.Diff([]string{"mount /srv/pg", "systemd postgresql.service", "address 192.168.1.50/24"}, kinds); d != "" {
+		t.Error(d)
+	}
+	if cfg.Timing.Lease != 500*time.Millisecond || cfg.Port != 7790 || cfg.HeartbeatPort != 7791 || cfg.Security.Mode != SecurityTLS {
+		t.Errorf("defaults: %+v", cfg)
+	}
+	if p := cfg.Peer("alpha"); p == nil || p.Name != "beta" {
+		t.Errorf("peer of alpha: %+v", p)
+	}
+	if cfg.Peer("gamma") != nil || !cfg.IsWitness("gamma") {
+		t.Error("the witness is nobody's peer")
+	}
+}
+
+// Two addresses and one disk are enough.
+func TestSmallest(t *testing.T) {
+	for _, text := range []string{
+		"nodes: {alpha: 10.99.0.1, beta: 10.99.0.2}\ndisk: /dev/vdb\n",
+		"nodes: [10.99.0.1, 10.99.0.2]\ndisk: /dev/vdb\n",
+		"nodes: {a: {addresses: 10.99.0.1}, b: {addresses: {main: 10.99.0.2}}}\ndisk: {a: /dev/vdb, b: /dev/sdb}\nmetadata: internal\n",
+	} {
+		cfg := mustParse(t, text)
+		if cfg.Arbitration != ArbitrateManual {
+			t.Errorf("a bare pair arbitrates by %s", cfg.Arbitration)
+		}
+		r := cfg.Resource(DefaultResource)
+		if r == nil || len(r.Volumes) != 1 || r.Volumes[0].Disk.For(cfg.Nodes[0].Name) != "/dev/vdb" || r.Volumes[0].Metadata.For("any") != Internal {
+			t.Errorf("%s\n%+v", text, r)
+		}
+	}
+}
+
+func TestRenderRoundTrip(t *testing.T) {
+	for _, text := range []string{
+		full,
+		"nodes: [10.99.0.1, 10.99.0.2]\ndisk: {node1: /dev/vdb, node2: /dev/vdc}\n",
+		"nodes: {a: fd00::1, b: fd00::2}\nresources: {x: {volumes: [{disk: /dev/a, size: 1GiB}, {disk: /dev/b}], services: [{exec: {start: touch /tmp/x, stop: [/bin/rm, /tmp/x]}, stop_timeout: 1m30s}, {mount: {path: /m, volume: 1}}]}}\napi: {read_group: \"\"}\n",
+	} {
+		cfg := mustParse(t, text)
+		again, err := Parse("rendered", []byte(cfg.Render()))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, cfg.Render())
+		}
+		if d := cmp.Diff(cfg, again, ignoreSource, compareAddrs); d != "" {
+			t.Errorf("rendering changed it (-was +now):\n%s\n%s", d, cfg.Render())
+		}
+	}
+}
+
+// Each bad file in testdata has the exact text of its refusal beside it.
+func TestGoldenErrors(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("found %d bad files, %v", len(files), err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".yaml"), func(t *testing.T) {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Parse("hapair.yaml", data)
+			var errs Errors
+			if !errors.As(err, &errs) {
+				t.Fatalf("want Errors, got %v", err)
+			}
+			golden := strings.TrimSuffix(f, ".yaml") + ".txt"
+			got := err.Error() + "\n"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), got); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
+
+func TestCheckImplemented(t *testing.T) {
+	var ni *NotImplementedError
+	if err := mustParse(t, full).CheckImplemented(); !errors.As(err, &ni) {
+		t.Errorf("a fencing section is accepted: %v", err)
+	}
+	bare := mustParse(t, full[:strings.Index(full, "fencing:\n")])
+	if err := bare.CheckImplemented(); err != nil {
+		t.Error(err)
+	}
+	bare.Arbitration = ArbitrateFencing
+	if err := bare.CheckImplemented(); !errors.As(err, &ni) {
+		t.Errorf("arbitration by fencing is accepted: %v", err)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	big := filepath.Join(t.TempDir(), "big.yaml")
+	if err := os.WriteFile(big, []byte(strings.Repeat("#\n", MaxFileBytes)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var errs Errors
+	if _, err := Load(big); !errors.As(err, &errs) {
+		t.Errorf("a file over the limit: %v", err)
+	}
+}
+
+func TestSelf(t *testing.T) {
+	cfg := mustParse(t, full)
+	for _, c := range []struct {
+		host  string
+		local string
+		want  string
+	}{
+		{"beta", "127.0.0.1", "beta"},
+		{"beta.example.org", "127.0.0.1", "beta"},
+		{"gamma", "127.0.0.1", "gamma"},
+		{"localhost", "192.168.1.11", "alpha"},
+		{"localhost", "192.168.1.13", "gamma"},
+		{"localhost", "::ffff:10.99.0.2", "beta"},
+	} {
+		got, err := cfg.Self(c.host, []netip.Addr{netip.MustParseAddr(c.local)})
+		if err != nil || got != c.want {
+			t.Errorf("%+v: %q, %v", c, got, err)
+		}
+	}
+	if got, err := cfg.Self("stranger", nil); err == nil {
+		t.Errorf("a stranger is %q", got)
+	}
+}
+
+// The checks of the machine, with the kernel's files made up.
+func TestCheckSystem(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	disk, second := write("disk", "x"), write("second", "x")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(disk, link); err != nil {
+		t.Fatal(err)
+	}
+	m := machine{proc: filepath.Join(dir, "proc"), sys: filepath.Join(dir, "sys")}
+	check := func(a, b string) error {
+		return mustParse(t, "nodes: [10.99.0.1, 10.99.0.2]\nresources: {x: {volumes: [{disk: "+a+"}, {disk: "+b+"}]}}\n").checkSystem("node1", m)
+	}
+	if err := check(disk, second); err != nil {
+		t.Errorf("two free disks: %v", err)
+	}
+	if err := check(disk, link); err == nil || !strings.Contains(err.Error(), "same disk") {
+		t.Errorf("one disk under two names: %v", err)
+	}
+	if err := check(disk, dir); err == nil {
+		t.Error("a directory is taken for a disk")
+	}
+	write("sys/block/loop7/loop/backing_file", disk+"\n")
+	if err := check(disk, second); err == nil || !strings.Contains(err.Error(), "loop7") {
+		t.Errorf("a file under a loop device: %v", err)
+	}
+}
+
+func TestMountedDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "self"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	info := "36 35 8:3 / /srv/pg rw,noatime shared:1 - ext4 /dev/sda3 rw\n37 35 9:1 / /other rw - ext4 /dev/none rw\n"
+	if err := os.WriteFile(filepath.Join(dir, "self/mountinfo"), []byte(info), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "dev/block/8:3/holders/dm-4"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := machine{proc: dir, sys: dir}
+	uses, err := m.usesOf("/dev/sda3", identity{block: true, dev: unix.Mkdev(8, 3)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"carries a file system mounted on /srv/pg", "is held by dm-4"}, uses); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]Size{"0": 0, "4096": 4096, "100GiB": 100 << 30, "512 MiB": 512 << 20, "1.5TiB": 3 << 39, "10GB": 10e9, "10G": 10 << 30} {
+		if got, err := ParseSize(text); err != nil || got != want {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "x", "-1", "1XB", "NaN", "1e30PiB", "GiB"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("%q is taken for %d", text, got)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		s := Size(rapid.Int64Range(0, 1<<60).Draw(t, "size"))
+		if got, err := ParseSize(s.String()); err != nil || got != s {
+			t.Fatalf("%d -> %s -> %d, %v", s, s, got, err)
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(full))
+	f.Add([]byte("nodes: [10.99.0.1, 10.99.0.2]\ndisk: /dev/vdb\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	bad, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, p := range bad {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cfg, err := Parse("fuzz", data)
+		if err != nil {
+			var errs Errors
+			if !errors.As(err, &errs) || len(errs) == 0 || err.Error() == "" {
+				t.Fatalf("an untyped or empty error: %#v", err)
+			}
+			return
+		}
+		again, err := Parse("rendered", []byte(cfg.Render()))
+		if err != nil {
+			t.Fatalf("rendering does not parse: %v\n%s", err, cfg.Render())
+		}
+		if d := cmp.Diff(cfg, again, ignoreSource, compareAddrs); d != "" {
+			t.Fatalf("rendering changed it:\n%s", d)
+		}
+	})
+}

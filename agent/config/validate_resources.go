@@ -1,0 +1,291 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"strings"
+	"time"
+)
+
+func (c *checker) resources() {
+	cfg := c.cfg
+	if len(cfg.Resources) == 0 {
+		c.fail("resources", "add disk: /dev/vg0/data, or resources: {pg: {volumes: [{disk: /dev/vg0/pg}]}}", "nothing to replicate: no resource and no disk")
+	}
+	if len(cfg.Resources) > MaxResources {
+		c.fail("resources", "", "%d resources; at most %d", len(cfg.Resources), MaxResources)
+	}
+	vips, mounts := map[netip.Addr]string{}, map[string]string{}
+	for i := range cfg.Resources {
+		r := &cfg.Resources[i]
+		at := "resources." + r.Name
+		c.name(at, "resource", r.Name)
+		c.resourceSettings(at, r)
+		c.volumes(at, r)
+		c.services(at, r, vips, mounts)
+	}
+}
+
+func (c *checker) resourceSettings(at string, r *Resource) {
+	c.oneOf(at+".frontend", string(r.Frontend), "auto", "ublk", "nbd", "fuse", "export")
+	c.oneOf(at+".on_no_quorum", string(r.OnNoQuorum), string(SuspendIO), string(FailIO))
+	switch r.Protocol {
+	case ProtocolC:
+	case ProtocolA, ProtocolB:
+		c.fail(at+".protocol", "use protocol: C, which loses nothing with one node", "protocol %s: not implemented", r.Protocol)
+	default:
+		c.oneOf(at+".protocol", string(r.Protocol), "C")
+	}
+	if n := r.PreferredNode; n != "" && c.cfg.Node(n) == nil {
+		c.unknownNode(at+".preferred_node", n)
+	}
+}
+
+func (c *checker) unknownNode(at, name string) {
+	hint := didYouMean(name, c.cfg.NodeNames())
+	if hint == "" {
+		hint = "data nodes: " + strings.Join(c.cfg.NodeNames(), ", ")
+	}
+	c.fail(at, hint, "%q is not a data node", name)
+}
+
+func (c *checker) volumes(at string, r *Resource) {
+	if len(r.Volumes) == 0 {
+		c.fail(at, "add volumes: [{disk: /dev/vg0/"+r.Name+"}]", "resource %q has no volume", r.Name)
+	}
+	if len(r.Volumes) > MaxVolumes {
+		c.fail(at+".volumes", "", "%d volumes; at most %d", len(r.Volumes), MaxVolumes)
+	}
+	for i := range r.Volumes {
+		v := &r.Volumes[i]
+		at := fmt.Sprintf("%s.volumes[%d]", at, i)
+		c.perNode(at+".disk", "disk", v.Disk)
+		c.perNode(at+".metadata", "metadata", v.Metadata)
+		if v.Size != 0 && (v.Size < MinVolumeBytes || v.Size > MaxVolumeBytes || v.Size%4096 != 0) {
+			c.fail(at+".size", "", "size %s: between %s and %s, a multiple of 4KiB", v.Size, Size(MinVolumeBytes), Size(MaxVolumeBytes))
+		}
+	}
+}
+
+// perNode wants a value for each data node and none for others.
+func (c *checker) perNode(at, what string, p PerNode) {
+	if p.IsZero() {
+		c.fail(at, "", "%s is missing", what)
+		return
+	}
+	for _, n := range sortedKeys(p.ByNode) {
+		if c.cfg.Node(n) == nil {
+			c.unknownNode(at+"."+n, n)
+		}
+	}
+	for _, n := range c.cfg.Nodes {
+		v := p.For(n.Name)
+		where := at
+		if p.All == "" {
+			where = at + "." + n.Name
+		}
+		switch {
+		case v == "":
+			c.fail(at, "", "%s has no value for node %q", what, n.Name)
+		case what == "metadata" && v == Internal:
+		case path.IsAbs(v):
+			c.absolute(where, v)
+		case what == "metadata":
+			c.fail(where, "internal, or a path that begins with /", "metadata %q is neither", v)
+		default:
+			c.fail(where, "a disk is a path such as /dev/vg0/pg", "%q is not an absolute path", v)
+		}
+		if p.All != "" {
+			return // the same for every node: judged once
+		}
+	}
+}
+
+// disks refuses one path used twice on a node.
+func (c *checker) disks() {
+	told := map[string]bool{} // places reported for the other node already
+	for _, n := range c.cfg.Nodes {
+		used := map[string]string{}
+		take := func(at, p string) {
+			if p == "" || p == Internal {
+				return
+			}
+			if first, twice := used[p]; twice {
+				if !told[at] {
+					told[at] = true
+					c.fail(at, "each volume needs a disk of its own", "%s is used twice on node %q, first on %s", p, n.Name, c.place(first))
+				}
+				return
+			}
+			used[p] = at
+		}
+		for _, r := range c.cfg.Resources {
+			for j, v := range r.Volumes {
+				at := fmt.Sprintf("resources.%s.volumes[%d]", r.Name, j)
+				take(perNodePlace(at+".disk", v.Disk, n.Name), v.Disk.For(n.Name))
+				take(perNodePlace(at+".metadata", v.Metadata, n.Name), v.Metadata.For(n.Name))
+			}
+		}
+	}
+}
+
+func perNodePlace(at string, p PerNode, node string) string {
+	if p.All == "" {
+		return at + "." + node
+	}
+	return at
+}
+
+func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, mounts map[string]string) {
+	if len(r.Services) > MaxServices {
+		c.fail(at+".services", "", "%d services; at most %d", len(r.Services), MaxServices)
+	}
+	names := map[string]string{}
+	for i := range r.Services {
+		s := &r.Services[i]
+		at := fmt.Sprintf("%s.services[%d]", at, i)
+		if !c.oneKind(at, s) {
+			continue
+		}
+		if first, twice := names[s.Name]; twice {
+			c.fail(at, "give one of them a name: of its own", "two services are called %q, the first on %s", s.Name, c.place(first))
+		}
+		names[s.Name] = at
+		c.serviceTimes(at, s)
+		switch s.Kind() {
+		case "mount":
+			c.mount(at+".mount", r, s.Mount, mounts)
+		case "systemd":
+			c.unit(at+".systemd", s.Systemd)
+		case "exec":
+			c.exec(at+".exec", s.Exec)
+		case "address":
+			c.vip(at+".address", s.Address, vips)
+		}
+	}
+}
+
+func (c *checker) oneKind(at string, s *Service) bool {
+	n := 0
+	for _, given := range []bool{s.Mount != nil, s.Systemd != "", s.Exec != nil, s.Address != nil} {
+		if given {
+			n++
+		}
+	}
+	if n != 1 {
+		c.fail(at, "each item is one of mount:, systemd:, exec:, address:", "a service names %d things to run; want exactly one", n)
+	}
+	return n == 1
+}
+
+func (c *checker) serviceTimes(at string, s *Service) {
+	for _, x := range []struct {
+		key string
+		d   time.Duration
+	}{{"start_timeout", s.StartTimeout}, {"stop_timeout", s.StopTimeout}, {"monitor_timeout", s.MonitorTimeout}, {"monitor_interval", s.MonitorInterval}} {
+		if x.d < 100*time.Millisecond || x.d > 24*time.Hour {
+			c.fail(at+"."+x.key, "", "%s is %s; between 100ms and 24h", x.key, x.d)
+		}
+	}
+}
+
+func (c *checker) mount(at string, r *Resource, m *MountService, mounts map[string]string) {
+	c.absolute(at+".path", m.Path)
+	if first, twice := mounts[m.Path]; twice {
+		c.fail(at+".path", "", "%s is mounted twice, first on %s", m.Path, c.place(first))
+	}
+	mounts[m.Path] = at + ".path"
+	if m.Volume < 0 || m.Volume >= len(r.Volumes) {
+		c.fail(at+".volume", "volumes are numbered from 0", "resource %q has no volume %d", r.Name, m.Volume)
+	}
+}
+
+var unitSuffixes = []string{".service", ".socket", ".target", ".mount", ".timer", ".path", ".slice", ".scope"}
+
+func (c *checker) unit(at, unit string) {
+	for _, s := range unitSuffixes {
+		if strings.HasSuffix(unit, s) && len(unit) > len(s) && !strings.ContainsAny(unit, "/ ") {
+			return
+		}
+	}
+	c.fail(at, fmt.Sprintf("did you mean %q?", strings.TrimSpace(path.Base(unit))+".service"), "%q is not the name of a systemd unit", unit)
+}
+
+func (c *checker) exec(at string, e *ExecService) {
+	for _, x := range []struct {
+		key  string
+		cmd  Command
+		must bool
+	}{{"start", e.Start, true}, {"stop", e.Stop, true}, {"status", e.Status, false}} {
+		if len(x.cmd) == 0 {
+			if x.must {
+				c.fail(at, "", "exec has no %s command", x.key)
+			}
+			continue
+		}
+		if !path.IsAbs(x.cmd[0]) {
+			c.fail(at+"."+x.key, "give the program's whole path", "program %q is not an absolute path", x.cmd[0])
+		}
+	}
+}
+
+func (c *checker) vip(at string, a *AddressService, vips map[netip.Addr]string) {
+	ip := a.IP.Addr()
+	if !a.IP.IsValid() || a.IP.Bits() == 0 || ip.IsUnspecified() || ip.IsMulticast() {
+		c.fail(at+".ip", "as in 192.168.1.50/24", "%s cannot be a service address", a.IP)
+		return
+	}
+	if first, twice := vips[ip]; twice {
+		c.fail(at+".ip", "", "address %s is given twice, first on %s", ip, c.place(first))
+	}
+	vips[ip] = at + ".ip"
+	for _, n := range c.cfg.Nodes {
+		for _, x := range n.Addresses {
+			if x.IP == ip {
+				c.fail(at+".ip", "a service address belongs to no node", "%s is the address of node %q (%s)", ip, n.Name, c.line("nodes."+n.Name))
+			}
+		}
+	}
+	if w := c.cfg.Witness; w != nil && w.Address == ip {
+		c.fail(at+".ip", "", "%s is the address of the witness", ip)
+	}
+	if a.Dev == "" || len(a.Dev) > 15 || strings.ContainsAny(a.Dev, "/ \t\n") {
+		c.fail(at+".dev", "as in dev: eth0", "%q is not the name of a network device", a.Dev)
+	}
+}
+
+func (c *checker) fencing() {
+	for _, f := range c.cfg.Fencing {
+		at := "fencing." + f.Node
+		if c.cfg.Node(f.Node) == nil {
+			c.unknownNode(at, f.Node)
+		}
+		if len(f.Devices) == 0 || len(f.Devices) > MaxFenceDevices {
+			c.fail(at, "", "node %q has %d fence devices; between 1 and %d", f.Node, len(f.Devices), MaxFenceDevices)
+		}
+		for i, dev := range f.Devices {
+			c.fenceDevice(fmt.Sprintf("%s[%d]", at, i), dev)
+		}
+	}
+}
+
+func (c *checker) fenceDevice(at string, dev FenceDevice) {
+	if !namePattern.MatchString(dev.Agent) {
+		c.fail(at+".agent", "as in agent: fence_ipmilan", "%q is not the name of a fence agent", dev.Agent)
+	}
+	for _, k := range []string{"password", "passwd"} {
+		if _, ok := dev.Options[k]; ok {
+			c.fail(at+".options."+k, "put it into a file only root can read and give "+k+"_file", "a secret stands in the configuration")
+			c.errs[len(c.errs)-1].Source = "" // the line would show it
+		}
+	}
+	if dev.Delay < 0 || dev.Delay > MaxTiming {
+		c.fail(at+".delay", "", "delay is %s; between 0 and %s", dev.Delay, MaxTiming)
+	}
+	if c.cfg.Arbitration == ArbitrateFencing && c.cfg.Timing.Lease >= dev.Delay {
+		c.fail(at+".delay", "the Primary must win when both fence",
+			"lease (%s, %s) is not shorter than the fence delay (%s, %s)",
+			c.cfg.Timing.Lease, c.line("timing.lease"), dev.Delay, c.line(at+".delay"))
+	}
+}
