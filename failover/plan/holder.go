@@ -1,0 +1,127 @@
+package plan
+
+import (
+	"fmt"
+
+	"hapair/mirror/state"
+)
+
+// holder decides for the node the record names, under its own grant. A
+// Primary that holds its lease and does its work is left alone.
+func holder(v View) Decision {
+	w := v.Wish
+	leaving := w.Kind == Demote || w.Kind == Switchover && w.Target == v.Peer.Name
+	switch {
+	case leaving && w.Force:
+		return descend(v, "forced by the operator")
+	case !v.Lease.Asked:
+		return steps("the ledger names this node Primary", HoldLease).then(v, bringUp[1:]...)
+	case !v.leaseValid():
+		return frozen(v)
+	case leaving:
+		return leave(v)
+	case v.Self.Standby:
+		return standby(v)
+	case v.Self.Role != state.Primary || v.Self.Tenure != v.Ledger.Record.Tenure:
+		return openMirror(v)
+	}
+	return running(v)
+}
+
+// frozen is a Primary without a valid lease: its I/O is frozen by the engine.
+// It tears nothing down, because it may get the lease back; only the record
+// can take its authority away.
+func frozen(v View) Decision {
+	r := v.Ledger.Record
+	gone := (v.Peer.Verdict == Dead || v.Peer.Verdict == Unheard) && v.Mirror.Connection != state.Connected
+	switch {
+	case v.Wish.Kind == Demote || v.Wish.Kind == Switchover:
+		return refuse(bad(CodeFrozen, fmt.Sprintf("hactl demote %s --force", v.Resource),
+			"I/O is frozen: the lease of tenure %d has run out and an orderly demotion needs it", r.Tenure))
+	case v.Settings.Arbitration == Manual && !v.Ledger.Quorum && gone && v.Self.Role == state.Primary && r.Has(v.Self.Name):
+		return steps(fmt.Sprintf("%s is %s and arbitration is manual: the Primary goes on alone, the Secondary never promotes itself",
+			v.Peer.Name, v.Peer.Verdict), GoAlone)
+	case v.Lease.Own.Tenure != r.Tenure:
+		return waitf(CodeLease, v.Now+v.Settings.LapsePoll, "the lease of tenure %d was asked for", r.Tenure)
+	case !v.Ledger.Quorum:
+		return waitf(CodeFrozen, v.Now+v.Settings.LapseLook, "I/O is frozen: the lease has run out and the ledger has no quorum; still asking")
+	}
+	return waitf(CodeFrozen, v.Now+v.Settings.LapsePoll, "I/O is frozen: the lease has run out; still asking for it")
+}
+
+// openMirror goes on from the grant to a device that can be written.
+func openMirror(v View) Decision {
+	force := v.Wish.Kind == Promote && v.Wish.Force
+	serve := v.Self.Disk.CanServe() || force && v.Self.Disk.HasData()
+	switch {
+	case !serve && v.Self.Disk != state.Attaching:
+		return giveBack(v, fmt.Sprintf("the local disk is %s", v.Self.Disk))
+	case !serve:
+		return wait(checkDisk(v), 0)
+	case v.exhausted() && peerCanTake(v).OK:
+		return giveBack(v, failedText(v))
+	case v.connected() && v.Peer.Role == state.Primary:
+		// the session with the old Primary must not carry two of them
+		return steps(checkPeerPrimary(v).Text+" by an older tenure: the session is ended", Disconnect)
+	}
+	if again := v.Self.FailedAt + v.Settings.RetryDelay; v.Self.Failures > 0 && v.Now < again {
+		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
+	}
+	d := steps("the lease is held", MirrorPromote)
+	d.Steps[0].Force = force
+	return d.then(v, bringUp[2:]...)
+}
+
+// running is a Primary with its lease and its devices open.
+func running(v View) Decision {
+	switch {
+	case !v.Settings.HasServices || v.Services.State == Started:
+		text := fmt.Sprintf("%s is Primary and holds its lease", v.Self.Name)
+		if !v.Self.Disk.CanServe() {
+			text += fmt.Sprintf("; its disk is %s, I/O goes through %s", v.Self.Disk, v.Peer.Name)
+		}
+		return waitf(CodeSettled, 0, "%s", text)
+	case v.Maintenance:
+		return waitf(CodeMaintenance, 0, "%s is Primary; maintenance is on: its services (%s) are left alone", v.Self.Name, v.Services.State)
+	case v.Services.State == Broken:
+		return stopBroken(v)
+	case v.exhausted():
+		return tooOften(v)
+	}
+	if again := v.Self.FailedAt + v.Settings.RetryDelay; v.Self.Failures > 0 && v.Now < again {
+		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
+	}
+	return steps("the devices are open", StartServices)
+}
+
+// stopBroken stops what is left of services that failed, before they are
+// started again here or on the peer.
+func stopBroken(v View) Decision {
+	d := steps(failedText(v), StopServices)
+	d.Steps[0].Force = v.Services.StopFailed
+	if v.exhausted() && peerCanTake(v).OK {
+		return d.then(v, MirrorDemote, LedgerDemote, ReleaseLease, HandOver)
+	}
+	return d.then(v, StartServices)
+}
+
+// tooOften hands a resource that does not come up here to the peer, unless
+// the peer failed as well: then the operator is told, and it is tried again
+// when the failures are forgotten.
+func tooOften(v View) Decision {
+	if peerCanTake(v).OK {
+		return descend(v, failedText(v))
+	}
+	return Decision{
+		Code: CodeFailures, Because: failedText(v) + "; " + peerCanTake(v).Text,
+		Hint: "mend the service, then hactl promote " + v.Resource, At: v.Self.FailedAt + v.Settings.FailureMemory,
+	}
+}
+
+func failedText(v View) string {
+	what := v.Self.FailedWhat
+	if v.Services.State == Broken && v.Services.Failed != "" {
+		what = v.Services.Failed
+	}
+	return fmt.Sprintf("failed on %s %d of %d times: %s", v.Self.Name, v.Self.Failures, v.Settings.Attempts, orNone(what))
+}

@@ -1,0 +1,222 @@
+package plan
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"hapair/failover/lease"
+	"hapair/mirror/state"
+)
+
+func anyView(t *rapid.T) View {
+	b := func(name string) bool { return rapid.Bool().Draw(t, name) }
+	at := func(name string) time.Duration {
+		return time.Duration(rapid.IntRange(0, 100).Draw(t, name)) * time.Second
+	}
+	disk := func(name string) state.Disk {
+		return state.Disk(rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7}).Draw(t, name))
+	}
+	node := func(name string) string { return rapid.SampledFrom([]string{"", "n1", "n2"}).Draw(t, name) }
+	s := Defaults()
+	s.Run, s.HasServices, s.Preferred = b("run"), b("has services"), node("preferred")
+	s.Arbitration = Arbitration(rapid.SampledFrom([]int{0, 0, 0, 1, 1, 2}).Draw(t, "arbitration"))
+	v := View{Resource: "pg", Now: at("now"), Started: at("started"), Settings: s}
+	v.Self = Node{
+		Name: "n1", Role: state.Role(rapid.IntRange(1, 2).Draw(t, "role")), Disk: disk("disk"), Suspect: b("suspect"),
+		Standby: b("standby"), AssumeClean: b("clean"), Failures: rapid.IntRange(0, 4).Draw(t, "failures"), FailedAt: at("failed"),
+	}
+	v.Peer = Peer{
+		Name: "n2", Verdict: Verdict(rapid.IntRange(0, 3).Draw(t, "verdict")), Since: at("peer since"),
+		Role: state.Role(rapid.IntRange(0, 2).Draw(t, "peer role")), Disk: disk("peer disk"), Suspect: b("peer suspect"),
+		Standby: b("peer standby"), AssumeClean: b("peer clean"), Failures: rapid.IntRange(0, 4).Draw(t, "peer failures"), FailedAt: at("peer failed"),
+	}
+	v.Mirror = Mirror{
+		Connection: state.Connection(rapid.IntRange(0, 3).Draw(t, "connection")), Since: at("mirror since"),
+		Replication: state.Replication(rapid.IntRange(0, 5).Draw(t, "replication")), SplitBrain: b("split brain"),
+	}
+	v.Peer.Told = v.Mirror.Connection == state.Connected && b("told")
+	v.Ledger = Ledger{Known: b("known"), Quorum: b("quorum"), Alone: b("alone"), Since: at("ledger since")}
+	if b("declared") {
+		tenure := lease.Token(rapid.IntRange(1, 3).Draw(t, "tenure"))
+		v.Ledger.Record = Record{
+			Token: tenure + lease.Token(rapid.IntRange(0, 2).Draw(t, "token")), Tenure: tenure, Primary: node("primary"), LastPrimary: node("last"),
+			InSync: rapid.SampledFrom([][]string{{"n1"}, {"n2"}, {"n1", "n2"}}).Draw(t, "in sync"),
+		}
+	}
+	v.Tenure = lease.Token(rapid.IntRange(0, 3).Draw(t, "granted"))
+	v.Self.Tenure = lease.Token(rapid.IntRange(0, 3).Draw(t, "mirror tenure"))
+	v.Lease = Lease{
+		Asked: b("asked"), PeerLapsed: b("lapsed"), MajorityLapsed: b("majority"), LookedAt: at("looked"), LapsedSince: at("lapsed since"),
+		Own: lease.Lease{Tenure: lease.Token(rapid.IntRange(0, 3).Draw(t, "lease tenure")), Until: at("until")},
+	}
+	v.Services = Services{State: ServiceState(rapid.IntRange(0, 3).Draw(t, "services")), StopFailed: b("stop failed")}
+	v.Wish = Wish{Kind: WishKind(rapid.IntRange(0, 3).Draw(t, "wish")), Target: rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "target"), Force: b("force"), Since: at("wished")}
+	v.Hint = Hint{Take: b("take"), From: "n2", Until: at("hint until")}
+	v.Trouble = Trouble{Step: Kind(rapid.IntRange(0, int(AbortLost)).Draw(t, "trouble")), Count: rapid.IntRange(0, 2).Draw(t, "count"), At: at("trouble at")}
+	v.Hinted, v.Maintenance, v.Down = b("hinted"), b("maintenance"), b("down")
+	return v
+}
+
+// TestNextKeepsTheRules states the rules a second time, apart from the code
+// that follows them, over arbitrary views.
+func TestNextKeepsTheRules(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := anyView(t)
+		d := Next(v)
+		r := v.Ledger.Record
+		for i, s := range d.Steps {
+			switch s.Kind {
+			case LedgerPromote, LedgerForce:
+				promotionIsAllowed(t, v, s.Kind, i)
+			case MirrorPromote, StartServices:
+				if i == 0 && !(r.Primary == "n1" && v.Tenure == r.Tenure && v.Lease.Own.Tenure == r.Tenure && v.Now < v.Lease.Own.Until) {
+					t.Fatalf("%v without a valid lease of the present tenure", s)
+				}
+				if i == 0 && s.Kind == StartServices && v.Self.Role != state.Primary {
+					t.Fatalf("services on a Secondary")
+				}
+			case GoAlone:
+				if v.Settings.Arbitration != Manual || v.Self.Role != state.Primary || r.Primary != "n1" || v.Tenure != r.Tenure || v.Peer.Verdict == Alive {
+					t.Fatal("goes alone without being the Primary of a manual pair whose peer is gone")
+				}
+			case ForceAlone:
+				if !v.Wish.Force {
+					t.Fatal("alone without an order")
+				}
+			}
+		}
+		wellFormed(t, v, d)
+		authority(t, v, d)
+	})
+}
+
+func promotionIsAllowed(t *rapid.T, v View, k Kind, position int) {
+	r := v.Ledger.Record
+	forced := v.Wish.Kind == Promote && v.Wish.Force
+	if r.Primary == "n2" && !v.Lease.PeerLapsed {
+		t.Fatalf("%v while the other's lease may be held", k)
+	}
+	if r.Primary == "n2" && !v.Lease.MajorityLapsed && (position == 0 || !forced) {
+		t.Fatalf("%v while no majority says that the other's lease has lapsed", k)
+	}
+	if k == LedgerForce || forced {
+		if !forced {
+			t.Fatal("forced without an order")
+		}
+		if position == 0 && !v.Ledger.Quorum {
+			t.Fatal("forced into a ledger without a quorum")
+		}
+		return
+	}
+	healthy := r.Has("n2") && (v.Mirror.Connection == state.Connected || v.Peer.Verdict == Alive || v.Peer.Verdict == Suspected)
+	if v.Peer.Told && (v.Peer.Suspect || !v.Peer.Disk.CanServe()) {
+		healthy = false
+	}
+	switch {
+	case !v.Ledger.Known || !v.Ledger.Quorum:
+		t.Fatal("promoted without a quorum")
+	case !r.Has("n1"):
+		t.Fatal("promoted a copy that is not in sync")
+	case !v.Self.Disk.CanServe():
+		t.Fatal("promoted a disk that cannot serve")
+	case v.Settings.Arbitration == Fencing:
+		t.Fatal("promoted in a mode that is not implemented")
+	case v.Self.Suspect && healthy:
+		t.Fatal("promoted a suspect node beside a healthy one (rule R8)")
+	case position == 0 && v.Peer.Told && v.Peer.Role == state.Primary:
+		t.Fatal("promoted beside a connected Primary")
+	case v.Wish.Kind == NoWish && !v.Hint.Take && r.Primary != "n1" && (v.Maintenance || v.Self.Standby || v.Down || !v.Settings.Run):
+		t.Fatal("promoted by itself although told not to")
+	case v.Settings.Arbitration == Manual && r.Primary == "n2" && v.Wish.Kind == NoWish && !v.Hint.Take && !v.Peer.Told:
+		t.Fatal("a Secondary of a manual pair took over from a Primary it does not see")
+	}
+}
+
+func wellFormed(t *rapid.T, v View, d Decision) {
+	switch {
+	case d.Because == "" || d.Code == "":
+		t.Fatalf("no reason: %+v", d)
+	case d.At != 0 && d.At <= v.Now:
+		t.Fatalf("asks to be asked again in the past: %+v", d)
+	case d.Refused != nil && v.Wish.Kind == NoWish:
+		t.Fatalf("refuses what nobody asked: %+v", d)
+	case d.Refused != nil && len(d.Steps) > 0:
+		t.Fatalf("refuses and acts: %+v", d)
+	}
+}
+
+// authority checks both sides of it: what lost it goes, what has it stays.
+func authority(t *rapid.T, v View, d Decision) {
+	r := v.Ledger.Record
+	first := d.First().Kind
+	if v.Ledger.Known && r.Primary == "n2" && v.Self.Role == state.Primary && first != AbortLost && d.Code != CodeRetry {
+		t.Fatalf("a Primary beside the Primary of the record is not aborted but %+v", d)
+	}
+	settled := v.Ledger.Known && r.Primary == "n1" && v.Tenure != 0 && v.Tenure == r.Tenure && v.Self.Role == state.Primary && v.Self.Tenure == r.Tenure &&
+		v.Lease.Asked && v.Lease.Own.Tenure == r.Tenure && v.Now < v.Lease.Own.Until &&
+		(v.Services.State == Started || !v.Settings.HasServices) && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby
+	if settled && len(d.Steps) > 0 {
+		t.Fatalf("a Primary that holds its lease and does its work is not left alone: %+v", d)
+	}
+	frozen := v.mine() && v.Wish.Kind == NoWish && v.Self.Role == state.Primary && v.Lease.Asked && !v.leaseValid()
+	if frozen && v.Ledger.Known && len(d.Steps) > 0 && first != GoAlone {
+		t.Fatalf("a frozen Primary is torn down: %+v", d)
+	}
+}
+
+// TestBothChooseTheSame is what keeps an election without a message: two
+// connected nodes that know the same name the same one.
+func TestBothChooseTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := anyView(t)
+		a.Self.Failures, a.Peer.Failures = 0, 0
+		a.Self.Disk, a.Peer.Disk = state.UpToDate, state.UpToDate
+		a.Self.Standby, a.Peer.Standby = false, false
+		a.Mirror.Replication = state.Established
+		b := a
+		b.Self.Name, b.Peer.Name = "n2", "n1"
+		b.Self.Suspect, b.Peer.Suspect = a.Peer.Suspect, a.Self.Suspect
+		one, why := choose(a)
+		two, because := choose(b)
+		// the healthy one is chosen by itself; the suspect one never gets to choose (rule R8)
+		if a.Self.Suspect == a.Peer.Suspect && one != two {
+			t.Fatalf("n1 says %s (%s), n2 says %s (%s)", one, why, two, because)
+		}
+	})
+}
+
+func TestPreempts(t *testing.T) {
+	lost, stop := Decision{Steps: []Step{{Kind: AbortLost}}}, Decision{Steps: []Step{{Kind: StopServices}}}
+	for k := Nothing; k <= AbortLost; k++ {
+		if got, want := lost.Preempts(k), k != AbortLost; got != want {
+			t.Errorf("lost authority breaks off %v: %v", k, got)
+		}
+		if got, want := stop.Preempts(k), k == StartServices; got != want {
+			t.Errorf("a stop breaks off %v: %v", k, got)
+		}
+		if (Decision{}).Preempts(k) {
+			t.Errorf("a wait breaks off %v", k)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	if err := Defaults().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Settings){
+		"arbitration": func(s *Settings) { s.Arbitration = 9 },
+		"attempts":    func(s *Settings) { s.Attempts = 0 },
+		"poll":        func(s *Settings) { s.LapsePoll = 0 },
+		"grace":       func(s *Settings) { s.ColdGrace = 48 * time.Hour },
+		"memory":      func(s *Settings) { s.FailureMemory = 3 * time.Second },
+	} {
+		s := Defaults()
+		spoil(&s)
+		if s.Validate() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

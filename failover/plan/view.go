@@ -1,0 +1,256 @@
+// Package plan decides what one node does with one resource: which step comes
+// next, or why it waits. It is pure: the same view always gives the same
+// decision, the time is part of the view, and nothing here does I/O.
+//
+// The decision is level-triggered. Next returns the steps from here to the
+// goal; whoever asks carries out the first one, looks at the world again and
+// asks again. A step that became wrong is thereby never carried out, and an
+// agent that restarts in the middle goes on from what it finds.
+//
+//  1. view.go      what is known
+//  2. decision.go  what can come out
+//  3. next.go      which situation this is
+//  4. holder.go    this node is the Primary of the record
+//     takeover.go  the peer is, or was; or this node was, in a former life
+//     vacant.go    nobody is
+//     wish.go      what the operator asked for
+//  5. check.go     the conditions of a promotion, one sentence each
+//  6. explain.go   all of them at once, and what would be lost
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"hapair/failover/lease"
+	"hapair/mirror/state"
+)
+
+// View is everything one node knows about one resource at one instant. All
+// instants are on this node's lease.Clock.
+type View struct {
+	Resource string
+	Now      time.Duration
+	Started  time.Duration // when this agent began
+
+	Self     Node
+	Peer     Peer
+	Mirror   Mirror
+	Ledger   Ledger
+	Lease    Lease
+	Services Services
+	Wish     Wish
+	Hint     Hint
+	Trouble  Trouble
+
+	Tenure      lease.Token // the tenure this process was granted; 0 after a restart
+	Hinted      bool        // a hand-over was announced since the record last had a Primary
+	Maintenance bool        // nothing happens by itself
+	Down        bool        // the operator demoted it: nobody becomes Primary by itself
+
+	Settings Settings
+}
+
+// Node is this node's side of the resource.
+type Node struct {
+	Name        string
+	Role        state.Role
+	Disk        state.Disk
+	Suspect     bool        // came back from a crash and is not yet brought in line (rule R8)
+	Tenure      lease.Token // the tenure the mirror was promoted under, 0 as Secondary
+	Standby     bool        // the operator wants nothing to run here
+	AssumeClean bool        // new metadata, declared identical on both nodes by the operator
+	Failures    int         // failed attempts to bring the resource up here, within the memory
+	FailedAt    time.Duration
+	FailedWhat  string // the last of them, in words
+}
+
+// Verdict is what the heartbeat says about the peer.
+type Verdict uint8
+
+// The verdicts. The zero value promises nothing.
+const (
+	Unheard Verdict = iota // never heard since this agent began
+	Alive
+	Suspected // some paths silent
+	Dead      // every path silent
+)
+
+// String returns the word for the verdict.
+func (v Verdict) String() string {
+	return word(int(v), "unheard", "alive", "suspected", "dead")
+}
+
+// Peer is the other node's side, as far as it is known here.
+type Peer struct {
+	Name    string
+	Verdict Verdict
+	Reasons []string      // the evidence behind the verdict
+	Since   time.Duration // when the verdict became what it is
+
+	Told        bool // the four below were told in the present mirror session
+	Role        state.Role
+	Disk        state.Disk
+	Suspect     bool
+	AssumeClean bool
+
+	Standby  bool
+	Failures int // its failed attempts, as it told when it handed over
+	FailedAt time.Duration
+}
+
+// Mirror is the state of the replication.
+type Mirror struct {
+	Connection   state.Connection
+	Since        time.Duration // when the connection became what it is
+	Replication  state.Replication
+	SplitBrain   bool     // the copies diverged
+	PeerNewer    bool     // at the last handshake the peer's generation was newer
+	DirtyBytes   uint64   // written here, missing on the peer
+	MissingBytes uint64   // written on the peer, missing here, as last told
+	Held         []string // who holds the device open here
+}
+
+// Record is the ledger's word about the resource. The zero Record means that
+// nothing was ever declared.
+type Record struct {
+	Token       lease.Token
+	Tenure      lease.Token
+	Primary     string // "" for none
+	LastPrimary string // the Primary before, when known
+	InSync      []string
+}
+
+// Has reports whether node is in the in-sync set.
+func (r Record) Has(node string) bool { return slices.Contains(r.InSync, node) }
+
+// Ledger is the record and how far it can be changed.
+type Ledger struct {
+	Known  bool // the record was read since this agent began
+	Record Record
+	Since  time.Duration // when the record's Primary last changed, as seen here
+	Quorum bool
+	Alone  bool // this node runs the ledger as its only voter
+}
+
+// Lease is this node's own lease, and what is known of the peer's.
+type Lease struct {
+	Asked bool        // renewals are being asked for
+	Own   lease.Lease // zero when none was granted
+
+	PeerLapsed     bool          // this node's own promise to the Primary of the record has run out
+	MajorityLapsed bool          // a majority said so, of the present record
+	LookedAt       time.Duration // when the majority was last asked
+	LapsedSince    time.Duration // when the majority first said so
+}
+
+// ServiceState is the state of a resource's services as one.
+type ServiceState uint8
+
+// The service states.
+const (
+	Stopped ServiceState = iota
+	Started
+	Partial // some run: a start or a stop is under way or was cut short
+	Broken  // one failed
+)
+
+// String returns the word for the state.
+func (s ServiceState) String() string {
+	return word(int(s), "stopped", "started", "partial", "broken")
+}
+
+// Services is what runs on top of the resource here.
+type Services struct {
+	State      ServiceState
+	Failed     string // which failed and why
+	StopFailed bool   // the last orderly stop failed: the next one is forced
+}
+
+// WishKind is what an operator can ask for.
+type WishKind uint8
+
+// The wishes.
+const (
+	NoWish WishKind = iota
+	Promote
+	Demote
+	Switchover // to Target
+)
+
+// String returns the operator's word.
+func (w WishKind) String() string {
+	return word(int(w), "none", "promote", "demote", "switchover")
+}
+
+// Wish is what the operator asked of this node and still waits for.
+type Wish struct {
+	Kind   WishKind
+	Target string // of a switchover
+	Force  bool
+	Reason string
+	Since  time.Duration
+}
+
+// Hint is the peer's announcement that this node is to take the resource.
+type Hint struct {
+	Take  bool
+	From  string
+	Until time.Duration
+}
+
+// Trouble is the last step that failed, and since when it is tried in vain.
+type Trouble struct {
+	Step  Kind
+	Text  string
+	At    time.Duration
+	Count int // in a row
+}
+
+// peerInSync reports whether the record calls the peer current.
+func (v View) peerInSync() bool { return v.Ledger.Record.Has(v.Peer.Name) }
+
+// active reports whether anything of the resource runs here.
+func (v View) active() bool {
+	return v.Self.Role == state.Primary || v.Services.State != Stopped
+}
+
+// mine reports whether the record names this node, by the grant this very
+// process was given.
+func (v View) mine() bool {
+	r := v.Ledger.Record
+	return r.Primary == v.Self.Name && v.Tenure != 0 && v.Tenure == r.Tenure
+}
+
+// connected reports whether the peer speaks to us on a mirror session.
+func (v View) connected() bool {
+	return v.Mirror.Connection == state.Connected && v.Peer.Told
+}
+
+// peerReachable reports whether the peer is there at all.
+func (v View) peerReachable() bool {
+	return v.Mirror.Connection == state.Connected || v.Peer.Verdict == Alive || v.Peer.Verdict == Suspected
+}
+
+// leaseValid reports whether this node may serve under the present record.
+func (v View) leaseValid() bool {
+	return v.Lease.Own.Valid(v.Now) && v.Lease.Own.Tenure == v.Ledger.Record.Tenure
+}
+
+// exhausted reports whether this node tried to bring the resource up often
+// enough, and not long ago.
+func (v View) exhausted() bool {
+	return v.Self.Failures >= v.Settings.Attempts && v.Now < v.Self.FailedAt+v.Settings.FailureMemory
+}
+
+// peerExhausted is the same of the peer, as far as it told.
+func (v View) peerExhausted() bool {
+	return v.Peer.Failures >= v.Settings.Attempts && v.Now < v.Peer.FailedAt+v.Settings.FailureMemory
+}
+
+func word(i int, words ...string) string {
+	if i < len(words) {
+		return words[i]
+	}
+	return "invalid"
+}

@@ -1,0 +1,86 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"hapair/mirror/state"
+)
+
+// leave is an orderly demotion the operator asked for. Before anything is
+// stopped it is known that the peer can take it; afterwards the way down is
+// gone to its end.
+func leave(v View) Decision {
+	untouched := v.Self.Role == state.Primary && (v.Services.State == Started || !v.Settings.HasServices)
+	if r := peerCanTake(v); v.Wish.Kind == Switchover && untouched && !r.OK {
+		return refuse(r)
+	}
+	if v.Self.Role == state.Primary && v.Services.State == Stopped && len(v.Mirror.Held) > 0 {
+		return refuse(bad(CodeHeld, fmt.Sprintf("close it, or hactl demote %s --force", v.Resource),
+			"the device is open by %s", strings.Join(v.Mirror.Held, ", ")))
+	}
+	return descend(v, fmt.Sprintf("%s asked for by the operator", v.Wish.Kind))
+}
+
+// descend is the way from Primary to nobody, from wherever the node stands:
+// services in reverse order, devices closed, both copies flushed, then the
+// ledger, then the lease.
+func descend(v View, because string) Decision {
+	forced := v.Wish.Force
+	d := Decision{Code: CodeGo, Because: because}
+	if v.Services.State != Stopped {
+		d.Steps = append(d.Steps, Step{Kind: StopServices, Force: forced || v.Services.StopFailed && v.Wish.Kind == NoWish})
+	}
+	if v.Self.Role == state.Primary {
+		d.Steps = append(d.Steps, Step{Kind: MirrorDemote, Force: forced})
+	}
+	if v.Wish.Kind == Demote {
+		return d.then(v, LedgerDemote, ReleaseLease)
+	}
+	return d.then(v, LedgerDemote, ReleaseLease, HandOver)
+}
+
+// giveBack is descend for a grant that could not be used.
+func giveBack(v View, because string) Decision {
+	return descend(v, because+": the grant is given back")
+}
+
+// standby empties a Primary on standby as soon as the peer can take over.
+func standby(v View) Decision {
+	if r := peerCanTake(v); !r.OK {
+		return waitf(CodeStandby, 0, "%s is on standby but goes on: %s", v.Self.Name, r.Text)
+	}
+	return descend(v, v.Self.Name+" is on standby")
+}
+
+// force is hactl promote --force: the operator answers for what may be lost.
+// Not even that makes two Primaries beside each other.
+func force(v View) Decision {
+	r := v.Ledger.Record
+	peer := r.Primary == v.Peer.Name
+	switch {
+	case !v.Self.Disk.HasData():
+		return refuse(bad(CodeDisk, "hactl attach "+v.Resource, "the local disk is %s: there is nothing to promote", v.Self.Disk))
+	case peer && v.connected() && v.Peer.Role == state.Primary && !v.Lease.PeerLapsed:
+		return refuse(checkHolder(v))
+	case peer && !v.Lease.PeerLapsed:
+		return wait(checkHolder(v), v.Now+v.Settings.LapsePoll)
+	case !v.Ledger.Quorum:
+		return steps(forcedBy(v), ForceAlone, LedgerForce).then(v, bringUp...)
+	case peer && !v.Lease.MajorityLapsed:
+		return askLapsed(v)
+	case v.connected() && v.Peer.Role == state.Primary:
+		return steps(checkPeerPrimary(v).Text+": the session is ended", Disconnect)
+	}
+	if _, no := failing(v, hard); !no {
+		return promote(v, forcedBy(v))
+	}
+	return steps(forcedBy(v), LedgerForce).then(v, bringUp...)
+}
+
+func forcedBy(v View) string {
+	if v.Wish.Reason == "" {
+		return "forced by the operator"
+	}
+	return "forced by the operator: " + v.Wish.Reason
+}
