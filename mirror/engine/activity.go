@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/dirty"
+)
+
+// prepareActivity writes the next activity-log transaction if extents are
+// wanted and none is on its way (group commit).
+func (e *Engine) prepareActivity(v *volume) {
+	if v.activity.inFlight || !v.disk.HasData() {
+		return
+	}
+	clean := func(extent uint32) bool { return !v.bits.Unsaved(dirty.PageOfExtent(extent)) }
+	tx, ok, blocked := v.al.Prepare(v.durable, clean)
+	if blocked {
+		e.unblockActivity(v, clean)
+	}
+	if !ok {
+		return
+	}
+	v.activity.inFlight, v.activity.tx = true, tx
+	e.emit(Effect{Kind: WriteActivity, Volume: v.index, Activity: tx})
+}
+
+// unblockActivity does what the log says a slot needs: a flush on every
+// in-sync copy, bitmap pages on disk (rule R7).
+func (e *Engine) unblockActivity(v *volume, clean func(uint32) bool) {
+	needSeq, unclean := v.al.Blocking(v.durable, clean)
+	switch {
+	case needSeq <= v.durable:
+	case e.replicating() || !e.peerInSync():
+		e.flushOwn(v)
+	case !e.negotiating():
+		// Nothing can become durable at a peer that is not there.
+		e.wantExclude()
+	}
+	for _, extent := range unclean {
+		e.urgentPage(v, dirty.PageOfExtent(extent))
+	}
+	e.nextPage(v)
+}
+
+func (e *Engine) activityDone(v *volume, err error) {
+	v.activity.inFlight = false
+	if err != nil {
+		// A failed activity-log write fails the data write; it never goes ahead.
+		v.al.Abort(v.activity.tx)
+		e.diskFailed(v, fmt.Errorf("activity log: %w", err))
+		return
+	}
+	v.al.Commit(v.activity.tx)
+	e.retryCold(v)
+	if len(v.cold) > 0 {
+		e.prepareActivity(v)
+	}
+}
+
+// retryCold launches the ops whose extents have become hot.
+func (e *Engine) retryCold(v *volume) {
+	cold := v.cold
+	v.cold = v.cold[:0]
+	for _, o := range cold {
+		if v.al.Acquire(o.disk.Offset, o.disk.Length) == actlog.Hot {
+			e.launch(o)
+		} else {
+			v.cold = append(v.cold, o)
+		}
+	}
+	clear(cold[len(v.cold):])
+}
+
+func (e *Engine) urgentPage(v *volume, page int) {
+	for _, p := range v.page.urgent {
+		if p == page {
+			return
+		}
+	}
+	v.page.urgent = append(v.page.urgent, page)
+}
+
+// savePages writes changed pages back while nothing waits for them, so that an
+// eviction rarely has to.
+func (e *Engine) savePages(v *volume) {
+	if v.page.inFlight || !v.disk.HasData() {
+		return
+	}
+	for n, from := 0, 0; n < pagesPerSave; n++ {
+		page, ok := v.bits.NextStale(from)
+		if !ok {
+			break
+		}
+		e.urgentPage(v, page)
+		from = page + 1
+	}
+	e.nextPage(v)
+}
+
+// nextPage writes the next page that something waits for; one is on its way at
+// a time.
+func (e *Engine) nextPage(v *volume) {
+	for !v.page.inFlight && len(v.page.urgent) > 0 {
+		page := v.page.urgent[0]
+		v.page.urgent = append(v.page.urgent[:0], v.page.urgent[1:]...)
+		if !v.bits.Stale(page) {
+			continue
+		}
+		v.page.inFlight = true
+		e.emit(Effect{Kind: WritePage, Volume: v.index, Page: page, Version: v.bits.Version(page),
+			Payload: v.bits.Page(page, make([]byte, 0, dirty.PageBytes))})
+	}
+}
+
+func (e *Engine) pageDone(v *volume, page int, version uint64, err error) {
+	v.page.inFlight = false
+	if err != nil {
+		e.diskFailed(v, fmt.Errorf("bitmap page %d: %w", page, err))
+		return
+	}
+	v.bits.Saved(page, version)
+	e.nextPage(v)
+	if len(v.cold) > 0 {
+		e.prepareActivity(v)
+	}
+	e.controlProgress()
+}

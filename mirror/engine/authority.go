@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// leaseRenewed: only a lease of our own tenure counts. It is kept even when
+// the promotion is still on its way here.
+func (e *Engine) leaseRenewed(tenure uint64, until time.Duration) {
+	e.lease.tenure, e.lease.until = tenure, until
+	e.useLease()
+}
+
+func (e *Engine) useLease() {
+	if e.tenure == 0 || e.lease.tenure != e.tenure {
+		return
+	}
+	e.leaseTo = e.lease.until
+	if e.hasLease() {
+		e.drainAnswers()
+		e.drainHeld()
+	}
+}
+
+// depose: somebody else holds a higher tenure. Nothing is answered any more;
+// the device has to go.
+func (e *Engine) depose(why error) {
+	if e.deposed || e.role != state.Primary {
+		return
+	}
+	e.deposed = true
+	e.emit(Effect{Kind: Deposed, Err: why})
+}
+
+// applyRecord takes over what the ledger has committed.
+func (e *Engine) applyRecord(r wire.Record) {
+	if r.Token < e.record.Token {
+		return
+	}
+	changed := r.Token != e.record.Token
+	declared := len(e.record.InSync) == 0 && len(r.InSync) > 0
+	e.record = r
+	e.seen = max(e.seen, r.Tenure)
+	if e.role == state.Primary && (r.Primary != e.self || r.Tenure != e.tenure) && r.Tenure >= e.tenure {
+		e.depose(fmt.Errorf("the ledger says Primary is %q under token %d, this node's is %d: %w", r.Primary, r.Tenure, e.tenure, ErrStaleToken))
+	}
+	e.judgeOwnCopy()
+	s := &e.session
+	switch {
+	case changed && s.phase == greeting && s.sent, declared && s.phase == agreed && s.repl == state.Off:
+		e.dropSession(errRecordChanged)
+	case changed && s.phase == preparing && s.plan.action == actTarget && e.inSync(e.self) && !slices.Contains(s.mine.Record.InSync, e.self):
+		e.dropSession(errRecordChanged)
+	}
+	e.tryHello()
+}
+
+// judgeOwnCopy: a copy that the ledger has removed is Outdated; one that it
+// counts, and that knows of no damage, is UpToDate.
+func (e *Engine) judgeOwnCopy() {
+	if len(e.record.InSync) == 0 || e.role == state.Primary {
+		return
+	}
+	syncing := e.session.repl == state.SyncTarget || e.session.repl == state.PausedSyncT
+	for _, v := range e.vols {
+		switch {
+		case !e.inSync(e.self) && v.disk == state.UpToDate && !syncing:
+			v.disk = state.Outdated
+			v.touch()
+		case e.inSync(e.self) && v.disk == state.Outdated:
+			v.disk = state.UpToDate
+			v.touch()
+		case e.inSync(e.self) && v.assume && v.disk == state.Inconsistent && !v.full:
+			v.disk = state.UpToDate // declared equal by the operator
+			v.touch()
+		}
+	}
+}
+
+// wantExclude asks the ledger to take the peer out of the in-sync set.
+func (e *Engine) wantExclude() {
+	e.excluding = true
+	e.ledgerNext()
+}
+
+func (e *Engine) wantInclude() {
+	e.including = true
+	e.ledgerNext()
+}
+
+// ledgerNext starts the next ledger change; one is on its way at a time.
+func (e *Engine) ledgerNext() {
+	if e.ledger.inFlight || e.deposed {
+		return
+	}
+	switch {
+	case e.excluding && e.inSync(e.peer):
+		e.ledger.inFlight, e.ledger.include = true, false
+		e.emit(Effect{Kind: LedgerExclude, Node: e.peer, Token: e.record.Token})
+	case e.including && !e.excluding:
+		e.ledger.inFlight, e.ledger.include = true, true
+		e.emit(Effect{Kind: LedgerInclude, Node: e.peer, Token: e.record.Token})
+	}
+}
+
+// ledgerDone: the last change was decided; r is what the ledger holds now. A
+// failure is a lost race: judged by what the record says.
+func (e *Engine) ledgerDone(r wire.Record, err error) {
+	include := e.ledger.include
+	e.ledger.inFlight = false
+	if include {
+		e.including = false
+	}
+	e.applyRecord(r)
+	if err != nil && !errors.Is(err, ErrStaleToken) {
+		e.note(fmt.Sprintf("ledger: %v", err))
+	}
+	if include {
+		e.includeDone()
+	}
+	if e.excluding && !e.inSync(e.peer) {
+		e.excluded()
+	}
+	e.ledgerNext()
+	e.tryHello()
+	e.controlProgress()
+}
+
+func (e *Engine) includeDone() {
+	switch {
+	case e.inSync(e.peer):
+		e.included()
+	case e.session.resync.told && e.session.phase == agreed && !e.deposed:
+		e.wantInclude() // lost a race; the token is new now
+	}
+}
+
+// excluded: the ledger has recorded that the peer lacks writes (R5). What
+// waited for it may be answered, once a new generation has begun.
+func (e *Engine) excluded() {
+	e.excluding = false
+	e.note(fmt.Sprintf("%s is out of the in-sync set, token %d", e.peer, e.record.Token))
+	for _, v := range e.vols {
+		for o := v.active.head; o != nil; {
+			next := o.next
+			if o.owed&owedLedger != 0 {
+				e.owesGeneration(o)
+				e.paid(o, owedLedger)
+			}
+			o = next
+		}
+	}
+	for _, o := range append([]*op(nil), e.flushes...) {
+		if o.owed&owedLedger != 0 {
+			e.paid(o, owedLedger)
+		}
+	}
+	if e.session.phase == preparing && e.session.plan.action == actSource {
+		e.startSource()
+	}
+	for _, v := range e.vols {
+		if len(v.cold) > 0 {
+			e.prepareActivity(v)
+		}
+	}
+}

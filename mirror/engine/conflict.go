@@ -1,0 +1,40 @@
+package engine
+
+import "hapair/mirror/block"
+
+// blocks reports whether o must wait: a changing op that overlaps it is in
+// flight, or waits before it. Overlapping writes are so applied in the same
+// order on both copies; a read waits too, so that it never shows data that a
+// failover could still take back. A resync chunk does not change what a read
+// at the source returns.
+func (v *volume) blocks(o *op) bool {
+	return v.blockedBy(o, v.waiting.tail)
+}
+
+// blockedBy looks at active and at the waiting ops up to and including last.
+func (v *volume) blockedBy(o *op, last *op) bool {
+	reading := o.kind == opApplication && o.req.Op == block.Read
+	for p := v.active.head; p != nil; p = p.next {
+		if o.overlaps(p) && !(reading && p.kind == opResync) {
+			return true
+		}
+	}
+	for p := last; p != nil; p = p.prev {
+		if o.overlaps(p) && (p.req == nil || p.req.Op != block.Read || !reading) {
+			return true
+		}
+	}
+	return false
+}
+
+// wake starts waiting ops that nothing blocks any more, in their order.
+func (e *Engine) wake(v *volume) {
+	for o := v.waiting.head; o != nil; {
+		next := o.next
+		if !v.blockedBy(o, o.prev) {
+			v.waiting.remove(o)
+			e.begin(o)
+		}
+		o = next
+	}
+}

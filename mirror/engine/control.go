@@ -1,0 +1,284 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/block"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// control is the command that runs; one at a time, its caller sees to that.
+type control struct {
+	of   EventKind
+	step int
+}
+
+func (c control) busy() bool { return c.of != 0 }
+
+func (e *Engine) reply(of EventKind, err error) {
+	e.control = control{}
+	e.emit(Effect{Kind: Reply, Of: of, Err: err})
+	e.tryHello()
+}
+
+// finishAfterSupers ends the running command once the superblocks say what it
+// changed, unless an Abort has taken its place.
+func (e *Engine) finishAfterSupers(of EventKind, then func()) {
+	e.afterSupers(func() {
+		if e.control.of == of {
+			e.reply(of, nil)
+			then()
+		}
+	})
+}
+
+func (e *Engine) controlEvent(ev *Event) {
+	if e.control.busy() && ev.Kind != Abort && ev.Kind != Pause && ev.Kind != Resume {
+		e.emit(Effect{Kind: Reply, Of: ev.Kind, Err: fmt.Errorf("another command is running: %w", ErrBadState)})
+		return
+	}
+	switch ev.Kind {
+	case Promote:
+		e.promote(ev.Tenure, ev.Force)
+	case Demote:
+		e.demote()
+	case Abort:
+		e.abort(ev.Err)
+	case Invalidate:
+		e.invalidate()
+	case Pause, Resume:
+		e.pause(ev.Kind == Pause)
+	case Detach:
+		e.detach()
+	default:
+		panic(fmt.Sprintf("engine: unknown event %d", ev.Kind))
+	}
+}
+
+// promote makes this node Primary. The ledger has decided that it may be; here
+// only the copy is judged.
+func (e *Engine) promote(tenure uint64, force bool) {
+	if err := e.refusePromote(tenure, force); err != nil {
+		e.reply(Promote, err)
+		return
+	}
+	if e.session.phase == greeting && e.session.sent || e.session.phase == preparing {
+		e.dropSession(errRecordChanged)
+	}
+	forced := false
+	for _, v := range e.vols {
+		if !v.disk.CanServe() {
+			forced = true
+			v.disk, v.full = state.UpToDate, false
+		}
+		v.disk, v.last, v.assume = state.UpToDate, true, v.assume && !forced
+	}
+	if forced {
+		e.mint()
+	}
+	e.role, e.tenure, e.seen, e.suspect, e.deposed, e.leaseTo = state.Primary, tenure, max(e.seen, tenure), false, false, 0
+	e.control = control{of: Promote}
+	e.finishAfterSupers(Promote, func() {
+		e.useLease()
+		e.sendState()
+	})
+}
+
+func (e *Engine) refusePromote(tenure uint64, force bool) error {
+	if tenure < e.seen {
+		return fmt.Errorf("promotion under token %d, %d has been seen: %w", tenure, e.seen, ErrStaleToken)
+	}
+	if r := e.session.repl; r == state.SyncTarget || r == state.PausedSyncT {
+		return fmt.Errorf("this copy is the target of a resync: %w", ErrBadState)
+	}
+	for _, v := range e.vols {
+		if !v.disk.HasData() || !v.disk.CanServe() && !force {
+			return fmt.Errorf("volume %d is %s: %w", v.num, v.disk, ErrNotUpToDate)
+		}
+	}
+	return nil
+}
+
+// demote: flush both copies, then Secondary. The front end has stopped, so no
+// request is in flight.
+func (e *Engine) demote() {
+	if e.role != state.Primary {
+		e.reply(Demote, nil)
+		return
+	}
+	if e.appOps > 0 || len(e.held) > 0 {
+		e.reply(Demote, fmt.Errorf("%d requests are in flight: %w", e.appOps+len(e.held), ErrBadState))
+		return
+	}
+	e.control = control{of: Demote}
+	for _, v := range e.vols {
+		e.flushOwn(v)
+	}
+	e.controlProgress()
+}
+
+// abort: authority is lost. Nothing is answered with success any more; what is
+// in flight ends dirty, so that a later resync covers it.
+func (e *Engine) abort(why error) {
+	if why == nil {
+		why = block.ErrNotPrimary
+	}
+	if e.control.busy() {
+		e.reply(e.control.of, fmt.Errorf("authority lost: %w", why))
+	}
+	e.control = control{of: Abort}
+	e.aborting, e.excluding = why, false
+	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
+	e.failHeld(why)
+	if e.session.phase != ended {
+		e.dropSession(fmt.Errorf("authority lost: %w", why))
+	}
+	for _, v := range e.vols {
+		for o := v.waiting.head; o != nil; {
+			next := o.next
+			if o.kind == opApplication {
+				v.waiting.remove(o)
+				o.err = why
+				e.answer(o)
+			}
+			o = next
+		}
+		cold := v.cold
+		v.cold = nil
+		for _, o := range cold {
+			e.abandon(o, why)
+		}
+		e.abortActive(v, why)
+	}
+	for _, o := range append([]*op(nil), e.flushes...) {
+		o.err = why
+		e.paid(o, owedLedger|owedSuper)
+	}
+	e.controlProgress()
+}
+
+func (e *Engine) abortActive(v *volume, why error) {
+	for o := v.active.head; o != nil; {
+		next := o.next
+		if o.kind == opApplication {
+			v.bits.Set(o.disk.Offset, o.disk.Length)
+			o.err = why
+			e.paid(o, owedLedger|owedSuper)
+		}
+		o = next
+	}
+}
+
+// invalidate makes the local copy worthless: a full resync from the peer.
+func (e *Engine) invalidate() {
+	switch {
+	case e.role == state.Primary:
+		e.reply(Invalidate, fmt.Errorf("this node is Primary: %w", ErrBadState))
+		return
+	case e.inSync(e.self) && !e.inSync(e.peer):
+		e.reply(Invalidate, fmt.Errorf("this is the only copy in the in-sync set: %w", ErrBadState))
+		return
+	}
+	for _, v := range e.vols {
+		if v.disk.HasData() {
+			v.disk, v.full, v.assume, v.gen = state.Inconsistent, true, false, genid.New()
+			v.bits.SetAll()
+		}
+	}
+	e.control = control{of: Invalidate}
+	e.finishAfterSupers(Invalidate, func() { e.dropSession(errInvalidated) })
+}
+
+func (e *Engine) pause(on bool) {
+	e.paused = on
+	s := &e.session
+	switch {
+	case on && s.repl == state.SyncSource:
+		s.repl = state.PausedSyncS
+	case !on && s.repl == state.PausedSyncS:
+		s.repl = state.SyncSource
+		e.pumpSync()
+	}
+	of := Resume
+	if on {
+		of = Pause
+	}
+	e.emit(Effect{Kind: Reply, Of: of})
+}
+
+// detach: nothing of the peer at the disk, bitmap on disk, then "clean".
+func (e *Engine) detach() {
+	if e.role == state.Primary {
+		e.reply(Detach, fmt.Errorf("this node is Primary; demote first: %w", ErrBadState))
+		return
+	}
+	e.control = control{of: Detach}
+	if e.session.phase != ended {
+		e.send(wire.Message{Kind: wire.Refuse, Status: wire.Shutdown, Data: []byte(errStopping.Error()), Length: uint64(len(errStopping.Error()))})
+		e.emit(Effect{Kind: StandAlone, Session: e.session.id, Err: errStopping})
+	}
+	e.controlProgress()
+}
+
+// controlProgress looks whether the running command can go on.
+func (e *Engine) controlProgress() {
+	switch e.control.of {
+	case Demote:
+		e.demoteProgress()
+	case Abort:
+		e.abortProgress()
+	case Detach:
+		e.detachProgress()
+	}
+}
+
+func (e *Engine) demoteProgress() {
+	if e.control.step > 0 {
+		return
+	}
+	for _, v := range e.vols {
+		if v.flushing != nil {
+			return
+		}
+	}
+	e.control.step = 1
+	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
+	e.finishAfterSupers(Demote, e.sendState)
+}
+
+func (e *Engine) abortProgress() {
+	if e.control.step > 0 || e.appOps > 0 || e.session.phase != ended || e.ledger.inFlight {
+		return
+	}
+	e.control.step = 1
+	e.aborting, e.deposed, e.minting, e.minters = nil, false, false, nil
+	e.judgeOwnCopy()
+	e.finishAfterSupers(Abort, func() {})
+}
+
+func (e *Engine) detachProgress() {
+	if e.peerOps > 0 || e.session.phase != ended || e.control.step > 1 {
+		return
+	}
+	if e.control.step == 0 {
+		e.control.step = 1
+		for _, v := range e.vols {
+			if v.disk.HasData() {
+				e.flushOwn(v)
+			}
+		}
+	}
+	for _, v := range e.vols {
+		if v.flushing != nil || v.page.inFlight {
+			return
+		}
+		if _, stale := v.bits.NextStale(0); stale && v.disk.HasData() {
+			e.savePages(v)
+			return
+		}
+	}
+	e.control.step, e.detaching = 2, true
+	e.finishAfterSupers(Detach, func() {})
+}

@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// EffectKind says what is to be done.
+type EffectKind uint8
+
+// The effects.
+const (
+	// LocalIO: submit Request to the disk of Volume; LocalDone follows.
+	LocalIO EffectKind = iota + 1
+	// PeerSend: send Message on Session. Order among PeerSends is kept.
+	PeerSend
+	// Answer: run Request.Done(Err).
+	Answer
+	// WriteActivity: make Activity durable; ActivityDone follows.
+	WriteActivity
+	// WritePage: make bitmap page Page durable; PageDone follows with Version.
+	WritePage
+	// WriteSuper: make Super durable; SuperDone follows with Version.
+	WriteSuper
+	// LedgerExclude: take Node out of the in-sync set if the record still has
+	// Token; keep trying until that is decided. LedgerDone follows.
+	LedgerExclude
+	// LedgerInclude: put Node into the in-sync set, likewise. LedgerDone follows.
+	LedgerInclude
+	// DropLink: end Session because of Err and connect again.
+	DropLink
+	// StandAlone: end Session because of Err and do not connect again.
+	StandAlone
+	// Deposed: somebody else is Primary now (Err says how it is known); the
+	// device must go.
+	Deposed
+	// Reply: the Promote, Demote, Abort, Invalidate or Detach ended with Err.
+	Reply
+	// Note: something an operator would want in the log; Text says it.
+	Note
+)
+
+// Super is what the superblock of a volume says of its copy.
+type Super struct {
+	Gen         genid.Set
+	Disk        state.Disk
+	Clean       bool // detached in order: the activity log says nothing
+	LastPrimary bool // this node was the last Primary it knows of
+	AssumeClean bool // declared equal to the peer's when created
+	FullSync    bool // the copy is to be replaced as a whole
+	Tenure      uint64
+}
+
+// Effect is one thing to do. Which fields count depends on Kind.
+type Effect struct {
+	Kind     EffectKind
+	Volume   int
+	Page     int
+	Version  uint64
+	Request  *block.Request
+	Err      error
+	Session  uint64
+	Message  wire.Message
+	Activity actlog.Transaction
+	Payload  []byte
+	Super    *Super
+	Node     string
+	Token    uint64
+	Of       EventKind // Reply: which event is answered
+	Text     string
+}

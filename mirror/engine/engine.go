@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"time"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/dirty"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// VolumeConfig is one volume as its metadata was read at attach.
+type VolumeConfig struct {
+	Number   uint16
+	Geometry block.Geometry
+	Super    Super
+	Bitmap   *dirty.Bitmap
+	// Log is the activity log as its ring restored it; its extents count when
+	// the copy was not detached in order.
+	Log *actlog.Log
+}
+
+// Config is what an engine starts from.
+type Config struct {
+	Resource, Self, Peer string
+	Volumes              []VolumeConfig
+	Record               wire.Record // what the ledger holds now; may be zero
+	// NewID returns a random generation identifier, never one returned before.
+	NewID func() genid.ID
+}
+
+// volume is the engine's side of one volume.
+type volume struct {
+	index int
+	num   uint16
+	geo   block.Geometry
+
+	disk   state.Disk
+	gen    genid.Set
+	last   bool // LastPrimary
+	assume bool
+	full   bool // FullSync
+
+	bits *dirty.Bitmap
+	al   *actlog.Log
+
+	super struct {
+		wanted, written uint64 // versions
+		inFlight        bool
+	}
+	activity struct {
+		inFlight bool
+		tx       actlog.Transaction
+	}
+	page struct {
+		inFlight bool
+		urgent   []int // pages that an eviction waits for
+		lastSave time.Duration
+	}
+
+	active  opList // changing application ops and resync chunks; each holds its range
+	waiting opList // wait for an overlap in active, or before them in waiting
+	cold    []*op  // in active, wait for the activity log
+	reads   int    // reads at the disk
+
+	settled   uint64 // number of settled writes
+	durable   uint64 // every write up to this one is durable on every in-sync copy
+	unflushed ring   // answered by the peer, not yet flushed there (rule R6)
+	flushing  *op    // the engine's own flush
+	sync      syncState
+}
+
+// Engine is the state of one resource on one node.
+type Engine struct {
+	name, self, peer string
+	vols             []*volume
+	newID            func() genid.ID
+	out              []Effect // effects of the Step that runs
+	now              time.Duration
+	pool             opPool
+
+	role      state.Role
+	suspect   bool   // came back from a crash and has not been brought in line (R8)
+	tenure    uint64 // the writer token of this node while Primary
+	seen      uint64 // highest tenure seen (R12)
+	record    wire.Record
+	leaseTo   time.Duration // the lease of tenure runs until then
+	deposed   bool
+	aborting  error // why authority was lost, while Abort runs
+	excluding bool  // the peer is to be taken out of the in-sync set
+	lease     struct {
+		tenure uint64
+		until  time.Duration
+	}
+	detaching bool
+
+	held     []*block.Request // wait to be admitted; volume in heldVol
+	heldVol  []int
+	draining bool
+	answers  opList // settled, wait for the lease
+	appOps   int
+	peerOps  int
+
+	ledger struct {
+		inFlight bool
+		include  bool
+	}
+	flushes   []*op    // application and own flushes in flight
+	minting   bool     // a new generation is on its way to the superblocks
+	minters   []uint64 // ops that wait for it
+	including bool     // the ledger may have recorded the peer as in sync; until known it counts as in
+	session   session
+	control   control
+	afterSup  []superWait
+	paused    bool
+}
+
+// New returns an engine whose copies have been attached. It emits its first
+// effects (the superblock that says "not clean") at the first Step.
+func New(c Config) *Engine {
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, role: state.Secondary, record: c.Record}
+	e.pool.init(opsMax)
+	for i := range c.Volumes {
+		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))
+	}
+	e.seen = max(e.seen, c.Record.Tenure)
+	// Nothing is promised to a peer before the superblocks say "not clean".
+	versions := make([]uint64, len(e.vols))
+	for i, v := range e.vols {
+		versions[i] = v.super.wanted
+	}
+	e.afterSup = append(e.afterSup, superWait{versions: versions, fn: func() {}})
+	return e
+}
+
+// attach takes one volume over from its metadata. After a crash every hot
+// extent may differ from the peer (rule R3).
+func (e *Engine) attach(i int, c *VolumeConfig) *volume {
+	v := &volume{
+		index: i, num: c.Number, geo: c.Geometry, disk: c.Super.Disk, gen: c.Super.Gen, last: c.Super.LastPrimary,
+		assume: c.Super.AssumeClean, full: c.Super.FullSync, bits: c.Bitmap, al: c.Log,
+	}
+	e.seen = max(e.seen, c.Super.Tenure)
+	if !c.Super.Clean {
+		e.suspect = true
+		v.al.Hot(func(extent uint32) {
+			from := int64(extent) * actlog.ExtentBytes
+			if from < v.geo.SizeBytes {
+				v.bits.Set(from, min(actlog.ExtentBytes, v.geo.SizeBytes-from))
+			}
+		})
+	}
+	v.unflushed.init()
+	v.super.wanted = 1
+	return v
+}
+
+// Step takes one event at an instant and appends the effects to out.
+func (e *Engine) Step(now time.Duration, ev *Event, out []Effect) []Effect {
+	e.out, e.now = out, now
+	e.dispatch(ev)
+	e.flushSupers()
+	out = e.out
+	e.out = nil
+	return out
+}
+
+func (e *Engine) dispatch(ev *Event) {
+	switch ev.Kind {
+	case Submitted:
+		e.submit(e.vols[ev.Volume], ev.Request)
+	case LocalDone:
+		e.localDone(ev.Request.Owner.(*op), ev.Err)
+	case ActivityDone:
+		e.activityDone(e.vols[ev.Volume], ev.Err)
+	case PageDone:
+		e.pageDone(e.vols[ev.Volume], ev.Page, ev.Version, ev.Err)
+	case SuperDone:
+		e.superDone(e.vols[ev.Volume], ev.Version, ev.Err)
+	case LinkUp:
+		e.linkUp(ev.Session, ev.Path)
+	case Received:
+		e.received(ev.Session, ev.Message)
+	case LinkDown:
+		e.linkDown(ev.Session, ev.Err)
+	case LedgerRecord:
+		e.applyRecord(ev.Record)
+	case LedgerDone:
+		e.ledgerDone(ev.Record, ev.Err)
+	case LeaseRenewed:
+		e.leaseRenewed(ev.Tenure, ev.Until)
+	case Tick:
+		e.tick()
+	default:
+		e.controlEvent(ev)
+	}
+}
+
+func (e *Engine) emit(f Effect) { e.out = append(e.out, f) }
+
+func (e *Engine) note(text string) { e.emit(Effect{Kind: Note, Text: text}) }
+
+// inSync reports whether the ledger counts node among the current copies.
+func (e *Engine) inSync(node string) bool {
+	for _, n := range e.record.InSync {
+		if n == node {
+			return true
+		}
+	}
+	return false
+}
+
+// peerInSync reports whether an answer needs the peer or its removal. While an
+// inclusion is undecided the peer counts as in.
+func (e *Engine) peerInSync() bool { return e.including || e.inSync(e.peer) }
+
+// hasLease is the pen law: asked again wherever a request is answered.
+func (e *Engine) hasLease() bool { return !e.deposed && e.tenure != 0 && e.now < e.leaseTo }
+
+func (e *Engine) tick() {
+	if e.session.phase == greeting && e.now-e.session.since > handshakeMax {
+		e.dropSession(errHandshakeSlow)
+	}
+	for _, v := range e.vols {
+		if e.now-v.page.lastSave >= pageSaveInterval {
+			v.page.lastSave = e.now
+			e.savePages(v)
+		}
+	}
+}

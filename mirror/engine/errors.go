@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"hapair/mirror/block"
+	"hapair/mirror/wire"
+)
+
+// Errors of the engine. Match them with errors.Is.
+var (
+	// ErrSplitBrain: both copies were written without the other.
+	ErrSplitBrain = errors.New("split brain: both copies were written without the other")
+	// ErrUnrelated: the copies have no common ancestor.
+	ErrUnrelated = errors.New("unrelated data: the copies have no common ancestor")
+	// ErrBadGeometry: the two nodes' volumes differ.
+	ErrBadGeometry = errors.New("the two nodes' volumes differ")
+	// ErrStaleToken: a higher token has been seen.
+	ErrStaleToken = errors.New("a higher token has been seen")
+	// ErrBadState: a message or a command does not fit the present state.
+	ErrBadState = errors.New("does not fit the present state")
+	// ErrNotUpToDate: the local copy may not be promoted.
+	ErrNotUpToDate = errors.New("the local copy is not current")
+
+	errHandshakeSlow = fmt.Errorf("the peer did not finish the handshake within %v", handshakeMax)
+	errDiskFailed    = fmt.Errorf("the local disk has failed: %w", block.ErrIO)
+	errInvalidated   = errors.New("the local copy was invalidated")
+	errStopping      = errors.New("the agent stops")
+	errRecordChanged = errors.New("the ledger's record changed during the handshake")
+)
+
+// RefusedError is a refusal by one side of a handshake or of a frame.
+type RefusedError struct {
+	Status wire.Status
+	Token  uint64 // the higher token, with wire.StaleToken
+	ByPeer bool
+	Text   string
+}
+
+func (r *RefusedError) Error() string {
+	who := "refused the peer"
+	if r.ByPeer {
+		who = "refused by the peer"
+	}
+	return who + ": " + r.Text
+}
+
+// Unwrap makes errors.Is work with the sentinel of the status.
+func (r *RefusedError) Unwrap() error {
+	switch r.Status {
+	case wire.SplitBrain:
+		return ErrSplitBrain
+	case wire.Unrelated:
+		return ErrUnrelated
+	case wire.BadGeometry:
+		return ErrBadGeometry
+	case wire.StaleToken:
+		return ErrStaleToken
+	case wire.IOError, wire.NoSpace:
+		return block.ErrIO
+	}
+	return ErrBadState
+}
+
+// lasting reports whether trying again cannot help until somebody acts.
+func (r *RefusedError) lasting() bool {
+	return r.Status == wire.SplitBrain || r.Status == wire.Unrelated || r.Status == wire.BadGeometry
+}

@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/mirror/wire"
+)
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The events.
+const (
+	// Submitted: a front end hands over Request for Volume.
+	Submitted EventKind = iota + 1
+	// LocalDone: Request, one of the engine's own, returned from its disk with Err.
+	LocalDone
+	// ActivityDone: the activity-log transaction of Volume is durable, or Err.
+	ActivityDone
+	// PageDone: bitmap page Page of Volume at Version is durable, or Err.
+	PageDone
+	// SuperDone: the superblock of Volume at Version is durable, or Err.
+	SuperDone
+	// LinkUp: session Session began.
+	LinkUp
+	// Received: Message arrived on Session.
+	Received
+	// LinkDown: Session ended because of Err; no buffer sent on it is touched any more.
+	LinkDown
+	// LedgerRecord: the ledger's record of this resource is Record (committed).
+	LedgerRecord
+	// LedgerDone: the last LedgerExclude or LedgerInclude ended; Err is nil when
+	// its change is committed. Record is what the ledger holds now.
+	LedgerDone
+	// LeaseRenewed: the lease of Tenure runs until Until (0: lost or handed back).
+	LeaseRenewed
+	// Promote: the ledger made this node Primary under Tenure. Force accepts an
+	// Inconsistent or Outdated copy as the data. Answered by Reply.
+	Promote
+	// Demote: become Secondary in order; the front end has stopped. Answered by Reply.
+	Demote
+	// Abort: authority is lost; fail what is held, become Secondary. Answered by Reply.
+	Abort
+	// Invalidate: treat the local copy as worthless, resync all of it. Answered by Reply.
+	Invalidate
+	// Pause and Resume the resync.
+	Pause
+	Resume
+	// Detach: save everything and let go of the disks. Answered by Reply.
+	Detach
+	// Tick: time passed.
+	Tick
+)
+
+// Event is one thing that happened. Which fields count depends on Kind.
+type Event struct {
+	Kind    EventKind
+	Volume  int // index into Config.Volumes
+	Page    int
+	Version uint64
+	Request *block.Request
+	Err     error
+	Session uint64
+	Message *wire.Message
+	Record  wire.Record
+	Tenure  uint64
+	Until   time.Duration
+	Force   bool
+	Path    string
+}

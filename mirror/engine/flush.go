@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"hapair/mirror/block"
+	"hapair/mirror/wire"
+)
+
+// startFlush sends a flush to both copies. It covers every write settled so
+// far: those were complete at the local disk and acknowledged by the peer
+// before it is sent.
+func (e *Engine) startFlush(o *op) {
+	o.mark = o.vol.settled
+	o.owed = owedLocal
+	e.flushes = append(e.flushes, o)
+	switch {
+	case e.replicating():
+		o.owed |= owedPeer
+		o.sent = true
+		e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.tenure})
+	case o.kind == opApplication:
+		e.oneSided(o)
+	case e.peerInSync():
+		// Our own flush neither waits for nor causes an exclusion; it just
+		// makes nothing durable at a peer that is not there.
+		o.mark = 0
+	}
+	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+}
+
+// flushOwn starts a flush of the engine's own, unless one runs.
+func (e *Engine) flushOwn(v *volume) {
+	if v.flushing != nil {
+		return
+	}
+	o := e.pool.get(opFlush, v)
+	if o == nil {
+		return // every op is busy; a settled write asks again
+	}
+	o.disk.Op, o.disk.Flags, o.disk.Offset, o.disk.Length = block.Flush, 0, 0, 0
+	v.flushing = o
+	e.startFlush(o)
+}
+
+// flushSettled: the local disk has flushed, and the peer, if it takes part.
+func (e *Engine) flushSettled(o *op) {
+	v := o.vol
+	e.forgetFlush(o)
+	if o.err == nil && o.mark > v.durable {
+		v.durable = o.mark
+		v.unflushed.flushed(o.mark)
+	}
+	if o.kind == opFlush {
+		v.flushing = nil
+		e.pool.put(o)
+	} else {
+		e.answer(o)
+	}
+	if len(v.cold) > 0 {
+		e.prepareActivity(v)
+	}
+	if v.unflushed.half() {
+		e.flushOwn(v)
+	}
+	e.drainHeld()
+	e.controlProgress()
+}
+
+func (e *Engine) forgetFlush(o *op) {
+	for i, p := range e.flushes {
+		if p == o {
+			last := len(e.flushes) - 1
+			e.flushes[i] = e.flushes[last]
+			e.flushes[last] = nil
+			e.flushes = e.flushes[:last]
+			return
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// tryHello sends our hello once nothing of an earlier session can still change
+// what it says: no write of the peer at our disk, no undecided ledger change.
+func (e *Engine) tryHello() {
+	if e.session.phase != greeting || e.session.sent || !e.quiet() {
+		return
+	}
+	e.session.sent = true
+	e.session.mine = e.hello()
+	e.sendHello(wire.Hello, e.session.mine)
+	if e.session.greeted {
+		e.decide()
+	}
+}
+
+func (e *Engine) quiet() bool {
+	return e.peerOps == 0 && !e.ledger.inFlight && !e.excluding && !e.minting && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed
+}
+
+func (e *Engine) hello() *wire.HelloBody {
+	h := &wire.HelloBody{Resource: e.name, Node: e.self, Role: e.role, Suspect: e.suspect, Record: e.record}
+	for _, v := range e.vols {
+		h.LastPrimary = h.LastPrimary || v.last
+		h.Volumes = append(h.Volumes, wire.HelloVolume{
+			Number: v.num, SizeBytes: v.geo.SizeBytes, LogicalBlockBytes: uint32(v.geo.LogicalBlockBytes), Disk: v.disk,
+			Gen: packGen(v.gen), DirtyBlocks: uint64(v.bits.Count()), AssumeClean: v.assume, FullSync: v.full,
+		})
+	}
+	return h
+}
+
+func (e *Engine) sendHello(kind wire.Kind, h *wire.HelloBody) {
+	data, err := wire.AppendHello(nil, h)
+	if err != nil {
+		e.dropSession(fmt.Errorf("our own hello: %w", err))
+		return
+	}
+	e.send(wire.Message{Kind: kind, Token: e.writerToken(), Data: data, Length: uint64(len(data))})
+}
+
+// sendState tells a connected peer what changed here.
+func (e *Engine) sendState() {
+	if e.session.phase == preparing || e.session.phase == agreed {
+		e.sendHello(wire.State, e.hello())
+	}
+}
+
+func packGen(s genid.Set) (g [10]uint64) {
+	g[0], g[1] = uint64(s.Current), uint64(s.Bitmap)
+	for i, id := range s.History {
+		g[2+i] = uint64(id)
+	}
+	return g
+}
+
+func unpackGen(g [10]uint64) (s genid.Set) {
+	s.Current, s.Bitmap = genid.ID(g[0]), genid.ID(g[1])
+	for i := range s.History {
+		s.History[i] = genid.ID(g[2+i])
+	}
+	return s
+}
+
+func (e *Engine) parseHello(m *wire.Message) *wire.HelloBody {
+	h, err := wire.ParseHello(m.Data)
+	if err == nil && (h.Resource != e.name || h.Node != e.peer) {
+		err = fmt.Errorf("the hello of %s for resource %s, expected %s for %s: %w", h.Node, h.Resource, e.peer, e.name, ErrBadState)
+	}
+	if err != nil {
+		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: err.Error()})
+		return nil
+	}
+	return h
+}
+
+func (e *Engine) onHello(m *wire.Message) {
+	h := e.parseHello(m)
+	if h == nil {
+		return
+	}
+	if e.session.phase != greeting || e.session.greeted {
+		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "a second hello in one session"})
+		return
+	}
+	e.session.greeted, e.session.theirs = true, h
+	if h.Record.Token > e.record.Token {
+		// The peer's view is committed as well; ours is only late.
+		e.seen = max(e.seen, h.Record.Tenure)
+	}
+	if e.session.sent {
+		e.decide()
+	} else {
+		e.tryHello()
+	}
+}
+
+func (e *Engine) onState(m *wire.Message) {
+	if h := e.parseHello(m); h != nil && e.session.greeted {
+		e.session.theirs = h
+	}
+}
+
+// decide compares both hellos and starts what follows. Both sides compute it
+// from the same two hellos.
+func (e *Engine) decide() {
+	if !e.quiet() {
+		e.dropSession(errRecordChanged)
+		return
+	}
+	d := judge(e.session.mine, e.session.theirs)
+	e.session.plan = d
+	if d.refuse != nil {
+		e.refuseSession(d.refuse)
+		return
+	}
+	e.note(fmt.Sprintf("connected to %s via %s: %s, because %s", e.peer, e.session.path, d.action, d.why))
+	switch d.action {
+	case actWait:
+		e.session.phase, e.session.repl = agreed, state.Off
+	case actNothing:
+		e.suspect = false
+		e.session.phase, e.session.repl = agreed, state.Established
+		e.established()
+	case actSource:
+		e.session.phase = preparing
+		if e.inSync(e.peer) {
+			e.wantExclude()
+		} else {
+			e.startSource()
+		}
+	case actTarget:
+		e.session.phase = preparing
+	}
+}
+
+// established lets go of what waited for the handshake.
+func (e *Engine) established() {
+	for _, v := range e.vols {
+		if len(v.cold) > 0 {
+			e.prepareActivity(v)
+		}
+	}
+	e.drainHeld()
+	e.controlProgress()
+}

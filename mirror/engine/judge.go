@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+type action uint8
+
+const (
+	actNone    action = iota
+	actWait           // nobody has declared which copy counts
+	actNothing        // the copies are equal
+	actSource         // this node's copy is sent
+	actTarget         // this node's copy is replaced
+)
+
+func (a action) String() string {
+	return [...]string{"none", "wait", "nothing to resync", "SyncSource", "SyncTarget"}[a]
+}
+
+func (a action) inverse() action {
+	switch a {
+	case actSource:
+		return actTarget
+	case actTarget:
+		return actSource
+	}
+	return a
+}
+
+// decision is the outcome of a handshake, from one side's view.
+type decision struct {
+	action action
+	full   bool // everything is sent, not only what the bitmaps say
+	why    string
+	refuse *RefusedError
+}
+
+func refusal(s wire.Status, format string, args ...any) decision {
+	return decision{refuse: &RefusedError{Status: s, Text: fmt.Sprintf(format, args...)}}
+}
+
+// judge decides what two copies owe each other. It is symmetric: judge(b, a)
+// is the inverse of judge(a, b). The ledger says who is current, the
+// generation identifiers guard against everything the ledger cannot know
+// (swapped disks, a lost ledger, force), the bitmaps say which blocks.
+func judge(mine, theirs *wire.HelloBody) decision {
+	if d := judgeGeometry(mine, theirs); d.refuse != nil {
+		return d
+	}
+	if mine.Role == state.Primary && theirs.Role == state.Primary {
+		return refusal(wire.BadState, "both nodes say they are Primary (tenure %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
+	}
+	gen, d := judgeGenerations(mine, theirs)
+	if d.refuse != nil {
+		return d
+	}
+	d = judgeCurrent(mine, theirs, newerRecord(mine.Record, theirs.Record), gen)
+	return judgeRoles(d, mine, theirs)
+}
+
+func newerRecord(a, b wire.Record) wire.Record {
+	if b.Token > a.Token {
+		return b
+	}
+	return a
+}
+
+func judgeGeometry(mine, theirs *wire.HelloBody) decision {
+	if len(mine.Volumes) != len(theirs.Volumes) {
+		return refusal(wire.BadGeometry, "%s has %d volumes, %s has %d", mine.Node, len(mine.Volumes), theirs.Node, len(theirs.Volumes))
+	}
+	for i := range mine.Volumes {
+		a, b := &mine.Volumes[i], &theirs.Volumes[i]
+		if a.Number != b.Number || a.SizeBytes != b.SizeBytes {
+			return refusal(wire.BadGeometry, "volume %d of %s has %d bytes, volume %d of %s has %d bytes",
+				a.Number, mine.Node, a.SizeBytes, b.Number, theirs.Node, b.SizeBytes)
+		}
+		if !a.Disk.HasData() || !b.Disk.HasData() {
+			return refusal(wire.BadState, "volume %d is %s on %s and %s on %s", a.Number, a.Disk, mine.Node, b.Disk, theirs.Node)
+		}
+	}
+	return decision{}
+}
+
+// judgeGenerations merges the verdicts of all volumes: all must point the same
+// way.
+func judgeGenerations(mine, theirs *wire.HelloBody) (decision, decision) {
+	merged := decision{action: actNothing, why: "equal generations"}
+	for i := range mine.Volumes {
+		v := genid.Compare(unpackGen(mine.Volumes[i].Gen), unpackGen(theirs.Volumes[i].Gen))
+		d := fromVerdict(v)
+		if d.refuse != nil {
+			d.refuse.Text = fmt.Sprintf("volume %d: %s", mine.Volumes[i].Number, d.refuse.Text)
+			return d, d
+		}
+		switch {
+		case d.action == actNothing:
+		case merged.action == actNothing:
+			merged = d
+		case merged.action != d.action:
+			r := refusal(wire.SplitBrain, "volume %d is newer on one node, another volume on the other", mine.Volumes[i].Number)
+			return r, r
+		default:
+			merged.full = merged.full || d.full
+		}
+	}
+	return merged, decision{}
+}
+
+func fromVerdict(v genid.Verdict) decision {
+	switch v {
+	case genid.Equal, genid.BothNew:
+		return decision{action: actNothing, why: "equal generations"}
+	case genid.SourceBitmap:
+		return decision{action: actSource, why: "the peer's data are an ancestor of ours"}
+	case genid.TargetBitmap:
+		return decision{action: actTarget, why: "our data are an ancestor of the peer's"}
+	case genid.SourceFull:
+		return decision{action: actSource, full: true, why: "the peer's data are an old ancestor of ours"}
+	case genid.TargetFull:
+		return decision{action: actTarget, full: true, why: "our data are an old ancestor of the peer's"}
+	case genid.SourceFullNew:
+		return decision{action: actSource, full: true, why: "the peer's copy is new"}
+	case genid.TargetFullNew:
+		return decision{action: actTarget, full: true, why: "our copy is new"}
+	case genid.SplitBrain, genid.SplitBrainFull:
+		return refusal(wire.SplitBrain, "both copies were written without the other; choose the victim and run invalidate there")
+	}
+	return refusal(wire.Unrelated, "the copies have no common ancestor; was a disk swapped?")
+}
+
+// judgeCurrent combines the ledger's in-sync set with the generations.
+func judgeCurrent(mine, theirs *wire.HelloBody, rec wire.Record, gen decision) decision {
+	me, them := slices.Contains(rec.InSync, mine.Node), slices.Contains(rec.InSync, theirs.Node)
+	switch {
+	case me && them:
+		return judgeBothCurrent(mine, theirs, gen)
+	case me:
+		return judgeOneCurrent(gen, actSource, mine, theirs)
+	case them:
+		return judgeOneCurrent(gen, actTarget, theirs, mine)
+	}
+	return decision{action: actWait, why: "the ledger does not say yet which copy counts"}
+}
+
+// judgeOneCurrent: the ledger calls exactly one copy current.
+func judgeOneCurrent(gen decision, want action, current, other *wire.HelloBody) decision {
+	if gen.action != actNothing && gen.action != want {
+		return refusal(wire.SplitBrain, "the ledger calls only %s current, but the data of %s are newer by their generation", current.Node, other.Node)
+	}
+	d := decision{action: want, full: gen.full || anyFull(other), why: fmt.Sprintf("only %s is in the in-sync set", current.Node)}
+	if !allCurrent(current) {
+		return refusal(wire.BadState, "the ledger calls only %s current, but its disk is not UpToDate", current.Node)
+	}
+	return d
+}
+
+// judgeBothCurrent: rule R3 (logs and bitmaps are merged even so) and R9 (the
+// healthy copy is the source).
+func judgeBothCurrent(mine, theirs *wire.HelloBody, gen decision) decision {
+	a, b := allCurrent(mine), allCurrent(theirs)
+	switch {
+	case gen.action != actNothing:
+		return gen
+	case !a && !b:
+		return refusal(wire.BadState, "neither copy is UpToDate; force one of them Primary")
+	case !a:
+		return decision{action: actTarget, full: anyFull(mine), why: "our copy is not UpToDate"}
+	case !b:
+		return decision{action: actSource, full: anyFull(theirs), why: "the peer's copy is not UpToDate"}
+	}
+	if dirtyBlocks(mine)+dirtyBlocks(theirs) == 0 {
+		return decision{action: actNothing, why: "both are in the in-sync set and nothing is dirty"}
+	}
+	first, why := preferredSource(mine, theirs)
+	if first {
+		return decision{action: actSource, why: why}
+	}
+	return decision{action: actTarget, why: why}
+}
+
+// preferredSource is rule R9 for two current copies: the Primary, else the one
+// that did not crash, else the last Primary, else the lower name.
+func preferredSource(mine, theirs *wire.HelloBody) (bool, string) {
+	switch {
+	case mine.Role != theirs.Role && (mine.Role == state.Primary || theirs.Role == state.Primary):
+		return mine.Role == state.Primary, "the Primary is the source"
+	case mine.Suspect != theirs.Suspect:
+		return theirs.Suspect, "the copy that did not crash is the source"
+	case mine.LastPrimary != theirs.LastPrimary:
+		return mine.LastPrimary, "the last Primary is the source"
+	}
+	return mine.Node < theirs.Node, "both copies are alike; the lower name is the source"
+}
+
+// judgeRoles: a Primary is never overwritten.
+func judgeRoles(d decision, mine, theirs *wire.HelloBody) decision {
+	if d.action == actTarget && mine.Role == state.Primary || d.action == actSource && theirs.Role == state.Primary {
+		return refusal(wire.BadState, "the Primary would have to become the target of a resync (%s)", d.why)
+	}
+	return d
+}
+
+func dirtyBlocks(h *wire.HelloBody) (n uint64) {
+	for i := range h.Volumes {
+		n += h.Volumes[i].DirtyBlocks
+	}
+	return n
+}
+
+func allCurrent(h *wire.HelloBody) bool {
+	for i := range h.Volumes {
+		if !h.Volumes[i].Disk.CanServe() {
+			return false
+		}
+	}
+	return true
+}
+
+func anyFull(h *wire.HelloBody) bool {
+	for i := range h.Volumes {
+		if h.Volumes[i].FullSync {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,38 @@
+package engine
+
+import "time"
+
+// Bounds. Every queue of the engine is the sum of its holders.
+const (
+	// applicationOpsMax is how many application requests are worked on at once;
+	// further ones wait in the backlog, which its front ends bound.
+	applicationOpsMax = 512
+	// resyncOpsMax is how many resync chunks are in flight.
+	resyncOpsMax = 12
+	// internalOpsMax: one flush of the engine's own per volume.
+	internalOpsMax = 64
+	// peerOpsMax: what a peer with the same bounds may have in flight here,
+	// twice, because a session may end and begin while old writes still run.
+	peerOpsMax = 2 * (applicationOpsMax + resyncOpsMax + internalOpsMax)
+
+	opsMax = applicationOpsMax + resyncOpsMax + internalOpsMax + peerOpsMax
+
+	// resyncChunkBytes is the unit of resync: long enough to stream, short
+	// enough that an application write to it does not wait noticeably.
+	resyncChunkBytes = 256 << 10
+	// resyncFlushChunks is how many acknowledged chunks wait for one flush of
+	// the target before their bits are cleared (rule R4).
+	resyncFlushChunks = 256
+
+	// unflushedMax bounds the writes remembered as answered by the peer and not
+	// yet flushed there (rule R6). At half of it the engine flushes by itself.
+	unflushedMax = 8192
+
+	// handshakeMax is how long a session may take to agree before it is dropped.
+	handshakeMax = 3 * time.Second
+	// pageSaveInterval is how often changed bitmap pages are written back while
+	// nothing waits for them.
+	pageSaveInterval = time.Second
+	// pagesPerSave bounds one round of it.
+	pagesPerSave = 32
+)

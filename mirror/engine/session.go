@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+type phase uint8
+
+const (
+	ended     phase = iota // no session
+	greeting               // hellos are exchanged
+	preparing              // agreed who is source; exclusion, SyncStart, bitmaps
+	agreed                 // repl says what flows
+)
+
+// session is everything that ends with the connection.
+type session struct {
+	id      uint64
+	phase   phase
+	since   time.Duration
+	path    string
+	sent    bool            // our hello is out
+	mine    *wire.HelloBody // as it was sent
+	theirs  *wire.HelloBody // the latest
+	greeted bool            // theirs has arrived
+	repl    state.Replication
+	plan    decision
+	resync  resync
+}
+
+func (e *Engine) send(m wire.Message) {
+	e.emit(Effect{Kind: PeerSend, Session: e.session.id, Message: m})
+}
+
+// replicating reports whether a write goes to the peer as it happens.
+func (e *Engine) replicating() bool {
+	if e.session.phase != agreed {
+		return false
+	}
+	switch e.session.repl {
+	case state.Established, state.SyncSource, state.PausedSyncS:
+		return true
+	}
+	return false
+}
+
+// negotiating: where a write would go is just being decided, and it would cost
+// an exclusion to go on without the answer.
+func (e *Engine) negotiating() bool { return e.session.phase == greeting && e.peerInSync() }
+
+// writerToken is what our frames carry.
+func (e *Engine) writerToken() uint64 {
+	if e.role == state.Primary {
+		return e.tenure
+	}
+	return e.record.Tenure
+}
+
+func (e *Engine) linkUp(id uint64, path string) {
+	e.session = session{id: id, phase: greeting, since: e.now, path: path}
+	e.tryHello()
+}
+
+// dropSession asks the link to end the session; LinkDown will say so.
+func (e *Engine) dropSession(why error) {
+	if e.session.phase != ended {
+		e.emit(Effect{Kind: DropLink, Session: e.session.id, Err: why})
+	}
+}
+
+// refuseSession tells the peer why, and ends the session; for good when trying
+// again cannot help.
+func (e *Engine) refuseSession(r *RefusedError) {
+	e.send(wire.Message{Kind: wire.Refuse, Status: r.Status, Token: r.Token, Data: []byte(r.Text), Length: uint64(len(r.Text))})
+	e.endSession(r)
+}
+
+func (e *Engine) endSession(r *RefusedError) {
+	kind := DropLink
+	if r.lasting() {
+		kind = StandAlone
+	}
+	e.note(fmt.Sprintf("connection to %s ends: %v", e.peer, r))
+	e.emit(Effect{Kind: kind, Session: e.session.id, Err: r})
+}
+
+// linkDown: nobody touches our buffers any more, and no ack of this session
+// will come. Whatever the peer may lack becomes dirty (R3, R6).
+func (e *Engine) linkDown(id uint64, why error) {
+	if id != e.session.id || e.session.phase == ended {
+		return
+	}
+	e.note(fmt.Sprintf("connection to %s: was %s, now ended, because %v", e.peer, e.session.repl, why))
+	if o := e.session.resync.flush; o != nil {
+		e.pool.put(o)
+	}
+	e.session = session{id: id, phase: ended}
+	for _, v := range e.vols {
+		e.abandonSync(v)
+		v.unflushed.drain(func(off, length int64) { v.bits.Set(off, length) })
+		e.unsend(v)
+	}
+	e.unsendFlushes()
+	e.drainHeld()
+	for _, v := range e.vols {
+		e.wake(v)
+		if len(v.cold) > 0 {
+			e.prepareActivity(v)
+		}
+	}
+	e.controlProgress()
+}
+
+// unsend turns the application ops that were sent into one-sided ones.
+func (e *Engine) unsend(v *volume) {
+	for o := v.active.head; o != nil; {
+		next := o.next
+		if o.kind == opApplication && o.sent {
+			o.sent = false
+			v.bits.Set(o.disk.Offset, o.disk.Length)
+			if o.owed&owedPeer != 0 {
+				o.owed &^= owedPeer
+				e.oneSided(o)
+				if o.owed == 0 {
+					e.settle(o)
+				}
+			}
+		}
+		o = next
+	}
+}
+
+func (e *Engine) unsendFlushes() {
+	for _, o := range append([]*op(nil), e.flushes...) {
+		if !o.sent || o.owed&owedPeer == 0 {
+			continue
+		}
+		o.sent = false
+		o.owed &^= owedPeer
+		if o.kind == opApplication {
+			e.oneSided(o)
+		} else if e.peerInSync() {
+			o.mark = 0
+		}
+		if o.owed == 0 {
+			e.flushSettled(o)
+		}
+	}
+}
+
+// received dispatches one message of the peer.
+func (e *Engine) received(id uint64, m *wire.Message) {
+	if id != e.session.id || e.session.phase == ended {
+		releaseBuffer(m)
+		return
+	}
+	switch m.Kind {
+	case wire.Write, wire.WriteZeroes, wire.Discard, wire.Flush:
+		e.peerRequest(m)
+		return
+	case wire.Ack:
+		e.acked(m)
+	case wire.Hello:
+		e.onHello(m)
+	case wire.State:
+		e.onState(m)
+	case wire.SyncStart:
+		e.onSyncStart(m)
+	case wire.Bitmap:
+		e.onBitmap(m)
+	case wire.BitmapDone:
+		e.onBitmapDone()
+	case wire.SyncDone:
+		e.onSyncDone(m)
+	case wire.InSync:
+		e.onInSync(m)
+	case wire.Refuse:
+		e.onRefuse(m)
+	default:
+		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: fmt.Sprintf("message kind %d was not expected", m.Kind)})
+	}
+	releaseBuffer(m)
+}
+
+func releaseBuffer(m *wire.Message) {
+	if m.Buffer != nil {
+		m.Buffer.Put()
+		m.Buffer, m.Data = nil, nil
+	}
+}
+
+func (e *Engine) onRefuse(m *wire.Message) {
+	r := &RefusedError{Status: m.Status, Token: m.Token, ByPeer: true, Text: string(m.Data)}
+	if m.Status == wire.StaleToken && m.Token > e.seen {
+		e.seen = m.Token
+		if e.role == state.Primary && m.Token > e.tenure {
+			e.depose(r)
+		}
+	}
+	e.endSession(r)
+}
+
+// acked takes the peer's answer to something we sent.
+func (e *Engine) acked(m *wire.Message) {
+	if m.ID == idSyncDone {
+		e.syncDoneAcked(m)
+		return
+	}
+	o := e.pool.find(m.ID)
+	if o == nil || o.owed&owedPeer == 0 {
+		return
+	}
+	if m.Status != wire.OK {
+		// The peer's copy lacks it now: end the session, which marks it dirty.
+		e.dropSession(fmt.Errorf("volume %d: %s answered %s with status %d: %w", o.vol.num, e.peer, (&o.disk).String(), m.Status, block.ErrIO))
+		return
+	}
+	switch {
+	case o.kind == opResync:
+		e.chunkAcked(o)
+	case o == e.session.resync.flush:
+		e.targetFlushed(o)
+	default:
+		e.paid(o, owedPeer)
+	}
+}

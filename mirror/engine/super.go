@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+)
+
+// superWait runs fn once every volume's superblock has reached its version.
+type superWait struct {
+	versions []uint64
+	fn       func()
+}
+
+// touch says that the superblock of v must be written again.
+func (v *volume) touch() { v.super.wanted++ }
+
+// flushSupers starts the superblock writes that the Step asked for.
+func (e *Engine) flushSupers() {
+	for _, v := range e.vols {
+		if v.super.inFlight || v.super.written >= v.super.wanted || !v.disk.HasData() {
+			continue
+		}
+		v.super.inFlight = true
+		e.emit(Effect{Kind: WriteSuper, Volume: v.index, Version: v.super.wanted, Super: &Super{
+			Gen: v.gen, Disk: v.disk, Clean: e.detaching, LastPrimary: v.last, AssumeClean: v.assume,
+			FullSync: v.full, Tenure: e.seen,
+		}})
+	}
+}
+
+func (e *Engine) superDone(v *volume, version uint64, err error) {
+	v.super.inFlight = false
+	if err != nil {
+		e.diskFailed(v, fmt.Errorf("superblock: %w", err))
+		return
+	}
+	v.super.written = version
+	e.runSuperWaits()
+	e.tryHello()
+}
+
+// afterSupers makes what the volumes say now durable, then runs fn.
+func (e *Engine) afterSupers(fn func()) {
+	w := superWait{fn: fn}
+	for _, v := range e.vols {
+		v.touch()
+		w.versions = append(w.versions, v.super.wanted)
+	}
+	e.afterSup = append(e.afterSup, w)
+	e.runSuperWaits() // a resource whose disks are all gone has nothing to wait for
+}
+
+func (e *Engine) runSuperWaits() {
+	for len(e.afterSup) > 0 && e.reached(e.afterSup[0]) {
+		fn := e.afterSup[0].fn
+		e.afterSup = e.afterSup[1:]
+		fn()
+	}
+}
+
+func (e *Engine) reached(w superWait) bool {
+	for i, v := range e.vols {
+		if v.super.written < w.versions[i] && v.disk.HasData() {
+			return false
+		}
+	}
+	return true
+}
+
+// needsGeneration: the first write after this node went on without its peer
+// begins a new generation (DRBD's rule: never at disconnect).
+func (e *Engine) needsGeneration() bool {
+	for _, v := range e.vols {
+		if v.gen.Bitmap == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// owesGeneration makes an op wait for the new generation's superblock, if a
+// new one is due or on its way.
+func (e *Engine) owesGeneration(o *op) {
+	if !e.needsGeneration() && !e.minting {
+		return
+	}
+	o.owed |= owedSuper
+	e.minters = append(e.minters, o.id)
+	if !e.minting {
+		e.minting = true
+		e.mint()
+		e.afterSupers(e.minted)
+	}
+}
+
+func (e *Engine) mint() {
+	id := e.newID()
+	for _, v := range e.vols {
+		v.gen = v.gen.Mint(id)
+		v.assume = false
+	}
+	e.note(fmt.Sprintf("new generation %016x: writing without %s", uint64(id), e.peer))
+}
+
+func (e *Engine) minted() {
+	e.minting = false
+	ids := e.minters
+	e.minters = nil
+	for _, id := range ids {
+		if o := e.pool.find(id); o != nil {
+			if !o.vol.disk.HasData() && o.err == nil {
+				o.err = errDiskFailed
+			}
+			e.paid(o, owedSuper)
+		}
+	}
+}
+
+// diskFailed takes the copy out of service: a failed write must never leave a
+// clean local copy behind. The peer, if current, is asked to go on.
+func (e *Engine) diskFailed(v *volume, err error) {
+	if v.disk == state.Failed {
+		return
+	}
+	was := v.disk
+	v.disk = state.Failed
+	e.note(fmt.Sprintf("volume %d: was %s, now Failed, because %v", v.num, was, err))
+	cold := v.cold
+	v.cold = nil
+	for _, o := range cold {
+		e.abandon(o, err)
+	}
+	if e.role == state.Secondary {
+		e.dropSession(fmt.Errorf("volume %d: disk failed: %w", v.num, err))
+	}
+	if e.session.phase == ended && e.role == state.Secondary {
+		e.emit(Effect{Kind: StandAlone, Session: e.session.id, Err: err})
+	}
+	e.runSuperWaits()
+	e.wake(v)
+}
+
+// setGen replaces the generations of every volume.
+func (e *Engine) eachGen(fn func(genid.Set) genid.Set) {
+	for _, v := range e.vols {
+		v.gen = fn(v.gen)
+	}
+}

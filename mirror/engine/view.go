@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"time"
+
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// View is a snapshot for status, plan and tests.
+type View struct {
+	Role      state.Role
+	Suspect   bool
+	Tenure    uint64 // 0 unless Primary
+	Seen      uint64
+	Record    wire.Record
+	LeaseTo   time.Duration
+	Deposed   bool
+	Excluding bool // an exclusion of the peer is awaited; answers wait for it
+	Waiting   int  // requests that wait for admission or for the lease
+	InFlight  int  // application requests being worked on
+
+	Connected   bool
+	Greeting    bool
+	Path        string
+	Replication state.Replication
+	PeerRole    state.Role
+	PeerSuspect bool
+	PeerLast    bool
+	Volumes     []VolumeView
+	ResyncDone  int64 // bytes, at the source
+	ResyncTotal int64
+	LastPrimary bool
+}
+
+// VolumeView is one volume of a View.
+type VolumeView struct {
+	Number     uint16
+	SizeBytes  int64
+	Disk       state.Disk
+	PeerDisk   state.Disk
+	DirtyBytes int64
+	PeerDirty  int64
+	Assume     bool
+	PeerAssume bool
+	Hot        int
+	Settled    uint64 // writes settled since attach
+	Generation uint64
+}
+
+// View returns a snapshot; it allocates.
+func (e *Engine) View() View {
+	s := &e.session
+	w := View{
+		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
+		Excluding: e.excluding, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
+		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
+		ResyncDone: s.resync.done, ResyncTotal: s.resync.total,
+	}
+	if s.theirs != nil && w.Connected {
+		w.PeerRole, w.PeerSuspect, w.PeerLast = s.theirs.Role, s.theirs.Suspect, s.theirs.LastPrimary
+	}
+	for i, v := range e.vols {
+		vv := VolumeView{Number: v.num, SizeBytes: v.geo.SizeBytes, Disk: v.disk, DirtyBytes: v.bits.DirtyBytes(),
+			Assume: v.assume, Hot: v.al.Count(), Settled: v.settled, Generation: uint64(v.gen.Current)}
+		if s.theirs != nil && w.Connected && i < len(s.theirs.Volumes) {
+			p := &s.theirs.Volumes[i]
+			vv.PeerDisk, vv.PeerDirty, vv.PeerAssume = p.Disk, int64(p.DirtyBlocks)*4096, p.AssumeClean
+		}
+		w.LastPrimary = w.LastPrimary || v.last
+		w.Volumes = append(w.Volumes, vv)
+	}
+	return w
+}

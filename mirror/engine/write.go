@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/wire"
+)
+
+// begin starts an op that nothing overlaps.
+func (e *Engine) begin(o *op) {
+	if o.kind == opResync {
+		e.beginChunk(o)
+		return
+	}
+	if o.req.Op == block.Read {
+		o.owed = owedLocal
+		o.vol.reads++
+		e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+		return
+	}
+	o.vol.active.push(o)
+	if !o.vol.disk.HasData() {
+		e.abandon(o, errDiskFailed)
+		return
+	}
+	if o.vol.al.Acquire(o.disk.Offset, o.disk.Length) == actlog.Hot {
+		e.launch(o)
+		return
+	}
+	o.vol.cold = append(o.vol.cold, o)
+	e.prepareActivity(o.vol)
+}
+
+// abandon ends an op that holds its range and has reached neither copy.
+func (e *Engine) abandon(o *op, err error) {
+	o.err = err
+	o.vol.active.remove(o)
+	e.answer(o)
+}
+
+// launch sends a changing op, whose extents are durably hot, to both copies.
+func (e *Engine) launch(o *op) {
+	o.owed = owedLocal
+	if e.replicating() {
+		o.owed |= owedPeer
+		o.sent = true
+		e.send(writeMessage(o, e.tenure))
+	} else {
+		e.oneSided(o)
+	}
+	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+}
+
+func writeMessage(o *op, tenure uint64) wire.Message {
+	m := wire.Message{Kind: wire.Write, Volume: o.vol.num, ID: o.id, Token: tenure,
+		Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length), Data: o.disk.Data}
+	switch o.disk.Op {
+	case block.WriteZeroes:
+		m.Kind = wire.WriteZeroes
+	case block.Discard:
+		m.Kind = wire.Discard
+	}
+	if o.disk.Flags&block.FUA != 0 {
+		m.Flags |= wire.FUA
+	}
+	if o.disk.Flags&block.NoUnmap != 0 {
+		m.Flags |= wire.NoUnmap
+	}
+	return m
+}
+
+// oneSided makes an op owe what an answer without the peer takes: its blocks
+// are dirty (durably so: its extents are hot), the peer is out of the in-sync
+// set (rule R5), and a new generation began.
+func (e *Engine) oneSided(o *op) {
+	if o.disk.Op.Changes() {
+		o.vol.bits.Set(o.disk.Offset, o.disk.Length)
+	}
+	if e.aborting != nil {
+		o.err = e.aborting
+		return
+	}
+	if e.peerInSync() {
+		o.owed |= owedLedger
+		e.wantExclude()
+		return
+	}
+	e.owesGeneration(o)
+}
+
+// localDone is the return of one of the engine's own requests from its disk.
+func (e *Engine) localDone(o *op, err error) {
+	switch o.kind {
+	case opPeer:
+		e.peerLocalDone(o, err)
+		return
+	case opResync:
+		e.chunkRead(o, err)
+		return
+	}
+	if err != nil {
+		o.err = err
+		if o.disk.Op != block.Read {
+			e.diskFailed(o.vol, err)
+		}
+	}
+	if o.kind == opApplication && o.req.Op == block.Read {
+		o.vol.reads--
+	}
+	e.paid(o, owedLocal)
+}
+
+// paid takes one debt off an op and settles it when it was the last.
+func (e *Engine) paid(o *op, what owed) {
+	o.owed &^= what
+	if o.owed != 0 {
+		return
+	}
+	switch {
+	case o.disk.Op == block.Flush:
+		e.flushSettled(o)
+	case o.disk.Op == block.Read:
+		e.answer(o)
+	default:
+		e.settle(o)
+	}
+}
+
+// settle ends a changing application op: both copies have it, or the ledger
+// knows that one has not.
+func (e *Engine) settle(o *op) {
+	v := o.vol
+	v.active.remove(o)
+	v.settled++
+	if v.disk.HasData() {
+		v.al.Release(o.disk.Offset, o.disk.Length, v.settled)
+	} // on a failed disk the extents stay hot: what it holds there is unknown
+	if o.sent {
+		v.unflushed.push(o.disk.Offset, o.disk.Length, v.settled)
+		if v.unflushed.half() {
+			e.flushOwn(v)
+		}
+	}
+	e.answer(o)
+	e.wake(v)
+	if len(v.cold) > 0 {
+		e.prepareActivity(v)
+	}
+}

@@ -1,0 +1,135 @@
+// Package check judges what a run did against the laws of docs/safety.md. It
+// is told what was submitted, answered, flushed and found, and knows nothing
+// of how the mirror works.
+package check
+
+import (
+	"fmt"
+	"slices"
+)
+
+// SectorBytes is the unit of the history: the smallest write there is.
+const SectorBytes = 512
+
+// Version names the write that put a sector's contents there: submissions are
+// numbered from 1 in the order they were made; 0 is a sector never written.
+type Version uint64
+
+// History is the ack law as a register per sector: what an application was
+// told must be found again. Overlapping writes are submitted one after the
+// other by one writer, so a later version is a later write.
+type History struct {
+	sectors []register
+	next    Version
+	open    map[Version]span
+}
+
+type span struct {
+	first, n int
+	zero     bool
+}
+
+// register is one sector: the last answered write, the last one known to be
+// flushed, and the writes whose outcome nobody was told.
+type register struct {
+	acked   Version
+	flushed Version
+	maybe   []Version
+}
+
+// NewHistory is the history of a volume of so many bytes, all zero.
+func NewHistory(sizeBytes int64) *History {
+	return &History{sectors: make([]register, sizeBytes/SectorBytes), open: map[Version]span{}}
+}
+
+// Submit records a write (or a zeroing, whose contents read as version 0 but
+// count as a write) and returns its version.
+func (h *History) Submit(offset, length int64, zero bool) Version {
+	h.next++
+	s := span{int(offset / SectorBytes), int(length / SectorBytes), zero}
+	h.open[h.next] = s
+	for i := s.first; i < s.first+s.n; i++ {
+		h.sectors[i].maybe = append(h.sectors[i].maybe, h.next)
+	}
+	return h.next
+}
+
+// Acked records that a write was answered with success.
+func (h *History) Acked(v Version) {
+	s := h.open[v]
+	for i := s.first; i < s.first+s.n; i++ {
+		r := &h.sectors[i]
+		r.acked = v
+		r.maybe = slices.DeleteFunc(r.maybe, func(m Version) bool { return m <= v })
+	}
+}
+
+// Flushed records that a flush, submitted when before was the snapshot, was
+// answered with success.
+func (h *History) Flushed(before []Version) {
+	for i, v := range before {
+		h.sectors[i].flushed = max(h.sectors[i].flushed, v)
+	}
+}
+
+// Snapshot returns what a flush submitted now has to cover.
+func (h *History) Snapshot() []Version {
+	s := make([]Version, len(h.sectors))
+	for i := range h.sectors {
+		s[i] = h.sectors[i].acked
+	}
+	return s
+}
+
+// zero reports whether v was a zeroing.
+func (h *History) zero(v Version) bool { return v == 0 || h.open[v].zero }
+
+// matches reports whether contents found can be those of write v.
+func (h *History) matches(found, v Version) bool {
+	if h.zero(v) {
+		return found == 0
+	}
+	return found == v
+}
+
+// Check says whether found may be in a sector: the last answered write, or one
+// that nobody was told about after it.
+func (h *History) Check(sector int, found Version) error {
+	r := &h.sectors[sector]
+	if h.matches(found, r.acked) {
+		return nil
+	}
+	for _, m := range r.maybe {
+		if m > r.acked && h.matches(found, m) {
+			return nil
+		}
+	}
+	return fmt.Errorf("ack law: sector %d holds version %d; answered was %d, undecided %v, flushed %d", sector, found, r.acked, r.maybe, r.flushed)
+}
+
+// Rebase accepts the loss of what was answered and never flushed, after a
+// double failure that no mirror of two can survive: contents must still be the
+// last flushed write or a later one. What is found becomes what is answered.
+func (h *History) Rebase(sector int, found Version) error {
+	if h.Check(sector, found) == nil {
+		return nil
+	}
+	r := &h.sectors[sector]
+	at := found
+	if h.matches(found, r.flushed) {
+		at = r.flushed
+	}
+	if at < r.flushed {
+		if found == 0 { // a later zeroing reads the same
+			for v := range h.open {
+				if s := h.open[v]; s.zero && v >= r.flushed && sector >= s.first && sector < s.first+s.n {
+					r.acked = v
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("flush lost: sector %d holds version %d, flushed was %d, answered %d", sector, found, r.flushed, r.acked)
+	}
+	r.acked = at
+	return nil
+}

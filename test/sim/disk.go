@@ -1,0 +1,108 @@
+package sim
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+
+	"hapair/mirror/block"
+	"hapair/test/check"
+)
+
+// disk is a copy with a volatile cache: contents per sector are the version of
+// the write that put them there. Writes reach the cache when they complete; a
+// power cut keeps any part of what was not flushed, 4 KiB at a time.
+type disk struct {
+	stable []check.Version
+	cache  map[int]check.Version
+}
+
+func newDisk(sizeBytes int64) *disk {
+	return &disk{stable: make([]check.Version, sizeBytes/check.SectorBytes), cache: map[int]check.Version{}}
+}
+
+func (d *disk) at(sector int) check.Version {
+	if v, ok := d.cache[sector]; ok {
+		return v
+	}
+	return d.stable[sector]
+}
+
+// apply carries one request out.
+func (d *disk) apply(r *block.Request) {
+	first, n := int(r.Offset/check.SectorBytes), int(r.Length/check.SectorBytes)
+	switch r.Op {
+	case block.Read:
+		for i := range n {
+			binary.LittleEndian.PutUint64(r.Data[i*check.SectorBytes:], uint64(d.at(first+i)))
+		}
+	case block.Write:
+		for i := range n {
+			d.put(first+i, check.Version(binary.LittleEndian.Uint64(r.Data[i*check.SectorBytes:])), r.Flags)
+		}
+	case block.WriteZeroes, block.Discard:
+		for i := range n {
+			d.put(first+i, 0, r.Flags)
+		}
+	case block.Flush:
+		d.flush()
+	}
+}
+
+func (d *disk) put(sector int, v check.Version, f block.Flags) {
+	if f&block.FUA != 0 {
+		d.stable[sector] = v
+		delete(d.cache, sector)
+		return
+	}
+	d.cache[sector] = v
+}
+
+func (d *disk) flush() {
+	for s, v := range d.cache {
+		d.stable[s] = v
+	}
+	clear(d.cache)
+}
+
+// tear applies any part of a request that was at the disk when it died.
+func (d *disk) tear(r *block.Request, rng *rand.Rand) {
+	if !r.Op.Changes() {
+		return
+	}
+	first, n := int(r.Offset/check.SectorBytes), int(r.Length/check.SectorBytes)
+	const perBlock = 8
+	keep := false
+	for i := range n {
+		if i == 0 || (first+i)%perBlock == 0 {
+			keep = rng.IntN(2) == 0
+		}
+		if !keep {
+			continue
+		}
+		v := check.Version(0)
+		if r.Op == block.Write {
+			v = check.Version(binary.LittleEndian.Uint64(r.Data[i*check.SectorBytes:]))
+		}
+		d.put(first+i, v, 0)
+	}
+}
+
+// powerCut loses any part of the cache.
+func (d *disk) powerCut(rng *rand.Rand) {
+	keep := map[int]bool{}
+	for s := 0; len(d.cache) > 0 && s < len(d.stable); s++ {
+		v, ok := d.cache[s]
+		if !ok {
+			continue
+		}
+		k, seen := keep[s/8]
+		if !seen {
+			k = rng.IntN(2) == 0
+			keep[s/8] = k
+		}
+		if k {
+			d.stable[s] = v
+		}
+		delete(d.cache, s)
+	}
+}
