@@ -1,0 +1,101 @@
+# hapair. `make` alone prints the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export CGO_ENABLED := 0
+GO ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOBUILD := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# Everything but what needs a pair of its own; that runs alone, afterwards.
+UNIT := $(GO) list ./... | grep -v '/test/netns$$'
+# Commands the tests call, and the Debian packages that bring them.
+TOOLS := ip:iproute2 losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio nbdinfo:libnbd-bin qemu-io:qemu-utils git:git
+
+.PHONY: help
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build haagent hactl halab haagent-lab
+build: haagent hactl halab haagent-lab ## the programs, into bin/
+haagent: ## the agent
+	$(GOBUILD) -o bin/haagent ./agent
+hactl: ## the operator's command
+	$(GOBUILD) -o bin/hactl ./ctl
+halab: ## a pair on one machine, for tests and trials
+	$(GOBUILD) -o bin/halab ./test/halab
+haagent-lab: ## the agent with the layer that injects faults; never for production
+	$(GOBUILD) -tags lab -o bin/haagent-lab ./agent
+
+.PHONY: deps
+deps: ## install the Debian packages the tests need, or say which are missing
+	@missing=; \
+	for t in $(TOOLS); do PATH=$$PATH:/usr/sbin:/sbin type -P "$${t%%:*}" >/dev/null || missing="$$missing $${t##*:}"; done; \
+	type -P $(GO) >/dev/null || { echo "go is missing: take Go 1.26 or later from https://go.dev/dl/" >&2; exit 1; }; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && type -P apt-get >/dev/null; then \
+		echo "installing:$$missing"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $$missing >/dev/null; \
+	else \
+		echo "missing packages; run: sudo apt-get install -y$$missing" >&2; exit 1; \
+	fi
+
+.PHONY: test unit netns
+test: deps build ## everything that must hold: vet, units, golden files, form, simulation, a pair in namespaces
+	@failed=; \
+	echo "== vet"; $(GO) vet ./... || failed="$$failed vet"; $(GO) vet -tags lab ./... || failed="$$failed vet-lab"; \
+	echo "== unit, golden, tidy"; $(GO) test -timeout 10m $$($(UNIT)) || failed="$$failed unit"; \
+	if $(GO) list ./test/netns >/dev/null 2>&1; then \
+		echo "== netns"; $(GO) test -count=1 -timeout 10m ./test/netns || failed="$$failed netns"; \
+	fi; \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi; echo "PASSED"
+unit: ## the tests that need no pair
+	$(GO) test -timeout 10m $$($(UNIT))
+netns: build ## a pair with its witness in network namespaces, killed, cut and paused (root)
+	$(GO) test -count=1 -v -timeout 15m ./test/netns
+
+.PHONY: race
+race: ## all tests under the race detector (needs gcc)
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(UNIT))
+
+T ?= 30s
+.PHONY: fuzz
+fuzz: ## each fuzz target for T=30s
+	@grep -rn --include='*_test.go' -oE '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's|^\./(.*)/[^/]*:[0-9]+:func |\1 |' | sort -u | \
+	while read -r dir target; do echo "== $$dir $$target"; $(GO) test "./$$dir" -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(T); done
+
+SEEDS ?= 200
+.PHONY: sim
+sim: ## the simulator with SEEDS=200 seeds
+	HAPAIR_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -v ./test/sim
+
+.PHONY: bench
+bench: build ## micro benchmarks
+	$(GO) test -run='^$$' -bench=. -benchmem $$($(UNIT))
+
+.PHONY: demo
+demo: deps build ## power cut of the Primary, return and switchover, shown and judged; KEEP=1 leaves the pair running
+	bin/halab demo $(if $(KEEP),--keep)
+
+.PHONY: golden
+golden: ## rewrite the golden files; look at the difference before it is committed
+	@grep -rlE --include='*_test.go' 'flag\.Bool\("update"' . | xargs -r -n1 dirname | sort -u | xargs -r -I{} $(GO) test {} -update
+
+.PHONY: model
+model: ## check the protocol's model and its mutants (needs spin and gcc)
+	@type -P spin gcc >/dev/null || { echo "missing packages; run: sudo apt-get install -y spin gcc" >&2; exit 1; }
+	test/model/check.sh
+
+.PHONY: lint
+lint: ## gofmt, vet and golangci-lint
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not formatted:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	@if type -P golangci-lint >/dev/null; then golangci-lint run; \
+	else echo "golangci-lint is not installed: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0"; fi
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
