@@ -1,0 +1,203 @@
+// Package fronttest holds the conformance suite every front end must pass, and
+// the Handler it is run against.
+package fronttest
+
+import (
+	"fmt"
+	"sync"
+
+	"hapair/mirror/block"
+)
+
+// Seen is one request as the Handler saw it.
+type Seen struct {
+	Op     block.Op
+	Flags  block.Flags
+	Offset int64
+	Length int64
+}
+
+// Memory is a Handler that keeps a volume in RAM. The zero value is not
+// usable; see NewMemory. It is safe for concurrent use.
+type Memory struct {
+	geometry block.Geometry
+	data     []byte
+	async    chan *block.Request // nil: requests complete inside Submit
+	workers  sync.WaitGroup
+
+	// Quiet turns the record of requests off, for benchmarks.
+	Quiet bool
+
+	mu struct {
+		sync.Mutex
+		changed *sync.Cond
+		seen    []Seen
+		fail    map[block.Op]error
+		held    map[block.Op]bool
+		waiting []*block.Request
+		flying  int // submitted and not done
+	}
+}
+
+// Geometry describes the volumes the tests use: bytes long, blocks of 512,
+// with a volatile cache and discard.
+func Geometry(bytes int64) block.Geometry {
+	return block.Geometry{
+		SizeBytes: bytes, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096,
+		MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true, Discard: true,
+	}
+}
+
+// NewMemory makes a volume of zeroes. With workers > 0 that many goroutines
+// complete requests, in any order; with 0 they complete inside Submit. Close
+// ends the workers.
+func NewMemory(g block.Geometry, workers int) *Memory {
+	m := &Memory{geometry: g, data: block.Aligned(int(g.SizeBytes))}
+	m.mu.changed = sync.NewCond(&m.mu)
+	m.mu.fail = map[block.Op]error{}
+	m.mu.held = map[block.Op]bool{}
+	if workers > 0 {
+		m.async = make(chan *block.Request, 64)
+	}
+	for range workers {
+		m.workers.Go(func() {
+			for r := range m.async {
+				m.carryOut(r)
+			}
+		})
+	}
+	return m
+}
+
+// Geometry is what the volume was made with.
+func (m *Memory) Geometry() block.Geometry { return m.geometry }
+
+// Close ends the workers; no request may be in flight.
+func (m *Memory) Close() {
+	if m.async != nil {
+		close(m.async)
+	}
+	m.workers.Wait()
+}
+
+// Submit implements block.Handler.
+func (m *Memory) Submit(r *block.Request) {
+	if !m.Quiet && m.note(r) {
+		return
+	}
+	if m.async != nil {
+		m.async <- r
+		return
+	}
+	m.carryOut(r)
+}
+
+// note records a request and keeps it if its kind is held.
+func (m *Memory) note(r *block.Request) (kept bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.seen = append(m.mu.seen, Seen{r.Op, r.Flags, r.Offset, r.Length})
+	m.mu.flying++
+	kept = m.mu.held[r.Op]
+	if kept {
+		m.mu.waiting = append(m.mu.waiting, r)
+	}
+	m.mu.changed.Broadcast()
+	return kept
+}
+
+func (m *Memory) carryOut(r *block.Request) {
+	err := block.Check(r, m.geometry)
+	if err == nil && !m.Quiet {
+		m.mu.Lock()
+		err = m.mu.fail[r.Op]
+		m.mu.Unlock()
+	}
+	if err == nil {
+		m.apply(r)
+	}
+	if !m.Quiet {
+		m.mu.Lock()
+		m.mu.flying--
+		m.mu.changed.Broadcast()
+		m.mu.Unlock()
+	}
+	r.Done(r, err)
+}
+
+// apply touches the data. Overlapping requests in flight are the client's own
+// fault, as on a disk.
+func (m *Memory) apply(r *block.Request) {
+	switch r.Op {
+	case block.Read:
+		copy(r.Data, m.data[r.Offset:r.End()])
+	case block.Write:
+		copy(m.data[r.Offset:r.End()], r.Data)
+	case block.Discard, block.WriteZeroes:
+		clear(m.data[r.Offset:r.End()])
+	}
+}
+
+// Bytes is the volume itself, to look at while nothing is in flight.
+func (m *Memory) Bytes() []byte { return m.data }
+
+// Fail makes requests of a kind fail from now on; nil ends that.
+func (m *Memory) Fail(op block.Op, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		err = fmt.Errorf("injected: %w", err)
+	}
+	m.mu.fail[op] = err
+}
+
+// Hold keeps requests of a kind in flight until Release.
+func (m *Memory) Hold(op block.Op) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.held[op] = true
+}
+
+// Release ends all holds and carries out what they kept.
+func (m *Memory) Release() {
+	m.mu.Lock()
+	kept := m.mu.waiting
+	m.mu.waiting = nil
+	clear(m.mu.held)
+	m.mu.Unlock()
+	for _, r := range kept {
+		m.carryOut(r)
+	}
+}
+
+// Seen returns the requests submitted so far, in order.
+func (m *Memory) Seen() []Seen {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Seen(nil), m.mu.seen...)
+}
+
+// Forget empties the record.
+func (m *Memory) Forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.seen = nil
+}
+
+// AwaitHeld waits until n requests are held.
+func (m *Memory) AwaitHeld(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.mu.waiting) < n {
+		m.mu.changed.Wait()
+	}
+}
+
+// AwaitIdle waits until nothing is in flight.
+func (m *Memory) AwaitIdle() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for m.mu.flying > 0 {
+		m.mu.changed.Wait()
+	}
+}

@@ -1,0 +1,231 @@
+// Package holder finds out who keeps a device open: processes with a
+// descriptor on it, mounts, swap areas, and other block devices stacked on it.
+package holder
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Holder is one user of a device. PID is 0 when the kernel itself holds it (a
+// mount, a swap area, a stacked device); Command then says what.
+type Holder struct {
+	PID     int
+	Command string
+}
+
+// String is "qemu-img (pid 4711)" or what the kernel does with the device.
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return h.Command
+	}
+	return fmt.Sprintf("%s (pid %d)", h.Command, h.PID)
+}
+
+// BusyError says that a device was not given up because it is in use.
+type BusyError struct {
+	Path    string
+	Holders []Holder
+}
+
+// Error names the device and everybody who holds it.
+func (e *BusyError) Error() string {
+	if len(e.Holders) == 0 {
+		return e.Path + " is held open by a process that could not be found (it may live in another PID namespace)"
+	}
+	names := make([]string, len(e.Holders))
+	for i, h := range e.Holders {
+		names[i] = h.String()
+	}
+	return e.Path + " is held open by " + strings.Join(names, ", ")
+}
+
+// Process describes a process by its number.
+func Process(pid int) Holder {
+	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	if err != nil {
+		return Holder{PID: pid, Command: "a process that has ended"}
+	}
+	return Holder{PID: pid, Command: string(bytes.TrimSpace(comm))}
+}
+
+// Own tells a descriptor of this very process that does not count.
+type Own struct{ FD int }
+
+// OfBlockDevice lists who holds the block device dev (a dev_t), except the
+// descriptors of this process named in own. Processes that end while the list
+// is made are left out.
+func OfBlockDevice(dev uint64, own ...Own) ([]Holder, error) {
+	found, err := openers(dev, own)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := mountsOf(dev)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, mounts...)
+	swaps, err := swapsOn(dev)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, swaps...)
+	stacked, err := stackedOn(dev)
+	if err != nil {
+		return nil, err
+	}
+	return append(found, stacked...), nil
+}
+
+// openers scans the descriptor tables of all processes.
+func openers(dev uint64, own []Own) ([]Holder, error) {
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var found []Holder
+	for _, p := range procs {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil {
+			continue // not a process
+		}
+		if hasOpen(pid, dev, own) {
+			found = append(found, Process(pid))
+		}
+	}
+	return found, nil
+}
+
+// hasOpen reports whether a process has a descriptor on the device. What
+// cannot be read belongs to a process that has ended meanwhile.
+func hasOpen(pid int, dev uint64, own []Own) bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		if pid == os.Getpid() && isOwn(fd.Name(), own) {
+			continue
+		}
+		if is, err := isDevice(filepath.Join(dir, fd.Name()), dev); err == nil && is {
+			return true
+		}
+	}
+	return false
+}
+
+// isDevice reports whether path leads to the block device dev, under any name.
+// It asks for what the kernel knows already: a file system that hangs, among
+// them our own, must not hang us.
+func isDevice(path string, dev uint64) (bool, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
+		return false, fmt.Errorf("statx %s: %w", path, err)
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFBLK && unix.Mkdev(st.Rdev_major, st.Rdev_minor) == dev, nil
+}
+
+func isOwn(fd string, own []Own) bool {
+	for _, o := range own {
+		if strconv.Itoa(o.FD) == fd {
+			return true
+		}
+	}
+	return false
+}
+
+// mountsOf lists mounts of the device in the mount namespaces of all
+// processes, each mount point once.
+func mountsOf(dev uint64) ([]Holder, error) {
+	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	namespaces := map[string]bool{}
+	points := map[string]bool{}
+	tables, err := filepath.Glob("/proc/[0-9]*/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("list mount tables: %w", err)
+	}
+	for _, table := range tables {
+		ns, err := os.Readlink(filepath.Join(filepath.Dir(table), "ns/mnt"))
+		if err != nil || namespaces[ns] {
+			continue
+		}
+		namespaces[ns] = true
+		text, err := os.ReadFile(table)
+		if err != nil {
+			continue // the process has ended
+		}
+		for _, m := range ParseMountinfo(text) {
+			if m.Device == want {
+				points["mount on "+m.Point] = true
+			}
+		}
+	}
+	return kernelHolders(points), nil
+}
+
+func kernelHolders(names map[string]bool) []Holder {
+	var found []Holder
+	for name := range names {
+		found = append(found, Holder{Command: name})
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].Command < found[j].Command })
+	return found
+}
+
+// swapsOn tells whether the device is a swap area.
+func swapsOn(dev uint64) ([]Holder, error) {
+	text, err := os.ReadFile("/proc/swaps")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // a kernel without swap
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list swap areas: %w", err)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		name, _, _ := strings.Cut(lines.Text(), " ")
+		if is, err := isDevice(unescape(name), dev); err == nil && is {
+			return []Holder{{Command: "swap area " + name}}, nil
+		}
+	}
+	return nil, nil
+}
+
+// stackedOn lists block devices on top of this one: device mapper and md
+// through sysfs, loop devices through their backing file.
+func stackedOn(dev uint64) ([]Holder, error) {
+	names := map[string]bool{}
+	dir := fmt.Sprintf("/sys/dev/block/%d:%d/holders", unix.Major(dev), unix.Minor(dev))
+	above, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list devices above: %w", err)
+	}
+	for _, d := range above {
+		names["device "+d.Name()] = true
+	}
+	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, fmt.Errorf("list loop devices: %w", err)
+	}
+	for _, file := range backing {
+		path, err := os.ReadFile(file)
+		if err != nil {
+			continue // detached meanwhile
+		}
+		if is, err := isDevice(string(bytes.TrimSpace(path)), dev); err == nil && is {
+			names["device "+filepath.Base(filepath.Dir(filepath.Dir(file)))] = true
+		}
+	}
+	return kernelHolders(names), nil
+}
