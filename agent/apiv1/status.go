@@ -121,13 +121,13 @@ const (
 
 // Resync is the progress of making two copies equal again.
 type Resync struct {
-	Direction    string `json:"direction"` // to_peer, from_peer
-	DoneBytes    int64  `json:"done_bytes"`
-	TotalBytes   int64  `json:"total_bytes"`
-	RateBytesPer int64  `json:"rate_bytes_per_s"`
-	ETAS         int64  `json:"eta_s"` // -1 when unknown
-	Paused       bool   `json:"paused"`
-	PausedBy     string `json:"paused_by,omitempty"` // node that asked
+	Direction     string `json:"direction"` // to_peer, from_peer
+	DoneBytes     int64  `json:"done_bytes"`
+	TotalBytes    int64  `json:"total_bytes"`
+	RateBytesPerS int64  `json:"rate_bytes_per_s"`
+	ETAS          int64  `json:"eta_s"` // -1 when unknown
+	Paused        bool   `json:"paused"`
+	PausedBy      string `json:"paused_by,omitempty"` // node that asked
 }
 
 // Service states.

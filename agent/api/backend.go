@@ -1,0 +1,50 @@
+package api
+
+import (
+	"context"
+
+	"hapair/agent/apiv1"
+)
+
+// Backend is what the server needs of the agent. All methods are safe for
+// concurrent use. An error that is or wraps an *apiv1.Problem reaches the
+// caller as it is; any other becomes code internal (or timeout, when the
+// context ended). An unknown resource is a Problem of code not_found.
+type Backend interface {
+	Viewer
+	RoleChanger
+	LinkChanger
+	ClusterChanger
+}
+
+// Viewer answers questions and changes nothing.
+type Viewer interface {
+	// Status must not block on disks or on the network.
+	Status(ctx context.Context) (apiv1.Status, error)
+	Explain(ctx context.Context, resource string) (apiv1.Explanation, error)
+	// Subscribe streams events; [Hub] has it.
+	Subscribe(since uint64) *Subscription
+}
+
+// RoleChanger moves the Primary.
+type RoleChanger interface {
+	Promote(ctx context.Context, resource string, r apiv1.PromoteRequest) (apiv1.Changed, error)
+	Demote(ctx context.Context, resource string, r apiv1.DemoteRequest) (apiv1.Changed, error)
+	Switchover(ctx context.Context, resource string, r apiv1.SwitchoverRequest) (apiv1.Changed, error)
+}
+
+// LinkChanger acts on the mirror link and on what flows over it.
+type LinkChanger interface {
+	Connect(ctx context.Context, resource string, r apiv1.ConnectRequest) (apiv1.Changed, error)
+	Disconnect(ctx context.Context, resource string, r apiv1.DisconnectRequest) (apiv1.Changed, error)
+	Invalidate(ctx context.Context, resource string, r apiv1.InvalidateRequest) (apiv1.Changed, error)
+	PauseSync(ctx context.Context, resource string, r apiv1.SyncRequest) (apiv1.Changed, error)
+	ResumeSync(ctx context.Context, resource string, r apiv1.SyncRequest) (apiv1.Changed, error)
+}
+
+// ClusterChanger acts on the cluster, and on disks that are not attached.
+type ClusterChanger interface {
+	Maintenance(ctx context.Context, r apiv1.MaintenanceRequest) (apiv1.Changed, error)
+	Standby(ctx context.Context, r apiv1.StandbyRequest) (apiv1.Changed, error)
+	CreateMetadata(ctx context.Context, resource string, r apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error)
+}

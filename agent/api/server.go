@@ -1,0 +1,195 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"hapair/agent/apiv1"
+)
+
+// Options are what a server is made of.
+type Options struct {
+	Backend Backend
+	Version apiv1.Version
+	// AdminGID may change things beside uid 0, when HasAdminGID.
+	AdminGID    uint32
+	HasAdminGID bool
+	// Registry serves /metrics; nil makes one. The status collector is added.
+	Registry *prometheus.Registry
+	Log      *zap.Logger
+	// KeepAlive is the time between two signs of life on a silent event stream;
+	// 0 takes DefaultKeepAlive.
+	KeepAlive time.Duration
+}
+
+// Time-outs of the server.
+const (
+	DefaultKeepAlive = 15 * time.Second
+	writeTimeout     = 10 * time.Second // one event or answer to a reader that does not read
+	readTimeout      = 10 * time.Second
+	// DefaultWait bounds a change whose request does not say.
+	DefaultWait = 2 * time.Minute
+	// MaxWait bounds wait_ms.
+	MaxWait = time.Hour
+)
+
+// Server answers on the control socket.
+type Server struct {
+	opt     Options
+	http    *http.Server
+	metrics http.Handler
+	// callerOf is replaced by tests.
+	callerOf func(net.Conn) (Caller, error)
+	requests atomic.Uint64
+	quit     chan struct{} // closed by Shutdown: event streams end
+}
+
+// New makes a server; the error is about registering metrics.
+func New(opt Options) (*Server, error) {
+	if opt.Log == nil {
+		opt.Log = zap.NewNop()
+	}
+	if opt.KeepAlive == 0 {
+		opt.KeepAlive = DefaultKeepAlive
+	}
+	if opt.Registry == nil {
+		opt.Registry = prometheus.NewRegistry()
+	}
+	if err := opt.Registry.Register(NewCollector(opt.Backend)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	s := &Server{opt: opt, callerOf: callerOf, quit: make(chan struct{})}
+	s.metrics = promhttp.HandlerFor(opt.Registry, promhttp.HandlerOpts{})
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          zap.NewStdLog(opt.Log),
+		ConnContext:       s.identify,
+	}
+	return s, nil
+}
+
+// Serve answers until Shutdown; then it returns nil.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve control socket: %w", err)
+	}
+	return nil
+}
+
+// Shutdown ends event streams, lets running requests finish until ctx ends,
+// then closes what is left. Call it once.
+func (s *Server) Shutdown(ctx context.Context) error {
+	close(s.quit)
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("shut down control socket: %w", err), s.http.Close())
+	}
+	return nil
+}
+
+// MetricsHandler serves the metrics alone, for a TCP address.
+func (s *Server) MetricsHandler() http.Handler { return s.metrics }
+
+func (s *Server) identify(ctx context.Context, conn net.Conn) context.Context {
+	c, err := s.callerOf(conn)
+	if err != nil {
+		s.opt.Log.Warn("caller not identified: may only look", zap.Error(err))
+		return ctx
+	}
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// mayChange is nil for uid 0 and members of the admin group.
+func (s *Server) mayChange(ctx context.Context) *apiv1.Problem {
+	c, known := CallerFrom(ctx)
+	if known && (c.UID == 0 || s.opt.HasAdminGID && c.inGroup(s.opt.AdminGID)) {
+		return nil
+	}
+	who := "an unidentified caller"
+	if known {
+		who = "uid " + strconv.FormatUint(uint64(c.UID), 10)
+	}
+	return problem(apiv1.CodeForbidden, who+" may look but not change anything", "use sudo, or set api: {admin_group: ...} in the configuration")
+}
+
+// status is the HTTP status of a code.
+func status(code string) int {
+	switch code {
+	case apiv1.CodeBadRequest:
+		return http.StatusBadRequest
+	case apiv1.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case apiv1.CodeNotFound:
+		return http.StatusNotFound
+	case apiv1.CodeBadMethod:
+		return http.StatusMethodNotAllowed
+	case apiv1.CodeForbidden:
+		return http.StatusForbidden
+	case apiv1.CodeNotImplemented:
+		return http.StatusNotImplemented
+	case apiv1.CodeUnavailable:
+		return http.StatusServiceUnavailable
+	case apiv1.CodeTimeout:
+		return http.StatusGatewayTimeout
+	case apiv1.CodeInternal:
+		return http.StatusInternalServerError
+	}
+	return http.StatusConflict // a rule forbids it now
+}
+
+// asProblem turns a backend's error into what the caller sees.
+func asProblem(err error) *apiv1.Problem {
+	var p *apiv1.Problem
+	switch {
+	case errors.As(err, &p):
+		if err.Error() != p.Error() { // keep what was wrapped around it
+			return &apiv1.Problem{Code: p.Code, Text: err.Error(), Hint: p.Hint}
+		}
+		return p
+	case errors.Is(err, context.DeadlineExceeded):
+		return problem(apiv1.CodeTimeout, "not done in the time given: "+err.Error(), "it may still complete; see hactl status and hactl events")
+	case errors.Is(err, context.Canceled):
+		return problem(apiv1.CodeUnavailable, "the caller went away: "+err.Error(), "")
+	}
+	return problem(apiv1.CodeInternal, err.Error(), "see journalctl -u haagent")
+}
+
+// answer writes a value; lists in it are never null.
+func (s *Server) answer(w http.ResponseWriter, v any) {
+	s.write(w, http.StatusOK, v)
+}
+
+func (s *Server) refuse(w http.ResponseWriter, p *apiv1.Problem) {
+	s.write(w, status(p.Code), apiv1.ErrorBody{Error: *p})
+}
+
+func (s *Server) write(w http.ResponseWriter, code int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		s.opt.Log.Error("answer cannot be encoded", zap.Error(err))
+		code, data = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","text":"the answer cannot be encoded"}}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(data)+1))
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		s.opt.Log.Debug("no write deadline", zap.Error(err))
+	}
+	w.WriteHeader(code)
+	if _, err := w.Write(append(data, '\n')); err != nil {
+		s.opt.Log.Debug("caller went away before the answer", zap.Error(err))
+	}
+}

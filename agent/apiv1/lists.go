@@ -1,0 +1,44 @@
+package apiv1
+
+// FillLists replaces every nil list by an empty one, so that JSON readers
+// never meet null where a list is documented.
+func (s *Status) FillLists() {
+	fill(&s.Standby)
+	fill(&s.Resources)
+	fill(&s.Members)
+	for i := range s.Resources {
+		r := &s.Resources[i]
+		fill(&r.InSync)
+		fill(&r.FrozenReasons)
+		fill(&r.Volumes)
+		fill(&r.Peers)
+		fill(&r.Services)
+	}
+	for i := range s.Members {
+		fill(&s.Members[i].Paths)
+		fill(&s.Members[i].Reasons)
+	}
+}
+
+// FillLists replaces nil lists by empty ones.
+func (e *Explanation) FillLists() {
+	fill(&e.Why)
+	fill(&e.WouldLose)
+	fill(&e.Help)
+}
+
+func fill[T any](list *[]T) {
+	if *list == nil {
+		*list = []T{}
+	}
+}
+
+// Resource returns a resource by name, nil when there is none.
+func (s *Status) Resource(name string) *Resource {
+	for i := range s.Resources {
+		if s.Resources[i].Name == name {
+			return &s.Resources[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package apiv1
+
+// The routes. {name} stands for a resource.
+const (
+	PathStatus  = "/v1/status"
+	PathVersion = "/v1/version"
+	PathEvents  = "/v1/events" // ?since=N: after event N; without: from now on
+
+	PathMaintenance = "/v1/maintenance"
+	PathStandby     = "/v1/standby"
+
+	PathResources = "/v1/resources/" // {name}/{verb}
+	PathMetrics   = "/metrics"
+)
+
+// The verbs of a resource: POST /v1/resources/{name}/{verb}, except explain,
+// which is GET.
+const (
+	VerbExplain        = "explain"
+	VerbPromote        = "promote"
+	VerbDemote         = "demote"
+	VerbSwitchover     = "switchover"
+	VerbConnect        = "connect"
+	VerbDisconnect     = "disconnect"
+	VerbInvalidate     = "invalidate"
+	VerbPauseSync      = "pause-sync"
+	VerbResumeSync     = "resume-sync"
+	VerbCreateMetadata = "create-metadata"
+)
+
+// NotBuilt lists what is described but answers not_implemented, with what to
+// use instead.
+var NotBuilt = map[string]string{
+	"attach":   "the agent attaches every configured disk when it starts",
+	"detach":   "stop the agent on this node: hactl standby NODE, then systemctl stop haagent",
+	"verify":   "hactl invalidate RES --peer makes the copies equal by a full resync",
+	"resize":   "create a larger resource and copy, or restore, into it",
+	"fence":    "switch the node off by hand, then hactl promote RES --force on the survivor",
+	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",
+	"top":      "hactl status --watch",
+	"doctor":   "hactl status and hactl explain RES",
+	"drill":    "hactl switchover RES rehearses a planned move",
+	"timeline": "hactl events --since 0 on each node",
+	"apply":    "edit the file on every node, hactl config check, then restart haagent",
+}
