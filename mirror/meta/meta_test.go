@@ -1,0 +1,410 @@
+package meta
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/dirty"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+)
+
+func TestCreateOpen(t *testing.T) {
+	_, snap := reopened(t, external(t))
+	s := snap.Super
+	if s.Cluster != "c1" || s.Resource != "r0" || s.Volume != 3 || s.Node != "alpha" || s.Peer != "beta" ||
+		s.DataBytes != testData || s.ActivitySlots != testSlots || s.Generations != genid.New() ||
+		s.Disk != state.Inconsistent || s.Flags != 0 || s.Sequence != 2 {
+		t.Fatalf("%+v", s)
+	}
+	if snap.Bitmap.SizeBytes() != testData || snap.Bitmap.Count() != 0 || len(snap.HotExtents) != 0 || len(snap.Repairs) != 0 {
+		t.Fatalf("%d dirty, hot %v, repairs %v", snap.Bitmap.Count(), snap.HotExtents, snap.Repairs)
+	}
+}
+
+func TestEverythingComesBack(t *testing.T) {
+	d := external(t)
+	done := 0
+	for round := range 20 { // the ring has 3 blocks, the superblocks are 2
+		st, snap := reopened(t, d)
+		super := snap.Super
+		super.Token++
+		super.Flags = WasPrimary | CrashedPrimary
+		super.Disk = state.UpToDate
+		super.Generations = super.Generations.Mint(genid.ID(100 + round))
+		st.WriteSuper(super, must(t, &done))
+		snap.Bitmap.Set(int64(round)*(16<<20), 4096)
+		for i, ok := snap.Bitmap.NextStale(0); ok; i, ok = snap.Bitmap.NextStale(i) {
+			version := snap.Bitmap.Version(i)
+			st.WriteBitmapPage(i, snap.Bitmap.Page(i, nil), must(t, &done))
+			snap.Bitmap.Saved(i, version)
+		}
+		snap.Log.Acquire(int64(round)*actlog.ExtentBytes, 4096)
+		tx, ok, _ := snap.Log.Prepare(0, func(uint32) bool { return true })
+		if !ok {
+			t.Fatal("no transaction")
+		}
+		st.WriteActivity(tx, must(t, &done))
+		_, after := reopened(t, d)
+		super.Sequence++
+		if after.Super != super || after.Bitmap.Count() != int64(round+1) || len(after.HotExtents) != round+1 || len(after.Repairs) != 0 {
+			t.Fatalf("round %d: %+v, %d dirty, hot %v, repairs %v", round, after.Super, after.Bitmap.Count(), after.HotExtents, after.Repairs)
+		}
+	}
+	if done != 60 {
+		t.Fatalf("%d writes were answered", done)
+	}
+}
+
+func TestInternal(t *testing.T) {
+	for _, size := range []int64{1 << 20, 64<<20 + 512, 130<<20 - 4096} {
+		p := params()
+		p.Placement, p.DataBytes, p.ActivitySlots = Internal, 0, 0
+		d := created(t, p, size)
+		_, snap, err := Open(d, Internal, Identity{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := snap.Super.DataBytes; n+Needed(n) > size || n+Needed(n)+3*BlockBytes <= size || n%BlockBytes != 0 {
+			t.Errorf("of %d bytes %d are left for data, and %d for metadata", size, n, Needed(n))
+		}
+		if len(bytes.Trim(d.data[:snap.Super.DataBytes], "\x00")) != 0 {
+			t.Errorf("Create on %d bytes touched the data", size)
+		}
+		if _, _, err := Open(d, External, Identity{}); !errors.Is(err, ErrNone) {
+			t.Errorf("opened as external: %v", err)
+		}
+	}
+}
+
+func TestCreateRefusals(t *testing.T) {
+	need := NeededFor(testData, testSlots)
+	for name, c := range map[string]struct {
+		size int64
+		bend func(*CreateParams)
+		want error
+	}{
+		"external, one byte short": {need - 1, func(*CreateParams) {}, ErrTooSmall},
+		"internal, no room":        {12 * BlockBytes, func(p *CreateParams) { p.Placement, p.DataBytes, p.ActivitySlots = Internal, 0, 0 }, ErrTooSmall},
+		"internal, too much data":  {1 << 20, func(p *CreateParams) { p.Placement, p.DataBytes = Internal, 1<<20-8192 }, ErrTooSmall},
+		"long name":                {need, func(p *CreateParams) { p.Resource = strings.Repeat("x", 64) }, nil},
+		"no placement":             {need, func(p *CreateParams) { p.Placement = 0 }, nil},
+		"odd size":                 {need, func(p *CreateParams) { p.DataBytes-- }, nil},
+		"many slots":               {1 << 30, func(p *CreateParams) { p.ActivitySlots = 1 << 17 }, nil},
+		"born Primary":             {need, func(p *CreateParams) { p.Flags = WasPrimary }, nil},
+	} {
+		p := params()
+		c.bend(&p)
+		d := newMemDisk(c.size)
+		_, err := Create(d, p)
+		if err == nil || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestExistingMetadataNeedsForce(t *testing.T) {
+	d := external(t)
+	p := params()
+	p.Resource = "other"
+	if _, err := Create(d, p); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "r0/3 of node alpha") {
+		t.Fatalf("over a volume: %v", err)
+	}
+	clear(d.data[:BlockBytes])
+	d.data[BlockBytes+100] ^= 1
+	if _, err := Create(d, p); !errors.Is(err, ErrExists) {
+		t.Fatalf("over a damaged superblock: %v", err)
+	}
+	p.Force = true
+	if _, err := Create(d, p); err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err := Inspect(d, External); err != nil || s.Resource != "other" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if err := Wipe(d, External); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Inspect(d, External); !errors.Is(err, ErrNone) {
+		t.Fatalf("after Wipe: %v", err)
+	}
+	copy(d.data[60:], "\x83\x74\x02\x6d")
+	p.Force = false
+	if _, err := Create(d, p); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "DRBD 9") {
+		t.Fatalf("over DRBD: %v", err)
+	}
+}
+
+// A crash at any write of Create leaves no metadata, or that which was there.
+func TestCreateFailsAnywhere(t *testing.T) {
+	for n := 0; ; n++ {
+		d := newMemDisk(NeededFor(testData, testSlots))
+		left := n
+		d.fail = func(r *block.Request) error {
+			if r.Op == block.Write || r.Op == block.Flush {
+				if left--; left < 0 {
+					return errTest
+				}
+			}
+			return nil
+		}
+		_, err := Create(d, params())
+		if err == nil {
+			if n < 8 {
+				t.Fatalf("Create took only %d writes", n)
+			}
+			return
+		}
+		if !errors.Is(err, errTest) {
+			t.Fatalf("write %d: %v", n, err)
+		}
+		d.fail = nil
+		// Either nothing is there, or everything below the superblocks is.
+		if _, snap, err := Open(d, External, Identity{}); err == nil && len(snap.Repairs) > 1 {
+			t.Fatalf("write %d: opened with %v", n, snap.Repairs)
+		} else if err != nil && !errors.Is(err, ErrNone) {
+			t.Fatalf("write %d: %v", n, err)
+		}
+	}
+}
+
+func TestOpenRefusals(t *testing.T) {
+	other := func(d *memDisk, at int64) { // an intact block of another device
+		var h header
+		b := d.data[at : at+BlockBytes]
+		copy(h.device[:], "another device!!")
+		h.kind = blockType(b[10])
+		seal(b, h, int(b[12])|int(b[13])<<8)
+	}
+	version := func(d *memDisk, at int64) {
+		d.data[at+8] = 2
+		sum := checksum(d.data[at : at+BlockBytes])
+		copy(d.data[at+40:], []byte{byte(sum), byte(sum >> 8), byte(sum >> 16), byte(sum >> 24)})
+	}
+	l := func(d *memDisk) Layout { _, l, _ := Inspect(d, External); return l }
+	for name, c := range map[string]struct {
+		bend func(d *memDisk)
+		id   Identity
+		want error
+		text string
+	}{
+		"zeroes":            {func(d *memDisk) { clear(d.data) }, Identity{}, ErrNone, "only zeroes"},
+		"text":              {func(d *memDisk) { copy(d.data, "hello"); copy(d.data[BlockBytes:], "hello") }, Identity{}, ErrNone, "68 65 6c 6c 6f"},
+		"both torn":         {func(d *memDisk) { d.data[99]++; d.data[BlockBytes+99]++ }, Identity{}, ErrTorn, "checksum"},
+		"newer version":     {func(d *memDisk) { version(d, 0) }, Identity{}, ErrVersion, "version 2, this program reads 1"},
+		"two devices":       {func(d *memDisk) { other(d, 0) }, Identity{}, nil, ""},
+		"other cluster":     {func(*memDisk) {}, Identity{Cluster: "c2"}, ErrForeign, `"c1", want "c2"`},
+		"other resource":    {func(*memDisk) {}, Identity{Resource: "r1", Volume: 3}, ErrForeign, "r0/3, want r1/3"},
+		"other volume":      {func(*memDisk) {}, Identity{Resource: "r0", Volume: 1}, ErrForeign, "r0/3, want r0/1"},
+		"other node":        {func(*memDisk) {}, Identity{Node: "beta"}, ErrForeign, `"alpha", want "beta"`},
+		"other device":      {func(*memDisk) {}, Identity{Device: UUID{9}}, ErrForeign, "want 09"},
+		"cut short":         {func(d *memDisk) { d.data = d.data[:len(d.data)-BlockBytes] }, Identity{}, ErrTooSmall, ""},
+		"foreign bitmap":    {func(d *memDisk) { other(d, l(d).BitmapOffset) }, Identity{}, ErrForeign, "bitmap page 0"},
+		"foreign log":       {func(d *memDisk) { other(d, l(d).RingOffset) }, Identity{}, ErrForeign, "activity log block 0"},
+		"superblocks moved": {func(d *memDisk) { copy(d.data, d.data[BlockBytes:2*BlockBytes]) }, Identity{}, ErrMalformed, ""},
+	} {
+		d := external(t)
+		c.bend(d)
+		_, _, err := Open(d, External, c.id)
+		if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v, want %v with %q", name, err, c.want, c.text)
+		}
+	}
+}
+
+func TestGrownDeviceIsRefused(t *testing.T) {
+	p := params()
+	p.Placement, p.DataBytes = Internal, 0
+	d := created(t, p, 16<<20)
+	copyOfEnd := slices.Clone(d.data[len(d.data)-2*BlockBytes:])
+	d.data = append(d.data, make([]byte, 1<<20)...)
+	if _, _, err := Open(d, Internal, Identity{}); !errors.Is(err, ErrNone) {
+		t.Errorf("grown: %v", err)
+	}
+	copy(d.data[len(d.data)-2*BlockBytes:], copyOfEnd)
+	if _, _, err := Open(d, Internal, Identity{}); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "16777216") {
+		t.Errorf("with moved superblocks: %v", err)
+	}
+}
+
+func TestTornSuperblockLosesOnlyItself(t *testing.T) {
+	for torn := range 2 {
+		d := external(t)
+		st, snap := reopened(t, d)
+		n := 0
+		for token := uint64(1); token <= uint64(2+torn); token++ {
+			snap.Super.Token = token
+			st.WriteSuper(snap.Super, must(t, &n))
+		}
+		last := st.mu.sequence
+		d.data[int64(last%2)*BlockBytes+500] ^= 0x80
+		st, after := reopened(t, d)
+		if after.Super.Token != uint64(1+torn) || len(after.Repairs) != 1 {
+			t.Fatalf("token %d, repairs %v", after.Super.Token, after.Repairs)
+		}
+		st.WriteSuper(after.Super, must(t, &n)) // goes over the torn one
+		if _, again := reopened(t, d); len(again.Repairs) != 0 || again.Super.Sequence != last {
+			t.Fatalf("sequence %d, repairs %v", again.Super.Sequence, again.Repairs)
+		}
+	}
+}
+
+func TestFailedSuperblockWriteSparesTheGoodOne(t *testing.T) {
+	d := external(t)
+	st, snap := reopened(t, d)
+	var places []int64
+	d.fail = func(r *block.Request) error {
+		if r.Op == block.Write {
+			places = append(places, r.Offset)
+			clear(d.data[r.Offset : r.Offset+512])
+			return errTest
+		}
+		return nil
+	}
+	for range 3 {
+		st.WriteSuper(snap.Super, func(err error) {
+			if !errors.Is(err, errTest) {
+				t.Errorf("a failed write was answered with %v", err)
+			}
+		})
+	}
+	d.fail = nil
+	if _, after := reopened(t, d); after.Super != snap.Super || !slices.Equal(places, []int64{4096, 4096, 4096}) {
+		t.Fatalf("places %v, %+v", places, after.Super)
+	}
+}
+
+func TestDamagedPageCountsAsOutOfSync(t *testing.T) {
+	d := external(t)
+	_, snap := reopened(t, d)
+	for i := range 2 {
+		d.data[snap.Layout.BitmapOffset+int64(2*i)*BlockBytes+77] ^= 1
+	}
+	_, snap = reopened(t, d)
+	const span = dirty.PageExtents * dirty.ExtentBytes
+	if snap.Bitmap.DirtyBytes() != testData-span || snap.Bitmap.Any(span, span) || !snap.Bitmap.Unsaved(0) || len(snap.Repairs) != 2 {
+		t.Fatalf("%d bytes out of sync, %v", snap.Bitmap.DirtyBytes(), snap.Repairs)
+	}
+}
+
+func fillRing(t *testing.T, d *memDisk, n int) Layout {
+	st, snap := reopened(t, d)
+	done := 0
+	for e := range n {
+		snap.Log.Acquire(int64(e)*actlog.ExtentBytes, 4096)
+		tx, _, _ := snap.Log.Prepare(0, func(uint32) bool { return true })
+		st.WriteActivity(tx, must(t, &done))
+		snap.Log.Commit(tx)
+	}
+	if done != n {
+		t.Fatalf("%d of %d transactions were written", done, n)
+	}
+	return snap.Layout
+}
+
+func TestTornTransaction(t *testing.T) {
+	d := external(t)
+	l := fillRing(t, d, 7)
+	d.data[l.RingOffset+7%int64(l.RingBlocks)*BlockBytes+1000] ^= 1
+	_, snap := reopened(t, d)
+	if !slices.Equal(snap.HotExtents, []uint32{0, 1, 2, 3, 4, 5}) || len(snap.Repairs) != 1 || snap.Bitmap.Count() != 0 {
+		t.Fatalf("hot %v, repairs %v", snap.HotExtents, snap.Repairs)
+	}
+}
+
+// More damage than one crash can do: the volume stays usable, everything counts
+// as out of sync, and a crash while that is written down changes nothing.
+func TestLostActivityLog(t *testing.T) {
+	for n := 0; ; n++ {
+		d := external(t)
+		l := fillRing(t, d, 7)
+		d.data[l.RingOffset+6%int64(l.RingBlocks)*BlockBytes+1000] ^= 1
+		left := n
+		d.fail = func(r *block.Request) error {
+			if r.Op != block.Read {
+				if left--; left < 0 {
+					return errTest
+				}
+			}
+			return nil
+		}
+		_, _, err := Open(d, External, Identity{})
+		finished := err == nil
+		if !finished && !errors.Is(err, errTest) {
+			t.Fatalf("write %d: %v", n, err)
+		}
+		d.fail = nil
+		_, snap := reopened(t, d)
+		if snap.Bitmap.DirtyBytes() != testData || snap.Super.Flags != 0 || len(snap.HotExtents) != 0 || snap.Bitmap.Stale(0) {
+			t.Fatalf("write %d: %d bytes out of sync, %+v", n, snap.Bitmap.DirtyBytes(), snap.Super)
+		}
+		if finished {
+			if len(snap.Repairs) != 0 || n < 5 {
+				t.Fatalf("after %d writes: %v", n, snap.Repairs)
+			}
+			return
+		}
+	}
+}
+
+func TestWritesOfOnePlaceKeepTheirOrder(t *testing.T) {
+	d := external(t)
+	st, snap := reopened(t, d)
+	d.hold = true
+	var order []int
+	note := func(n int) func(error) { return func(error) { order = append(order, n) } }
+	payload := make([]byte, dirty.PageBytes)
+	for n := range 3 {
+		payload[0] = byte(1 << n)
+		st.WriteBitmapPage(0, payload, note(n))
+		snap.Super.Token = uint64(n)
+		st.WriteSuper(snap.Super, note(10+n))
+	}
+	st.WriteBitmapPage(1, payload, note(20))
+	if len(d.held) != 3 { // page 0, superblock, page 1
+		t.Fatalf("%d writes at once", len(d.held))
+	}
+	for len(d.held) > 0 {
+		d.release(nil)
+	}
+	if !slices.Equal(order, []int{0, 10, 20, 1, 11, 2, 12}) {
+		t.Fatalf("answered in the order %v", order)
+	}
+	d.hold = false
+	if _, after := reopened(t, d); !after.Bitmap.Any(8192, 4096) || after.Bitmap.Count() != 2 || after.Super.Token != 2 {
+		t.Fatalf("%d dirty, token %d", after.Bitmap.Count(), after.Super.Token)
+	}
+}
+
+func TestStoreRefusals(t *testing.T) {
+	st, snap := reopened(t, external(t))
+	bad := 0
+	refused := func(err error) {
+		if err != nil {
+			bad++
+		}
+	}
+	snap.Super.DataBytes -= 512
+	st.WriteSuper(snap.Super, refused)
+	snap.Super.DataBytes += 512
+	snap.Super.Peer = strings.Repeat("x", 64)
+	st.WriteSuper(snap.Super, refused)
+	st.WriteBitmapPage(3, make([]byte, dirty.PageBytes), refused)
+	st.WriteBitmapPage(-1, make([]byte, dirty.PageBytes), refused)
+	st.WriteBitmapPage(0, make([]byte, 5), refused)
+	st.WriteActivity(actlog.Transaction{Number: 1, Updates: make([]actlog.Update, 65)}, refused)
+	if bad != 6 {
+		t.Fatalf("%d of 6 were refused", bad)
+	}
+	n := 0
+	snap.Super.Peer = "gamma"
+	st.WriteSuper(snap.Super, must(t, &n))
+	if n != 1 {
+		t.Fatal("the lane is stuck after a refusal")
+	}
+}

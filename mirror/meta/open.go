@@ -1,0 +1,288 @@
+package meta
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/dirty"
+)
+
+// Identity is whose metadata is expected. Empty strings and a zero UUID expect
+// nothing; the volume counts when a resource is named.
+type Identity struct {
+	Cluster  string
+	Resource string
+	Volume   uint16
+	Node     string
+	Device   UUID
+}
+
+// Snapshot is what was found on a device.
+type Snapshot struct {
+	Super      Super
+	Layout     Layout
+	Bitmap     *dirty.Bitmap
+	Log        *actlog.Log // restored; its transactions go on from those on disk
+	HotExtents []uint32    // sorted; to be resynced unless Super.Flags has Clean
+	// Repairs tells what was damaged and how it was made good, one sentence each,
+	// for the log. Everything unreadable counts as out of sync.
+	Repairs []string
+}
+
+// Open reads the metadata of a device and judges it. The error wraps ErrNone,
+// ErrTorn, ErrVersion, ErrForeign or ErrMalformed and says what was found. One
+// damaged superblock, the activity log block a crash tore, and damaged bitmap
+// pages are made good; see Snapshot.Repairs.
+func Open(disk block.Disk, place Placement, want Identity) (*Store, Snapshot, error) {
+	snap, err := open(disk, place, want)
+	if err != nil {
+		return nil, Snapshot{}, fmt.Errorf("open metadata of %s/%d (%s): %w", want.Resource, want.Volume, place, err)
+	}
+	return newStore(disk, snap), snap, nil
+}
+
+// Inspect reads the superblocks only.
+func Inspect(disk block.Disk, place Placement) (Super, Layout, error) {
+	var snap Snapshot
+	if err := snap.readSupers(disk, place); err != nil {
+		return Super{}, Layout{}, fmt.Errorf("inspect metadata (%s): %w", place, err)
+	}
+	return snap.Super, snap.Layout, nil
+}
+
+func open(disk block.Disk, place Placement, want Identity) (Snapshot, error) {
+	var snap Snapshot
+	if err := snap.readSupers(disk, place); err != nil {
+		return snap, err
+	}
+	if err := want.judge(&snap.Super); err != nil {
+		return snap, err
+	}
+	if err := snap.readBitmap(disk); err != nil {
+		return snap, err
+	}
+	lost, err := snap.readRing(disk)
+	if err != nil {
+		return snap, err
+	}
+	if lost != nil || snap.Super.Flags&FullSync != 0 {
+		if err := snap.startOver(disk, lost); err != nil {
+			return snap, err
+		}
+	}
+	return snap, nil
+}
+
+func (want Identity) judge(s *Super) error {
+	switch {
+	case want.Cluster != "" && want.Cluster != s.Cluster:
+		return fmt.Errorf("%w: cluster %q, want %q", ErrForeign, s.Cluster, want.Cluster)
+	case want.Resource != "" && (want.Resource != s.Resource || want.Volume != s.Volume):
+		return fmt.Errorf("%w: volume %s/%d, want %s/%d", ErrForeign, s.Resource, s.Volume, want.Resource, want.Volume)
+	case want.Node != "" && want.Node != s.Node:
+		return fmt.Errorf("%w: node %q, want %q", ErrForeign, s.Node, want.Node)
+	case !want.Device.IsZero() && want.Device != s.Device:
+		return fmt.Errorf("%w: device %s, want %s", ErrForeign, s.Device, want.Device)
+	}
+	return nil
+}
+
+// readSupers takes the younger of the two superblocks. One of them may be
+// damaged: the crash tore the write of it, and nothing depended on that yet.
+func (snap *Snapshot) readSupers(disk block.Disk, place Placement) error {
+	size, err := checkDevice(disk)
+	if err != nil {
+		return err
+	}
+	supers := superOffsets(place, size)
+	var found [superBlocks]Super
+	var layouts [superBlocks]Layout
+	var bad [superBlocks]error
+	for i, at := range supers {
+		b, err := readBlock(disk, at)
+		if err != nil {
+			return err
+		}
+		if found[i], layouts[i], err = decodeSuper(b); err != nil {
+			bad[i] = fmt.Errorf("superblock %d at byte %d: %w", i, at, err)
+		} else if found[i].Sequence%superBlocks != uint64(i) {
+			bad[i] = fmt.Errorf("superblock %d at byte %d: %w: it has sequence number %d", i, at, ErrMalformed, found[i].Sequence)
+		}
+	}
+	young, err := younger(found, bad)
+	if err != nil {
+		return err
+	}
+	snap.Super, snap.Layout = found[young], layouts[young]
+	snap.Layout.supers = supers
+	if other := bad[1-young]; other != nil {
+		snap.Repairs = append(snap.Repairs, other.Error()+"; the other one is used")
+	}
+	return snap.fits(place, size)
+}
+
+// younger picks the superblock to believe.
+func younger(found [superBlocks]Super, bad [superBlocks]error) (int, error) {
+	for i, err := range bad {
+		switch {
+		case err == nil:
+		case bad[1-i] != nil:
+			return 0, fmt.Errorf("%w; %w", bad[0], bad[1])
+		case errors.Is(err, ErrTorn) || errors.Is(err, ErrNone): // Create, or a crash
+			return 1 - i, nil
+		default: // intact, but of another release or nonsense: the other may be outdated
+			return 0, err
+		}
+	}
+	if found[0].Device != found[1].Device {
+		return 0, fmt.Errorf("%w: the superblocks are of two devices, %s and %s", ErrForeign, found[0].Device, found[1].Device)
+	}
+	if found[0].Sequence > found[1].Sequence {
+		return 0, nil
+	}
+	return 1, nil
+}
+
+// fits checks the superblock against the device it was found on.
+func (snap *Snapshot) fits(place Placement, size int64) error {
+	s, l := &snap.Super, &snap.Layout
+	switch {
+	case s.Placement != place:
+		return fmt.Errorf("%w: the metadata is %s, want %s", ErrForeign, s.Placement, place)
+	case place == Internal && l.End != size:
+		return fmt.Errorf("%w: the device had %d bytes when the metadata was made, it has %d", ErrForeign, l.End, size)
+	case l.End > size:
+		return fmt.Errorf("%w: the metadata has %d bytes, the device %d", ErrTooSmall, l.End, size)
+	}
+	return nil
+}
+
+// readBitmap loads the bitmap. A page that cannot be read as such counts as all
+// out of sync; an intact page of another device is refused.
+func (snap *Snapshot) readBitmap(disk block.Disk) error {
+	snap.Bitmap = dirty.New(snap.Super.DataBytes)
+	l := &snap.Layout
+	return readRange(disk, l.BitmapOffset, int64(l.BitmapPages)*BlockBytes, func(at int64, data []byte) error {
+		page := int((at - l.BitmapOffset) / BlockBytes)
+		for ; len(data) > 0; page, data = page+1, data[BlockBytes:] {
+			if err := snap.loadPage(page, data[:BlockBytes]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (snap *Snapshot) loadPage(page int, b []byte) error {
+	device, payload, err := decodePage(b, page)
+	if err == nil && device != snap.Super.Device {
+		return fmt.Errorf("bitmap page %d: %w: device %s, want %s", page, ErrForeign, device, snap.Super.Device)
+	}
+	if err == nil {
+		err = snap.Bitmap.LoadPage(page, payload)
+	}
+	if err != nil {
+		const span = dirty.PageExtents * dirty.ExtentBytes
+		snap.Bitmap.Set(int64(page)*span, span)
+		snap.Repairs = append(snap.Repairs, fmt.Sprintf("bitmap page %d: %v; its %d bytes count as out of sync", page, err, int64(span)))
+	}
+	return nil
+}
+
+// readRing restores the activity log. lost says why it cannot be trusted; err is
+// that of a device that cannot be read or holds another's log.
+func (snap *Snapshot) readRing(disk block.Disk) (lost, err error) {
+	s, l := &snap.Super, &snap.Layout
+	var txs []actlog.Transaction
+	var bad []error
+	err = readRange(disk, l.RingOffset, int64(l.RingBlocks)*BlockBytes, func(at int64, data []byte) error {
+		for ; len(data) > 0; at, data = at+BlockBytes, data[BlockBytes:] {
+			place := uint64(at-l.RingOffset) / BlockBytes
+			device, tx, err := decodeActivity(data[:BlockBytes], s.ActivitySlots)
+			switch {
+			case err != nil:
+				bad = append(bad, fmt.Errorf("activity log block %d: %w", place, err))
+			case device != s.Device:
+				return fmt.Errorf("activity log block %d: %w: device %s, want %s", place, ErrForeign, device, s.Device)
+			case tx.Number == 0:
+			case tx.Number%uint64(l.RingBlocks) != place:
+				bad = append(bad, fmt.Errorf("activity log block %d: %w: it holds transaction %d", place, ErrMalformed, tx.Number))
+			default:
+				txs = append(txs, tx)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return snap.restore(txs, bad), nil
+}
+
+// restore rebuilds the log. Only one block may be damaged, and the rest must
+// show that it was the one in flight.
+func (snap *Snapshot) restore(txs []actlog.Transaction, bad []error) (lost error) {
+	snap.Log = actlog.New(snap.Super.ActivitySlots)
+	if len(bad) > 1 {
+		return errors.Join(bad...)
+	}
+	if err := snap.Log.Restore(txs); err != nil {
+		return errors.Join(append(bad, err)...)
+	}
+	if len(bad) == 1 {
+		snap.Repairs = append(snap.Repairs, bad[0].Error()+"; it was being written when the node went down")
+	}
+	snap.Log.Hot(func(e uint32) { snap.HotExtents = append(snap.HotExtents, e) })
+	slices.Sort(snap.HotExtents)
+	return nil
+}
+
+// startOver makes everything out of sync, durably, and the activity log empty.
+// FullSync stands in the superblock meanwhile, so that a crash in between makes
+// the next Open do it again.
+func (snap *Snapshot) startOver(disk block.Disk, lost error) error {
+	s, l := &snap.Super, &snap.Layout
+	why := "the superblock asks for a full resync"
+	if lost != nil {
+		why = "the activity log is lost (" + lost.Error() + ")"
+	}
+	snap.Repairs = append(snap.Repairs, why+"; the whole volume counts as out of sync")
+	if err := snap.superWith(disk, s.Flags|FullSync); err != nil {
+		return err
+	}
+	snap.Bitmap.SetAll()
+	var payload []byte
+	err := writeBlocks(disk, l.BitmapOffset, l.BitmapPages, func(i int, b []byte) error {
+		payload = snap.Bitmap.Page(i, payload)
+		return encodePage(b, s.Device, i, payload)
+	})
+	if err != nil {
+		return err
+	}
+	if err := writeRing(disk, s, l); err != nil {
+		return err
+	}
+	if err := flush(disk); err != nil {
+		return err
+	}
+	for i := range snap.Bitmap.Pages() {
+		snap.Bitmap.Saved(i, snap.Bitmap.Version(i))
+	}
+	snap.Log, snap.HotExtents = actlog.New(s.ActivitySlots), nil
+	return snap.superWith(disk, s.Flags&^FullSync)
+}
+
+// superWith writes the next superblock with other flags.
+func (snap *Snapshot) superWith(disk block.Disk, f Flags) error {
+	next := snap.Super
+	next.Flags = f
+	next.Sequence++
+	if err := writeSuper(disk, &next, &snap.Layout); err != nil {
+		return err
+	}
+	snap.Super = next
+	return nil
+}
