@@ -1,0 +1,147 @@
+package service
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const mountinfoSample = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw,discard
+36 35 7:3 / /srv/a\040b rw,noatime master:1 propagate_from:2 - ext4 /dev/loop3 ro,errors=remount-ro
+90 22 0:45 /sub /data rw - btrfs /dev/sdb rw,subvol=/sub
+91 22 0:46 / /x rw - tmpfs tmp\134fs rw
+`
+
+func TestParseMountinfo(t *testing.T) {
+	got, err := parseMountinfo([]byte(mountinfoSample))
+	want := []mountPoint{
+		{Dev: unix.Mkdev(254, 0), Path: "/", Type: "ext4", Source: "/dev/root"},
+		{Dev: unix.Mkdev(7, 3), Path: "/srv/a b", Type: "ext4", Source: "/dev/loop3", ReadOnly: true},
+		{Dev: unix.Mkdev(0, 45), Path: "/data", Type: "btrfs", Source: "/dev/sdb"},
+		{Dev: unix.Mkdev(0, 46), Path: "/x", Type: "tmpfs", Source: `tmp\fs`},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v %v", got, err)
+	}
+	for _, bad := range []string{"1 2 3", "36 35 7:3 / /srv rw", "36 35 73 / /srv rw - ext4 /dev/x rw", "36 35 7:x / /srv rw - ext4 /dev/x rw", "36 35 7:3 / /srv rw - ext4"} {
+		if got, err := parseMountinfo([]byte(bad)); err == nil {
+			t.Errorf("%q: %+v", bad, got)
+		}
+	}
+}
+
+func FuzzParseMountinfo(f *testing.F) {
+	f.Add([]byte(mountinfoSample))
+	if own, err := os.ReadFile(ownMounts); err == nil {
+		f.Add(own)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, err := parseMountinfo(b)
+		if err != nil && all != nil {
+			t.Fatal("an error and a result")
+		}
+		if len(all) > bytes.Count(b, []byte("\n"))+1 {
+			t.Fatalf("%d mounts in %q", len(all), b)
+		}
+	})
+}
+
+func TestParseOptions(t *testing.T) {
+	for text, want := range map[string]struct {
+		flags uintptr
+		data  string
+	}{
+		"":                           {},
+		"defaults,_netdev,x-a=b":     {},
+		"noatime,nodev,data=ordered": {unix.MS_NOATIME | unix.MS_NODEV, "data=ordered"},
+		"ro,rw,discard,commit=5":     {0, "discard,commit=5"},
+		"lazytime,,sync":             {unix.MS_LAZYTIME | unix.MS_SYNCHRONOUS, ""},
+	} {
+		flags, data, err := parseOptions(text)
+		if err != nil || flags != want.flags || data != want.data {
+			t.Errorf("%q: %x %q %v", text, flags, data, err)
+		}
+	}
+	for _, bad := range []string{"bind", "rw,remount", "loop=/dev/loop1", "a\x00b"} {
+		if _, _, err := parseOptions(bad); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+}
+
+func FuzzParseOptions(f *testing.F) {
+	f.Add("noatime,nodev,data=ordered")
+	f.Add("ro,bind")
+	f.Fuzz(func(t *testing.T, s string) {
+		_, data, err := parseOptions(s)
+		if err == nil && (strings.ContainsRune(data, 0) || len(data) > optionsBytesMax) {
+			t.Fatalf("%q passes on %q", s, data)
+		}
+	})
+}
+
+func image(at int, magic string) []byte {
+	b := make([]byte, 0x10100)
+	copy(b[at:], magic)
+	return b
+}
+
+func TestDetectType(t *testing.T) {
+	ext := func(compat, incompat byte) []byte {
+		b := image(extSuper+0x38, "\x53\xef")
+		b[extSuper+0x5c], b[extSuper+0x60] = compat, incompat
+		return b
+	}
+	for want, b := range map[string][]byte{
+		"ext2": ext(0, 2), "ext3": ext(4, 2), "ext4": ext(4, 0x40),
+		"xfs": image(0, "XFSB"), "btrfs": image(btrfsSuper, "_BHRfS_M"), "f2fs": image(1024, "\x10\x20\xf5\xf2"),
+	} {
+		if got, err := detectType(bytes.NewReader(b)); got != want || err != nil {
+			t.Errorf("%s taken for %q, %v", want, got, err)
+		}
+	}
+	for _, b := range [][]byte{nil, make([]byte, 100), image(0, "")} {
+		if got, err := detectType(bytes.NewReader(b)); !errors.Is(err, ErrUnknownFilesystem) {
+			t.Errorf("%d bytes taken for %q, %v", len(b), got, err)
+		}
+	}
+}
+
+func FuzzDetectType(f *testing.F) {
+	f.Add(image(0, "XFSB")[:2048])
+	f.Add(image(extSuper+0x38, "\x53\xef")[:2048])
+	f.Add([]byte("X"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		kind, err := detectType(bytes.NewReader(b))
+		if (kind == "") != (err != nil) {
+			t.Fatalf("%q %v", kind, err)
+		}
+	})
+}
+
+func TestFsckCodes(t *testing.T) {
+	for code := range 256 {
+		want := code == 0 || code == 1 || code == 2 || code == 3
+		if fsckPasses(code) != want {
+			t.Errorf("code %d (%s): passes %v", code, fsckMeaning(code), !want)
+		}
+	}
+	if fsckPasses(-1) || fsckPasses(math.MinInt) {
+		t.Error("a killed check passes")
+	}
+}
+
+func TestTail(t *testing.T) {
+	if got := tail([]byte(" a\n b\xff "), 10); got != "a b?" {
+		t.Errorf("%q", got)
+	}
+	if got := tail([]byte("0123456789ä"), 3); !strings.HasSuffix(got, "9ä") {
+		t.Errorf("%q", got)
+	}
+}

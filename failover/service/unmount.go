@@ -1,0 +1,199 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+func (m *mount) Stop(ctx context.Context) error {
+	if err := m.stop(ctx, m.unmount); err != nil {
+		return fmt.Errorf("unmount %s: %w", m.cfg.Path, err)
+	}
+	return nil
+}
+
+// StopForced kills what uses the filesystem and detaches it from the tree.
+// What the kernel still has to write goes to the device: make the device fail
+// its I/O first if it must not be written any more.
+func (m *mount) StopForced(ctx context.Context) error {
+	if err := m.stop(ctx, m.force); err != nil {
+		return fmt.Errorf("unmount %s by force: %w", m.cfg.Path, err)
+	}
+	return nil
+}
+
+// stop finds what is mounted, lets off take it away, and makes sure that
+// nobody has it in another namespace.
+func (m *mount) stop(ctx context.Context, off func(context.Context, mountPoint) error) error {
+	if err := m.await(ctx); err != nil {
+		return err
+	}
+	point, err := m.point()
+	if err != nil {
+		return err
+	}
+	device, rdev, unknown := m.device()
+	at, err := mountAt(point)
+	if err != nil {
+		return err
+	}
+	if at != nil {
+		ours, err := m.ours(*at, rdev, unknown)
+		if err != nil {
+			return err
+		}
+		if ours {
+			if err := off(ctx, *at); err != nil {
+				return err
+			}
+			m.log.Info("unmounted", zap.String("device", at.Source))
+		}
+	}
+	if unknown != nil {
+		return nil
+	}
+	return m.released(ctx, device, rdev)
+}
+
+// ours tells this service's mount from another. Without a device to compare
+// with, any block device at the mount point is ours.
+func (m *mount) ours(at mountPoint, rdev uint64, unknown error) (bool, error) {
+	if unknown == nil && at.isOf(rdev) {
+		return true, nil
+	}
+	other := &OtherMountError{Path: at.Path, Source: at.Source, Type: at.Type, Want: "this service's device"}
+	if unknown != nil {
+		if unix.Major(at.Dev) != 0 || at.Type == "btrfs" {
+			return true, nil
+		}
+		return false, other
+	}
+	all, err := readMounts(ownMounts)
+	if err != nil {
+		return false, err
+	}
+	if len(mountsOf(all, rdev)) > 0 {
+		return false, other // ours lies beneath it
+	}
+	return false, nil
+}
+
+func (m *mount) unmount(ctx context.Context, at mountPoint) error {
+	deadline := time.Now().Add(m.cfg.BusyWait)
+	for {
+		err := m.detach(ctx, at.Path, 0)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if time.Now().After(deadline) || !pause(ctx, busyRetry) {
+			return busy(at)
+		}
+	}
+}
+
+func (m *mount) detach(ctx context.Context, path string, flags int) error {
+	err := m.slowly(ctx, "unmount", func() error {
+		return unix.Unmount(path, flags|unix.UMOUNT_NOFOLLOW)
+	})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil // no longer a mount point
+	}
+	return err
+}
+
+// pause waits and reports whether ctx still lives.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func busy(at mountPoint) error {
+	mounts, err := below(at.Path)
+	b := &BusyError{Path: at.Path, Device: at.Source, Holders: holdersOf(at.fileDev(), at.Path), Mounts: mounts}
+	return errors.Join(b, err)
+}
+
+// fileDev is the device number that files of the mount carry.
+func (p mountPoint) fileDev() uint64 {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, p.Path, unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
+		return p.Dev
+	}
+	return unix.Mkdev(st.Dev_major, st.Dev_minor)
+}
+
+// force tries the polite way once, then kills the holders, then detaches.
+func (m *mount) force(ctx context.Context, at mountPoint) error {
+	dev := at.fileDev()
+	for range 3 {
+		err := m.detach(ctx, at.Path, 0)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		m.kill(holdersOf(dev, at.Path))
+		if !pause(ctx, busyRetry) {
+			break
+		}
+	}
+	if err := m.detach(ctx, at.Path, unix.MNT_DETACH); err != nil {
+		return err
+	}
+	return m.gone(ctx, at, dev)
+}
+
+// gone waits until no killed process has a file of the detached filesystem.
+func (m *mount) gone(ctx context.Context, at mountPoint, dev uint64) error {
+	deadline := time.Now().Add(max(m.cfg.BusyWait, settle))
+	for {
+		left := holdersOf(dev, at.Path)
+		if len(left) == 0 {
+			return nil
+		}
+		m.kill(left)
+		if time.Now().After(deadline) || !pause(ctx, busyRetry) {
+			return &BusyError{Path: at.Path, Device: at.Source, Holders: left}
+		}
+	}
+}
+
+func (m *mount) kill(all []Holder) {
+	for _, h := range all {
+		if h.PID <= 1 || h.PID == os.Getpid() {
+			continue
+		}
+		err := unix.Kill(h.PID, unix.SIGKILL)
+		m.log.Warn("killed a process that uses the filesystem", zap.Stringer("holder", h), zap.Error(err))
+	}
+}
+
+// released waits until the kernel has let go of the device, and names who has
+// it mounted elsewhere if it does not.
+func (m *mount) released(ctx context.Context, device string, rdev uint64) error {
+	deadline := time.Now().Add(m.cfg.BusyWait)
+	for {
+		err := claimable(device)
+		if !errors.Is(err, unix.EBUSY) {
+			return nil // free; or gone, or cut off: no filesystem can reach it through us
+		}
+		if time.Now().After(deadline) || !pause(ctx, busyRetry) {
+			break
+		}
+	}
+	if holders := namespaceHolders(rdev); len(holders) > 0 {
+		return &BusyError{Path: device, Device: device, Holders: holders}
+	}
+	m.log.Warn("device is still claimed, though mounted nowhere", zap.String("device", device))
+	return nil
+}
