@@ -1,0 +1,224 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hapair/mirror/block"
+)
+
+func isUnsupported(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, block.ErrNotSupp)
+}
+
+// open opens, locks and measures the disk.
+func (f *File) open(o Options) error {
+	var st unix.Stat_t
+	if err := unix.Stat(f.path, &st); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFBLK:
+		f.isBlock = true
+		if where := mountPoint(st.Rdev); where != "" && !o.ReadOnly {
+			return fmt.Errorf("%w on %s", ErrMounted, where)
+		}
+	case unix.S_IFREG:
+		if loop := loopDevice(f.path); loop != "" && !o.ReadOnly {
+			return fmt.Errorf("%w: %s is set up on it", ErrInUse, loop)
+		}
+	default:
+		return fmt.Errorf("%w (mode %#o)", ErrKind, st.Mode)
+	}
+	if err := f.openDescriptor(o); err != nil {
+		return err
+	}
+	if err := f.prepare(o); err != nil {
+		return errors.Join(err, f.lock.Close())
+	}
+	return nil
+}
+
+// openDescriptor opens with direct I/O, and without where that is refused.
+func (f *File) openDescriptor(o Options) error {
+	flags := unix.O_RDWR | unix.O_CLOEXEC
+	if o.ReadOnly {
+		flags = unix.O_RDONLY | unix.O_CLOEXEC
+	} else if f.isBlock {
+		flags |= unix.O_EXCL
+	}
+	fd, err := -1, error(unix.EINVAL)
+	if o.Buffered {
+		f.directBy = "not wanted"
+	} else if fd, err = unix.Open(f.path, flags|unix.O_DIRECT, 0); err == nil {
+		f.direct = true
+	} else {
+		f.directBy = "the filesystem refuses O_DIRECT: " + err.Error()
+	}
+	if err == unix.EINVAL {
+		fd, err = unix.Open(f.path, flags, 0)
+	}
+	switch {
+	case err == unix.EBUSY:
+		return fmt.Errorf("%w: %w (a filesystem, LVM, RAID, device mapper or another agent holds it)", ErrInUse, err)
+	case err != nil:
+		return fmt.Errorf("open: %w", err)
+	}
+	f.fd, f.lock = fd, os.NewFile(uintptr(fd), f.path)
+	return nil
+}
+
+// prepare locks a file and finds out size and block sizes.
+func (f *File) prepare(o Options) error {
+	if !o.ReadOnly {
+		// Also on block devices: a loop device takes O_EXCL from nobody who opened it without.
+		if err := unix.Flock(f.fd, unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
+			return fmt.Errorf("%w: it is locked (flock)", ErrInUse)
+		} else if err != nil {
+			return fmt.Errorf("flock: %w", err)
+		}
+	}
+	f.geometry = block.Geometry{
+		LogicalBlockBytes: block.SectorBytes, PhysicalBlockBytes: 4096,
+		MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true, Discard: true,
+	}
+	if f.isBlock {
+		f.inline = o.Inline == InlineAlways
+		return f.measureDevice()
+	}
+	return f.measureFile(o)
+}
+
+func (f *File) measureFile(o Options) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(f.fd, &fs); err != nil {
+		return fmt.Errorf("statfs: %w", err)
+	}
+	f.inMemory = fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
+	f.inline = o.Inline == InlineAlways || o.Inline == InlineAuto && f.inMemory
+	if f.direct {
+		f.geometry.LogicalBlockBytes = directAlignment(f.fd, int(st.Blksize))
+	}
+	f.geometry.SizeBytes = st.Size / int64(f.geometry.LogicalBlockBytes) * int64(f.geometry.LogicalBlockBytes)
+	if f.geometry.SizeBytes == 0 {
+		return fmt.Errorf("a file of %d bytes holds no block of %d", st.Size, f.geometry.LogicalBlockBytes)
+	}
+	return nil
+}
+
+// directAlignment is the smallest unit of direct I/O on a file.
+func directAlignment(fd, blockSize int) int {
+	var stx unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &stx)
+	if err == nil && stx.Mask&unix.STATX_DIOALIGN != 0 && stx.Dio_offset_align != 0 {
+		return max(int(stx.Dio_offset_align), block.SectorBytes)
+	}
+	return min(max(blockSize, block.SectorBytes), block.AlignBytes)
+}
+
+func (f *File) measureDevice() error {
+	logical, err := unix.IoctlGetInt(f.fd, unix.BLKSSZGET)
+	if err != nil {
+		return fmt.Errorf("logical block size: %w", err)
+	}
+	physical, err := unix.IoctlGetUint32(f.fd, unix.BLKPBSZGET)
+	if err != nil {
+		return fmt.Errorf("physical block size: %w", err)
+	}
+	size, err := unix.Seek(f.fd, 0, unix.SEEK_END)
+	if err != nil {
+		return fmt.Errorf("size: %w", err)
+	}
+	if logical > block.AlignBytes {
+		return fmt.Errorf("%w: logical blocks of %d bytes, at most %d", ErrKind, logical, block.AlignBytes)
+	}
+	if size == 0 {
+		return fmt.Errorf("%w: the device has no size (no medium, or not set up)", ErrKind)
+	}
+	f.geometry.SizeBytes = size
+	f.geometry.LogicalBlockBytes = logical
+	f.geometry.PhysicalBlockBytes = int(physical)
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if mode, ok := queueAttribute(st.Rdev, "write_cache"); ok {
+		f.geometry.VolatileCache = mode != "write through"
+	}
+	if n, ok := queueAttribute(st.Rdev, "discard_max_bytes"); ok {
+		f.geometry.Discard = n != "0"
+	}
+	return nil
+}
+
+// queueAttribute reads an attribute of a device's request queue from sysfs; a
+// partition's is that of its disk.
+func queueAttribute(dev uint64, name string) (string, bool) {
+	base := fmt.Sprintf("/sys/dev/block/%d:%d/", unix.Major(dev), unix.Minor(dev))
+	for _, dir := range []string{"queue/", "../queue/"} {
+		if text, err := os.ReadFile(base + dir + name); err == nil {
+			return strings.TrimSpace(string(text)), true
+		}
+	}
+	return "", false
+}
+
+// mountPoint is where a block device is mounted in this mount namespace, or "".
+func mountPoint(dev uint64) string {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "" // O_EXCL refuses it all the same
+	}
+	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[2] == want {
+			return unescape(fields[4])
+		}
+	}
+	return ""
+}
+
+// loopDevice is the loop device that is set up on a file, or "".
+func loopDevice(path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return ""
+	}
+	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return ""
+	}
+	for _, name := range backing {
+		if text, err := os.ReadFile(name); err == nil && strings.TrimSpace(string(text)) == path {
+			return "/dev/" + strings.Split(name, "/")[3]
+		}
+	}
+	return ""
+}
+
+// unescape turns mountinfo's octal escapes (\040 for a space) back.
+func unescape(s string) string {
+	var out strings.Builder
+	for len(s) > 0 {
+		if s[0] == '\\' && len(s) >= 4 {
+			if n, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
+				out.WriteByte(byte(n))
+				s = s[4:]
+				continue
+			}
+		}
+		out.WriteByte(s[0])
+		s = s[1:]
+	}
+	return out.String()
+}

@@ -1,0 +1,200 @@
+// Package store is the backing disk of a volume: a block device or a regular
+// file, as block.Disk. It uses direct I/O where the filesystem allows it.
+//
+// DESIGN.md has the goroutines, and the measurements behind the choice of
+// carrying requests out inline or by workers.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"hapair/mirror/block"
+)
+
+// Limits and defaults.
+const (
+	// DefaultWorkers is how many requests are carried out at once.
+	DefaultWorkers = 32
+	// MaxWorkers bounds Options.Workers.
+	MaxWorkers = 1024
+)
+
+// Errors of Open. Match them with errors.Is.
+var (
+	ErrInUse   = errors.New("in use by another program")
+	ErrMounted = errors.New("mounted")
+	ErrKind    = errors.New("neither a block device nor a regular file")
+)
+
+// Inline says who carries a request out.
+type Inline uint8
+
+// The ways.
+const (
+	InlineAuto   Inline = iota // InlineNever, except on a filesystem in memory
+	InlineNever                // workers do: Submit returns at once
+	InlineAlways               // Submit does, and completes the request before it returns; flushes go to a worker
+)
+
+// Options tune a File. The zero Options are good.
+type Options struct {
+	Workers  int    // requests carried out at once; 0 is DefaultWorkers
+	Inline   Inline // who carries them out
+	Buffered bool   // never use direct I/O
+	ReadOnly bool   // writes fail; nothing is locked exclusively
+}
+
+// File is an open backing disk. It is safe for concurrent use.
+type File struct {
+	path     string
+	fd       int
+	lock     *os.File // holds the descriptor, and with it the lock
+	isBlock  bool
+	direct   bool
+	directBy string // why direct I/O is not used
+	inline   bool
+	inMemory bool // nothing ever waits for stable storage
+	readOnly bool
+	geometry block.Geometry
+	can      capabilities
+	lost     atomic.Pointer[error] // the first failure of a sync; all later ones fail too
+
+	queue   *queue
+	workers sync.WaitGroup
+	mu      struct {
+		sync.Mutex // a request that is carried out inline enters, or Close does
+		closed     bool
+		inline     sync.WaitGroup
+	}
+}
+
+// capabilities are found out by trying: once refused, not asked again.
+type capabilities struct {
+	noDsync, noPunch, noZero atomic.Bool
+}
+
+// Open opens a block device or a regular file for the exclusive use of the
+// caller: a block device by O_EXCL, which also keeps it from being mounted, a
+// file by flock. The error wraps ErrInUse, ErrMounted (naming the mount point),
+// ErrKind, or that of the system call.
+func Open(path string, o Options) (*File, error) {
+	if o.Workers == 0 {
+		o.Workers = DefaultWorkers
+	}
+	if o.Workers < 1 || o.Workers > MaxWorkers {
+		return nil, fmt.Errorf("open backing disk %s: %d workers, want 1 to %d", path, o.Workers, MaxWorkers)
+	}
+	f := &File{path: path, readOnly: o.ReadOnly}
+	if err := f.open(o); err != nil {
+		return nil, fmt.Errorf("open backing disk %s: %w", path, err)
+	}
+	f.queue = newQueue()
+	for range o.Workers {
+		f.workers.Go(f.work)
+	}
+	return f, nil
+}
+
+// Path is the path the disk was opened by.
+func (f *File) Path() string { return f.path }
+
+// Direct reports whether direct I/O is used, and if not, why.
+func (f *File) Direct() (direct bool, why string) { return f.direct, f.directBy }
+
+// IsBlockDevice reports whether the disk is a block device, not a file.
+func (f *File) IsBlockDevice() bool { return f.isBlock }
+
+// IsInline reports whether Submit carries reads and writes out itself.
+func (f *File) IsInline() bool { return f.inline }
+
+// Geometry describes the disk as it was when it was opened.
+func (f *File) Geometry() block.Geometry { return f.geometry }
+
+// Submit carries a request out, or hands it to a worker. It never waits for
+// another request, so a Done may call it. Done gets an error that wraps one of
+// block's and names the path and the request.
+func (f *File) Submit(r *block.Request) {
+	if err := f.check(r); err != nil {
+		f.answer(r, err)
+		return
+	}
+	if f.inline && (f.inMemory || r.Op != block.Flush && r.Flags&block.FUA == 0) {
+		f.submitInline(r)
+		return
+	}
+	if !f.queue.put(r) {
+		f.answer(r, block.ErrClosed)
+	}
+}
+
+func (f *File) submitInline(r *block.Request) {
+	f.mu.Lock()
+	if f.mu.closed {
+		f.mu.Unlock()
+		f.answer(r, block.ErrClosed)
+		return
+	}
+	f.mu.inline.Add(1)
+	f.mu.Unlock()
+	f.answer(r, f.carryOut(r))
+	f.mu.inline.Done()
+}
+
+func (f *File) check(r *block.Request) error {
+	if f.readOnly && r.Op.Changes() {
+		return fmt.Errorf("%s: opened read-only: %w", r, block.ErrNotSupp)
+	}
+	return block.Check(r, f.geometry)
+}
+
+func (f *File) answer(r *block.Request, err error) {
+	if err != nil {
+		err = fmt.Errorf("backing disk %s: %s: %w", f.path, r, err)
+	}
+	r.Done(r, err)
+}
+
+// work is a worker: it carries out requests until the queue is closed.
+func (f *File) work() {
+	for {
+		r, ok := f.queue.get()
+		if !ok {
+			return
+		}
+		f.answer(r, f.carryOut(r))
+	}
+}
+
+// Close refuses further requests, waits for those in flight and releases the
+// disk. It does not flush. A Done that calls Close would wait for itself.
+func (f *File) Close() error {
+	if !f.queue.close() {
+		return fmt.Errorf("close backing disk %s: %w", f.path, block.ErrClosed)
+	}
+	f.mu.Lock()
+	f.mu.closed = true
+	f.mu.Unlock()
+	f.workers.Wait()
+	f.mu.inline.Wait()
+	if err := f.lock.Close(); err != nil {
+		return fmt.Errorf("close backing disk: %w", err)
+	}
+	return nil
+}
+
+// sentinel turns a system call's error into one of block's, keeping both.
+func sentinel(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
+		return fmt.Errorf("%w: %w", block.ErrNoSpace, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: %w", block.ErrNotSupp, err)
+	}
+	return fmt.Errorf("%w: %w", block.ErrIO, err)
+}
