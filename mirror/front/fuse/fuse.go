@@ -1,0 +1,215 @@
+package fuse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"hapair/mirror/block"
+	"hapair/mirror/front/holder"
+)
+
+// Config names a device.
+type Config struct {
+	// Mountpoint is the path of the FUSE file. It must be this volume's own;
+	// beside it stands a lock, <Mountpoint>.lock, while the device is up.
+	Mountpoint string
+	// Link is a symbolic link made to the device; "" for none.
+	Link string
+	Log  *zap.Logger // nil: no log
+}
+
+// Fuse offers one volume. Its methods may be called concurrently.
+type Fuse struct {
+	config Config
+	log    *zap.Logger
+	mu     struct {
+		sync.Mutex
+		device *device // nil: not started
+	}
+}
+
+// device is what a start has built so far, so that a failed start, a stop and
+// an abort take it down alike.
+type device struct {
+	point   string
+	guard   *guard
+	touched bool
+	fd      int // /dev/fuse; -1: none
+	mounted bool
+	server  *server
+	loop    *loop
+	link    string
+	settled chan struct{} // closed when nothing is at the Handler and fd is closed
+}
+
+// New makes a front end that offers nothing yet.
+func New(c Config) *Fuse {
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	return &Fuse{config: c, log: c.Log}
+}
+
+// Kind is "fuse".
+func (*Fuse) Kind() string { return "fuse" }
+
+// Usable reports why this machine cannot have such a device; nil if it can.
+func Usable() error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root")
+	}
+	for _, need := range []struct {
+		path string
+		dev  uint64
+	}{{fuseDevice, unix.Mkdev(10, 229)}, {loopControl, unix.Mkdev(10, 237)}} {
+		fd, _, err := node(need.path, unix.S_IFCHR, need.dev, unix.O_RDWR)
+		if err != nil {
+			return err
+		}
+		if err := unix.Close(fd); err != nil {
+			return fmt.Errorf("close %s: %w", need.path, err)
+		}
+	}
+	return nil
+}
+
+// Start offers the volume as a block device and returns its path. What a
+// killed predecessor left at the mount point is removed; a living one is an
+// error.
+func (f *Fuse) Start(ctx context.Context, h block.Handler, g block.Geometry) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.device != nil {
+		return "", fmt.Errorf("fuse %s: already started", f.config.Mountpoint)
+	}
+	if g.SizeBytes <= 0 || g.SizeBytes%block.SectorBytes != 0 || g.LogicalBlockBytes < block.SectorBytes || g.LogicalBlockBytes > 4096 {
+		return "", fmt.Errorf("fuse %s: geometry of %d bytes in blocks of %d: %w", f.config.Mountpoint, g.SizeBytes, g.LogicalBlockBytes, block.ErrRange)
+	}
+	d := &device{fd: -1, settled: make(chan struct{})}
+	if err := f.build(ctx, d, h, g); err != nil {
+		return "", errors.Join(fmt.Errorf("fuse %s: %w", f.config.Mountpoint, err), d.demolish())
+	}
+	f.mu.device = d
+	f.log.Info("device offered", zap.String("device", d.loop.path()), zap.String("link", d.link), zap.Int64("bytes", g.SizeBytes))
+	return d.path(), nil
+}
+
+// path is what an operator opens.
+func (d *device) path() string {
+	if d.link != "" {
+		return d.link
+	}
+	return d.loop.path()
+}
+
+// build goes through the steps of a start.
+func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Geometry) error {
+	if err := d.prepare(f.config.Mountpoint); err != nil {
+		return err
+	}
+	fd, _, err := node(fuseDevice, unix.S_IFCHR, unix.Mkdev(10, 229), unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	d.fd = fd
+	if err := mount(fd, d.point, "hapair"); err != nil {
+		return err
+	}
+	d.mounted = true
+	d.server = newServer(fd, h, g, f.log)
+	d.server.run()
+	select {
+	case err := <-d.server.ready:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errNotGreeted, ctx.Err())
+	case <-time.After(5 * time.Second):
+		return errNotGreeted
+	}
+	if err := d.attach(ctx, g); err != nil {
+		return err
+	}
+	if err := d.loop.setDiscard(g.Discard); err != nil {
+		f.log.Warn("discard is not as the volume has it", zap.Error(err))
+	}
+	return d.makeLink(f.config.Link)
+}
+
+// prepare takes the mount point.
+func (d *device) prepare(path string) error {
+	point, err := makeMountpoint(path)
+	if err != nil {
+		return err
+	}
+	if d.guard, err = lockMountpoint(point + ".lock"); err != nil {
+		return err
+	}
+	d.point = point
+	if err := clearStale(point); err != nil {
+		return err
+	}
+	d.touched = true
+	return touch(point)
+}
+
+// attach opens the file and puts the loop device on it. Both make the kernel
+// ask our readers; they are other threads, and system calls that may wait
+// leave the scheduler free.
+func (d *device) attach(ctx context.Context, g block.Geometry) error {
+	file, err := unix.Open(d.point, unix.O_RDWR|unix.O_CLOEXEC|unix.O_DIRECT, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", d.point, err)
+	}
+	defer unix.Close(file) // the loop device has its own share; nothing was written
+	d.loop, err = attach(ctx, file, d.point, g.LogicalBlockBytes, d.fd+1)
+	return err
+}
+
+// makeLink points the link to the device, replacing an older one at once.
+func (d *device) makeLink(link string) error {
+	if link == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return fmt.Errorf("make the link's directory: %w", err)
+	}
+	if st, err := os.Lstat(link); err == nil && st.Mode()&os.ModeSymlink == 0 {
+		return fmt.Errorf("%s is there and is no symbolic link: it is left alone", link)
+	}
+	fresh := link + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove an unfinished link: %w", err)
+	}
+	if err := os.Symlink(d.loop.path(), fresh); err != nil {
+		return fmt.Errorf("make the link: %w", err)
+	}
+	if err := os.Rename(fresh, link); err != nil {
+		return errors.Join(fmt.Errorf("make the link: %w", err), os.Remove(fresh))
+	}
+	d.link = link
+	return nil
+}
+
+// Holders lists who has the device open, mounted, or below another device.
+func (f *Fuse) Holders() ([]holder.Holder, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.device == nil || f.mu.device.loop == nil {
+		return nil, nil
+	}
+	return f.mu.device.holders()
+}
+
+func (d *device) holders() ([]holder.Holder, error) {
+	return holder.OfBlockDevice(d.loop.dev(), holder.Own{FD: d.loop.fd})
+}

@@ -1,0 +1,145 @@
+package fuse
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"hapair/mirror/block"
+	"hapair/mirror/front/holder"
+)
+
+const fsType = "fuse.hapair"
+
+// guard is a lock file: whoever has it owns the mount point, and it goes with
+// the process.
+type guard struct {
+	path string
+	file *os.File
+}
+
+// errOwned: a living process has the mount point.
+var errOwned = errors.New("another process serves this volume here")
+
+// lockMountpoint takes the lock, or returns errOwned. The file may have been
+// removed by its last owner between open and lock; then it is made anew.
+func lockMountpoint(path string) (*guard, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open the lock: %w", err)
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			if err == unix.EWOULDBLOCK {
+				err = errOwned
+			}
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("look at the lock: %w", err), f.Close())
+		}
+		there, err := os.Lstat(path)
+		if err == nil && os.SameFile(mine, there) {
+			return &guard{path: path, file: f}, nil
+		}
+		if cerr := f.Close(); cerr != nil || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(fmt.Errorf("look at the lock: %w", err), cerr)
+		}
+	}
+}
+
+func (g *guard) release() error { return errors.Join(os.Remove(g.path), g.file.Close()) }
+
+// clearStale unmounts what a killed process left at the mount point. The
+// caller has the lock, so nobody serves it.
+func clearStale(point string) error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("read the mount table: %w", err)
+	}
+	for _, m := range holder.ParseMountinfo(text) {
+		if m.Point != point {
+			continue
+		}
+		if m.Type != fsType {
+			return fmt.Errorf("%s is a mount point of a %s file system that is not ours", point, m.Type)
+		}
+		if err := unmount(point); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeMountpoint makes the file to mount over, and returns its path without
+// symbolic links, as the mount table has it.
+func makeMountpoint(path string) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("make the mount point's directory: %w", err)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return "", fmt.Errorf("find the mount point's directory: %w", err)
+	}
+	return filepath.Join(dir, filepath.Base(path)), nil
+}
+
+// touch makes an empty file where none is.
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the mount point: %w", err)
+	}
+	return f.Close()
+}
+
+// mount puts the FUSE file at point; its root is the file itself.
+func mount(fd int, point, source string) error {
+	options := fmt.Sprintf("fd=%d,rootmode=100000,user_id=0,group_id=0,default_permissions,max_read=%d", fd, block.MaxTransferBytes)
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
+	if err := unix.Mount(source, point, fsType, flags, options); err != nil {
+		return fmt.Errorf("mount %s: %w", point, err)
+	}
+	return nil
+}
+
+// unmount ends the connection (MNT_FORCE fails what is in flight) and takes
+// the mount out of sight, whoever still uses it.
+func unmount(point string) error {
+	err := unix.Unmount(point, unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err != nil && err != unix.EINVAL { // EINVAL: not mounted any more
+		return fmt.Errorf("unmount %s: %w", point, err)
+	}
+	return nil
+}
+
+// node opens a device node, and makes it first where /dev lacks it. It refuses
+// a node that is another device.
+func node(path string, kind uint32, dev uint64, flags int) (fd int, made bool, err error) {
+	var st unix.Stat_t
+	err = unix.Stat(path, &st)
+	if err == unix.ENOENT {
+		if err := unix.Mknod(path, kind|0o600, int(dev)); err != nil && err != unix.EEXIST {
+			return -1, false, fmt.Errorf("make %s: %w", path, err)
+		}
+		made = true
+		err = unix.Stat(path, &st)
+	}
+	if err != nil {
+		return -1, made, fmt.Errorf("look at %s: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != kind || st.Rdev != dev {
+		return -1, made, fmt.Errorf("%s is device %d:%d, should be %d:%d", path,
+			unix.Major(st.Rdev), unix.Minor(st.Rdev), unix.Major(dev), unix.Minor(dev))
+	}
+	fd, err = unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, made, fmt.Errorf("open %s: %w", path, err)
+	}
+	return fd, made, nil
+}
