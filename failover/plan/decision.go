@@ -19,7 +19,7 @@ const (
 	ForceAlone         // run the ledger with this node as its only voter, by order of the operator
 	GoAlone            // the same, as the Primary of a manual pair
 	LedgerPromote      // record this node as Primary
-	LedgerForce        // the same although the record does not call this copy current
+	LedgerForce        // record that this copy alone is current and nobody Primary, by order of the operator
 	HoldLease          // ask for the lease, and keep asking
 	MirrorPromote      // open the devices for writing
 	StartServices      // in order

@@ -35,7 +35,7 @@ func frozen(v View) Decision {
 	r := v.Ledger.Record
 	gone := (v.Peer.Verdict == Dead || v.Peer.Verdict == Unheard) && v.Mirror.Connection != state.Connected
 	switch {
-	case v.Wish.Kind == Demote || v.Wish.Kind == Switchover:
+	case v.Wish.Kind != Promote && v.Wish.Kind != NoWish && v.Lease.Own.Tenure == r.Tenure:
 		return refuse(bad(CodeFrozen, fmt.Sprintf("hactl demote %s --force", v.Resource),
 			"I/O is frozen: the lease of tenure %d has run out and an orderly demotion needs it", r.Tenure))
 	case v.Settings.Arbitration == Manual && !v.Ledger.Quorum && gone && v.Self.Role == state.Primary && r.Has(v.Self.Name):

@@ -168,8 +168,7 @@ func nominal(v *View, s Step) {
 		v.Ledger.Quorum, v.Ledger.Alone = true, true
 		v.Lease.Own.Until = v.Now + time.Second
 	case LedgerForce:
-		r.InSync = []string{v.Self.Name}
-		grant()
+		r.InSync, r.Primary, r.Token = []string{v.Self.Name}, "", r.Token+1
 	case LedgerPromote:
 		grant()
 	case HoldLease:

@@ -66,7 +66,7 @@ func force(v View) Decision {
 	case peer && !v.Lease.PeerLapsed:
 		return wait(checkHolder(v), v.Now+v.Settings.LapsePoll)
 	case !v.Ledger.Quorum:
-		return steps(forcedBy(v), ForceAlone, LedgerForce).then(v, bringUp...)
+		return steps(forcedBy(v), ForceAlone, LedgerForce, LedgerPromote).then(v, bringUp...)
 	case peer && !v.Lease.MajorityLapsed:
 		return askLapsed(v)
 	case v.connected() && v.Peer.Role == state.Primary:
@@ -75,7 +75,10 @@ func force(v View) Decision {
 	if _, no := failing(v, hard); !no {
 		return promote(v, forcedBy(v))
 	}
-	return steps(forcedBy(v), LedgerForce).then(v, bringUp...)
+	if r.Has(v.Self.Name) && len(r.InSync) == 1 && !peer { // forced already: the record is as the operator wants it
+		return steps(forcedBy(v), LedgerPromote).then(v, bringUp...)
+	}
+	return steps(forcedBy(v), LedgerForce, LedgerPromote).then(v, bringUp...)
 }
 
 func forcedBy(v View) string {

@@ -1,0 +1,329 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/lease"
+	"hapair/failover/plan"
+)
+
+// Config is what a Controller is made of.
+type Config struct {
+	Resource string
+	Self     string // this node
+	Peer     string // the other data node
+	Settings plan.Settings
+	Needs    Needs
+	Clock    lease.Clock
+	Log      *zap.Logger
+	// Events is called with every fresh journal entry, from the controller's
+	// goroutines: it must not block and must not call the controller.
+	Events func(Entry)
+
+	Wall  func() time.Time          // nil: time.Now
+	Timer func(time.Duration) Timer // nil: real timers, on the monotonic clock
+}
+
+// Limits of the loop.
+const (
+	ledgerTimeout = 5 * time.Second  // one change of the ledger
+	hintTimeout   = 2 * time.Second  // one hint to the peer
+	mirrorTimeout = 60 * time.Second // promotion or demotion of the mirror
+	abortPatience = time.Second      // for a broken-off step, and for forced stops before the front end is aborted
+	causesMax     = 8                // causes kept for one look
+	repeatsMax    = 3                // successes of one step without a visible effect
+)
+
+// Controller keeps one resource on one node where it belongs. Run must be
+// running for anything to happen; all other methods are safe for concurrent
+// use.
+type Controller struct {
+	cfg     Config
+	needs   Needs
+	log     *zap.Logger
+	journal Journal
+	wake    chan struct{} // capacity 1: something changed
+	stopped chan struct{} // closed when Run has returned
+
+	mu struct {
+		sync.Mutex
+		memory
+		causes []string
+		status Status
+		closed bool
+	}
+
+	// owned by Run
+	running  *runningStep
+	last     plan.Decision
+	story    story
+	done     plan.Kind // the last step that succeeded
+	doneAt   time.Duration
+	repeats  int
+	stepping sync.WaitGroup // step goroutines, broken-off ones too
+}
+
+// runningStep is the one step that is under way.
+type runningStep struct {
+	step    plan.Step
+	because string
+	started time.Duration
+	cancel  context.CancelFunc
+	broken  time.Duration // when it was broken off
+	result  chan error    // capacity 1
+}
+
+// New returns a Controller. It does nothing until Run.
+func New(cfg Config) (*Controller, error) {
+	n := cfg.Needs
+	switch {
+	case cfg.Resource == "" || cfg.Self == "" || cfg.Peer == "" || cfg.Self == cfg.Peer:
+		return nil, fmt.Errorf("failover: resource %q of nodes %q and %q: all three must be named, the nodes differ", cfg.Resource, cfg.Self, cfg.Peer)
+	case cfg.Clock == nil || cfg.Log == nil:
+		return nil, fmt.Errorf("failover %s: a clock and a logger are needed", cfg.Resource)
+	case n.Ledger == nil || n.Leases == nil || n.Group == nil || n.Marks == nil || n.Mirror == nil || n.Heartbeat == nil || n.Peers == nil:
+		return nil, fmt.Errorf("failover %s: a need is not filled: %+v", cfg.Resource, n)
+	case cfg.Settings.HasServices && n.Services == nil:
+		return nil, fmt.Errorf("failover %s: services are configured but there is nobody to start them", cfg.Resource)
+	}
+	if err := cfg.Settings.Validate(); err != nil {
+		return nil, fmt.Errorf("failover %s: %w", cfg.Resource, err)
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
+	if cfg.Timer == nil {
+		cfg.Timer = newRealTimer
+	}
+	c := &Controller{cfg: cfg, needs: n, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	c.log = cfg.Log.With(zap.String("resource", cfg.Resource), zap.String("node", cfg.Self))
+	c.mu.started = cfg.Clock()
+	return c, nil
+}
+
+// Wake tells the controller that something it reads has changed. It never
+// blocks. cause appears in the journal ("lease lapsed").
+func (c *Controller) Wake(cause string) {
+	c.mu.Lock()
+	if len(c.mu.causes) < causesMax && cause != "" {
+		c.mu.causes = append(c.mu.causes, cause)
+	}
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks, decides and acts until ctx ends, and returns when no step is
+// under way any more. It demotes nothing: an agent that restarts finds its
+// resources as it left them. See Leave for an orderly stop. It is called once.
+func (c *Controller) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer c.close()
+	defer c.stepping.Wait()
+	defer cancel()
+	for {
+		v, d := c.decide()
+		at := c.act(ctx, v, d)
+		c.publish(v, d)
+		if !c.waitFor(ctx, at) {
+			return nil
+		}
+	}
+}
+
+// waitFor blocks until there is reason to look again; false means to stop. at
+// is the instant to look at the latest, 0 for none.
+func (c *Controller) waitFor(ctx context.Context, at time.Duration) bool {
+	var tick <-chan time.Time
+	if at != 0 {
+		t := c.cfg.Timer(max(at-c.cfg.Clock(), 0))
+		defer t.Stop()
+		tick = t.C()
+	}
+	var result chan error
+	if c.running != nil {
+		result = c.running.result
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c.wake:
+	case <-tick:
+	case err := <-result:
+		c.finish(err)
+	}
+	return true
+}
+
+// decide looks at the world and asks the plan, again when that ended the
+// operator's request: the plan without it is another one.
+func (c *Controller) decide() (plan.View, plan.Decision) {
+	for {
+		v := c.look()
+		d := plan.Next(v)
+		if v.Wish.Kind == plan.NoWish || !c.answer(v, d) {
+			return v, d
+		}
+	}
+}
+
+// act starts the step that is due, or breaks off the one that must not go on.
+// It returns when to look again at the latest.
+func (c *Controller) act(ctx context.Context, v plan.View, d plan.Decision) time.Duration {
+	step, at := d.First(), d.At
+	if r := c.running; r != nil {
+		if !d.Preempts(r.step.Kind) {
+			return at
+		}
+		if r.broken == 0 {
+			r.broken = v.Now
+			r.cancel()
+			c.log.Warn("step broken off", zap.String("was", r.step.String()), zap.String("now", step.String()), zap.String("because", d.Because))
+		}
+		if patience := r.broken + abortPatience; v.Now < patience {
+			return patience
+		}
+		c.log.Error("a step does not end; going on without it", zap.String("was", r.step.String()), zap.String("now", step.String()))
+		c.running = nil // its goroutine wakes the loop when it ends
+	}
+	if step.Kind == plan.Nothing {
+		return at
+	}
+	c.begin(ctx, v, step, d.Because)
+	return at
+}
+
+// begin carries out one step in a goroutine of its own.
+func (c *Controller) begin(ctx context.Context, v plan.View, step plan.Step, because string) {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &runningStep{step: step, because: because, started: v.Now, cancel: cancel, result: make(chan error, 1)}
+	c.running = r
+	c.story.begins(v, step.Kind, because)
+	c.stepping.Go(func() {
+		defer cancel()
+		r.result <- c.perform(ctx, v, step, because)
+		c.Wake("")
+	})
+}
+
+// finish takes note of a step's outcome.
+func (c *Controller) finish(err error) {
+	r := c.running
+	c.running = nil
+	now := c.cfg.Clock()
+	took := now - r.started
+	if err == nil {
+		c.succeeded(r, now, took)
+		return
+	}
+	c.done, c.repeats = plan.Nothing, 0
+	if r.broken != 0 { // its failure is ours
+		c.note(Entry{Kind: EntryFailed, Text: r.step.String() + " broken off", Cause: r.because, Took: took})
+		return
+	}
+	c.failed(r, now, err)
+	c.note(Entry{Kind: EntryFailed, Text: fmt.Sprintf("%s failed: %v", r.step, err), Cause: r.because, Took: took})
+	c.log.Warn("step failed", zap.Stringer("asked", r.step), zap.String("because", r.because), zap.Duration("took", took), zap.Error(err))
+}
+
+func (c *Controller) succeeded(r *runningStep, now, took time.Duration) {
+	kind := r.step.Kind
+	if kind != plan.AskLapsed {
+		entry := Entry{Kind: EntryStep, Text: r.step.String(), Cause: r.because, Took: took}
+		if kind == plan.AbortLost {
+			entry.Kind = EntryLost
+		}
+		c.note(entry)
+		c.log.Info("step done", zap.Stringer("asked", r.step), zap.String("because", r.because), zap.Duration("took", took))
+	}
+	if e, ok := c.story.ends(c.cfg, kind, now, took); ok {
+		c.note(e)
+	}
+	c.repeats++
+	if kind != c.done || now > c.doneAt+c.cfg.Settings.RetryDelay || kind == plan.AskLapsed {
+		c.repeats = 1
+	}
+	c.done, c.doneAt = kind, now
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.trouble = plan.Trouble{}
+	if c.repeats >= repeatsMax {
+		c.mu.trouble = plan.Trouble{Step: kind, Text: "done, but its effect is not seen", At: now, Count: c.repeats}
+	}
+}
+
+// failed remembers a failure: for the next attempt, for the peer, and for the
+// operator who asked.
+func (c *Controller) failed(r *runningStep, now time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m, kind := &c.mu.memory, r.step.Kind
+	if m.trouble.Step != kind {
+		m.trouble = plan.Trouble{Step: kind}
+	}
+	m.trouble.Count++
+	m.trouble.Text, m.trouble.At = err.Error(), now
+	switch kind {
+	case plan.MirrorPromote, plan.StartServices:
+		m.failures.add(now, c.cfg.Settings.FailureMemory, fmt.Sprintf("%s: %v", kind, err))
+		m.trouble = plan.Trouble{} // the plan counts these itself
+	case plan.StopServices:
+		m.stopFailed = true
+	}
+	req := m.request
+	descending := kind == plan.StopServices || kind == plan.MirrorDemote
+	if req != nil && (descending && req.wish.Kind != plan.Promote || kind == plan.AskPeer) {
+		m.trouble = plan.Trouble{}
+		m.end(&StepError{Resource: c.cfg.Resource, Step: kind, Err: err})
+	}
+}
+
+// publish stores the status and tells when what is waited for changed.
+func (c *Controller) publish(v plan.View, d plan.Decision) {
+	if e, ok := c.story.settles(c.cfg, v, d); ok {
+		c.note(e)
+		c.log.Info("promoted", zap.Uint64("token", uint64(v.Ledger.Record.Token)), zap.String("now", e.String()))
+	}
+	if len(d.Steps) == 0 && d.Code != c.last.Code {
+		c.note(Entry{Kind: EntryWait, Text: d.Because})
+		c.log.Info("waits", zap.String("was", string(c.last.Code)), zap.String("now", string(d.Code)), zap.String("because", d.Because))
+	}
+	c.last = d
+	s := Status{View: v, Decision: d}
+	if c.running != nil {
+		s.Running, s.RunningSince = c.running.step, c.running.started
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.status = s
+}
+
+// note fills in and keeps a journal entry.
+func (c *Controller) note(e Entry) {
+	e.At, e.Wall, e.Resource, e.Node = c.cfg.Clock(), c.cfg.Wall(), c.cfg.Resource, c.cfg.Self
+	if e.Token == 0 {
+		e.Token = c.record().Token
+	}
+	if stored, fresh := c.journal.add(e); fresh && c.cfg.Events != nil {
+		c.cfg.Events(stored)
+	}
+}
+
+// Journal returns the timeline of this controller.
+func (c *Controller) Journal() *Journal { return &c.journal }
+
+// close answers whoever still waits.
+func (c *Controller) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.closed = true
+	c.mu.end(fmt.Errorf("failover %s: %w", c.cfg.Resource, ErrStopped))
+	close(c.stopped)
+}

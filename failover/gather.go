@@ -1,0 +1,194 @@
+package failover
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"hapair/failover/lease"
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// memory is what a controller knows that no room reports: its own grant,
+// failures, what the peer hinted, since when things are as they are. It is
+// guarded by Controller.mu.
+type memory struct {
+	started time.Duration
+	tenure  lease.Token // granted to this process
+	devices []string    // of the last promotion of the mirror
+
+	record      plan.Record // the newest seen, in an answer or by reading
+	recordKnown bool
+	recordSince time.Duration // when its Primary changed
+	lastPrimary string
+
+	connection  state.Connection
+	mirrorSince time.Duration
+	verdict     plan.Verdict
+
+	services plan.ServiceState // as last seen
+
+	asked      bool // the lease is being asked for
+	lapse      lapse
+	hinted     bool // the peer was told to take it, or asked to give it
+	hint       plan.Hint
+	failures   tally
+	peerFailed tally
+	stopFailed bool
+	trouble    plan.Trouble
+	leaving    bool // the agent stops in order
+	request    *request
+}
+
+// lapse is a majority's word about the Primary of one tenure.
+type lapse struct {
+	tenure lease.Token
+	asked  time.Duration
+	lapsed bool
+	since  time.Duration
+}
+
+// tally counts failures that are not forgotten yet.
+type tally struct {
+	n    int
+	at   time.Duration
+	what string
+}
+
+func (t *tally) add(now, memory time.Duration, what string) {
+	if now >= t.at+memory {
+		t.n = 0
+	}
+	t.n++
+	t.at, t.what = now, what
+}
+
+// record returns the newest record this node has seen: an answer of the
+// leader may be ahead of the copy that is read here.
+func (c *Controller) record() plan.Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.record
+}
+
+// look reads the world, notes what changed since the last look, and returns
+// the view to decide by.
+func (c *Controller) look() plan.View {
+	v := c.read()
+	c.mu.Lock()
+	causes := strings.Join(c.mu.causes, ", ")
+	c.mu.causes = c.mu.causes[:0]
+	m := &c.mu.memory
+	changes := m.follow(&v, causes)
+	m.fill(&v)
+	c.mu.Unlock()
+	for _, e := range changes {
+		c.note(e)
+	}
+	c.story.looks(v)
+	return v
+}
+
+// read asks every room. It takes no lock: a room may call Wake meanwhile.
+func (c *Controller) read() plan.View {
+	n, res := c.needs, c.cfg.Resource
+	mv := n.Mirror.View(res)
+	v := plan.View{Resource: res, Now: c.cfg.Clock(), Settings: c.cfg.Settings, Mirror: mv.State}
+	v.Self = plan.Node{
+		Name: c.cfg.Self, Role: mv.Role, Disk: mv.Disk, Suspect: mv.Suspect, Tenure: mv.Tenure,
+		Standby: n.Marks.Marked(MarkStandby(c.cfg.Self)), AssumeClean: mv.AssumeClean,
+	}
+	v.Peer = plan.Peer{
+		Name: c.cfg.Peer, Told: mv.PeerTold, Role: mv.PeerRole, Disk: mv.PeerDisk, Suspect: mv.PeerSuspect,
+		AssumeClean: mv.PeerAssumeClean, Standby: n.Marks.Marked(MarkStandby(c.cfg.Peer)),
+	}
+	v.Peer.Verdict, v.Peer.Reasons, v.Peer.Since = n.Heartbeat.Peer(c.cfg.Peer)
+	v.Ledger.Record, v.Ledger.Known = n.Ledger.Record(res)
+	v.Ledger.Quorum, v.Ledger.Alone = n.Group.Quorum(), n.Group.Alone()
+	v.Lease.Own, v.Lease.PeerLapsed = n.Leases.Lease(res), n.Leases.PromiseLapsed(res)
+	v.Maintenance, v.Down = n.Marks.Marked(MarkMaintenance), n.Marks.Marked(MarkDown(res))
+	if n.Services != nil {
+		v.Services.State, v.Services.Failed = n.Services.State()
+	}
+	return v
+}
+
+// follow notes what changed against the last look.
+func (m *memory) follow(v *plan.View, causes string) (changes []Entry) {
+	r := v.Ledger.Record
+	if v.Ledger.Known && (!m.recordKnown || r.Token > m.record.Token) {
+		if e, ok := m.newRecord(r, v.Now, !m.recordKnown); ok {
+			e.Cause = causes
+			changes = append(changes, e)
+		}
+	}
+	if conn := v.Mirror.Connection; conn != m.connection {
+		m.connection, m.mirrorSince = conn, v.Now
+	}
+	if v.Peer.Verdict != m.verdict {
+		changes = append(changes, Entry{
+			Kind: EntryPeer, Text: fmt.Sprintf("%s: was %s, now %s", v.Peer.Name, m.verdict, v.Peer.Verdict), Cause: strings.Join(v.Peer.Reasons, ", "),
+		})
+		m.verdict = v.Peer.Verdict
+	}
+	if v.Services.State == plan.Broken && m.services == plan.Started {
+		m.failures.add(v.Now, v.Settings.FailureMemory, v.Services.Failed) // a failed start is counted by its step
+	}
+	m.services = v.Services.State
+	if !v.Lease.PeerLapsed {
+		m.lapse = lapse{}
+	}
+	return changes
+}
+
+// newRecord takes over a newer record.
+func (m *memory) newRecord(r plan.Record, now time.Duration, first bool) (Entry, bool) {
+	was := m.record
+	m.record, m.recordKnown = r, true
+	if r.Primary != was.Primary || first {
+		m.recordSince = now
+		if was.Primary != "" {
+			m.lastPrimary = was.Primary
+		}
+	}
+	if r.Primary != "" {
+		m.hinted = false
+		m.lastPrimary = r.Primary
+	}
+	text := fmt.Sprintf("record: Primary was %s, now %s; in sync was %s, now %s", orNone(was.Primary), orNone(r.Primary),
+		orNone(strings.Join(was.InSync, " ")), orNone(strings.Join(r.InSync, " ")))
+	return Entry{Kind: EntryRecord, Text: text, Token: r.Token}, r.Token != 0
+}
+
+// fill adds to the view what only the memory knows.
+func (m *memory) fill(v *plan.View) {
+	v.Started, v.Tenure, v.Hinted, v.Hint, v.Trouble = m.started, m.tenure, m.hinted, m.hint, m.trouble
+	v.Ledger.Record, v.Ledger.Since = m.record, m.recordSince
+	if v.Ledger.Record.LastPrimary == "" {
+		v.Ledger.Record.LastPrimary = m.lastPrimary
+	}
+	v.Ledger.Known = m.recordKnown
+	v.Mirror.Since = m.mirrorSince
+	v.Self.Failures, v.Self.FailedAt, v.Self.FailedWhat = m.failures.n, m.failures.at, m.failures.what
+	v.Peer.Failures, v.Peer.FailedAt = m.peerFailed.n, m.peerFailed.at
+	v.Services.StopFailed = m.stopFailed
+	v.Self.Standby = v.Self.Standby || m.leaving
+	v.Lease.Asked = m.asked
+	if m.lapse.tenure == m.record.Tenure && v.Lease.PeerLapsed {
+		v.Lease.LookedAt = m.lapse.asked
+		// an old answer is no answer: the Primary may have renewed since
+		v.Lease.MajorityLapsed = m.lapse.lapsed && v.Now <= m.lapse.asked+v.Settings.LapseLook
+		v.Lease.LapsedSince = m.lapse.since
+	}
+	if m.request != nil {
+		v.Wish = m.request.wish
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

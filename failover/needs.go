@@ -1,0 +1,190 @@
+package failover
+
+import (
+	"context"
+	"time"
+
+	"hapair/failover/lease"
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// Needs is everything a Controller needs of the other rooms. All
+// implementations must be safe for concurrent use, and whenever something
+// they report changes, the agent calls Controller.Wake.
+type Needs struct {
+	Ledger    Ledger
+	Leases    Leases
+	Group     Group
+	Marks     Marks
+	Mirror    Mirror
+	Heartbeat Heartbeat
+	Peers     Peers
+	Services  Services // nil when the resource has none
+}
+
+// Ledger is the record of who is Primary and which copies are current. Every
+// change compares expect with the record's token and is durable at a majority
+// when it returns.
+type Ledger interface {
+	// Record returns the record as this node knows it. ok is false until the
+	// ledger has been read since the agent began. It does not block.
+	Record(resource string) (r plan.Record, ok bool)
+	// Promote makes node Primary; it must be in sync. The tenure in the
+	// answer is the grant. No earlier Primary's lease may be valid.
+	Promote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error)
+	// Demote makes nobody Primary; node must be it.
+	Demote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error)
+	// Declare makes nodes the first in-sync set.
+	Declare(ctx context.Context, resource string, nodes []string, expect lease.Token) (plan.Record, error)
+	// Force makes node the whole in-sync set and nobody Primary, and keeps reason.
+	Force(ctx context.Context, resource, node string, expect lease.Token, reason string) (plan.Record, error)
+}
+
+// Leases is the permission to serve. A lease is only ever granted by a
+// majority none of whose members still owes a promise to another node: that
+// is what makes a promotion safe even when the record changed early.
+type Leases interface {
+	// Hold begins to ask for the lease of a resource and keeps renewing it.
+	Hold(ctx context.Context, resource string, tenure lease.Token) error
+	// Release stops asking and hands the lease back.
+	Release(ctx context.Context, resource string) error
+	// Lease returns this node's own lease, the zero Lease without one.
+	Lease(resource string) lease.Lease
+	// Lapsed asks a majority whether the lease of the record's Primary has
+	// certainly run out.
+	Lapsed(ctx context.Context, resource string) (bool, error)
+	// PromiseLapsed reports whether this node's own promise to the record's
+	// Primary has run out. It does not block.
+	PromiseLapsed(resource string) bool
+}
+
+// Group is the set of voters behind the ledger.
+type Group interface {
+	// Quorum reports whether the ledger can be changed, as far as known now.
+	Quorum() bool
+	// Alone reports whether this node is the only voter of its incarnation.
+	Alone() bool
+	// GoAlone makes this node the only voter, under a higher incarnation, by
+	// the rule of manual arbitration. It refuses when, with its whole log
+	// applied, another node is Primary of any resource.
+	GoAlone(ctx context.Context, reason string) error
+	// ForceAlone does it by order of an operator.
+	ForceAlone(ctx context.Context, reason string) error
+}
+
+// Marks are the operator's notes in the ledger, the same on every node. See
+// MarkMaintenance, MarkStandby and MarkDown for the names.
+type Marks interface {
+	Marked(name string) bool
+	Mark(ctx context.Context, name, reason string) error
+	Unmark(ctx context.Context, name string) error
+}
+
+// The names of the marks.
+const MarkMaintenance = "maintenance"
+
+// MarkStandby names the mark of a node on which nothing is to run.
+func MarkStandby(node string) string { return "standby/" + node }
+
+// MarkDown names the mark of a resource the operator demoted.
+func MarkDown(resource string) string { return "down/" + resource }
+
+// Mirror is the replicated resource.
+type Mirror interface {
+	// Promote opens the devices for writing under tenure and returns their
+	// paths in the order of the volumes. force accepts a disk that is not
+	// known to be current. It returns at once when already promoted so.
+	Promote(ctx context.Context, resource string, tenure lease.Token, force bool) (devices []string, err error)
+	// Demote flushes both copies and closes the devices. An error that is a
+	// Busy names who holds them open; nothing was changed then.
+	Demote(ctx context.Context, resource string) error
+	// Abort demotes without waiting for anybody: requests fail, devices go
+	// away. It does not need the peer.
+	Abort(ctx context.Context, resource string) error
+	// Disconnect ends the session with the peer. It connects again by itself.
+	Disconnect(ctx context.Context, resource string) error
+	// View does not block.
+	View(resource string) MirrorView
+}
+
+// Busy is an error that names who holds a device open ("vim (pid 812)").
+type Busy interface {
+	error
+	Holders() []string
+}
+
+// MirrorView is what a mirror says of itself and of its peer. The Since of
+// its State is ignored: the controller keeps it.
+type MirrorView struct {
+	Role        state.Role
+	Disk        state.Disk
+	Suspect     bool        // came back from a crash and not yet brought in line
+	AssumeClean bool        // new metadata, declared identical by the operator
+	Tenure      lease.Token // of the promotion, 0 as Secondary
+	State       plan.Mirror
+
+	PeerTold        bool // the peer told the following in the present session
+	PeerRole        state.Role
+	PeerDisk        state.Disk
+	PeerSuspect     bool
+	PeerAssumeClean bool
+}
+
+// Services is what runs on top of the resource, as one.
+type Services interface {
+	// Start starts what is not running, in order. After an error some may run.
+	Start(ctx context.Context, devices []string) error
+	// Stop stops in reverse order. Stopping what is stopped succeeds.
+	Stop(ctx context.Context) error
+	// StopForced does whatever it takes, addresses first. It must not wait
+	// for the device.
+	StopForced(ctx context.Context) error
+	// State returns the state found last and, when Broken, what failed and
+	// why. It does not block.
+	State() (s plan.ServiceState, failed string)
+}
+
+// Heartbeat is the evidence about the peer.
+type Heartbeat interface {
+	// Peer returns the verdict, the reasons, and since when on the lease.Clock.
+	Peer(node string) (v plan.Verdict, reasons []string, since time.Duration)
+}
+
+// Peers carries hints to the controllers of other nodes, best effort.
+type Peers interface {
+	Hint(ctx context.Context, node string, h Hint) error
+}
+
+// HintKind says what a hint is about.
+type HintKind uint8
+
+// The hints.
+const (
+	Take HintKind = iota + 1 // the sender gave the resource up: the receiver is to take it now
+	Give                     // the receiver is asked to switch over to the sender
+)
+
+// Hint is what one controller tells its peer. It never carries authority:
+// only the ledger does. FailedAgo is a duration because no instant leaves a node.
+type Hint struct {
+	Kind      HintKind      `json:"kind"`
+	Resource  string        `json:"resource"`
+	From      string        `json:"from"`
+	Token     lease.Token   `json:"token"`
+	Reason    string        `json:"reason,omitempty"`
+	Failures  int           `json:"failures,omitempty"`  // failed attempts on the sender
+	FailedAgo time.Duration `json:"failedAgo,omitempty"` // since the last of them
+}
+
+// Timer is the part of a time.Timer that is used; a seam for tests.
+type Timer interface {
+	C() <-chan time.Time
+	Stop() bool
+}
+
+type realTimer struct{ *time.Timer }
+
+func (t realTimer) C() <-chan time.Time { return t.Timer.C }
+
+func newRealTimer(d time.Duration) Timer { return realTimer{time.NewTimer(d)} }

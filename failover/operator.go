@@ -1,0 +1,282 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// request is what an operator asked for and still waits for. It is guarded by
+// Controller.mu.
+type request struct {
+	wish plan.Wish
+	done chan error // capacity 1, sent to exactly once
+}
+
+// end answers the request under way, if any.
+func (m *memory) end(err error) {
+	if m.request != nil {
+		m.request.done <- err
+		m.request = nil
+	}
+}
+
+// Status is what a controller last saw and decided.
+type Status struct {
+	View         plan.View
+	Decision     plan.Decision
+	Running      plan.Step // Nothing when no step is under way
+	RunningSince time.Duration
+}
+
+// Status returns the state after the last look.
+func (c *Controller) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.status
+}
+
+// Explain looks now and tells everything that speaks for or against this node
+// as Primary, and what a forced promotion would lose.
+func (c *Controller) Explain() []plan.Reason { return plan.Explain(c.View()) }
+
+// Losses tells only what a forced promotion would lose, as of now.
+func (c *Controller) Losses() []plan.Reason { return plan.Losses(c.View()) }
+
+// View looks now.
+func (c *Controller) View() plan.View {
+	v := c.read()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.fill(&v)
+	return v
+}
+
+// Promote makes this node Primary and starts the services. It returns when
+// that is done, refused, or failed as often as is tried. force overrides the
+// ledger's word that this copy is not current and a missing quorum; reason is
+// then kept in the ledger and must not be empty.
+func (c *Controller) Promote(ctx context.Context, force bool, reason string) error {
+	if force && reason == "" {
+		return refused(CodeAlready, "give a reason: it is kept in the ledger", "a forced promotion of %s needs a reason", c.cfg.Resource)
+	}
+	undo, err := c.raise(ctx, force, reason)
+	if err != nil {
+		return err
+	}
+	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Promote, Force: force, Reason: reason}))
+}
+
+// Demote stops the services and makes this node Secondary. The resource stays
+// down on both nodes until somebody promotes it. Held-open devices are an
+// error that is a Busy; force aborts them.
+func (c *Controller) Demote(ctx context.Context, force bool) error {
+	v := c.View()
+	if p := v.Ledger.Record.Primary; p == c.cfg.Peer && v.Self.Role != state.Primary && v.Services.State == plan.Stopped {
+		return refused(CodeNode, fmt.Sprintf("hactl demote %s on %s", c.cfg.Resource, p), "%s is Primary, not this node", p)
+	}
+	name, undo := MarkDown(c.cfg.Resource), func(context.Context) error { return nil }
+	if !v.Down {
+		err := bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, "demoted by the operator") })
+		if err != nil && !force {
+			return fmt.Errorf("demote %s: note it in the ledger: %w", c.cfg.Resource, err)
+		}
+		if err == nil {
+			undo = func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) }
+		}
+	}
+	return c.withUndo(ctx, undo, c.cfg.Self, c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force}))
+}
+
+// Switchover moves the resource to target. It returns when target is Primary
+// by the ledger (and, when that is this node, its services run).
+func (c *Controller) Switchover(ctx context.Context, target string) error {
+	v := c.View()
+	switch {
+	case target != c.cfg.Self && target != c.cfg.Peer:
+		return refused(CodeNode, fmt.Sprintf("hactl switchover %s %s or %s", c.cfg.Resource, c.cfg.Self, c.cfg.Peer),
+			"%q is no data node of %s", target, c.cfg.Resource)
+	case v.Ledger.Record.Primary == target:
+		return nil
+	case v.Ledger.Record.Primary == "" && target == c.cfg.Peer:
+		return refused(CodeNode, fmt.Sprintf("hactl promote %s on %s", c.cfg.Resource, target), "nobody is Primary of %s: there is nothing to hand over", c.cfg.Resource)
+	}
+	undo, err := c.raise(ctx, false, "")
+	if err != nil {
+		return err
+	}
+	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target}))
+}
+
+// Standby notes in the ledger that nothing is to run on this node, or takes
+// the note away. A Primary hands over as soon as the peer can take it.
+func (c *Controller) Standby(ctx context.Context, on bool) error {
+	return c.mark(ctx, MarkStandby(c.cfg.Self), on, "standby")
+}
+
+// Maintenance notes in the ledger that nothing is promoted, started or handed
+// over by itself, or takes the note away. Lost authority still takes a
+// resource down, and an operator may still do everything.
+func (c *Controller) Maintenance(ctx context.Context, on bool) error {
+	return c.mark(ctx, MarkMaintenance, on, "maintenance")
+}
+
+func (c *Controller) mark(ctx context.Context, name string, on bool, reason string) error {
+	set := func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) }
+	if on {
+		set = func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, reason) }
+	}
+	if err := bounded(ctx, ledgerTimeout, set); err != nil {
+		return fmt.Errorf("%s %t: %w", name, on, err)
+	}
+	c.note(Entry{Kind: EntryRequest, Text: fmt.Sprintf("%s: %t", name, on)})
+	c.Wake("mark " + name)
+	return nil
+}
+
+// Leave empties this node for an orderly stop of the agent: the peer takes
+// the resource if it can, else the services stop and nobody is Primary. The
+// controller promotes nothing afterwards.
+func (c *Controller) Leave(ctx context.Context) error {
+	v := c.View()
+	c.mu.Lock()
+	c.mu.leaving = true
+	c.mu.Unlock()
+	c.Wake("the agent stops")
+	if v.Ledger.Record.Primary != c.cfg.Self {
+		return nil
+	}
+	err := c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: c.cfg.Peer})
+	var r *Refusal
+	if errors.As(err, &r) {
+		err = c.ask(ctx, plan.Wish{Kind: plan.Demote})
+	}
+	return err
+}
+
+// Hinted takes in what the peer told. It refuses what it cannot follow.
+func (c *Controller) Hinted(h Hint) error {
+	if h.Resource != c.cfg.Resource || h.From != c.cfg.Peer {
+		return refused(CodeNode, "hactl config check", "hint about %q from %q came to %s, peer %s", h.Resource, h.From, c.cfg.Resource, c.cfg.Peer)
+	}
+	now := c.cfg.Clock()
+	c.mu.Lock()
+	if h.Failures > 0 && h.FailedAgo >= 0 {
+		c.mu.peerFailed = tally{n: h.Failures, at: now - h.FailedAgo}
+	}
+	if h.Kind == Take {
+		c.mu.hint = plan.Hint{Take: true, From: h.From, Until: now + c.cfg.Settings.HandOverGrace}
+	}
+	c.mu.Unlock()
+	switch h.Kind {
+	case Take:
+		c.note(Entry{Kind: EntryHint, Text: h.From + " hands over to this node", Cause: h.Reason})
+		c.Wake(h.From + " hands over")
+		return nil
+	case Give:
+		c.note(Entry{Kind: EntryHint, Text: h.From + " asks for the resource", Cause: h.Reason})
+		_, err := c.submit(plan.Wish{Kind: plan.Switchover, Target: h.From, Reason: h.Reason})
+		c.Wake(h.From + " asks for it")
+		return err
+	}
+	return refused(CodeNode, "hactl version on both nodes", "hint of kind %d is unknown here", h.Kind)
+}
+
+// raise takes the operator's earlier demotion back; undo restores it.
+func (c *Controller) raise(ctx context.Context, force bool, reason string) (undo func(context.Context) error, err error) {
+	name := MarkDown(c.cfg.Resource)
+	if !c.needs.Marks.Marked(name) {
+		return func(context.Context) error { return nil }, nil
+	}
+	err = bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) })
+	if err != nil && !force {
+		return nil, fmt.Errorf("promote %s: take the demotion back in the ledger: %w", c.cfg.Resource, err)
+	}
+	return func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, "still demoted") }, nil
+}
+
+// withUndo restores the mark when the request came to nothing, which is when
+// the record's Primary is still the one given. Its own failure is told beside
+// the request's.
+func (c *Controller) withUndo(ctx context.Context, undo func(context.Context) error, still string, err error) error {
+	if err == nil || c.View().Ledger.Record.Primary != still {
+		return err
+	}
+	if failed := bounded(context.WithoutCancel(ctx), ledgerTimeout, undo); failed != nil {
+		return errors.Join(err, fmt.Errorf("restore the mark of %s: %w", c.cfg.Resource, failed))
+	}
+	c.Wake("request ended")
+	return err
+}
+
+// submit makes the wish the one under way.
+func (c *Controller) submit(w plan.Wish) (*request, error) {
+	w.Since = c.cfg.Clock()
+	r := &request{wish: w, done: make(chan error, 1)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.closed {
+		return nil, refused(CodeClosed, "systemctl start haagent", "%s: the agent stops", c.cfg.Resource)
+	}
+	if was := c.mu.request; was != nil {
+		return nil, refused(CodePending, "wait for it, or interrupt it", "%s of %s, asked %s ago, is still under way",
+			was.wish.Kind, c.cfg.Resource, (w.Since - was.wish.Since).Round(100*time.Millisecond))
+	}
+	c.mu.request, c.mu.hinted = r, false
+	return r, nil
+}
+
+// ask submits the wish and waits for its end. When ctx ends first the wish is
+// dropped; a step under way is finished.
+func (c *Controller) ask(ctx context.Context, w plan.Wish) error {
+	r, err := c.submit(w)
+	if err != nil {
+		return err
+	}
+	c.note(Entry{Kind: EntryRequest, Text: fmt.Sprintf("%s asked for (force %t)", w.Kind, w.Force), Cause: w.Reason})
+	c.Wake(w.Kind.String() + " asked for")
+	select {
+	case err = <-r.done:
+	case <-ctx.Done():
+		err = c.dropped(r, ctx.Err())
+	}
+	text := w.Kind.String() + " done"
+	if err != nil {
+		text = fmt.Sprintf("%s ended: %v", w.Kind, err)
+	}
+	c.note(Entry{Kind: EntryRequest, Text: text})
+	c.log.Info("request", zap.String("asked", w.Kind.String()), zap.Bool("force", w.Force), zap.String("because", w.Reason), zap.Error(err))
+	return err
+}
+
+// dropped takes the wish back after the caller's time ran out, unless it was
+// answered at the same moment.
+func (c *Controller) dropped(r *request, cause error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.request != r {
+		return <-r.done
+	}
+	c.mu.request = nil
+	d := c.mu.status.Decision
+	return errors.Join(refused(CodeTimeout, "hactl explain "+c.cfg.Resource, "%s of %s is not done: %s", r.wish.Kind, c.cfg.Resource, d.Because), cause)
+}
+
+// answer ends the request when the view or the decision says so, and reports
+// whether it did.
+func (c *Controller) answer(v plan.View, d plan.Decision) bool {
+	err, over := c.outcome(v, d)
+	if !over {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.end(err)
+	return true
+}

@@ -1,0 +1,42 @@
+package failover
+
+import (
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// outcome judges whether the operator's wish in v has come to its end. A
+// request asked of the wrong moment is refused by the plan; here are the ends
+// that were worked for.
+func (c *Controller) outcome(v plan.View, d plan.Decision) (err error, over bool) {
+	if d.Refused != nil {
+		return d.Refused, true
+	}
+	self, r := c.cfg.Self, v.Ledger.Record
+	switch w := v.Wish; {
+	case w.Kind == plan.Demote:
+		down := r.Primary != self && v.Self.Role != state.Primary && v.Services.State == plan.Stopped && !v.Lease.Asked
+		return nil, down && v.Ledger.Known
+	case w.Kind == plan.Switchover && w.Target != self:
+		return nil, r.Primary == w.Target
+	}
+	return c.raised(v, d)
+}
+
+// raised judges a promotion of this node.
+func (c *Controller) raised(v plan.View, d plan.Decision) (err error, over bool) {
+	r := v.Ledger.Record
+	mine := r.Primary == c.cfg.Self && r.Tenure == v.Tenure
+	open := mine && v.Self.Role == state.Primary && v.Self.Tenure == r.Tenure
+	switch {
+	case open && d.Code == plan.CodeSettled:
+		return nil, true
+	case open && v.Maintenance:
+		return nil, true
+	case open && d.Code == plan.CodeFailures:
+		return &Refusal{Code: d.Code, Text: d.Because, Hint: d.Hint}, true
+	case mine && d.First().Kind == plan.LedgerDemote:
+		return &Refusal{Code: plan.CodeFailures, Text: d.Because, Hint: "hactl status " + c.cfg.Resource}, true
+	}
+	return nil, false
+}

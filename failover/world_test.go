@@ -1,0 +1,657 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/lease"
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// The world of these tests: two data nodes and, with a witness, a third
+// voter. The ledger is one record that only a node with a quorum may read or
+// change. Leases are promises of voters, as in the real one: a majority whose
+// members owe nothing to another node. A tick of the world renews leases,
+// moves heartbeats and the mirror session, and watches over what must never
+// happen.
+const (
+	tick      = 10 * time.Millisecond
+	leaseFor  = 400 * time.Millisecond
+	promise   = 440 * time.Millisecond // the voter counts longer
+	deadAfter = 600 * time.Millisecond
+)
+
+type owed struct {
+	to     string
+	tenure lease.Token
+	until  time.Duration
+}
+
+type node struct {
+	w        *world
+	name     string
+	up       bool
+	dead     chan struct{}
+	ctl      *Controller
+	cancel   context.CancelFunc
+	known    plan.Record // its copy of the record
+	read     bool
+	held     lease.Token // tenure whose lease is asked for, 0 for none
+	lease    lease.Lease
+	heard    time.Duration // the peer, last
+	everHear bool
+	since    time.Duration
+	verdict  plan.Verdict
+	told     string // digest at the last wake
+
+	role        state.Role
+	disk        state.Disk
+	suspect     bool
+	tenure      lease.Token
+	holders     []string
+	running     plan.ServiceState
+	svcFailed   string
+	startFails  int // the next so many starts fail; -1: all
+	starts      int
+	startTakes  time.Duration
+	startIgnore bool // a start that does not obey its context
+	stopFails   int
+	deaf        bool // hints do not arrive
+	aborts      int
+	events      []Entry
+}
+
+type world struct {
+	t       *testing.T
+	mu      sync.Mutex
+	zero    time.Time
+	rec     plan.Record
+	owes    map[string]owed
+	voters  []string
+	cut     map[string]bool // "a-b", sorted
+	alone   string
+	nodes   map[string]*node
+	marks   map[string]bool
+	stop    chan struct{}
+	done    sync.WaitGroup
+	promos  []string
+	set     plan.Settings
+	wrong   []string
+	lastTok lease.Token
+}
+
+func newWorld(t *testing.T, change func(*plan.Settings)) *world {
+	s := plan.Defaults()
+	s.Run, s.HasServices = true, true
+	if change != nil {
+		change(&s)
+	}
+	w := &world{
+		t: t, zero: time.Now(), owes: map[string]owed{}, cut: map[string]bool{}, nodes: map[string]*node{}, marks: map[string]bool{},
+		stop: make(chan struct{}), set: s, voters: []string{"n1", "n2", "w"},
+		rec: plan.Record{Token: 3, Tenure: 2, InSync: []string{"n1", "n2"}},
+	}
+	if s.Arbitration == plan.Manual {
+		w.voters = w.voters[:2]
+	}
+	for _, name := range []string{"n1", "n2"} {
+		w.nodes[name] = &node{w: w, name: name, disk: state.UpToDate, role: state.Secondary, startTakes: 50 * time.Millisecond}
+	}
+	w.done.Go(func() {
+		for {
+			select {
+			case <-w.stop:
+				return
+			case <-time.After(tick):
+				w.tick()
+			}
+		}
+	})
+	return w
+}
+
+func (w *world) close() {
+	for _, n := range w.nodes {
+		w.crash(n.name)
+	}
+	close(w.stop)
+	w.done.Wait()
+	for _, x := range w.wrong {
+		w.t.Error(x)
+	}
+}
+
+func (w *world) now() time.Duration { return time.Since(w.zero) + time.Minute }
+
+func (w *world) start(name string) {
+	n := w.nodes[name]
+	peer := map[string]string{"n1": "n2", "n2": "n1"}[name]
+	needs := Needs{Ledger: n, Leases: n, Group: n, Marks: n, Mirror: mirror{n}, Heartbeat: n, Peers: n, Services: services{n}}
+	w.mu.Lock()
+	n.up, n.read, n.everHear, n.verdict, n.told = true, false, false, plan.Unheard, ""
+	w.mu.Unlock()
+	c, err := New(Config{
+		Resource: "pg", Self: name, Peer: peer, Settings: w.set, Needs: needs, Clock: w.now, Log: zap.NewNop(),
+		Events: func(e Entry) { w.mu.Lock(); n.events = append(n.events, e); w.mu.Unlock() },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	w.mu.Lock()
+	n.ctl, n.cancel, n.dead = c, cancel, make(chan struct{})
+	w.mu.Unlock()
+	w.done.Go(func() {
+		defer close(n.dead)
+		if err := c.Run(ctx); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+// crash is a power cut: everything in memory is gone at once.
+func (w *world) crash(name string) {
+	n := w.nodes[name]
+	w.mu.Lock()
+	was := n.up
+	n.up, n.held, n.lease, n.suspect = false, 0, lease.Lease{}, true
+	n.role, n.tenure, n.running = state.Secondary, 0, plan.Stopped
+	w.mu.Unlock()
+	if was {
+		n.cancel()
+		<-n.dead
+		w.mu.Lock()
+		n.role, n.tenure, n.running = state.Secondary, 0, plan.Stopped
+		w.mu.Unlock()
+	}
+}
+
+func (w *world) setCut(a, b string, cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[link(a, b)] = cut
+}
+
+func link(a, b string) string { return min(a, b) + "-" + max(a, b) }
+
+func (w *world) isUp(name string) bool { return name == "w" || w.nodes[name].up }
+
+// reach lists the voters a node reaches, itself first. Holds mu.
+func (w *world) reach(name string) (out []string) {
+	for _, v := range w.voters {
+		if w.isUp(v) && w.isUp(name) && (v == name || !w.cut[link(v, name)]) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (w *world) quorum(name string) bool {
+	if w.alone != "" {
+		return w.alone == name && w.isUp(name)
+	}
+	return 2*len(w.reach(name)) > len(w.voters)
+}
+
+func (w *world) connected() bool { return w.nodes["n1"].up && w.nodes["n2"].up && !w.cut["n1-n2"] }
+
+func (w *world) tick() {
+	w.mu.Lock()
+	now := w.now()
+	for _, n := range w.nodes {
+		w.renew(n, now)
+		w.beat(n, now)
+	}
+	w.replicate()
+	w.watch(now)
+	var wake []*Controller
+	for _, n := range w.nodes {
+		if digest := w.digest(n, now); n.up && n.ctl != nil && digest != n.told {
+			n.told = digest
+			wake = append(wake, n.ctl)
+		}
+	}
+	w.mu.Unlock()
+	for _, c := range wake {
+		c.Wake("world")
+	}
+}
+
+func (w *world) renew(n *node, now time.Duration) {
+	if !w.quorum(n.name) {
+		return
+	}
+	n.known, n.read = w.rec, true
+	if n.held == 0 || w.rec.Primary != n.name || w.rec.Tenure != n.held {
+		return
+	}
+	given, voters := 0, w.reach(n.name)
+	for _, v := range voters {
+		o := w.owes[v]
+		if o.to != "" && o.to != n.name && now < o.until {
+			continue
+		}
+		w.owes[v] = owed{to: n.name, tenure: n.held, until: now + promise}
+		given++
+	}
+	if w.alone == n.name || 2*given > len(w.voters) {
+		n.lease = lease.Lease{Resource: "pg", Tenure: n.held, Until: now + leaseFor}
+	}
+}
+
+func (w *world) beat(n *node, now time.Duration) {
+	if w.connected() {
+		n.heard, n.everHear = now, true
+	}
+	v := plan.Unheard
+	switch {
+	case !n.everHear:
+	case now-n.heard < deadAfter/2:
+		v = plan.Alive
+	case now-n.heard < deadAfter:
+		v = plan.Suspected
+	default:
+		v = plan.Dead
+	}
+	if v != n.verdict {
+		n.verdict, n.since = v, now
+	}
+}
+
+// replicate keeps the in-sync set: a lost copy is excluded before the Primary
+// goes on, a returned one is brought in line.
+func (w *world) replicate() {
+	for _, n := range w.nodes {
+		other := w.nodes[n.peer()]
+		if n.role != state.Primary || w.rec.Primary != n.name || !w.quorum(n.name) || !n.lease.Valid(w.now()) {
+			continue
+		}
+		switch {
+		case !w.connected() && w.rec.Has(other.name):
+			w.rec.InSync = []string{n.name}
+			w.rec.Token++
+		case w.connected() && !w.rec.Has(other.name):
+			w.rec.InSync = []string{"n1", "n2"}
+			w.rec.Token++
+			other.disk = state.UpToDate
+		}
+		if w.connected() {
+			other.suspect = false
+		}
+	}
+}
+
+// watch states what must never happen.
+func (w *world) watch(now time.Duration) {
+	serving := 0
+	for _, n := range w.nodes {
+		if n.up && n.role == state.Primary && n.lease.Valid(now) && n.lease.Tenure == n.tenure {
+			serving++
+		}
+	}
+	if serving > 1 {
+		w.wrong = append(w.wrong, fmt.Sprintf("%v: two Primaries serve", now))
+	}
+	if w.rec.Token < w.lastTok {
+		w.wrong = append(w.wrong, "the token fell")
+	}
+	w.lastTok = w.rec.Token
+}
+
+func (w *world) digest(n *node, now time.Duration) string {
+	o := w.nodes[n.peer()]
+	return fmt.Sprint(n.known.Token, n.read, w.quorum(n.name), n.lease.Valid(now), w.connected(), n.verdict, o.role, o.disk, o.suspect, n.suspect, n.running, w.marks)
+}
+
+func (w *world) in(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) record() (r plan.Record) {
+	w.in(func() { r = w.rec })
+	return r
+}
+
+// until waits for a condition and tells how long it took.
+func (w *world) until(d time.Duration, what string, cond func() bool) time.Duration {
+	w.t.Helper()
+	begin := w.now()
+	for {
+		ok := false
+		w.in(func() { ok = cond() })
+		if ok {
+			return w.now() - begin
+		}
+		if w.now()-begin > d {
+			w.t.Fatalf("not within %v: %s\n%s", d, what, w.story())
+		}
+		time.Sleep(tick)
+	}
+}
+
+func (w *world) serves(name string) bool {
+	n := w.nodes[name]
+	return n.up && n.role == state.Primary && n.running == plan.Started && w.rec.Primary == name && n.lease.Valid(w.now())
+}
+
+func (w *world) story() string {
+	var b strings.Builder
+	for _, name := range []string{"n1", "n2"} {
+		n := w.nodes[name]
+		if n.ctl == nil {
+			continue
+		}
+		fmt.Fprintf(&b, "-- %s\n", name)
+		for _, e := range n.ctl.Journal().Since(0) {
+			fmt.Fprintf(&b, "%8.3f %-8s %s\n", e.At.Seconds(), e.Kind, e)
+		}
+	}
+	return b.String()
+}
+
+func (n *node) peer() string {
+	if n.name == "n1" {
+		return "n2"
+	}
+	return "n1"
+}
+
+// The needs of a Controller, all on one node.
+
+func (n *node) Record(string) (plan.Record, bool) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.known, n.read
+}
+
+var errNoQuorum = errors.New("no quorum")
+
+func (n *node) change(ctx context.Context, expect lease.Token, f func(*plan.Record) error) (plan.Record, error) {
+	select {
+	case <-time.After(5 * time.Millisecond):
+	case <-ctx.Done():
+		return plan.Record{}, ctx.Err()
+	}
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	switch {
+	case !n.up || !n.w.quorum(n.name):
+		return plan.Record{}, errNoQuorum
+	case expect != n.w.rec.Token:
+		return plan.Record{}, fmt.Errorf("token is %d", n.w.rec.Token)
+	}
+	r := n.w.rec
+	if err := f(&r); err != nil {
+		return plan.Record{}, err
+	}
+	r.Token = n.w.rec.Token + 1
+	if r.Primary == n.name {
+		r.Tenure = r.Token
+	}
+	n.w.rec, n.known = r, r
+	return r, nil
+}
+
+func (n *node) Promote(ctx context.Context, _, name string, expect lease.Token) (plan.Record, error) {
+	return n.change(ctx, expect, func(r *plan.Record) error {
+		if !r.Has(name) {
+			return errors.New("not in sync")
+		}
+		if p := r.Primary; p != "" && p != name && !n.majorityLapsed() {
+			n.w.wrong = append(n.w.wrong, name+" asked for the promotion while "+p+" may hold its lease")
+			return errors.New("lease held")
+		}
+		r.Primary = name
+		n.w.promos = append(n.w.promos, name)
+		return nil
+	})
+}
+
+func (n *node) Demote(ctx context.Context, _, name string, expect lease.Token) (plan.Record, error) {
+	return n.change(ctx, expect, func(r *plan.Record) error {
+		if r.Primary != name {
+			return errors.New("not Primary")
+		}
+		r.Primary = ""
+		return nil
+	})
+}
+
+func (n *node) Declare(ctx context.Context, _ string, nodes []string, expect lease.Token) (plan.Record, error) {
+	return n.change(ctx, expect, func(r *plan.Record) error { r.InSync = slices.Sorted(slices.Values(nodes)); return nil })
+}
+
+func (n *node) Force(ctx context.Context, _, name string, expect lease.Token, reason string) (plan.Record, error) {
+	return n.change(ctx, expect, func(r *plan.Record) error {
+		if reason == "" {
+			return errors.New("no reason")
+		}
+		r.InSync, r.Primary = []string{name}, ""
+		return nil
+	})
+}
+
+func (n *node) Hold(_ context.Context, _ string, tenure lease.Token) error {
+	n.w.in(func() { n.held = tenure })
+	return nil
+}
+
+func (n *node) Release(context.Context, string) error {
+	n.w.in(func() {
+		n.held, n.lease = 0, lease.Lease{}
+		for _, v := range n.w.reach(n.name) {
+			if n.w.owes[v].to == n.name {
+				n.w.owes[v] = owed{}
+			}
+		}
+	})
+	return nil
+}
+
+func (n *node) Lease(string) lease.Lease {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.lease
+}
+
+func (n *node) majorityLapsed() bool {
+	count := 0
+	voters := n.w.reach(n.name)
+	for _, v := range voters {
+		if o := n.w.owes[v]; o.to != n.w.rec.Primary || n.w.now() >= o.until {
+			count++
+		}
+	}
+	return n.w.alone == n.name || 2*count > len(n.w.voters)
+}
+
+func (n *node) Lapsed(ctx context.Context, _ string) (bool, error) {
+	select {
+	case <-time.After(2 * time.Millisecond):
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if !n.w.quorum(n.name) {
+		return false, errNoQuorum
+	}
+	return n.majorityLapsed(), nil
+}
+
+func (n *node) PromiseLapsed(string) bool {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	o := n.w.owes[n.name]
+	return o.to != n.known.Primary || n.w.now() >= o.until
+}
+
+func (n *node) Quorum() bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.quorum(n.name) }
+func (n *node) Alone() bool  { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.alone == n.name }
+
+func (n *node) GoAlone(context.Context, string) error {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if n.w.rec.Primary != n.name {
+		return errors.New("not the Primary")
+	}
+	n.w.alone = n.name
+	return nil
+}
+
+func (n *node) ForceAlone(context.Context, string) error {
+	n.w.in(func() { n.w.alone = n.name })
+	return nil
+}
+
+func (n *node) Marked(name string) bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.marks[name] }
+
+func (n *node) Mark(_ context.Context, name, _ string) error {
+	n.w.in(func() { n.w.marks[name] = true })
+	return nil
+}
+
+func (n *node) Unmark(_ context.Context, name string) error {
+	n.w.in(func() { delete(n.w.marks, name) })
+	return nil
+}
+
+type mirror struct{ *node }
+
+func (m mirror) Promote(ctx context.Context, _ string, tenure lease.Token, _ bool) ([]string, error) {
+	select {
+	case <-time.After(20 * time.Millisecond):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	if !m.up {
+		return nil, errors.New("off")
+	}
+	m.role, m.tenure = state.Primary, tenure
+	return []string{"/dev/hapair/pg/0"}, nil
+}
+
+type heldOpen struct{ by []string }
+
+func (h heldOpen) Error() string     { return "device is held open by " + strings.Join(h.by, ", ") }
+func (h heldOpen) Holders() []string { return h.by }
+
+func (m mirror) Demote(context.Context, string) error {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	if len(m.holders) > 0 {
+		return heldOpen{m.holders}
+	}
+	if m.running != plan.Stopped {
+		m.w.wrong = append(m.w.wrong, m.name+" was demoted below running services")
+	}
+	m.role, m.tenure = state.Secondary, 0
+	return nil
+}
+
+func (m mirror) Abort(context.Context, string) error {
+	m.w.in(func() { m.role, m.tenure, m.holders = state.Secondary, 0, nil; m.aborts++ })
+	return nil
+}
+
+func (m mirror) Disconnect(context.Context, string) error { return nil }
+
+func (m mirror) View(string) MirrorView {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	o := m.w.nodes[m.peer()]
+	v := MirrorView{Role: m.role, Disk: m.disk, Suspect: m.suspect, Tenure: m.tenure}
+	v.State.Connection = state.Connecting
+	if m.w.connected() {
+		v.State.Connection, v.State.Replication, v.PeerTold = state.Connected, state.Established, true
+		v.PeerRole, v.PeerDisk, v.PeerSuspect = o.role, o.disk, o.suspect
+	}
+	return v
+}
+
+func (n *node) Peer(string) (plan.Verdict, []string, time.Duration) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.verdict, []string{"crossover: silent"}, n.since
+}
+
+func (n *node) Hint(_ context.Context, to string, h Hint) error {
+	var c *Controller
+	n.w.in(func() {
+		if o := n.w.nodes[to]; o.up && !o.deaf && n.w.connected() {
+			c = o.ctl
+		}
+	})
+	if c == nil {
+		return errors.New("unreachable")
+	}
+	return c.Hinted(h)
+}
+
+type services struct{ *node }
+
+func (s services) Start(ctx context.Context, devices []string) error {
+	s.w.mu.Lock()
+	takes, ignore := s.startTakes, s.startIgnore
+	s.starts++
+	s.running = plan.Partial
+	if len(devices) == 0 || s.role != state.Primary {
+		s.w.wrong = append(s.w.wrong, s.name+": services started without a device")
+	}
+	s.w.mu.Unlock()
+	if ignore {
+		time.Sleep(takes)
+	} else {
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.startFails != 0 {
+		s.startFails--
+		s.running, s.svcFailed = plan.Broken, "postgresql.service: exit status 1"
+		return errors.New(s.svcFailed)
+	}
+	if s.up {
+		s.running = plan.Started
+	}
+	return nil
+}
+
+func (s services) Stop(context.Context) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.stopFails > 0 {
+		s.stopFails--
+		return errors.New("umount: target is busy")
+	}
+	s.running = plan.Stopped
+	return nil
+}
+
+func (s services) StopForced(context.Context) error {
+	s.w.in(func() { s.running = plan.Stopped })
+	return nil
+}
+
+func (s services) State() (plan.ServiceState, string) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return s.running, s.svcFailed
+}
