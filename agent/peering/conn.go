@@ -92,3 +92,6 @@ func freebind(network, _ string, c syscall.RawConn) error {
 	}
 	return set
 }
+
+// OnPath returns Path, for users that know a stream only as a net.Conn.
+func (c *Conn) OnPath() string { return c.Path }

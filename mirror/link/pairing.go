@@ -1,0 +1,285 @@
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"hapair/mirror/wire"
+
+	"go.uber.org/zap"
+)
+
+// pair is the two streams of a session. The dialing node opens each with a
+// Ping whose ID is the session's nonce; the accepting one answers on both with
+// a Pong when it has both and its session before is over.
+type pair struct {
+	data, control net.Conn
+	path          string // of data
+	nonce         uint64
+}
+
+func (p *pair) close(log *zap.Logger) {
+	closeConn(p.data, log)
+	closeConn(p.control, log)
+}
+
+// half is a stream that waits for the other one of its pair.
+type half struct {
+	conn    net.Conn
+	path    string
+	control bool
+	timer   *time.Timer
+}
+
+// run makes one session after another; it is the only goroutine that calls
+// the Sink.
+func (l *Link) run() {
+	defer l.wg.Done()
+	pause := time.Duration(0)
+	for l.ctx.Err() == nil {
+		p, err := l.nextPair()
+		if err != nil {
+			pause = min(max(2*pause, backoffMin), backoffMax)
+			l.log.Debug("no session", zap.Error(err), zap.Duration("pause", pause))
+			l.rest(pause)
+			continue
+		}
+		if p == nil { // not wished for, or nobody has come yet
+			l.rest(-1)
+			continue
+		}
+		begun := l.now()
+		l.serve(p)
+		if l.now()-begun >= steadyAfter {
+			pause = 0
+			continue
+		}
+		pause = min(max(2*pause, backoffMin), backoffMax)
+		if l.dials() {
+			l.rest(pause)
+		}
+	}
+}
+
+func (l *Link) dials() bool { return l.cfg.Self < l.cfg.Peer }
+
+// rest waits for a kick; not longer than d unless that is negative.
+func (l *Link) rest(d time.Duration) {
+	var after <-chan time.Time
+	if d >= 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		after = timer.C
+	}
+	select {
+	case <-l.wake:
+	case <-after:
+	case <-l.ctx.Done():
+	}
+}
+
+// nextPair dials, or takes what was accepted; nil when there is none.
+func (l *Link) nextPair() (*pair, error) {
+	l.mu.Lock()
+	if !l.mu.wanted {
+		l.mu.Unlock()
+		return nil, nil
+	}
+	if !l.dials() {
+		defer l.mu.Unlock()
+		p := l.mu.next
+		l.mu.next = nil
+		return p, nil
+	}
+	ctx, cancel := context.WithCancelCause(l.ctx)
+	l.mu.attempt = cancel
+	l.mu.Unlock()
+	p, err := l.dial(ctx)
+	l.mu.Lock()
+	l.mu.attempt = nil
+	l.mu.Unlock()
+	cancel(nil)
+	return p, err
+}
+
+func (l *Link) dial(ctx context.Context) (*pair, error) {
+	nonce, err := newNonce()
+	if err != nil {
+		return nil, err
+	}
+	data, path, err := l.cfg.Needs.Dial(ctx, DataPurpose(l.cfg.Resource))
+	if err != nil {
+		return nil, fmt.Errorf("dial data stream: %w", err)
+	}
+	control, _, err := l.cfg.Needs.Dial(ctx, ControlPurpose(l.cfg.Resource))
+	if err != nil {
+		closeConn(data, l.log)
+		return nil, fmt.Errorf("dial control stream: %w", err)
+	}
+	p := &pair{data: data, control: control, path: path, nonce: nonce}
+	if err := l.offer(ctx, p); err != nil {
+		p.close(l.log)
+		return nil, err
+	}
+	return p, nil
+}
+
+func newNonce() (uint64, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, fmt.Errorf("session nonce: %w", err)
+	}
+	return binary.LittleEndian.Uint64(b[:]), nil
+}
+
+// offer sends the nonce on both streams and waits for both answers.
+func (l *Link) offer(ctx context.Context, p *pair) error {
+	stop := context.AfterFunc(ctx, func() { p.close(l.log) })
+	defer stop()
+	for _, conn := range []net.Conn{p.data, p.control} {
+		if err := greet(conn, wire.Ping, p.nonce); err != nil {
+			return fmt.Errorf("offer a session: %w", err)
+		}
+	}
+	for _, conn := range []net.Conn{p.data, p.control} {
+		nonce, err := hear(conn, wire.Pong, pairTimeout)
+		if err != nil {
+			return fmt.Errorf("wait for the peer to take the session: %w", errors.Join(err, context.Cause(ctx)))
+		}
+		if nonce != p.nonce {
+			return fmt.Errorf("session %x was answered for %x: %w", p.nonce, nonce, ErrProtocol)
+		}
+	}
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// greet writes a frame without payload; hear reads one.
+func greet(conn net.Conn, kind wire.Kind, nonce uint64) error {
+	var h [wire.HeaderBytes]byte
+	if err := wire.EncodeHeader(h[:], &wire.Message{Kind: kind, ID: nonce}); err != nil {
+		return err
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(pairTimeout)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(h[:]); err != nil {
+		return err
+	}
+	return conn.SetWriteDeadline(time.Time{})
+}
+
+func hear(conn net.Conn, want wire.Kind, patience time.Duration) (uint64, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	var h [wire.HeaderBytes]byte
+	if _, err := io.ReadFull(conn, h[:]); err != nil {
+		return 0, err
+	}
+	var m wire.Message
+	if _, err := wire.DecodeHeader(h[:], &m); err != nil {
+		return 0, err
+	}
+	if m.Kind != want {
+		return 0, fmt.Errorf("%s instead of %s: %w", m.Kind, want, ErrProtocol)
+	}
+	return m.ID, conn.SetReadDeadline(time.Time{})
+}
+
+// Accept takes an incoming authenticated stream of this resource's peer; it
+// does not wait. The link owns conn. A stream that is not wished for, or comes
+// to the node that dials, is closed. If conn has a method OnPath() string,
+// that names its path.
+func (l *Link) Accept(conn net.Conn, purpose string) {
+	control := purpose == ControlPurpose(l.cfg.Resource)
+	because := ""
+	l.mu.Lock()
+	switch {
+	case !control && purpose != DataPurpose(l.cfg.Resource):
+		because = "purpose of another resource"
+	case l.dials():
+		because = "this node is the one that dials"
+	case !l.mu.wanted:
+		because = "no connection is wished for"
+	default:
+		l.wg.Add(1)
+	}
+	l.mu.Unlock()
+	if because != "" {
+		l.log.Debug("stream not taken", zap.String("purpose", purpose), zap.String("because", because))
+		closeConn(conn, l.log)
+		return
+	}
+	h := &half{conn: conn, control: control}
+	if p, ok := conn.(interface{ OnPath() string }); ok {
+		h.path = p.OnPath()
+	}
+	go func() {
+		defer l.wg.Done()
+		stop := context.AfterFunc(l.ctx, func() { closeConn(conn, l.log) })
+		nonce, err := hear(conn, wire.Ping, halfTimeout)
+		if !stop() || err != nil {
+			l.log.Info("stream not taken", zap.String("purpose", purpose), zap.Error(errors.Join(err, context.Cause(l.ctx))))
+			closeConn(conn, l.log)
+			return
+		}
+		l.match(nonce, h)
+	}()
+}
+
+// match pairs a stream with its other half, or lets it wait for it.
+func (l *Link) match(nonce uint64, h *half) {
+	l.mu.Lock()
+	if !l.mu.wanted {
+		l.mu.Unlock()
+		closeConn(h.conn, l.log)
+		return
+	}
+	other, ok := l.mu.pending[nonce]
+	if !ok && len(l.mu.pending) < pendingMax {
+		l.mu.pending[nonce] = h
+		h.timer = time.AfterFunc(halfTimeout, func() { l.forget(nonce, h) })
+		l.mu.Unlock()
+		return
+	}
+	if !ok || other.control == h.control {
+		l.mu.Unlock()
+		l.log.Warn("stream not taken", zap.String("because", "no room, or a second one of its kind"), zap.Uint64("nonce", nonce))
+		closeConn(h.conn, l.log)
+		return
+	}
+	delete(l.mu.pending, nonce)
+	other.timer.Stop()
+	p := &pair{data: h.conn, control: other.conn, path: h.path, nonce: nonce}
+	if h.control {
+		p.data, p.control, p.path = other.conn, h.conn, other.path
+	}
+	stale, s := l.mu.next, l.mu.session
+	l.mu.next = p
+	l.mu.Unlock()
+	if stale != nil {
+		stale.close(l.log)
+	}
+	if s != nil { // the peer knows best when a session is over
+		s.drop(ErrReplaced)
+	}
+	l.kick()
+}
+
+func (l *Link) forget(nonce uint64, h *half) {
+	l.mu.Lock()
+	if l.mu.pending[nonce] == h {
+		delete(l.mu.pending, nonce)
+	}
+	l.mu.Unlock()
+	closeConn(h.conn, l.log)
+}
