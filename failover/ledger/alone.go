@@ -1,0 +1,233 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+
+	"hapair/failover/ledger/record"
+)
+
+// GoAlone makes this node the only voter, under the next incarnation, durable
+// before it is used. It is for the Primary whose peer is gone, in arbitration
+// manual: safe because the other node never does so by itself. It is refused
+// unless this node is the Primary of every resource that has one, by all it
+// has in its log; and when the peer answers that it goes on under a higher
+// incarnation. Already alone is success. On return commands are accepted.
+func (l *Ledger) GoAlone(ctx context.Context, reason string) error {
+	return l.alone(ctx, reason, false)
+}
+
+// ForceAlone is GoAlone for an operator on a node that is not the Primary. What
+// the other node did after the two lost each other is given up; if it goes on,
+// too, that is split brain.
+func (l *Ledger) ForceAlone(ctx context.Context, reason string) error {
+	return l.alone(ctx, reason, true)
+}
+
+func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
+	if l.cfg.Arbitration != ArbitrationManual {
+		return fmt.Errorf("go alone: arbitration is %v: %w", l.cfg.Arbitration, ErrNotManual)
+	}
+	if len(reason) > record.MaxText {
+		reason = reason[:record.MaxText]
+	}
+	if err := l.probe(ctx); err != nil {
+		return fmt.Errorf("go alone: %w", err)
+	}
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	if err := l.mayGoAlone(force); err != nil {
+		return fmt.Errorf("go alone: %w", err)
+	}
+	if names, ok := l.voters(); ok && len(names) == 1 && names[0] == l.cfg.Self {
+		return nil
+	}
+	began := time.Now()
+	was := l.view.inc()
+	l.stopGroup()
+	// Again, now that nothing is added to the log any more.
+	err := l.mayGoAlone(force)
+	if err == nil {
+		err = l.recover(reason)
+	}
+	if restart := l.startGroup(); err != nil || restart != nil {
+		return fmt.Errorf("go alone: %w", errors.Join(err, restart))
+	}
+	l.resetPeers()
+	if err := l.awaitLead(ctx); err != nil {
+		return fmt.Errorf("go alone: %w", err)
+	}
+	l.hands.resettle()
+	l.kick()
+	l.log.Warn("ledger goes on alone", zap.Uint64("was", was), zap.Uint64("now", l.view.inc()),
+		zap.String("because", reason), zap.Bool("forced", force), zap.Duration("took", time.Since(began)))
+	l.event(Event{Kind: EventAlone, Node: l.cfg.Self, Because: reason})
+	return nil
+}
+
+// probe tries to reach the peer, briefly, to hear whether it went on without us.
+func (l *Ledger) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timing.Heartbeat/2)
+	defer cancel()
+	for node := range l.peers {
+		c, err := l.dial(ctx, node, PurposeCall)
+		if err == nil {
+			c.Close() // it is there, and one of us
+			continue
+		}
+		if errors.Is(err, ErrSuperseded) || errors.Is(err, ErrSplitBrain) {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayGoAlone judges by everything in the log, committed or not: what may have
+// been committed with the peer's vote must not be overlooked.
+func (l *Ledger) mayGoAlone(force bool) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if force {
+		return nil
+	}
+	if l.id().Joining {
+		return ErrJoining
+	}
+	s, err := l.replayAll()
+	if err != nil {
+		return err
+	}
+	mine := 0
+	for name, r := range s.Records {
+		switch r.Primary {
+		case "":
+		case l.cfg.Self:
+			mine++
+		default:
+			return fmt.Errorf("resource %s: the log says primary %s: %w", name, r.Primary, ErrNotPrimaryHere)
+		}
+	}
+	if mine == 0 {
+		return fmt.Errorf("nothing is promoted here: %w", ErrNotPrimaryHere)
+	}
+	return nil
+}
+
+// replayAll returns the state after every entry of the log.
+func (l *Ledger) replayAll() (*record.State, error) {
+	id := l.id()
+	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage)}
+	metas, err := l.snaps.List()
+	if err != nil {
+		return nil, err
+	}
+	next := uint64(1)
+	for _, m := range metas {
+		_, r, err := l.snaps.Open(m.ID)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Restore(r); err != nil {
+			return nil, err
+		}
+		next = m.Index + 1
+	}
+	last, err := l.store.LastIndex()
+	if err != nil {
+		return nil, err
+	}
+	for ; next <= last; next++ {
+		var e raft.Log
+		if err := l.store.GetLog(next, &e); err != nil {
+			return nil, fmt.Errorf("log entry %d: %w", next, err)
+		}
+		if e.Type == raft.LogCommand {
+			f.Apply(&e)
+		}
+	}
+	return f.state, nil
+}
+
+// recover rewrites the store: the same state, this node the only voter, the
+// next incarnation. The new snapshot, durable and in place at once, is the
+// step; a crash before it changes nothing, one after it completes it.
+func (l *Ledger) recover(reason string) error {
+	id := l.id()
+	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage)}
+	f.alone = func(s *record.State) { s.GoAlone(l.cfg.Self, reason) }
+	layer := newStreamLayer(l)
+	trans := newTransport(l, layer)
+	defer trans.Close() // it was never used
+	only := raft.Configuration{Servers: []raft.Server{server(l.cfg.Self)}}
+	has, err := raft.HasExistingState(l.store, l.store, l.snaps)
+	if err == nil && !has {
+		// A node that was still joining has nothing: it begins anew.
+		f.state.GoAlone(l.cfg.Self, reason)
+		id.Incarnation, id.Lineage = f.state.Incarnation, f.state.Lineage
+		if err = l.saveIdentity(id); err == nil {
+			err = raft.BootstrapCluster(l.raftConfig(), l.store, l.store, l.snaps, trans, only)
+		}
+		l.view.take(f.state, "")
+	} else if err == nil {
+		err = raft.RecoverCluster(l.raftConfig(), f, l.store, l.store, l.snaps, trans, only)
+	}
+	if err != nil {
+		return fmt.Errorf("recover as the only voter: %w", err)
+	}
+	if id.Joining {
+		id.Joining = false
+		return l.saveIdentity(id)
+	}
+	return nil
+}
+
+func (l *Ledger) awaitLead(ctx context.Context) error {
+	g := l.group()
+	for {
+		if g.raft.State() == raft.Leader {
+			if r := awaitRaft(ctx, g.raft.Barrier(enqueueTimeout)); r.Status == statusOK {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrNoQuorum, ctx.Err())
+		case <-l.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// resetPeers has every stream greeted anew.
+func (l *Ledger) resetPeers() {
+	for _, p := range l.peers {
+		p.reset()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		c.Close() // its server ends; the other side dials again
+	}
+}
+
+func (l *Ledger) lastLog() (index, term uint64) {
+	if metas, err := l.snaps.List(); err == nil && len(metas) > 0 {
+		index, term = metas[0].Index, metas[0].Term
+	}
+	last, err := l.store.LastIndex()
+	if err != nil || last <= index {
+		return index, term
+	}
+	var e raft.Log
+	if err := l.store.GetLog(last, &e); err != nil {
+		return index, term // cut off meanwhile
+	}
+	return e.Index, e.Term
+}

@@ -1,0 +1,89 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+
+	"hapair/failover/ledger/record"
+)
+
+// Refusals of commands are those of package record, repeated here for callers.
+var (
+	ErrStale      = record.ErrStale
+	ErrNotInSync  = record.ErrNotInSync
+	ErrNotPrimary = record.ErrNotPrimary
+	ErrLastCopy   = record.ErrLastCopy
+	ErrDeclared   = record.ErrDeclared
+	ErrInvalid    = record.ErrInvalid
+)
+
+// Record is the ledger's word about one resource.
+type Record = record.Record
+
+// StaleError carries the record the ledger has; it matches ErrStale.
+type StaleError = record.StaleError
+
+// Errors of the ledger itself.
+var (
+	// ErrNoQuorum: no leader was found, or none that could commit, in the time
+	// given. Nothing was changed.
+	ErrNoQuorum = errors.New("no quorum")
+	// ErrUnknownOutcome: the time ran out after the command was on its way. It
+	// may be applied or not, now or later: read the record again.
+	ErrUnknownOutcome = errors.New("outcome unknown")
+	// ErrClosed: the ledger is closed or has left.
+	ErrClosed = errors.New("ledger is closed")
+	// ErrNotImplemented: this version cannot do it.
+	ErrNotImplemented = errors.New("not implemented")
+	// ErrNotManual: going alone is for arbitration manual only.
+	ErrNotManual = errors.New("only in arbitration manual")
+	// ErrNotPrimaryHere: a node goes alone by itself only when it is the
+	// Primary of every resource that has one.
+	ErrNotPrimaryHere = errors.New("this node is not the primary of every promoted resource")
+	// ErrJoining: this node has no ledger of its own yet.
+	ErrJoining = errors.New("this node is rejoining")
+	// ErrSuperseded: another node goes on under a higher incarnation.
+	ErrSuperseded = errors.New("another node goes on under a higher incarnation")
+	// ErrSplitBrain: two nodes went alone from the same incarnation.
+	ErrSplitBrain = errors.New("split brain: both nodes went on alone")
+	// ErrDisk: the ledger's directory cannot be written any more.
+	ErrDisk = errors.New("ledger disk failed")
+)
+
+// EventKind names what happened to the ledger.
+type EventKind string
+
+// The events.
+const (
+	EventLeader     EventKind = "leader"     // Node leads now; "" nobody
+	EventAlone      EventKind = "alone"      // this node goes on alone
+	EventRejoining  EventKind = "rejoining"  // this node discarded its ledger to join Node's
+	EventRejoined   EventKind = "rejoined"   // Node is a voter again
+	EventSplitBrain EventKind = "splitbrain" // Node went alone too
+	EventDisk       EventKind = "disk"       // the directory failed; the node votes no more
+	EventStall      EventKind = "stall"      // a leader gave up leading: its disk does not answer
+	EventLeft       EventKind = "left"       // this node left gracefully
+)
+
+// Event is one line for the operator.
+type Event struct {
+	Kind        EventKind
+	Node        string
+	Incarnation uint64
+	Because     string
+	Err         error
+}
+
+// SupersededError says who goes on, and under which incarnation.
+type SupersededError struct {
+	Node        string
+	Incarnation uint64
+}
+
+// Error implements error.
+func (e *SupersededError) Error() string {
+	return fmt.Sprintf("node %s, incarnation %d: %v", e.Node, e.Incarnation, ErrSuperseded)
+}
+
+// Is makes errors.Is(err, ErrSuperseded) hold.
+func (e *SupersededError) Is(target error) bool { return target == ErrSuperseded }

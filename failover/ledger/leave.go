@@ -1,0 +1,157 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+)
+
+// Shutdown hands back every lease and, as leader, the leadership, then closes.
+// What could not be handed over in time runs out by itself; the error says so.
+func (l *Ledger) Shutdown(ctx context.Context) error {
+	err := l.handBack(ctx)
+	return errors.Join(err, l.Close())
+}
+
+func (l *Ledger) handBack(ctx context.Context) (err error) {
+	for _, name := range l.hands.names() {
+		err = errors.Join(err, l.Release(ctx, name))
+	}
+	return errors.Join(err, l.handOverLead(ctx))
+}
+
+// handOverLead makes a reachable data node the leader in our place.
+func (l *Ledger) handOverLead(ctx context.Context) error {
+	g := l.group()
+	if g == nil || g.raft.State() != raft.Leader {
+		return nil
+	}
+	err := error(nil)
+	for _, node := range voterNames(g.raft) {
+		p := l.peers[node]
+		if p == nil || l.cfg.isWitness(node) {
+			continue
+		}
+		r := awaitRaft(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
+		if r.Status == statusOK {
+			return nil
+		}
+		err = errors.Join(err, fmt.Errorf("hand the ledger's leadership to %s: %s", node, r.Detail))
+	}
+	return err
+}
+
+// Leave hands everything over so that the other node can run alone, and stops.
+// In arbitration manual this node is no voter afterwards, which the other has
+// committed; it becomes one again when it is next opened (or by Rejoin). Data
+// must have been handed over before: an in-sync copy that leaves without
+// Exclude is still counted as one.
+func (l *Ledger) Leave(ctx context.Context) error {
+	if err := l.handBack(ctx); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	if l.cfg.Arbitration == ArbitrationManual && !l.isOnlyVoter() {
+		if err := l.removeSelf(ctx); err != nil {
+			return fmt.Errorf("leave: %w", err)
+		}
+	}
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	l.mu.Lock()
+	l.left = true
+	l.mu.Unlock()
+	l.hands.drop("left")
+	l.stopGroup()
+	l.resetPeers()
+	l.log.Info("ledger left", zap.String("because", "asked to"))
+	l.event(Event{Kind: EventLeft, Node: l.cfg.Self, Because: "asked to"})
+	return nil
+}
+
+func (l *Ledger) isOnlyVoter() bool {
+	names, ok := l.voters()
+	return ok && len(names) == 1 && names[0] == l.cfg.Self
+}
+
+func (l *Ledger) removeSelf(ctx context.Context) error {
+	for {
+		g := l.group()
+		if g == nil {
+			return ErrClosed
+		}
+		detail := "still leading"
+		if g.raft.State() != raft.Leader {
+			r := l.askLeader(ctx, g, call{Kind: callRemove, Incarnation: l.view.inc()})
+			if r.Status == statusOK {
+				return nil
+			}
+			detail = r.Detail
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w: %w", detail, ErrNoQuorum, ctx.Err())
+		}
+	}
+}
+
+// Rejoin takes part again after Leave, without a new Open.
+func (l *Ledger) Rejoin(context.Context) error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	l.mu.Lock()
+	was := l.left
+	l.left = false
+	closed := l.closed
+	l.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if !was {
+		return nil
+	}
+	l.voter.setCaught(false)
+	err := l.startGroup()
+	l.kickCatchUp()
+	return err
+}
+
+// quietWitness tells whether this node must not ask for votes now.
+func (l *Ledger) quietWitness() bool {
+	return l.cfg.isWitness(l.cfg.Self) && !l.rescue.Load()
+}
+
+// handOver runs on a witness that may lead for a moment: when it has known no
+// leader for long, it may be the only one with the last committed entry, which
+// a data node needs before it can lead.
+func (l *Ledger) handOver() {
+	t := time.NewTicker(l.cfg.Timing.Heartbeat / 4)
+	defer t.Stop()
+	led := time.Now()
+	for {
+		select {
+		case <-t.C:
+		case <-l.ctx.Done():
+			return
+		}
+		g := l.group()
+		if g == nil {
+			continue
+		}
+		if _, id := g.raft.LeaderWithID(); id != "" {
+			led = time.Now()
+		}
+		l.rescue.Store(time.Since(led) > l.cfg.WitnessHandover)
+		if g.raft.State() == raft.Leader {
+			ctx, cancel := context.WithTimeout(l.ctx, 2*l.cfg.Timing.Heartbeat)
+			if err := l.handOverLead(ctx); err != nil {
+				l.log.Warn("witness cannot hand the leadership over yet", zap.Error(err))
+			}
+			cancel()
+		}
+	}
+}

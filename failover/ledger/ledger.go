@@ -1,0 +1,326 @@
+// Package ledger keeps, by consensus, who may write each resource and which
+// copies count, and hands out the lease a writer works under. DESIGN.md says
+// how and why. Everything exported is safe for concurrent use.
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/zap"
+
+	"hapair/failover/lease"
+	"hapair/failover/ledger/logstore"
+	"hapair/failover/ledger/record"
+)
+
+type storeOptions = logstore.Options
+
+// identity is where a store's history begins, kept beside raft's own values.
+type identity struct {
+	Incarnation uint64           `json:"incarnation"`
+	Lineage     []record.Founder `json:"lineage"`
+	Joining     bool             `json:"joining,omitempty"` // no voter yet: never bootstrap
+	Wiping      bool             `json:"wiping,omitempty"`  // the old snapshot is still to be removed
+}
+
+// Keys in the stable store beside raft's own.
+const (
+	keyIdentity = "hapair-identity"
+	keyLongest  = "hapair-longest-lease" // of any this node may have promised, in ns
+)
+
+// Ledger is one voter's part of the ledger.
+type Ledger struct {
+	cfg     Config
+	log     *zap.Logger
+	raftLog hclog.Logger
+	clock   lease.Clock
+	store   *logstore.Store
+	snaps   *logstore.Snapshots
+	session string
+	seq     atomic.Uint64
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	admin sync.Mutex // held while raft is started, stopped or replaced
+
+	mu        sync.Mutex // guards what follows; nothing is called under it
+	grp       *group
+	ident     identity
+	split     string // the node that went alone too, "" for none
+	left      bool
+	closed    bool
+	diskErr   error
+	stalledAt bool
+	rescue    atomic.Bool           // a witness may ask for votes
+	conns     map[net.Conn]struct{} // accepted streams
+
+	view   *view
+	hands  *hands
+	voter  *voter
+	peers  map[string]*peer
+	self   *peer
+	joinMu sync.Mutex // one join at a time
+
+	rejoinCh chan hello
+	catchCh  chan struct{}
+
+	cbMu     sync.Mutex
+	onRecord []func(string, Record)
+	onLease  []func(lease.Lease)
+	records  *notifier
+	leases   *notifier
+}
+
+// Open starts the voter. The directory is created when absent; on an empty one
+// the group of the configuration is set up, the same on every voter.
+func Open(cfg Config) (*Ledger, error) {
+	cfg.Timing = cfg.Timing.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	l := &Ledger{
+		cfg: cfg, log: cfg.Logger.With(zap.String("node", cfg.Self)), clock: cfg.Clock, session: rand.Text(),
+		conns: map[net.Conn]struct{}{}, peers: map[string]*peer{},
+		rejoinCh: make(chan hello, 1), catchCh: make(chan struct{}, 1),
+	}
+	l.raftLog = newRaftLog(l.log)
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	if err := l.openStore(); err != nil {
+		return nil, err
+	}
+	l.view, l.hands = newView(l.ident), newHands(l)
+	l.records, l.leases = newNotifier(), newNotifier()
+	l.self = newPeer(l, cfg.Self)
+	for _, node := range cfg.others() {
+		l.peers[node] = newPeer(l, node)
+	}
+	l.admin.Lock()
+	err := l.startGroup()
+	l.admin.Unlock()
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	l.serve()
+	l.wg.Go(l.self.renewSelf)
+	for _, p := range l.peers {
+		l.wg.Go(p.renew)
+	}
+	l.wg.Go(l.manage)
+	l.wg.Go(l.catchUp)
+	if cfg.isWitness(cfg.Self) && cfg.WitnessHandover > 0 {
+		l.wg.Go(l.handOver)
+	}
+	return l, nil
+}
+
+// openStore opens the directory and brings its identity up to date.
+func (l *Ledger) openStore() (err error) {
+	if l.store, err = logstore.Open(l.cfg.Dir, l.cfg.store); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			l.store.Close() // the error at hand says more
+		}
+	}()
+	if n := l.store.CutTail(); n > 0 {
+		l.log.Warn("ledger log: cut off an operation that had not finished", zap.Int64("bytes", n))
+	}
+	if l.snaps, err = logstore.OpenSnapshots(l.cfg.Dir, l.cfg.store); err != nil {
+		return err
+	}
+	if err = l.loadIdentity(); err != nil {
+		return err
+	}
+	if !l.ident.Joining {
+		if err = l.bootstrap(); err != nil {
+			return err
+		}
+	}
+	longest, err := l.longestLease()
+	if err != nil {
+		return err
+	}
+	l.voter = newVoter(l, longest)
+	return nil
+}
+
+func (l *Ledger) loadIdentity() error {
+	b, err := l.store.Get([]byte(keyIdentity))
+	if err != nil {
+		return err
+	}
+	if len(b) == 0 {
+		return l.saveIdentity(identity{Incarnation: 1, Lineage: []record.Founder{{Incarnation: 1}}})
+	}
+	var id identity
+	if err := json.Unmarshal(b, &id); err != nil {
+		return fmt.Errorf("ledger identity in %s: %w", l.cfg.Dir, err)
+	}
+	l.ident = id
+	if id.Wiping {
+		return l.finishWipe()
+	}
+	return nil
+}
+
+func (l *Ledger) saveIdentity(id identity) error {
+	b, err := json.Marshal(id)
+	if err != nil {
+		return fmt.Errorf("ledger identity: %w", err)
+	}
+	if err := l.store.Set([]byte(keyIdentity), b); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.ident = id
+	l.mu.Unlock()
+	return nil
+}
+
+func (l *Ledger) id() identity {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ident
+}
+
+// longestLease returns the longest lease this node may have promised before it
+// restarted, or will promise now.
+func (l *Ledger) longestLease() (time.Duration, error) {
+	was, err := l.store.GetUint64([]byte(keyLongest))
+	if err != nil {
+		return 0, err
+	}
+	now := uint64(l.cfg.Timing.Lease + l.cfg.Timing.Margin)
+	if was < now {
+		err = l.store.SetUint64([]byte(keyLongest), now)
+	}
+	return max(time.Duration(was)-l.cfg.Timing.Margin, l.cfg.Timing.Lease), err
+}
+
+// forgetLongest runs once the promises forgotten in the restart have run out:
+// from then on only those of this configuration stand.
+func (l *Ledger) forgetLongest() {
+	err := l.store.SetUint64([]byte(keyLongest), uint64(l.cfg.Timing.Lease+l.cfg.Timing.Margin))
+	if err != nil {
+		l.diskFailed(err)
+	}
+}
+
+// OnRecord has fn called for every record known now and for every change, in
+// order, never with locks held. A zero Record says the ledger was discarded.
+// fn may use the ledger but not close it.
+func (l *Ledger) OnRecord(fn func(resource string, r Record)) {
+	l.cbMu.Lock()
+	l.onRecord = append(l.onRecord, fn)
+	l.cbMu.Unlock()
+	for name, r := range l.view.all() {
+		l.records.post("", func() { fn(name, r.Clone()) })
+	}
+}
+
+// OnLease has fn called at each renewal, and with a zero Until when the lease
+// is lost or handed back; in order, the latest only when fn is slow.
+func (l *Ledger) OnLease(fn func(lease.Lease)) {
+	l.cbMu.Lock()
+	defer l.cbMu.Unlock()
+	l.onLease = append(l.onLease, fn)
+}
+
+func (l *Ledger) tellLease(t lease.Lease) {
+	l.leases.post(t.Resource, func() {
+		l.cbMu.Lock()
+		fns := l.onLease
+		l.cbMu.Unlock()
+		for _, fn := range fns {
+			fn(t)
+		}
+	})
+}
+
+func (l *Ledger) event(e Event) {
+	e.Incarnation = l.view.inc()
+	if l.cfg.Events != nil {
+		l.records.post("", func() { l.cfg.Events(e) })
+	}
+}
+
+// Record returns the local, applied view of a resource.
+func (l *Ledger) Record(resource string) (Record, bool) { return l.view.get(resource) }
+
+// Records returns the local, applied view of all resources.
+func (l *Ledger) Records() map[string]Record { return l.view.all() }
+
+// diskFailed is called once the directory cannot be written any more.
+func (l *Ledger) diskFailed(err error) {
+	l.mu.Lock()
+	first := l.diskErr == nil && !l.closed
+	if first {
+		l.diskErr = fmt.Errorf("%w: %w", ErrDisk, err)
+	}
+	g := l.grp
+	l.mu.Unlock()
+	if !first {
+		return
+	}
+	l.log.Error("ledger disk failed: this node votes for no leader and keeps no log until it is restarted", zap.Error(err))
+	l.event(Event{Kind: EventDisk, Because: "write failed", Err: err})
+	if g != nil {
+		g.shutdown()
+	}
+}
+
+// stalled notes, once, that a leader has fallen silent for its disk's sake.
+func (l *Ledger) stalled(d time.Duration) {
+	l.mu.Lock()
+	first := !l.stalledAt
+	l.stalledAt = true
+	l.mu.Unlock()
+	if first {
+		l.log.Error("ledger disk does not answer: letting another node lead", zap.Duration("since", d))
+		l.event(Event{Kind: EventStall, Because: fmt.Sprintf("log write takes %v", d)})
+	}
+}
+
+// Close stops at once: leases are left to run out.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	conns := l.conns
+	l.conns = nil
+	l.mu.Unlock()
+	l.cancel()
+	for c := range conns {
+		c.Close() // ends its server
+	}
+	for _, p := range l.peers {
+		p.close()
+	}
+	l.hands.close()
+	l.admin.Lock()
+	l.stopGroup()
+	l.admin.Unlock()
+	l.wg.Wait()
+	l.records.close()
+	l.leases.close()
+	return l.store.Close()
+}

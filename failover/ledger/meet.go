@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/ledger/record"
+)
+
+// verdict is what two nodes are to each other.
+type verdict uint8
+
+const (
+	same   verdict = iota // one group, one history
+	behind                // the other goes on without me: I must rejoin
+	ahead                 // I go on without the other: it must rejoin
+	split                 // both went alone
+)
+
+func (l *Ledger) greeting() hello {
+	id := l.id()
+	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining}
+	l.view.mu.Lock()
+	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
+	l.view.mu.Unlock()
+	l.mu.Lock()
+	h.Left = l.left || l.closed
+	l.mu.Unlock()
+	h.Voters, _ = l.voters()
+	h.LastIndex, h.LastTerm = l.lastLog()
+	return h
+}
+
+// judge compares two greetings, mine first. It is pure.
+func judge(me, you hello) verdict {
+	switch {
+	case me.Incarnation == you.Incarnation:
+		mine, _ := record.FounderOf(me.Lineage, me.Incarnation)
+		yours, _ := record.FounderOf(you.Lineage, you.Incarnation)
+		if mine != yours {
+			return split
+		}
+		return judgeMembers(me, you)
+	case me.Incarnation < you.Incarnation:
+		if !descends(you, me) {
+			return split
+		}
+		return behind
+	default:
+		if !descends(me, you) {
+			return split
+		}
+		return ahead
+	}
+}
+
+// judgeMembers settles, within one history, who has been removed from whose
+// group: a node that left and returns.
+func judgeMembers(me, you hello) verdict {
+	alone := func(a, b hello) bool { // a runs without b, and knows all b does
+		return len(a.Voters) == 1 && a.Voters[0] == a.Node && !a.Joining &&
+			(a.LastTerm > b.LastTerm || a.LastTerm == b.LastTerm && a.LastIndex >= b.LastIndex)
+	}
+	switch {
+	case me.Joining || you.Joining:
+		return same
+	case alone(you, me) && !slices.Contains(you.Voters, me.Node) && !alone(me, you):
+		return behind
+	case alone(me, you) && !slices.Contains(me.Voters, you.Node) && !alone(you, me):
+		return ahead
+	}
+	return same
+}
+
+// descends tells whether high's history contains the incarnation low is in. A
+// node that is joining has no history of its own to lose.
+func descends(high, low hello) bool {
+	if low.Joining {
+		return true
+	}
+	was, known := record.FounderOf(high.Lineage, low.Incarnation)
+	mine, _ := record.FounderOf(low.Lineage, low.Incarnation)
+	return known && was == mine
+}
+
+// meet acts on a peer's greeting: nil when the two may talk.
+func (l *Ledger) meet(you hello) error {
+	me := l.greeting()
+	if me.Left {
+		return fmt.Errorf("%s: %w", l.cfg.Self, ErrClosed)
+	}
+	v := judge(me, you)
+	l.noteSplit(v, you)
+	switch v {
+	case same:
+		return nil
+	case split:
+		return fmt.Errorf("%w: %s is at incarnation %d, %s at %d", ErrSplitBrain, me.Node, me.Incarnation, you.Node, you.Incarnation)
+	case behind:
+		if l.cfg.Arbitration == ArbitrationManual {
+			select {
+			case l.rejoinCh <- you:
+			default:
+			}
+		}
+		return &SupersededError{Node: you.Node, Incarnation: you.Incarnation}
+	}
+	return fmt.Errorf("%s is behind: incarnation %d, here %d", you.Node, you.Incarnation, me.Incarnation)
+}
+
+// noteSplit remembers and reports a split brain once, and forgets it when the
+// same node has become one of us again.
+func (l *Ledger) noteSplit(v verdict, you hello) {
+	l.mu.Lock()
+	was := l.split
+	switch {
+	case v == split:
+		l.split = you.Node
+	case was == you.Node:
+		l.split = ""
+	}
+	now := l.split
+	l.mu.Unlock()
+	if was == now {
+		return
+	}
+	l.log.Error("ledger split brain", zap.String("peer", you.Node), zap.String("was", was), zap.String("now", now),
+		zap.Uint64("incarnation", you.Incarnation), zap.String("because", "both nodes went on alone"))
+	if now != "" {
+		l.event(Event{Kind: EventSplitBrain, Node: you.Node, Because: "both nodes went on alone", Err: ErrSplitBrain})
+	}
+}
+
+// dial opens a stream and exchanges greetings.
+func (l *Ledger) dial(ctx context.Context, node, purpose string) (net.Conn, error) {
+	c, err := l.cfg.Streams.Dial(ctx, node, purpose)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s for %s: %w", node, purpose, err)
+	}
+	limit := 2 * l.cfg.Timing.Heartbeat
+	if at, ok := ctx.Deadline(); ok {
+		limit = time.Until(at)
+	}
+	var you hello
+	if err = exchange(c, limit, l.greeting(), &you); err == nil {
+		err = you.check()
+	}
+	if err == nil && you.Node != node {
+		err = fmt.Errorf("%w: dialed %s, %s answered", ErrWire, node, you.Node)
+	}
+	if err == nil {
+		err = l.meet(you)
+	}
+	if err == nil && you.Refused != "" {
+		err = fmt.Errorf("%s refused: %s", node, you.Refused)
+	}
+	if err == nil {
+		err = c.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		c.Close() // the error at hand says more
+		return nil, err
+	}
+	return c, nil
+}
+
+// greet answers the greeting of a stream that was dialed to us.
+func (l *Ledger) greet(node string, c net.Conn) error {
+	if err := c.SetDeadline(time.Now().Add(2 * l.cfg.Timing.Heartbeat)); err != nil {
+		return err
+	}
+	var you hello
+	if err := readMessage(c, &you); err != nil {
+		return err
+	}
+	if err := you.check(); err != nil {
+		return err
+	}
+	if you.Node != node {
+		return fmt.Errorf("%w: stream of %s says it is %s", ErrWire, node, you.Node)
+	}
+	verdict := l.meet(you)
+	answer := l.greeting()
+	if verdict != nil {
+		answer.Refused = verdict.Error()
+	}
+	return errors.Join(verdict, writeMessage(c, answer), c.SetDeadline(time.Time{}))
+}
+
+// serve registers what others dial.
+func (l *Ledger) serve() {
+	l.cfg.Streams.Handle(PurposeRaft, l.serving(func(node string, c net.Conn) bool {
+		if g := l.group(); g != nil {
+			g.layer.take(node, c)
+			return true
+		}
+		return false
+	}))
+	l.cfg.Streams.Handle(PurposeCall, l.serving(func(node string, c net.Conn) bool { l.serveCalls(node, c); return false }))
+	l.cfg.Streams.Handle(PurposeLease, l.serving(func(node string, c net.Conn) bool { l.serveLeases(node, c); return false }))
+}
+
+// serving wraps a server: greeting first, every stream closed with the ledger.
+// fn returns true when it has given the stream away.
+func (l *Ledger) serving(fn func(string, net.Conn) bool) func(string, net.Conn) {
+	return func(node string, c net.Conn) {
+		if !l.enter(c) {
+			c.Close() // nobody is here to use it
+			return
+		}
+		defer l.wg.Done()
+		err := l.greet(node, c)
+		given := err == nil && fn(node, c)
+		if err != nil {
+			l.log.Debug("ledger stream refused", zap.String("peer", node), zap.Error(err))
+		}
+		l.mu.Lock()
+		delete(l.conns, c)
+		l.mu.Unlock()
+		if !given {
+			c.Close() // done with it
+		}
+	}
+}
+
+func (l *Ledger) enter(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.conns[c] = struct{}{}
+	l.wg.Add(1)
+	return true
+}

@@ -1,0 +1,223 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+)
+
+const joinEvery = 50 * time.Millisecond
+
+// manage replaces this node's ledger when a peer goes on without it, and keeps
+// asking until it is a voter again.
+func (l *Ledger) manage() {
+	for {
+		wait := time.Hour
+		if l.id().Joining {
+			wait = joinEvery
+			l.join()
+		}
+		select {
+		case you := <-l.rejoinCh:
+			if err := l.discard(you); err != nil {
+				l.log.Error("cannot discard the ledger to rejoin", zap.String("peer", you.Node), zap.Error(err))
+				l.diskFailed(err)
+			}
+		case <-time.After(wait):
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// discard throws this node's ledger away in favour of the peer's.
+func (l *Ledger) discard(you hello) error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	// Judge again: what was seen may be settled since.
+	if l.usable() != nil || judge(l.greeting(), you) != behind {
+		return nil
+	}
+	return l.adopt(you, "the peer goes on without this node")
+}
+
+func (l *Ledger) adopt(you hello, because string) error {
+	was := l.view.inc()
+	l.stopGroup()
+	l.voter.setCaught(false)
+	l.voter.forget()
+	l.hands.drop("the ledger it rests on is discarded")
+	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true}); err != nil {
+		return err
+	}
+	gone := l.view.all()
+	l.view.reset(l.id())
+	for name := range gone {
+		l.tellRecord(name, Record{})
+	}
+	l.log.Warn("ledger discarded", zap.String("peer", you.Node), zap.Uint64("was", was), zap.Uint64("now", you.Incarnation),
+		zap.String("because", because))
+	l.event(Event{Kind: EventRejoining, Node: you.Node, Because: because})
+	l.resetPeers()
+	err := l.startGroup()
+	l.kickCatchUp()
+	return err
+}
+
+// wipe makes the store empty under an identity. A crash on the way is taken up
+// again by finishWipe when the ledger is opened.
+func (l *Ledger) wipe(id identity) error {
+	b, err := json.Marshal(id)
+	if err != nil {
+		return fmt.Errorf("ledger identity: %w", err)
+	}
+	longest, err := l.store.Get([]byte(keyLongest))
+	if err != nil {
+		return err
+	}
+	if err := l.store.Reset(map[string][]byte{keyIdentity: b, keyLongest: longest}); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.ident = id
+	l.mu.Unlock()
+	return l.finishWipe()
+}
+
+func (l *Ledger) finishWipe() error {
+	if err := l.snaps.Remove(); err != nil {
+		return err
+	}
+	id := l.id()
+	id.Wiping = false
+	return l.saveIdentity(id)
+}
+
+// Surrender discards this node's ledger in favour of the peer's, whatever the
+// two went through: the operator's way out of a split brain, on the node whose
+// history is given up.
+func (l *Ledger) Surrender(ctx context.Context, reason string) error {
+	if l.cfg.Arbitration != ArbitrationManual {
+		return fmt.Errorf("surrender: %w", ErrNotManual)
+	}
+	for _, node := range l.cfg.others() {
+		c, err := l.cfg.Streams.Dial(ctx, node, PurposeCall)
+		if err != nil {
+			return fmt.Errorf("surrender to %s: %w", node, err)
+		}
+		var you hello
+		err = exchange(c, 2*l.cfg.Timing.Heartbeat, l.greeting(), &you)
+		c.Close() // only the greeting was wanted
+		if err == nil {
+			err = you.check()
+		}
+		if err != nil {
+			return fmt.Errorf("surrender to %s: %w", node, err)
+		}
+		l.admin.Lock()
+		err = l.adopt(you, "surrendered: "+reason)
+		l.admin.Unlock()
+		if err != nil {
+			return fmt.Errorf("surrender to %s: %w", node, err)
+		}
+	}
+	l.poke()
+	return nil
+}
+
+// poke wakes manage.
+func (l *Ledger) poke() {
+	select {
+	case l.rejoinCh <- l.greeting():
+	default:
+	}
+}
+
+// join asks the peer to make this node a voter again.
+func (l *Ledger) join() {
+	ctx, cancel := context.WithTimeout(l.ctx, 2*time.Second)
+	defer cancel()
+	if l.isVoter() {
+		l.joined()
+		return
+	}
+	for _, p := range l.peers {
+		r, _, err := p.call(ctx, call{Kind: callJoin, Incarnation: l.view.inc(), Budget: time.Second})
+		if err != nil || r.Status != statusOK {
+			l.log.Debug("not a voter yet", zap.String("peer", p.node), zap.String("because", r.Detail), zap.Error(err))
+		}
+	}
+}
+
+func (l *Ledger) isVoter() bool {
+	names, ok := l.voters()
+	return ok && slices.Contains(names, l.cfg.Self)
+}
+
+func (l *Ledger) joined() {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	id := l.id()
+	if !id.Joining || !l.isVoter() {
+		return
+	}
+	id.Joining = false
+	if err := l.saveIdentity(id); err != nil {
+		l.diskFailed(err)
+		return
+	}
+	l.log.Info("ledger rejoined", zap.Uint64("now", id.Incarnation))
+	l.event(Event{Kind: EventRejoined, Node: l.cfg.Self})
+}
+
+// admit makes a returned node a voter: first without a vote, until it has
+// caught up, would promise, and has granted what is held. Then counting its
+// vote interrupts neither commits nor leases.
+func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
+	p := l.peers[node]
+	if p == nil || l.cfg.Arbitration != ArbitrationManual {
+		return callReply{Status: statusRefused, Detail: "not a node of this pair, or not arbitration manual"}
+	}
+	if !l.joinMu.TryLock() {
+		return callReply{Status: statusRefused, Detail: "already under way"}
+	}
+	defer l.joinMu.Unlock()
+	if slices.Contains(voterNames(g.raft), node) {
+		return callReply{Status: statusOK}
+	}
+	id, addr := raft.ServerID(node), raft.ServerAddress(node)
+	if !slices.ContainsFunc(configuration(g.raft), func(s raft.Server) bool { return s.ID == id }) {
+		if r := awaitRaft(ctx, g.raft.AddNonvoter(id, addr, 0, enqueueTimeout)); r.Status != statusOK {
+			return r
+		}
+	}
+	if !l.awaitReady(ctx, g, p) {
+		return callReply{Status: statusRefused, Detail: "not caught up yet"}
+	}
+	r := awaitRaft(ctx, g.raft.AddVoter(id, addr, 0, enqueueTimeout))
+	if r.Status == statusOK {
+		l.log.Info("ledger voter returned", zap.String("peer", node))
+		l.event(Event{Kind: EventRejoined, Node: node})
+	}
+	return r
+}
+
+func (l *Ledger) awaitReady(ctx context.Context, g *group, p *peer) bool {
+	want := g.raft.AppliedIndex()
+	for {
+		r, _, err := p.call(ctx, call{Kind: callReady, Incarnation: l.view.inc(), Budget: l.cfg.Timing.silence()})
+		if err == nil && r.Status == statusOK && r.Ready && r.Index >= want && l.hands.fresh(p.node) {
+			return true
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package ledger
+
+import (
+	"time"
+
+	"hapair/failover/ledger/record"
+)
+
+// VoterStatus is how this node sees one voter.
+type VoterStatus struct {
+	Node      string
+	Witness   bool
+	Voting    bool // in the group as it is now
+	Reachable bool
+	Contact   time.Duration // since the sending of the last message it answered; -1: never
+	Why       string        // it is not reachable
+}
+
+// Status is what this node knows of the ledger.
+type Status struct {
+	State       string // leader, follower, candidate, joining, left, failed, split brain, restarting
+	Leader      string // "" when none is known
+	Arbitration Arbitration
+	Incarnation uint64
+	Lineage     []record.Founder // who went alone, when, and why; newest last
+	Voters      []VoterStatus
+	Reachable   int  // voters in the group, this node included
+	Of          int  // voters in the group
+	Quorum      bool // Reachable is a majority
+	Alone       bool // this node is the only voter of a group configured larger
+	Promising   bool // this node's voter grants leases
+	SplitBrain  string
+	Applied     uint64
+	Maintenance map[string]string
+	Forced      []record.Forced
+	Fences      []record.Fence
+	Err         error // the disk's, if it failed
+}
+
+// Status returns what this node knows now. It waits for nothing.
+func (l *Ledger) Status() Status {
+	s := Status{Arbitration: l.cfg.Arbitration, Promising: l.voter.ready()}
+	voting := map[string]bool{}
+	if g := l.group(); g != nil {
+		_, id := g.raft.LeaderWithID()
+		s.Leader, s.Applied = string(id), g.raft.AppliedIndex()
+		for _, n := range voterNames(g.raft) {
+			voting[n] = true
+		}
+		s.State = stateName(g.raft.State().String())
+	} else {
+		s.State = "restarting"
+	}
+	l.statusOfVoters(&s, voting)
+	l.view.mu.Lock()
+	s.Incarnation, s.Lineage, s.Maintenance = l.view.incarnation, l.view.lineage, l.view.marks
+	s.Forced, s.Fences = l.view.forced, l.view.fences
+	l.view.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.SplitBrain, s.Err = l.split, l.diskErr
+	switch {
+	case l.left || l.closed:
+		s.State = "left"
+	case l.diskErr != nil:
+		s.State = "failed"
+	case l.split != "":
+		s.State = "split brain"
+	case l.ident.Joining:
+		s.State = "joining"
+	}
+	return s
+}
+
+func stateName(raftState string) string {
+	switch raftState {
+	case "Leader":
+		return "leader"
+	case "Candidate":
+		return "candidate"
+	case "Follower":
+		return "follower"
+	}
+	return "stopped"
+}
+
+func (l *Ledger) statusOfVoters(s *Status, voting map[string]bool) {
+	now := l.clock()
+	for _, v := range l.cfg.Voters {
+		st := VoterStatus{Node: v.Node, Witness: v.Witness, Voting: voting[v.Node], Contact: -1}
+		if p := l.peers[v.Node]; p == nil {
+			st.Reachable, st.Contact = true, 0
+		} else {
+			p.mu.Lock()
+			st.Reachable = p.reached
+			if p.contact > 0 {
+				st.Contact = now - p.contact
+			}
+			if p.why != nil {
+				st.Why = p.why.Error()
+			}
+			p.mu.Unlock()
+		}
+		s.Voters = append(s.Voters, st)
+		if st.Voting {
+			s.Of++
+			if st.Reachable {
+				s.Reachable++
+			}
+		}
+	}
+	s.Quorum = s.Of > 0 && s.Reachable > s.Of/2
+	s.Alone = s.Of == 1 && voting[l.cfg.Self] && len(l.cfg.Voters) > 1
+}

@@ -1,0 +1,159 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// streamLayer is raft's network: node names are addresses.
+type streamLayer struct {
+	l      *Ledger
+	accept chan net.Conn
+	done   chan struct{}
+	once   sync.Once
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+type nodeAddr string
+
+func (a nodeAddr) Network() string { return "hapair" }
+func (a nodeAddr) String() string  { return string(a) }
+
+func newStreamLayer(l *Ledger) *streamLayer {
+	return &streamLayer{l: l, accept: make(chan net.Conn), done: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+}
+
+// tracked is a connection that the layer can close when raft has forgotten it.
+type tracked struct {
+	net.Conn
+	s    *streamLayer
+	peer nodeAddr
+}
+
+func (t *tracked) Close() error {
+	t.s.mu.Lock()
+	delete(t.s.conns, t.Conn)
+	t.s.mu.Unlock()
+	return t.Conn.Close()
+}
+
+func (t *tracked) RemoteAddr() net.Addr { return t.peer }
+
+// track returns nil, the connection closed, when the layer is.
+func (s *streamLayer) track(c net.Conn, peer string) net.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		c.Close() // never used
+		return nil
+	default:
+	}
+	s.conns[c] = struct{}{}
+	return &tracked{c, s, nodeAddr(peer)}
+}
+
+// Dial implements raft.StreamLayer.
+func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.l.ctx, timeout)
+	defer cancel()
+	c, err := s.l.dial(ctx, string(address), PurposeRaft)
+	if err != nil {
+		return nil, err
+	}
+	t := s.track(c, string(address))
+	if t == nil {
+		return nil, net.ErrClosed
+	}
+	return t, nil
+}
+
+// take hands an accepted, greeted stream to raft.
+func (s *streamLayer) take(node string, c net.Conn) {
+	t := s.track(c, node)
+	if t == nil {
+		return
+	}
+	select {
+	case s.accept <- t:
+	case <-s.done:
+		t.Close() // never used
+	}
+}
+
+// Accept implements net.Listener.
+func (s *streamLayer) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.accept:
+		return c, nil
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener and closes every connection with it.
+func (s *streamLayer) Close() error {
+	s.once.Do(func() { close(s.done) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close() // raft is going away; nothing is left to learn
+	}
+	clear(s.conns)
+	return nil
+}
+
+// Addr implements net.Listener.
+func (s *streamLayer) Addr() net.Addr { return nodeAddr(s.l.cfg.Self) }
+
+// transport is raft's, with what raft does not do: a witness never asks for
+// votes, and a leader whose disk hangs falls silent so that another may lead.
+type transport struct {
+	*raft.NetworkTransport
+	l *Ledger
+}
+
+var (
+	errWitness = errors.New("a witness asks for no votes")
+	errStalled = errors.New("the ledger's disk does not answer: not leading")
+)
+
+func newTransport(l *Ledger, layer *streamLayer) *transport {
+	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1,
+		Timeout: 2 * l.cfg.Timing.Heartbeat, Logger: l.raftLog,
+	}), l}
+}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if d := t.l.store.Stalled(); d > t.l.cfg.Timing.DiskStall {
+		t.l.stalled(d)
+		return fmt.Errorf("%w for %v", errStalled, d)
+	}
+	return t.NetworkTransport.AppendEntries(id, target, args, resp)
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if t.l.quietWitness() {
+		return errWitness
+	}
+	return t.NetworkTransport.RequestVote(id, target, args, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.l.quietWitness() {
+		return errWitness
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+}

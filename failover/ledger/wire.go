@@ -1,0 +1,160 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"hapair/failover/lease"
+	"hapair/failover/ledger/promise"
+	"hapair/failover/ledger/record"
+)
+
+// MaxMessage bounds one message on a ledger stream, in bytes.
+const MaxMessage = 512 << 10
+
+const (
+	helloMagic   = "hapair-ledger"
+	helloVersion = 1
+)
+
+// ErrWire says that a peer sent what is no message of this protocol.
+var ErrWire = errors.New("malformed ledger message")
+
+// hello opens every stream, both ways, before anything else is said.
+type hello struct {
+	Magic       string           `json:"magic"`
+	Version     int              `json:"version"`
+	Node        string           `json:"node"`
+	Incarnation uint64           `json:"incarnation"`
+	Lineage     []record.Founder `json:"lineage"`
+	Voters      []string         `json:"voters"`
+	Joining     bool             `json:"joining,omitempty"`
+	Left        bool             `json:"left,omitempty"`
+	LastTerm    uint64           `json:"lastTerm"`
+	LastIndex   uint64           `json:"lastIndex"`
+	Refused     string           `json:"refused,omitempty"`
+}
+
+func (h *hello) check() error {
+	switch {
+	case h.Magic != helloMagic:
+		return fmt.Errorf("%w: greeting %.32q, wanted %q", ErrWire, h.Magic, helloMagic)
+	case h.Version != helloVersion:
+		return fmt.Errorf("%w: protocol version %d, this node speaks %d", ErrWire, h.Version, helloVersion)
+	case h.Node == "" || len(h.Node) > record.MaxName:
+		return fmt.Errorf("%w: node name of %d bytes", ErrWire, len(h.Node))
+	}
+	return nil
+}
+
+// leaseItem is one renewal, or hand-back, of a batch.
+type leaseItem struct {
+	Resource string        `json:"r"`
+	Tenure   lease.Token   `json:"t"`
+	Seq      uint64        `json:"s"`
+	Duration time.Duration `json:"d,omitempty"`
+	Release  bool          `json:"x,omitempty"`
+}
+
+type leaseAsk struct {
+	Session     string      `json:"session"`
+	Incarnation uint64      `json:"inc"`
+	Items       []leaseItem `json:"items,omitempty"`
+}
+
+type leaseResult struct {
+	Refused promise.Refusal `json:"no,omitempty"`
+	Wait    time.Duration   `json:"w,omitempty"` // until the promise in the way runs out
+}
+
+type leaseReply struct {
+	Incarnation uint64        `json:"inc"`
+	Refused     string        `json:"no,omitempty"` // the batch as a whole
+	Results     []leaseResult `json:"results,omitempty"`
+}
+
+type callKind string
+
+const (
+	callApply   callKind = "apply"   // Data is a command, for the leader
+	callBarrier callKind = "barrier" // how far must I have applied to know all that is committed?
+	callLapsed  callKind = "lapsed"  // has every promise but mine run out?
+	callReady   callKind = "ready"   // would you promise, and how far have you applied?
+	callJoin    callKind = "join"    // make me a voter
+	callRemove  callKind = "remove"  // make me no voter
+)
+
+type call struct {
+	Kind        callKind      `json:"kind"`
+	Incarnation uint64        `json:"inc"`
+	Data        []byte        `json:"data,omitempty"`
+	Resource    string        `json:"resource,omitempty"`
+	Minimum     lease.Token   `json:"minimum,omitempty"`
+	Budget      time.Duration `json:"budget"`
+}
+
+type callStatus string
+
+const (
+	statusOK        callStatus = "ok"
+	statusNotLeader callStatus = "not leader" // nothing was done
+	statusUnknown   callStatus = "unknown"    // may have been done
+	statusRefused   callStatus = "refused"    // nothing was done
+)
+
+type callReply struct {
+	Status callStatus    `json:"status"`
+	Detail string        `json:"detail,omitempty"`
+	Answer record.Answer `json:"answer"`
+	Index  uint64        `json:"index,omitempty"`
+	Ready  bool          `json:"ready,omitempty"`
+	Lapsed bool          `json:"lapsed,omitempty"`
+	Known  bool          `json:"known,omitempty"`
+}
+
+func writeMessage(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode ledger message: %w", err)
+	}
+	if len(b) > MaxMessage {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrWire, len(b), MaxMessage)
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(b)), uint32(len(b))), b...))
+	return err
+}
+
+func readMessage(r io.Reader, v any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > MaxMessage {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrWire, n, MaxMessage)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrWire, err)
+	}
+	return nil
+}
+
+// exchange sends a question and waits for the answer, both within limit.
+func exchange(c net.Conn, limit time.Duration, ask, reply any) error {
+	if err := c.SetDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	if err := writeMessage(c, ask); err != nil {
+		return err
+	}
+	return readMessage(c, reply)
+}
