@@ -18,6 +18,7 @@ func (e *Engine) answer(o *op) {
 }
 
 func (e *Engine) release(o *op, err error) {
+	e.count(o, err)
 	e.emit(Effect{Kind: Answer, Request: o.req, Err: err})
 	e.pool.put(o)
 	e.appOps--
@@ -49,5 +50,22 @@ func (e *Engine) failHeld(err error) {
 			o.err = err
 		}
 		e.release(o, err)
+	}
+}
+
+func (e *Engine) count(o *op, err error) {
+	s := &o.vol.stats
+	switch {
+	case err != nil:
+		s.Errors++
+	case o.req.Op == block.Read:
+		s.Reads++
+		s.ReadBytes += uint64(o.req.Length)
+	case o.req.Op == block.Flush:
+		s.Flushes++
+	default:
+		s.Writes++
+		s.WriteBytes += uint64(o.req.Length)
+		s.WriteLatency.Observe(e.now - o.began)
 	}
 }

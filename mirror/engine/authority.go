@@ -99,6 +99,9 @@ func (e *Engine) ledgerNext() {
 	if e.ledger.inFlight || e.deposed {
 		return
 	}
+	if e.record.Primary == e.peer {
+		e.excluding = false // the Primary is never taken out of the set; a new handshake decides
+	}
 	switch {
 	case e.excluding && e.inSync(e.peer):
 		e.ledger.inFlight, e.ledger.include = true, false
@@ -126,6 +129,9 @@ func (e *Engine) ledgerDone(r wire.Record, err error) {
 	}
 	if e.excluding && !e.inSync(e.peer) {
 		e.excluded()
+	}
+	if e.session.phase == preparing && e.session.plan.action == actSource && e.record.Primary == e.peer {
+		e.dropSession(errRecordChanged)
 	}
 	e.ledgerNext()
 	e.tryHello()

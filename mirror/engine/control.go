@@ -216,7 +216,7 @@ func (e *Engine) detach() {
 	}
 	e.control = control{of: Detach}
 	if e.session.phase != ended {
-		e.send(wire.Message{Kind: wire.Refuse, Status: wire.Shutdown, Data: []byte(errStopping.Error()), Length: uint64(len(errStopping.Error()))})
+		e.send(wire.Message{Kind: wire.Refuse, Status: wire.Shutdown, Data: []byte(errStopping.Error())})
 		e.emit(Effect{Kind: StandAlone, Session: e.session.id, Err: errStopping})
 	}
 	e.controlProgress()

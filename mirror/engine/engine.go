@@ -70,6 +70,7 @@ type volume struct {
 	unflushed ring   // answered by the peer, not yet flushed there (rule R6)
 	flushing  *op    // the engine's own flush
 	sync      syncState
+	stats     Stats
 }
 
 // Engine is the state of one resource on one node.
@@ -143,7 +144,7 @@ func (e *Engine) attach(i int, c *VolumeConfig) *volume {
 		assume: c.Super.AssumeClean, full: c.Super.FullSync, bits: c.Bitmap, al: c.Log,
 	}
 	e.seen = max(e.seen, c.Super.Tenure)
-	if !c.Super.Clean {
+	if !c.Super.Clean && c.Super.Gen.Current != genid.JustCreated {
 		e.suspect = true
 		v.al.Hot(func(extent uint32) {
 			from := int64(extent) * actlog.ExtentBytes

@@ -44,7 +44,7 @@ func (e *Engine) sendHello(kind wire.Kind, h *wire.HelloBody) {
 		e.dropSession(fmt.Errorf("our own hello: %w", err))
 		return
 	}
-	e.send(wire.Message{Kind: kind, Token: e.writerToken(), Data: data, Length: uint64(len(data))})
+	e.send(wire.Message{Kind: kind, Token: e.writerToken(), Data: data})
 }
 
 // sendState tells a connected peer what changed here.

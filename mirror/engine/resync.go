@@ -47,6 +47,12 @@ func (e *Engine) startSource() {
 			v.bits.SetAll()
 		}
 	}
+	for _, v := range e.vols {
+		if v.gen.Current == genid.JustCreated {
+			v.gen.Current = e.newID()
+			v.touch()
+		}
+	}
 	e.send(wire.Message{Kind: wire.SyncStart, Token: e.writerToken()})
 }
 
@@ -279,7 +285,7 @@ func (e *Engine) finishSync() {
 		return
 	}
 	e.session.resync.told = true
-	e.send(wire.Message{Kind: wire.SyncDone, ID: idSyncDone, Token: e.writerToken(), Data: data, Length: uint64(len(data))})
+	e.send(wire.Message{Kind: wire.SyncDone, ID: idSyncDone, Token: e.writerToken(), Data: data})
 }
 
 // onSyncDone: the target adopts the source's generation, durably, then says so.
@@ -338,7 +344,7 @@ func (e *Engine) included() {
 		e.dropSession(fmt.Errorf("our own record: %w", err))
 		return
 	}
-	e.send(wire.Message{Kind: wire.InSync, Token: e.writerToken(), Data: data, Length: uint64(len(data))})
+	e.send(wire.Message{Kind: wire.InSync, Token: e.writerToken(), Data: data})
 	e.sendState()
 	e.controlProgress()
 }

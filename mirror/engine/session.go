@@ -76,7 +76,7 @@ func (e *Engine) dropSession(why error) {
 // refuseSession tells the peer why, and ends the session; for good when trying
 // again cannot help.
 func (e *Engine) refuseSession(r *RefusedError) {
-	e.send(wire.Message{Kind: wire.Refuse, Status: r.Status, Token: r.Token, Data: []byte(r.Text), Length: uint64(len(r.Text))})
+	e.send(wire.Message{Kind: wire.Refuse, Status: r.Status, Token: r.Token, Data: []byte(r.Text)})
 	e.endSession(r)
 }
 
@@ -98,6 +98,9 @@ func (e *Engine) linkDown(id uint64, why error) {
 	e.note(fmt.Sprintf("connection to %s: was %s, now ended, because %v", e.peer, e.session.repl, why))
 	if o := e.session.resync.flush; o != nil {
 		e.pool.put(o)
+	}
+	if e.session.phase == preparing && e.role == state.Secondary {
+		e.excluding = false // only the resync that was being prepared wanted it
 	}
 	e.session = session{id: id, phase: ended}
 	for _, v := range e.vols {

@@ -46,6 +46,7 @@ type VolumeView struct {
 	Hot        int
 	Settled    uint64 // writes settled since attach
 	Generation uint64
+	Stats      Stats
 }
 
 // View returns a snapshot; it allocates.
@@ -62,7 +63,7 @@ func (e *Engine) View() View {
 	}
 	for i, v := range e.vols {
 		vv := VolumeView{Number: v.num, SizeBytes: v.geo.SizeBytes, Disk: v.disk, DirtyBytes: v.bits.DirtyBytes(),
-			Assume: v.assume, Hot: v.al.Count(), Settled: v.settled, Generation: uint64(v.gen.Current)}
+			Assume: v.assume, Hot: v.al.Count(), Settled: v.settled, Generation: uint64(v.gen.Current), Stats: v.stats}
 		if s.theirs != nil && w.Connected && i < len(s.theirs.Volumes) {
 			p := &s.theirs.Volumes[i]
 			vv.PeerDisk, vv.PeerDirty, vv.PeerAssume = p.Disk, int64(p.DirtyBlocks)*4096, p.AssumeClean

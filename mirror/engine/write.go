@@ -63,7 +63,7 @@ func writeMessage(o *op, tenure uint64) wire.Message {
 	if o.disk.Flags&block.FUA != 0 {
 		m.Flags |= wire.FUA
 	}
-	if o.disk.Flags&block.NoUnmap != 0 {
+	if o.disk.Flags&block.NoUnmap != 0 && m.Kind != wire.Write {
 		m.Flags |= wire.NoUnmap
 	}
 	return m

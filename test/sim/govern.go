@@ -43,6 +43,13 @@ func (w *World) renew(n *node) {
 		return
 	}
 	w.leaseHolder, w.leaseUntil = n.i, w.now+leaseFor
+	if !n.judged && !n.commanded {
+		n.judged = true
+		w.judgePrimary(n)
+	}
+	if !n.judged {
+		return // it serves only once the promotion is complete
+	}
 	n.renew(w.leaseUntil)
 }
 
@@ -67,9 +74,7 @@ func (w *World) promote(n *node) {
 	if v.Suspect && healthyPeer || v.Replication == state.SyncTarget {
 		return
 	}
-	if v.Suspect {
-		w.rebase(n)
-	}
+	n.lossy, n.judged = v.Suspect, false
 	w.record.Token++
 	w.record.Tenure, w.record.Primary = w.record.Token, n.name
 	w.leaseHolder, w.leaseUntil = n.i, w.now
@@ -81,7 +86,13 @@ func (w *World) promote(n *node) {
 	n.step(&engine.Event{Kind: engine.Promote, Tenure: tenure})
 }
 
-func (w *World) promoted(n *node) {
+// judgePrimary looks at the copy that is about to be served. One that came back
+// from a crash with nobody healthy in reach may have lost what was not flushed.
+func (w *World) judgePrimary(n *node) {
+	if n.lossy {
+		w.rebase(n)
+		return
+	}
 	for s := range n.disk.stable {
 		if err := w.hist.Check(s, n.disk.at(s)); err != nil {
 			w.fail(fmt.Errorf("%s is Primary: %w", n.name, err))

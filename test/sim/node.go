@@ -37,6 +37,8 @@ type node struct {
 	promoting   uint64
 	deposed     bool
 	demoting    bool
+	lossy       bool // was suspect when promoted
+	judged      bool // its copy has been checked in this tenure
 }
 
 // work is an effect on its way; run carries it out, torn what a crash leaves.
@@ -185,9 +187,6 @@ func (n *node) replied(of engine.EventKind, err error) {
 	switch of {
 	case engine.Promote:
 		n.promoting = 0
-		if err == nil {
-			n.w.promoted(n)
-		}
 	case engine.Demote:
 		n.demoting = false
 		if err == nil {

@@ -193,6 +193,9 @@ func (w *World) sendTo(from *node, m *wire.Message) {
 	if from.session != w.alive {
 		return
 	}
+	if err := wire.Check(m, len(m.Data)); err != nil {
+		w.fail(fmt.Errorf("%s sends what the wire refuses: %w", from.name, err))
+	}
 	c := *m
 	c.Data = append([]byte(nil), m.Data...)
 	w.queue[1-from.i] = append(w.queue[1-from.i], &c)
@@ -252,6 +255,9 @@ func (w *World) changeInSync(n *node, who string, token uint64, include bool) er
 			w.record.Token++
 		}
 	} else if i := slices.Index(w.record.InSync, who); i >= 0 {
+		if who == w.record.Primary {
+			return engine.ErrStaleToken // the ledger never takes the Primary out
+		}
 		if len(w.record.InSync) == 1 {
 			w.fail(fmt.Errorf("%s empties the in-sync set", n.name))
 		}

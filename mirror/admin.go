@@ -1,0 +1,103 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"hapair/mirror/engine"
+	"hapair/mirror/front"
+)
+
+// command brings an event that is answered by a Reply.
+func (r *Resource) command(ctx context.Context, ev *engine.Event) error {
+	ch := make(chan error, 1)
+	r.mu.Lock()
+	r.mu.replies[ev.Kind] = ch
+	r.mu.Unlock()
+	r.step(ev)
+	select {
+	case err := <-ch:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("resource %s: %w", r.cfg.Resource, context.Cause(ctx))
+	}
+}
+
+// Promote makes this node Primary under a tenure that the ledger granted, and
+// offers the devices. I/O waits until the lease of that tenure is held. It
+// returns the devices' paths in the order of the volumes, and at once when
+// already promoted so.
+func (r *Resource) Promote(ctx context.Context, tenure uint64, force bool) ([]string, error) {
+	r.admin.Lock()
+	defer r.admin.Unlock()
+	if r.View().Tenure != tenure {
+		if err := r.command(ctx, &engine.Event{Kind: engine.Promote, Tenure: tenure, Force: force}); err != nil {
+			return nil, fmt.Errorf("promote %s: %w", r.cfg.Resource, err)
+		}
+	}
+	var paths []string
+	for _, v := range r.vols {
+		path, err := v.offer(ctx)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("promote %s: %w", r.cfg.Resource, err),
+				frontends(r.vols, func(f front.Frontend) error { return f.Stop(ctx) }))
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
+}
+
+// Demote withdraws the devices, flushes both copies and becomes Secondary. It
+// returns *front.BusyError, and changes nothing, while a device is held open.
+func (r *Resource) Demote(ctx context.Context) error {
+	r.admin.Lock()
+	defer r.admin.Unlock()
+	for i := len(r.vols) - 1; i >= 0; i-- {
+		if err := r.vols[i].withdraw(ctx); err != nil {
+			for _, v := range r.vols[i+1:] {
+				if _, again := v.offer(ctx); again != nil {
+					err = errors.Join(err, again)
+				}
+			}
+			return fmt.Errorf("demote %s: %w", r.cfg.Resource, err)
+		}
+	}
+	if err := r.command(ctx, &engine.Event{Kind: engine.Demote}); err != nil {
+		return fmt.Errorf("demote %s: %w", r.cfg.Resource, err)
+	}
+	return nil
+}
+
+// Abort becomes Secondary without waiting for anybody: requests fail, devices
+// go away. For a node that has lost its authority.
+func (r *Resource) Abort(ctx context.Context, why error) error {
+	r.abortMu.Lock()
+	defer r.abortMu.Unlock()
+	// The devices go first: the engine's answers then find nobody to retry.
+	err := frontends(r.vols, func(f front.Frontend) error { return f.Abort(ctx) })
+	for _, v := range r.vols {
+		v.forget()
+	}
+	return errors.Join(err, r.command(ctx, &engine.Event{Kind: engine.Abort, Err: why}))
+}
+
+// Invalidate declares the local copy worthless; the peer's is fetched as a whole.
+func (r *Resource) Invalidate(ctx context.Context) error {
+	r.admin.Lock()
+	defer r.admin.Unlock()
+	if err := r.command(ctx, &engine.Event{Kind: engine.Invalidate}); err != nil {
+		return fmt.Errorf("invalidate %s: %w", r.cfg.Resource, err)
+	}
+	r.Connect()
+	return nil
+}
+
+// PauseSync and ResumeSync hold back the resync this node is the source of.
+func (r *Resource) PauseSync(ctx context.Context, pause bool) error {
+	kind := engine.Resume
+	if pause {
+		kind = engine.Pause
+	}
+	return r.command(ctx, &engine.Event{Kind: kind})
+}

@@ -1,0 +1,68 @@
+package mirror
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+
+	"hapair/mirror/engine"
+	"hapair/mirror/link"
+	"hapair/mirror/wire"
+)
+
+// sink brings what the link delivers to the engine. The link serialises the
+// calls.
+type sink struct {
+	r       *Resource
+	session atomic.Uint64
+}
+
+func newLink(r *Resource) *link.Link {
+	return link.New(link.Config{Resource: r.cfg.Resource, Self: r.cfg.Self, Peer: r.cfg.Peer, Needs: r.cfg.Dialer, Sink: &r.sink,
+		Logger: r.cfg.Logger, PingInterval: r.cfg.PingInterval, Silence: r.cfg.Silence})
+}
+
+func (s *sink) Up(session uint64, path string) {
+	s.session.Store(session)
+	s.r.step(&engine.Event{Kind: engine.LinkUp, Session: session, Path: path})
+	s.r.cfg.Observer.Changed(s.r.cfg.Resource)
+}
+
+func (s *sink) Message(session uint64, m *wire.Message) {
+	s.r.step(&engine.Event{Kind: engine.Received, Session: session, Message: m})
+}
+
+func (s *sink) Down(session uint64, reason error) {
+	s.session.Store(0)
+	s.r.step(&engine.Event{Kind: engine.LinkDown, Session: session, Err: reason})
+	s.r.cfg.Observer.Changed(s.r.cfg.Resource)
+}
+
+// Accept takes an authenticated stream that the peer opened for this resource.
+func (r *Resource) Accept(conn net.Conn, purpose string) { r.link.Accept(conn, purpose) }
+
+// Connect looks for the peer again after Disconnect or a refusal.
+func (r *Resource) Connect() {
+	r.standAlone.Store(false)
+	r.link.Connect()
+	r.cfg.Observer.Changed(r.cfg.Resource)
+}
+
+// Disconnect ends the session and stays StandAlone.
+func (r *Resource) Disconnect() {
+	r.standAlone.Store(true)
+	r.link.Disconnect()
+	r.cfg.Observer.Changed(r.cfg.Resource)
+}
+
+// DropSession ends the session because of why; a new one follows.
+func (r *Resource) DropSession(why error) {
+	if id := r.sink.session.Load(); id != 0 {
+		r.link.Drop(id, why)
+	}
+}
+
+// Dialer opens an authenticated stream to the peer over the best path.
+type Dialer interface {
+	Dial(ctx context.Context, purpose string) (conn net.Conn, path string, err error)
+}

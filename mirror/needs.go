@@ -1,0 +1,37 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"hapair/mirror/wire"
+)
+
+// ErrStale is what a Ledger returns when the record has moved on: it holds
+// another token than the change expected, or refuses it for good. The record
+// that comes with it is the present one.
+var ErrStale = errors.New("the ledger's record has moved on")
+
+// Ledger changes the in-sync set. Both methods compare token with the record's
+// and are durable at a majority when they return nil. ErrStale says that the
+// change was decided against, or happened already; any other error that
+// nothing is known, and the mirror asks again.
+type Ledger interface {
+	Exclude(ctx context.Context, resource, node string, token uint64) (wire.Record, error)
+	Include(ctx context.Context, resource, node string, token uint64) (wire.Record, error)
+}
+
+// Clock returns the time since an arbitrary start, counting suspend.
+type Clock func() time.Duration
+
+// Observer hears what happens. Its methods are called from many goroutines,
+// with no lock held, and must not block.
+type Observer interface {
+	// Changed: the View of the resource may have changed.
+	Changed(resource string)
+	// Happened: something an operator would want to read.
+	Happened(resource, text string)
+	// Deposed: somebody else holds a higher token; the device must go.
+	Deposed(resource string, why error)
+}

@@ -1,0 +1,146 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/mirror/wire"
+)
+
+// step brings one event to the engine and carries out the effects. Frames are
+// queued under the lock, because their order counts; everything else happens
+// after it is released. It may be called from any goroutine, and again from
+// inside an effect.
+func (r *Resource) step(ev *engine.Event) {
+	r.mu.Lock()
+	var effects []engine.Effect
+	if n := len(r.mu.free); n > 0 {
+		effects = r.mu.free[n-1]
+		r.mu.free = r.mu.free[:n-1]
+	}
+	effects = r.mu.eng.Step(r.cfg.Clock(), ev, effects[:0])
+	for i := range effects {
+		if effects[i].Kind == engine.PeerSend {
+			r.link.Send(effects[i].Session, effects[i].Message)
+		}
+	}
+	r.mu.Unlock()
+	for i := range effects {
+		r.perform(&effects[i])
+	}
+	clear(effects)
+	r.mu.Lock()
+	r.mu.free = append(r.mu.free, effects)
+	r.mu.Unlock()
+}
+
+// perform carries out one effect.
+func (r *Resource) perform(f *engine.Effect) {
+	switch f.Kind {
+	case engine.PeerSend: // queued already
+	case engine.LocalIO:
+		f.Request.Done = r.done
+		r.vols[f.Volume].data.Submit(f.Request)
+	case engine.Answer:
+		f.Request.Done(f.Request, f.Err)
+	case engine.WriteActivity, engine.WritePage, engine.WriteSuper:
+		r.writeMeta(f)
+	case engine.LedgerExclude, engine.LedgerInclude:
+		r.running.Add(1)
+		go r.changeInSync(f.Kind == engine.LedgerInclude, f.Node, f.Token)
+	default:
+		r.performRare(f)
+	}
+}
+
+func (r *Resource) performRare(f *engine.Effect) {
+	switch f.Kind {
+	case engine.DropLink:
+		r.link.Drop(f.Session, f.Err)
+	case engine.StandAlone:
+		r.cfg.Observer.Happened(r.cfg.Resource, fmt.Sprintf("connection to %s: StandAlone, because %v", r.cfg.Peer, f.Err))
+		r.Disconnect()
+	case engine.Deposed:
+		r.log.Warn("authority is gone", zap.Error(f.Err))
+		r.cfg.Observer.Deposed(r.cfg.Resource, f.Err)
+	case engine.Reply:
+		r.mu.Lock()
+		ch := r.mu.replies[f.Of]
+		delete(r.mu.replies, f.Of)
+		r.mu.Unlock()
+		if ch != nil {
+			ch <- f.Err
+		}
+	case engine.Note:
+		r.log.Info(f.Text)
+		r.cfg.Observer.Happened(r.cfg.Resource, f.Text)
+	}
+	r.cfg.Observer.Changed(r.cfg.Resource)
+}
+
+// diskDone is the return of the engine's own requests.
+func (r *Resource) diskDone(req *block.Request, err error) {
+	r.step(&engine.Event{Kind: engine.LocalDone, Request: req, Err: err})
+}
+
+// writeMeta makes metadata durable; whatever comes of it is an event.
+func (r *Resource) writeMeta(f *engine.Effect) {
+	v := r.vols[f.Volume]
+	volume, page, version := f.Volume, f.Page, f.Version
+	switch f.Kind {
+	case engine.WriteActivity:
+		v.meta.WriteActivity(f.Activity, func(err error) {
+			r.step(&engine.Event{Kind: engine.ActivityDone, Volume: volume, Err: err})
+		})
+	case engine.WritePage:
+		v.meta.WriteBitmapPage(page, f.Payload, func(err error) {
+			r.step(&engine.Event{Kind: engine.PageDone, Volume: volume, Page: page, Version: version, Err: err})
+		})
+	case engine.WriteSuper:
+		v.meta.WriteSuper(v.superblock(f.Super), func(err error) {
+			r.step(&engine.Event{Kind: engine.SuperDone, Volume: volume, Version: version, Err: err})
+		})
+	}
+}
+
+// retryLedger is how long to wait before the ledger is asked again.
+const retryLedger = 10 * time.Millisecond
+
+// changeInSync asks the ledger until the change is decided.
+func (r *Resource) changeInSync(include bool, node string, token uint64) {
+	defer r.running.Done()
+	for warned := false; ; {
+		rec, err := r.askLedger(include, node, token)
+		if err == nil || errors.Is(err, ErrStale) {
+			if err != nil {
+				err = fmt.Errorf("%w: %w", engine.ErrStaleToken, err)
+			}
+			r.step(&engine.Event{Kind: engine.LedgerDone, Record: rec, Err: err})
+			return
+		}
+		if !warned {
+			warned = true
+			r.log.Warn("the ledger cannot be changed yet; answers wait", zap.String("node", node), zap.Bool("include", include), zap.Error(err))
+		}
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-time.After(retryLedger):
+		}
+	}
+}
+
+func (r *Resource) askLedger(include bool, node string, token uint64) (wire.Record, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, 2*time.Second)
+	defer cancel()
+	if include {
+		return r.cfg.Ledger.Include(ctx, r.cfg.Resource, node, token)
+	}
+	return r.cfg.Ledger.Exclude(ctx, r.cfg.Resource, node, token)
+}

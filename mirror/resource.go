@@ -1,0 +1,164 @@
+package mirror
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/mirror/front"
+	"hapair/mirror/genid"
+	"hapair/mirror/link"
+	"hapair/mirror/wire"
+)
+
+// tickEvery paces the engine's own timers; nothing waits for it on the way of
+// a request.
+const tickEvery = 50 * time.Millisecond
+
+// Config is one replicated resource on one node.
+type Config struct {
+	Cluster, Resource, Self, Peer string
+	Volumes                       []VolumeConfig
+	Record                        wire.Record // what the ledger holds now; may be zero
+
+	Ledger   Ledger
+	Dialer   Dialer
+	Clock    Clock
+	Observer Observer
+	Logger   *zap.Logger
+
+	PingInterval time.Duration // of the link; 0 is its default
+	Silence      time.Duration // after which the link is given up; 0 is its default
+}
+
+// Resource is one replicated data set: volumes that share a peer, a role and a
+// write order. It is safe for concurrent use.
+type Resource struct {
+	cfg  Config
+	log  *zap.Logger
+	vols []*volume
+	link *link.Link
+	sink sink
+
+	standAlone atomic.Bool // no session is wished for
+
+	mu struct {
+		sync.Mutex
+		eng     *engine.Engine
+		free    [][]engine.Effect // scratch for Step, one per concurrent caller
+		replies map[engine.EventKind]chan error
+	}
+
+	admin   sync.Mutex // one command at a time
+	abortMu sync.Mutex
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	done    func(*block.Request, error)
+}
+
+// Open attaches the disks of a resource. Nothing flows before Start.
+func Open(ctx context.Context, cfg Config) (*Resource, error) {
+	r := &Resource{cfg: cfg, log: cfg.Logger.With(zap.String("resource", cfg.Resource))}
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	r.done = r.diskDone
+	r.mu.replies = map[engine.EventKind]chan error{}
+	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID}
+	for i := range cfg.Volumes {
+		v, vc, err := attach(r, i, &cfg.Volumes[i])
+		if err != nil {
+			r.cancel()
+			return nil, errors.Join(fmt.Errorf("attach volume %d of %s: %w", cfg.Volumes[i].Number, cfg.Resource, err), r.closeDisks())
+		}
+		r.vols = append(r.vols, v)
+		ec.Volumes = append(ec.Volumes, vc)
+	}
+	r.mu.eng = engine.New(ec)
+	r.sink.r = r
+	r.link = newLink(r)
+	return r, nil
+}
+
+// newID returns a random generation identifier; the small values are DRBD's
+// special ones.
+func newID() genid.ID {
+	var b [8]byte
+	for {
+		rand.Read(b[:]) // never fails
+		if id := genid.ID(binary.LittleEndian.Uint64(b[:])); id > 0xff {
+			return id
+		}
+	}
+}
+
+// Start begins to connect to the peer.
+func (r *Resource) Start() {
+	r.running.Add(1)
+	go r.tick()
+	r.step(&engine.Event{Kind: engine.Tick})
+	r.link.Start()
+}
+
+// tick steps the engine's timers until Close.
+func (r *Resource) tick() {
+	defer r.running.Done()
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			r.step(&engine.Event{Kind: engine.Tick})
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// Close detaches in order: the peer is told, the bitmap saved, the superblocks
+// say "clean". The resource must be Secondary.
+func (r *Resource) Close(ctx context.Context) error {
+	err := r.command(ctx, &engine.Event{Kind: engine.Detach})
+	err = errors.Join(err, r.link.Stop(ctx))
+	r.cancel()
+	r.running.Wait()
+	return errors.Join(err, r.closeDisks())
+}
+
+func (r *Resource) closeDisks() error {
+	var errs []error
+	for _, v := range r.vols {
+		errs = append(errs, v.close())
+	}
+	return errors.Join(errs...)
+}
+
+// SetRecord brings what the ledger has committed.
+func (r *Resource) SetRecord(rec wire.Record) {
+	r.step(&engine.Event{Kind: engine.LedgerRecord, Record: rec})
+}
+
+// SetLease brings a renewal of the lease of a tenure; until is on the Clock,
+// 0 says that it is lost.
+func (r *Resource) SetLease(tenure uint64, until time.Duration) {
+	r.step(&engine.Event{Kind: engine.LeaseRenewed, Tenure: tenure, Until: until})
+}
+
+// frontends stops or aborts a list, collecting errors.
+func frontends(vols []*volume, fn func(front.Frontend) error) error {
+	var errs []error
+	for i := len(vols) - 1; i >= 0; i-- {
+		if f := vols[i].frontend(); f != nil {
+			errs = append(errs, fn(f))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,55 @@
+package mirror
+
+import (
+	"time"
+
+	"hapair/mirror/engine"
+	"hapair/mirror/front"
+	"hapair/mirror/link"
+	"hapair/mirror/state"
+)
+
+// View is a snapshot of a resource.
+type View struct {
+	engine.View
+	State   state.Connection
+	Link    link.Stats
+	Devices []string // where the volumes are offered, "" when not
+	Kinds   []string // of the front ends
+	Now     time.Duration
+}
+
+// View returns a snapshot; it does not block on disks or on the network.
+func (r *Resource) View() View {
+	r.mu.Lock()
+	w := View{View: r.mu.eng.View(), Now: r.cfg.Clock()}
+	r.mu.Unlock()
+	for _, v := range r.vols {
+		w.Devices = append(w.Devices, v.device())
+		w.Kinds = append(w.Kinds, v.cfg.Frontend.Kind())
+	}
+	w.State = r.connection(&w)
+	w.Link = r.link.Stats()
+	return w
+}
+
+func (r *Resource) connection(w *View) state.Connection {
+	switch {
+	case w.Connected:
+		return state.Connected
+	case r.standAlone.Load():
+		return state.StandAlone
+	}
+	return state.Connecting
+}
+
+// Holders lists who holds the devices open.
+func (r *Resource) Holders() ([]front.Holder, error) {
+	var all []front.Holder
+	err := frontends(r.vols, func(f front.Frontend) error {
+		h, err := f.Holders()
+		all = append(all, h...)
+		return err
+	})
+	return all, err
+}

@@ -1,0 +1,190 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/mirror/front"
+	"hapair/mirror/meta"
+	"hapair/mirror/store"
+)
+
+// MetadataInternal places the metadata at the end of the backing device.
+const MetadataInternal = "internal"
+
+// VolumeConfig is one volume of a resource.
+type VolumeConfig struct {
+	Number   uint16
+	Disk     string         // backing device or file
+	Metadata string         // MetadataInternal, or a device or file of its own
+	Frontend front.Frontend // how a Primary offers it
+	// Wrap, when set, is put around every backing disk as it is opened; the
+	// lab's fault layer goes in here. path is the disk's.
+	Wrap func(path string, d block.Disk) block.Disk
+}
+
+// volume is one attached volume. Submit makes it the Handler of its front end.
+type volume struct {
+	r     *Resource
+	index int
+	cfg   VolumeConfig
+
+	disks []block.Disk // what Close releases, innermost last
+	data  block.Disk
+	meta  *meta.Store
+	fixed meta.Super // of the superblock: what never changes
+	geo   block.Geometry
+
+	mu struct {
+		sync.Mutex
+		path    string // where it is offered, "" when it is not
+		offered bool
+	}
+}
+
+// attach opens the disks of a volume and reads its metadata.
+func attach(r *Resource, i int, c *VolumeConfig) (*volume, engine.VolumeConfig, error) {
+	v := &volume{r: r, index: i, cfg: *c}
+	vc, err := v.open()
+	if err != nil {
+		return nil, vc, errors.Join(err, v.close())
+	}
+	return v, vc, nil
+}
+
+func (v *volume) openDisk(path string) (block.Disk, error) {
+	s, err := store.Open(path, store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if direct, why := s.Direct(); !direct {
+		v.r.log.Info("direct I/O is not possible here; writes go through the page cache", zap.String("disk", path), zap.String("because", why))
+	}
+	var d block.Disk = s
+	if v.cfg.Wrap != nil {
+		d = v.cfg.Wrap(path, d)
+	}
+	v.disks = append(v.disks, d)
+	return d, nil
+}
+
+func (v *volume) open() (engine.VolumeConfig, error) {
+	var vc engine.VolumeConfig
+	disk, err := v.openDisk(v.cfg.Disk)
+	if err != nil {
+		return vc, err
+	}
+	md, place := disk, meta.Internal
+	if v.cfg.Metadata != MetadataInternal {
+		place = meta.External
+		if md, err = v.openDisk(v.cfg.Metadata); err != nil {
+			return vc, err
+		}
+	}
+	c := &v.r.cfg
+	ms, snap, err := meta.Open(md, place, meta.Identity{Cluster: c.Cluster, Resource: c.Resource, Volume: v.cfg.Number, Node: c.Self})
+	if err != nil {
+		return vc, err
+	}
+	for _, repair := range snap.Repairs {
+		v.r.log.Warn("metadata was damaged and has been made good", zap.Uint16("volume", v.cfg.Number), zap.String("repair", repair))
+	}
+	if size := disk.Geometry().SizeBytes; snap.Super.DataBytes > size {
+		return vc, fmt.Errorf("the metadata describe %d bytes, %s has %d", snap.Super.DataBytes, v.cfg.Disk, size)
+	}
+	v.data = disk // the engine keeps every request within the data
+	v.meta, v.fixed = ms, snap.Super
+	v.geo = disk.Geometry()
+	v.geo.SizeBytes = snap.Super.DataBytes
+	v.geo.MaxTransferBytes, v.geo.VolatileCache, v.geo.Discard = block.MaxTransferBytes, true, true
+	vc = engine.VolumeConfig{Number: v.cfg.Number, Geometry: v.geo, Super: fromMeta(&snap.Super), Bitmap: snap.Bitmap, Log: snap.Log}
+	return vc, nil
+}
+
+func fromMeta(s *meta.Super) engine.Super {
+	return engine.Super{Gen: s.Generations, Disk: s.Disk, Clean: s.Flags&meta.Clean != 0, LastPrimary: s.Flags&meta.WasPrimary != 0,
+		AssumeClean: s.Flags&meta.AssumeClean != 0, FullSync: s.Flags&meta.FullSync != 0, Tenure: s.Token}
+}
+
+// superblock is the on-disk form of what the engine wants recorded.
+func (v *volume) superblock(s *engine.Super) meta.Super {
+	m := v.fixed
+	m.Generations, m.Disk, m.Token, m.Flags = s.Gen, s.Disk, s.Tenure, 0
+	for flag, on := range map[meta.Flags]bool{meta.Clean: s.Clean, meta.WasPrimary: s.LastPrimary, meta.AssumeClean: s.AssumeClean, meta.FullSync: s.FullSync} {
+		if on {
+			m.Flags |= flag
+		}
+	}
+	return m
+}
+
+// Submit is the upper door.
+func (v *volume) Submit(req *block.Request) {
+	v.r.step(&engine.Event{Kind: engine.Submitted, Volume: v.index, Request: req})
+}
+
+// frontend returns the front end while the volume is offered.
+func (v *volume) frontend() front.Frontend {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mu.offered {
+		return v.cfg.Frontend
+	}
+	return nil
+}
+
+// offer starts the front end, unless it runs.
+func (v *volume) offer(ctx context.Context) (string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mu.offered {
+		return v.mu.path, nil
+	}
+	path, err := v.cfg.Frontend.Start(ctx, v, v.geo)
+	if err != nil {
+		return "", fmt.Errorf("volume %d: start %s: %w", v.cfg.Number, v.cfg.Frontend.Kind(), err)
+	}
+	v.mu.path, v.mu.offered = path, true
+	return path, nil
+}
+
+// withdraw stops the front end; *front.BusyError passes through.
+func (v *volume) withdraw(ctx context.Context) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.mu.offered {
+		return nil
+	}
+	if err := v.cfg.Frontend.Stop(ctx); err != nil {
+		return fmt.Errorf("volume %d: %w", v.cfg.Number, err)
+	}
+	v.mu.path, v.mu.offered = "", false
+	return nil
+}
+
+// forget says that the front end was aborted.
+func (v *volume) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.path, v.mu.offered = "", false
+}
+
+func (v *volume) device() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.mu.path
+}
+
+func (v *volume) close() error {
+	var errs []error
+	for _, d := range v.disks {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}
