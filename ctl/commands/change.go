@@ -1,0 +1,185 @@
+package commands
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hapair/agent/apiv1"
+)
+
+// changed shows the answer to a change.
+func (a *app) changed(c apiv1.Changed, err error) error {
+	if err != nil {
+		return err
+	}
+	text := clean(c.Text)
+	if text == "" {
+		text = fmt.Sprintf("%s: was %s, now %s", clean(c.Resource), clean(c.Was), clean(c.Now))
+	}
+	if c.TookMS > 0 {
+		text += fmt.Sprintf(" (%d ms)", c.TookMS)
+	}
+	return a.show(c, text)
+}
+
+// verbCmd is a command RES that sends one request.
+func (a *app) verbCmd(verb, short string, request func() (any, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " RES", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: a.resourceArg,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := request()
+			if err != nil {
+				return err
+			}
+			return a.changed(a.client().Change(cmd.Context(), args[0], verb, req))
+		},
+	}
+}
+
+func waitFlag(c *cobra.Command, wait *time.Duration) {
+	c.Flags().DurationVar(wait, "wait", 0, "how long to wait for it to be complete (default: the agent's, 2m)")
+}
+
+func (a *app) promoteCmd() *cobra.Command {
+	var req apiv1.PromoteRequest
+	var wait time.Duration
+	var yes bool
+	c := &cobra.Command{
+		Use: "promote RES", Short: "make this node Primary", Args: cobra.ExactArgs(1), ValidArgsFunction: a.resourceArg,
+		Long: "promote makes this node Primary and starts the services. --force goes on where\nwrites may be lost; it says first which, and asks when a person can answer.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if req.Force && !yes {
+				if err := a.confirmLoss(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+			}
+			req.WaitMS = wait.Milliseconds()
+			return a.changed(a.client().Change(cmd.Context(), args[0], apiv1.VerbPromote, req))
+		},
+	}
+	c.Flags().BoolVar(&req.Force, "force", false, "go on although writes may be lost")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask before --force")
+	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
+	waitFlag(c, &wait)
+	return c
+}
+
+// confirmLoss says what a forced promotion may lose, and asks a person. Without
+// one the flag itself is the consent.
+func (a *app) confirmLoss(ctx context.Context, resource string) error {
+	e, err := a.client().Explain(ctx, resource)
+	if err != nil {
+		return err
+	}
+	if e.Verdict == apiv1.MayPromote {
+		return nil // nothing is forced
+	}
+	fmt.Fprint(a.env.Err, renderExplanation(&e, a.style()))
+	if !a.env.InTerminal {
+		return nil
+	}
+	fmt.Fprintf(a.env.Err, "Type the resource's name to force the promotion: ")
+	line, err := bufio.NewReader(a.env.In).ReadString('\n')
+	if err != nil && line == "" {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if strings.TrimSpace(line) != resource {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; nothing was changed"}
+	}
+	return nil
+}
+
+func (a *app) demoteCmd() *cobra.Command {
+	var req apiv1.DemoteRequest
+	var wait time.Duration
+	c := a.verbCmd(apiv1.VerbDemote, "stop the services and make this node Secondary", func() (any, error) {
+		req.WaitMS = wait.Milliseconds()
+		return req, nil
+	})
+	c.Flags().BoolVar(&req.Force, "force", false, "fail I/O that will not finish")
+	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
+	waitFlag(c, &wait)
+	return c
+}
+
+func (a *app) switchoverCmd() *cobra.Command {
+	var req apiv1.SwitchoverRequest
+	var wait time.Duration
+	c := a.verbCmd(apiv1.VerbSwitchover, "move the Primary to the other node, in order and without loss", func() (any, error) {
+		req.WaitMS = wait.Milliseconds()
+		return req, nil
+	})
+	c.Flags().StringVar(&req.To, "to", "", "node that becomes Primary (default: the other one)")
+	waitFlag(c, &wait)
+	return c
+}
+
+func (a *app) connectCmd() *cobra.Command {
+	var req apiv1.ConnectRequest
+	c := a.verbCmd(apiv1.VerbConnect, "bring the mirror link up", func() (any, error) { return req, nil })
+	c.Flags().BoolVar(&req.DiscardMyData, "discard-my-data", false, "after a split brain: give up what only this node has")
+	return c
+}
+
+func (a *app) disconnectCmd() *cobra.Command {
+	var req apiv1.DisconnectRequest
+	c := a.verbCmd(apiv1.VerbDisconnect, "take the mirror link down and keep it down", func() (any, error) { return req, nil })
+	c.Flags().BoolVar(&req.Force, "force", false, "even where the peer would be left outdated")
+	return c
+}
+
+func (a *app) invalidateCmd() *cobra.Command {
+	var req apiv1.InvalidateRequest
+	volume := -1
+	c := a.verbCmd(apiv1.VerbInvalidate, "declare a copy worthless and sync it from the other", func() (any, error) {
+		if volume >= 0 {
+			req.Volume = &volume
+		}
+		return req, nil
+	})
+	c.Flags().BoolVar(&req.Peer, "peer", false, "the peer's copy instead of this node's")
+	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
+	return c
+}
+
+func (a *app) pauseCmd() *cobra.Command {
+	return a.verbCmd(apiv1.VerbPauseSync, "pause the resync", func() (any, error) { return apiv1.SyncRequest{}, nil })
+}
+
+func (a *app) resumeCmd() *cobra.Command {
+	return a.verbCmd(apiv1.VerbResumeSync, "let the resync go on", func() (any, error) { return apiv1.SyncRequest{}, nil })
+}
+
+func (a *app) maintenanceCmd() *cobra.Command {
+	var req apiv1.MaintenanceRequest
+	c := &cobra.Command{
+		Use: "maintenance on|off", Short: "switch all automatic actions of the cluster off or on",
+		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"on", "off"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.On = args[0] == "on"
+			return a.changed(a.client().Maintenance(cmd.Context(), req))
+		},
+	}
+	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
+	return c
+}
+
+func (a *app) standbyCmd() *cobra.Command {
+	var off bool
+	var req apiv1.StandbyRequest
+	c := &cobra.Command{
+		Use: "standby NODE", Short: "mark a node as not to be promoted; it hands over first", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Node, req.On = args[0], !off
+			return a.changed(a.client().Standby(cmd.Context(), req))
+		},
+	}
+	c.Flags().BoolVar(&off, "off", false, "take the mark away")
+	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
+	return c
+}

@@ -1,0 +1,73 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"hapair/agent/apiv1"
+	"hapair/agent/config"
+	"hapair/ctl/client"
+)
+
+// Exit codes of hactl. They are documented and stable.
+const (
+	ExitOK             = 0
+	ExitFailed         = 1 // tried and failed, or an unexpected error
+	ExitUsage          = 2 // the command line or the configuration is wrong
+	ExitRefused        = 3 // a rule forbids it now
+	ExitUnreachable    = 4 // no agent answers on the socket
+	ExitNotImplemented = 5 // described, not built
+	ExitForbidden      = 6 // not permitted for this user
+	ExitTimeout        = 7 // not done in time; it may still complete
+)
+
+// usageError is a wrong command line.
+type usageError struct{ text, hint string }
+
+// Error returns what is wrong.
+func (e *usageError) Error() string { return e.text }
+
+func usage(hint, format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...), hint}
+}
+
+// judge turns an error into the problem shown and the exit code.
+func judge(err error) (apiv1.Problem, int) {
+	var p *apiv1.Problem
+	var u *usageError
+	var gone *client.UnreachableError
+	var bad config.Errors
+	var ni *config.NotImplementedError
+	switch {
+	case errors.As(err, &p):
+		return apiv1.Problem{Code: p.Code, Text: err.Error(), Hint: p.Hint}, exitOf(p.Code)
+	case errors.As(err, &u):
+		return apiv1.Problem{Code: apiv1.CodeBadRequest, Text: err.Error(), Hint: u.hint}, ExitUsage
+	case errors.As(err, &gone):
+		return apiv1.Problem{Code: apiv1.CodeUnavailable, Text: err.Error(), Hint: "systemctl status haagent; another socket is named with --socket"}, ExitUnreachable
+	case errors.As(err, &bad):
+		return apiv1.Problem{Code: apiv1.CodeBadRequest, Text: err.Error()}, ExitUsage
+	case errors.As(err, &ni):
+		return apiv1.Problem{Code: apiv1.CodeNotImplemented, Text: err.Error()}, ExitNotImplemented
+	case errors.Is(err, context.DeadlineExceeded):
+		return apiv1.Problem{Code: apiv1.CodeTimeout, Text: err.Error()}, ExitTimeout
+	}
+	return apiv1.Problem{Code: apiv1.CodeInternal, Text: err.Error()}, ExitFailed
+}
+
+func exitOf(code string) int {
+	switch code {
+	case apiv1.CodeBadRequest, apiv1.CodeTooLarge, apiv1.CodeBadMethod, apiv1.CodeNotFound:
+		return ExitUsage
+	case apiv1.CodeNotImplemented:
+		return ExitNotImplemented
+	case apiv1.CodeForbidden:
+		return ExitForbidden
+	case apiv1.CodeTimeout:
+		return ExitTimeout
+	case apiv1.CodeInternal, apiv1.CodeUnavailable, apiv1.CodeSlowReader:
+		return ExitFailed
+	}
+	return ExitRefused
+}

@@ -1,0 +1,117 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hapair/agent/apiv1"
+	"hapair/agent/config"
+	"hapair/ctl/client"
+)
+
+// metadataJob is one volume whose metadata is to be written without an agent.
+type metadataJob struct {
+	cluster, resource, node, peer string
+	volume                        int
+	disk, metadata                string // metadata: internal, or a path
+	sizeBytes                     int64  // 0: all there is
+	assumeClean, force            bool
+}
+
+func (a *app) createMetadataCmd() *cobra.Command {
+	var req apiv1.CreateMetadataRequest
+	var node string
+	volume := -1
+	c := &cobra.Command{
+		Use: "create-metadata RES", Short: "write fresh metadata on this node's disks of a resource",
+		Long: "create-metadata prepares the disks of a resource on this node. It works without a\n" +
+			"running agent; with one, the agent does it. A disk that carries metadata, or a\nfile system that would be cut, is refused.",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.resourceArg,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("volume") {
+				req.Volume = &volume
+			}
+			made, err := a.createMetadata(cmd.Context(), args[0], node, req)
+			if err != nil {
+				return err
+			}
+			return a.show(made, renderMetadata(args[0], made))
+		},
+	}
+	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
+	c.Flags().BoolVar(&req.AssumeClean, "assume-clean", false, "both copies are equal already (fresh disks, or copied by hand): no first resync")
+	c.Flags().BoolVar(&req.Force, "force", false, "overwrite metadata that is there")
+	c.Flags().StringVar(&node, "node", "", "which node this machine is (default: by host name and addresses)")
+	return c
+}
+
+// createMetadata asks the agent, and does it itself when there is none.
+func (a *app) createMetadata(ctx context.Context, resource, node string, req apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error) {
+	made, err := a.client().CreateMetadata(ctx, resource, req)
+	var gone *client.UnreachableError
+	if !errors.As(err, &gone) {
+		return made, err
+	}
+	cfg, err := config.Load(a.cfg)
+	if err != nil {
+		return made, err
+	}
+	jobs, err := metadataJobs(cfg, resource, node, req)
+	if err != nil {
+		return made, err
+	}
+	for _, j := range jobs {
+		info, err := writeMetadata(j)
+		if err != nil {
+			return made, fmt.Errorf("volume %d: %w", j.volume, err)
+		}
+		made.Volumes = append(made.Volumes, info)
+	}
+	return made, nil
+}
+
+func metadataJobs(cfg *config.Config, resource, node string, req apiv1.CreateMetadataRequest) ([]metadataJob, error) {
+	node, err := selfNode(cfg, node)
+	if err != nil {
+		return nil, err
+	}
+	r := cfg.Resource(resource)
+	if r == nil {
+		return nil, usage("hactl config show", "no resource %q in the configuration", resource)
+	}
+	peer := cfg.Peer(node)
+	if peer == nil {
+		return nil, usage("run it on a data node", "node %q has no disks", node)
+	}
+	if req.Volume != nil && (*req.Volume < 0 || *req.Volume >= len(r.Volumes)) {
+		return nil, usage("volumes are numbered from 0", "resource %q has no volume %d", resource, *req.Volume)
+	}
+	var jobs []metadataJob
+	for i, v := range r.Volumes {
+		if req.Volume != nil && *req.Volume != i {
+			continue
+		}
+		jobs = append(jobs, metadataJob{
+			cluster: cfg.Cluster, resource: resource, node: node, peer: peer.Name, volume: i,
+			disk: v.Disk.For(node), metadata: v.Metadata.For(node), sizeBytes: int64(v.Size),
+			assumeClean: req.AssumeClean, force: req.Force,
+		})
+	}
+	return jobs, nil
+}
+
+func renderMetadata(resource string, made apiv1.CreatedMetadata) string {
+	var b strings.Builder
+	for _, v := range made.Volumes {
+		fmt.Fprintf(&b, "%s/%d: %s usable on %s, %s of metadata (%s)", resource, v.Volume, bytesText(v.UsableBytes), clean(v.Disk), bytesText(v.MetadataBytes), clean(v.Metadata))
+		if v.AssumedClean {
+			b.WriteString(", taken as equal to the peer's")
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

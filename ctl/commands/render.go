@@ -1,0 +1,259 @@
+package commands
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"hapair/agent/apiv1"
+)
+
+// renderStatus draws a status for people. It is a function of its arguments
+// alone: a block per resource, then members that need a word, then trouble.
+func renderStatus(st *apiv1.Status, s style) string {
+	var b strings.Builder
+	for i := range st.Resources {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		renderResource(&b, st, &st.Resources[i], s)
+	}
+	if len(st.Resources) == 0 {
+		fmt.Fprintf(&b, "%s  no resources here\n", s.bold(st.Node))
+	}
+	renderMembers(&b, st, s)
+	renderTrouble(&b, st, s)
+	return b.String()
+}
+
+func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style) {
+	who := s.warn("no Primary")
+	if r.Primary != "" {
+		who = "Primary " + s.bold(clean(r.Primary))
+	}
+	fmt.Fprintf(b, "%s  %s  token %d  arbitration %s (%s)", s.bold(r.Name), who, r.Token, r.Arbitration, votersText(st.Quorum, s))
+	if r.LeaseMS > 0 {
+		fmt.Fprintf(b, "  lease %d ms", r.LeaseMS)
+	}
+	b.WriteByte('\n')
+	renderCopies(b, st, r, s)
+	for i := range r.Volumes {
+		renderVolume(b, r, &r.Volumes[i], s)
+	}
+	for i := range r.Peers {
+		renderResync(b, &r.Peers[i], s)
+	}
+	if r.Frozen {
+		fmt.Fprintf(b, "  %s %s\n", s.bad("I/O FROZEN:"), clean(strings.Join(r.FrozenReasons, "; ")))
+	}
+	renderServices(b, r.Services, s)
+	if p := r.LastProblem; p != nil {
+		fmt.Fprintf(b, "  %s %s: %s\n", s.warn("last problem"), p.Time.Format("2006-01-02 15:04:05"), clean(p.Text))
+		if p.Hint != "" {
+			fmt.Fprintf(b, "    try: %s\n", clean(p.Hint))
+		}
+	}
+}
+
+func votersText(q apiv1.Quorum, s style) string {
+	text := fmt.Sprintf("%d of %d voters", q.Reachable, q.Voters)
+	switch {
+	case !q.HasQuorum:
+		return s.bad(text + ", NO QUORUM")
+	case q.Reachable < q.Voters:
+		return s.warn(text)
+	}
+	return text
+}
+
+// renderCopies draws a line for this node's copy and one per peer, in columns.
+func renderCopies(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style) {
+	name, role, disk := len(st.Node), len(r.Role), len(r.DiskState)
+	for _, p := range r.Peers {
+		name, role, disk = max(name, len(p.Node)), max(role, len(p.Role)), max(disk, len(p.DiskState))
+	}
+	role, disk = max(role, len("Secondary")), max(disk, len("Inconsistent"))
+	line := func(node, roleWord, diskState, rest string) {
+		fmt.Fprintf(b, "  %s  %s  %s  %s\n", pad(clean(node), name), pad(roleWord, role), s.disk(diskState, pad(diskState, disk)), strings.TrimRight(rest, " "))
+	}
+	rest := fmt.Sprintf("this node   up %s", secondsText(st.UptimeS))
+	if r.Suspect {
+		rest += "   " + s.warn("suspect: back from a crash")
+	}
+	if !slices.Contains(r.InSync, st.Node) {
+		rest += "   " + s.warn("not in sync")
+	}
+	line(st.Node, r.Role, r.DiskState, rest)
+	for i := range r.Peers {
+		p := &r.Peers[i]
+		line(p.Node, p.Role, p.DiskState, peerText(r, p, s))
+	}
+}
+
+func peerText(r *apiv1.Resource, p *apiv1.Peer, s style) string {
+	text := p.Connection
+	if p.Connection == "Connected" {
+		if p.Path != "" {
+			text += " via " + clean(p.Path)
+		}
+	} else {
+		text = s.warn(text)
+		if p.DownS > 0 {
+			text += " for " + secondsText(p.DownS)
+		}
+		if p.Reason != "" {
+			text += ": " + clean(p.Reason)
+		}
+	}
+	dirty := "0 dirty"
+	if p.DirtyBytes > 0 {
+		dirty = s.warn(bytesText(p.DirtyBytes) + " dirty")
+	}
+	text += "   " + dirty
+	if !slices.Contains(r.InSync, p.Node) {
+		text += "   " + s.warn("not in sync")
+	}
+	return text
+}
+
+func renderVolume(b *strings.Builder, r *apiv1.Resource, v *apiv1.Volume, s style) {
+	fmt.Fprintf(b, "  volume %d  %s", v.Number, bytesText(v.SizeBytes))
+	if v.Device != "" {
+		fmt.Fprintf(b, "  %s (%s)", clean(v.Device), v.Frontend)
+		c := &v.Counters
+		fmt.Fprintf(b, "   %s w/s  %s", countText(c.WritesPerS), rateText(c.WriteBytesPerS))
+		if c.WriteP99US > 0 {
+			fmt.Fprintf(b, "  p99 %s", microsText(c.WriteP99US))
+		}
+	} else {
+		fmt.Fprintf(b, "  %s", s.dim("on "+clean(v.Disk)))
+	}
+	if v.DiskState != r.DiskState {
+		fmt.Fprintf(b, "  %s", s.disk(v.DiskState, v.DiskState))
+	}
+	if v.Counters.ErrorsTotal > 0 {
+		fmt.Fprintf(b, "  %s", s.bad(fmt.Sprintf("%d errors", v.Counters.ErrorsTotal)))
+	}
+	b.WriteByte('\n')
+	if len(v.OpenBy) > 0 {
+		fmt.Fprintf(b, "    held open by %s\n", clean(strings.Join(v.OpenBy, ", ")))
+	}
+}
+
+func renderResync(b *strings.Builder, p *apiv1.Peer, s style) {
+	r := p.Resync
+	if r == nil {
+		return
+	}
+	way := "to " + p.Node
+	if r.Direction == apiv1.FromPeer {
+		way = "from " + p.Node
+	}
+	percent := 100.0
+	if r.TotalBytes > 0 {
+		percent = 100 * float64(r.DoneBytes) / float64(r.TotalBytes)
+	}
+	// Unfinished work never reads as done.
+	if r.DoneBytes < r.TotalBytes {
+		percent = min(percent, 99.9)
+	}
+	fmt.Fprintf(b, "  resync %s  %s %.1f %%  %s of %s", clean(way), bar(r.DoneBytes, r.TotalBytes, 24), percent, bytesText(r.DoneBytes), bytesText(r.TotalBytes))
+	switch {
+	case r.Paused && r.PausedBy != "":
+		fmt.Fprintf(b, "  %s", s.warn("paused by "+clean(r.PausedBy)))
+	case r.Paused:
+		fmt.Fprintf(b, "  %s", s.warn("paused"))
+	case r.ETAS < 0:
+		fmt.Fprintf(b, "  %s", rateText(float64(r.RateBytesPerS)))
+	default:
+		fmt.Fprintf(b, "  %s  ETA %s", rateText(float64(r.RateBytesPerS)), secondsText(r.ETAS))
+	}
+	b.WriteByte('\n')
+}
+
+// renderServices draws one line for what is in order and one for each that is not.
+func renderServices(b *strings.Builder, services []apiv1.Service, s style) {
+	var fine []string
+	state := ""
+	for i := range services {
+		v := &services[i]
+		if v.Error != "" || v.State == apiv1.ServiceFailed {
+			fmt.Fprintf(b, "  service %s (%s) %s: %s\n", clean(v.Name), v.Kind, s.bad(v.State), clean(v.Error))
+			continue
+		}
+		if v.State != state && len(fine) > 0 {
+			writeServices(b, fine, state, s)
+			fine = nil
+		}
+		state = v.State
+		fine = append(fine, clean(v.Name))
+	}
+	writeServices(b, fine, state, s)
+}
+
+func writeServices(b *strings.Builder, names []string, state string, s style) {
+	if len(names) == 0 {
+		return
+	}
+	word := state
+	switch state {
+	case apiv1.ServiceRunning:
+		word = s.good(state)
+	case apiv1.ServiceStarting, apiv1.ServiceStopping:
+		word = s.warn(state)
+	}
+	fmt.Fprintf(b, "  services %s: %s\n", word, strings.Join(names, ", "))
+}
+
+// renderMembers draws the witness, and whoever is not well.
+func renderMembers(b *strings.Builder, st *apiv1.Status, s style) {
+	for i := range st.Members {
+		m := &st.Members[i]
+		sick := m.State != apiv1.MemberAlive || slices.ContainsFunc(m.Paths, func(p apiv1.Path) bool { return p.State != apiv1.MemberAlive })
+		if m.Self || m.Kind != apiv1.KindWitness && !sick {
+			continue
+		}
+		word := "node"
+		if m.Kind == apiv1.KindWitness {
+			word = "witness"
+		}
+		state := s.good(m.State)
+		if m.State != apiv1.MemberAlive {
+			state = s.bad(m.State)
+		}
+		fmt.Fprintf(b, "%s %s  %s", word, s.bold(clean(m.Name)), state)
+		for _, p := range m.Paths {
+			fmt.Fprintf(b, "  %s", pathText(p, s))
+		}
+		if len(m.Reasons) > 0 && sick {
+			fmt.Fprintf(b, "  (%s)", clean(m.Reasons[0]))
+		}
+		b.WriteByte('\n')
+	}
+}
+
+func pathText(p apiv1.Path, s style) string {
+	text := clean(p.Name)
+	if p.State != apiv1.MemberAlive {
+		return s.bad(text + " " + p.State)
+	}
+	if p.RTTUS > 0 {
+		text += " " + microsText(p.RTTUS)
+	}
+	return text
+}
+
+func renderTrouble(b *strings.Builder, st *apiv1.Status, s style) {
+	if st.Maintenance {
+		fmt.Fprintf(b, "%s automatic actions are off; hactl maintenance off ends it\n", s.warn("maintenance:"))
+	}
+	for _, n := range st.Standby {
+		fmt.Fprintf(b, "%s %s is not promoted; hactl standby %s --off ends it\n", s.warn("standby:"), clean(n), clean(n))
+	}
+	if p := st.LastProblem; p != nil {
+		fmt.Fprintf(b, "%s %s: %s\n", s.warn("last problem"), p.Time.Format("2006-01-02 15:04:05"), clean(p.Text))
+		if p.Hint != "" {
+			fmt.Fprintf(b, "  try: %s\n", clean(p.Hint))
+		}
+	}
+}
