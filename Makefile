@@ -13,7 +13,7 @@ GOBUILD := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # Everything but what needs a pair of its own; that runs alone, afterwards.
 UNIT := $(GO) list ./... | grep -v '/test/netns$$'
 # Commands the tests call, and the Debian packages that bring them.
-TOOLS := ip:iproute2 losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio nbdinfo:libnbd-bin qemu-io:qemu-utils git:git
+TOOLS := ip:iproute2 ping:iputils-ping losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio nbdinfo:libnbd-bin qemu-io:qemu-utils git:git
 
 .PHONY: help
 help: ## print the targets

@@ -1,0 +1,152 @@
+package lab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// initName is what a program is called when it is to be process 1 of a node.
+const initName = "halab-node-init"
+
+// Descriptors that process 1 is given.
+const (
+	readyFD  = 3
+	tetherFD = 4
+)
+
+// Reexec turns the running program into process 1 of a node, if it was started
+// as one, and then never returns. Call it first thing in main and TestMain.
+func Reexec() {
+	if os.Args[0] != initName {
+		return
+	}
+	ready := os.NewFile(readyFD, "ready")
+	err := runInit(ready)
+	fmt.Fprintln(os.Stderr, "node-init:", err)
+	fmt.Fprintln(ready, err)
+	os.Exit(1)
+}
+
+func runInit(ready *os.File) error {
+	if len(os.Args) != 2 || os.Getpid() != 1 {
+		return errors.New("to be started by halab only")
+	}
+	var spec bootSpec
+	if err := json.Unmarshal([]byte(os.Args[1]), &spec); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(spec.Node)); err != nil {
+		return fmt.Errorf("set the host name: %w", err)
+	}
+	if err := makeRoot(spec.Dir); err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGCHLD, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	go hang()
+	if _, err := fmt.Fprintln(ready, "ready"); err != nil {
+		return err
+	}
+	if err := ready.Close(); err != nil {
+		return err
+	}
+	serve(spec, signals)
+	return nil
+}
+
+// hang ends the node when the process that tethered it is gone.
+func hang() {
+	tether := os.NewFile(tetherFD, "tether")
+	if _, err := tether.Stat(); err != nil {
+		return // not tethered
+	}
+	var b [1]byte
+	if n, err := tether.Read(b[:]); n == 0 && err != nil {
+		os.Exit(0) // process 1: everything ends with it
+	}
+}
+
+// serve starts the agent on SIGUSR1 and buries the dead.
+func serve(spec bootSpec, signals <-chan os.Signal) {
+	agent := 0
+	for s := range signals {
+		switch s {
+		case syscall.SIGCHLD:
+			for {
+				var how syscall.WaitStatus
+				pid, err := syscall.Wait4(-1, &how, syscall.WNOHANG, nil)
+				if errors.Is(err, syscall.EINTR) {
+					continue
+				}
+				if err != nil || pid <= 0 {
+					break
+				}
+				if pid == agent {
+					agent = 0
+					note(spec, "0")
+					fmt.Fprintf(os.Stderr, "node-init: the agent ended: %s\n", ending(how))
+				}
+			}
+		case syscall.SIGUSR1:
+			if agent != 0 {
+				continue
+			}
+			pid, err := startAgent(spec)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "node-init: start the agent:", err)
+				note(spec, "error: "+err.Error())
+				continue
+			}
+			agent = pid
+			note(spec, strconv.Itoa(pid))
+		}
+	}
+}
+
+func ending(how syscall.WaitStatus) string {
+	if how.Signaled() {
+		return "killed by " + how.Signal().String()
+	}
+	return "exit status " + strconv.Itoa(how.ExitStatus())
+}
+
+// note writes the agent's number where the lab looks for it.
+func note(spec bootSpec, text string) {
+	file := filepath.Join(spec.Dir, pidFile)
+	err := os.WriteFile(file+".new", []byte(text+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(file+".new", file)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "node-init:", err)
+	}
+}
+
+func startAgent(spec bootSpec) (int, error) {
+	log, err := os.OpenFile(filepath.Join(spec.Dir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	p, err := os.StartProcess(spec.Agent[0], spec.Agent, &os.ProcAttr{
+		Dir: "/", Env: spec.Env, Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer p.Release() //nolint:errcheck // serve waits for it by its number
+	return p.Pid, nil
+}

@@ -1,0 +1,304 @@
+// Package lab puts a pair on one machine: two data nodes, a witness and a
+// client, each with its own network, mounts, processes and host name, a
+// crossover cable between the data nodes and a LAN for all. Power can be cut
+// (every process of the node dies at once, its links go dark, what was not
+// flushed is lost), cables pulled, agents paused.
+//
+//  1. lab.go      the lab, its options, Up and Down
+//  2. store.go    the state file, so that separate commands find the lab
+//  3. network.go  namespaces, cables, the bridge
+//  4. boot.go     power on and off
+//  5. init.go     what runs as process 1 of a node; root.go its file system
+//  6. agent.go    start, kill and pause the agent
+//  7. enter.go    run a command inside a node
+//  8. api.go      talk to an agent
+//  9. leak.go     what a lab may leave behind: nothing
+//
+// A program that uses the package calls Reexec first thing in main or TestMain.
+// It needs root. A Lab is not safe for concurrent use, but for Enter and what
+// talks to agents.
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The nodes beside the data nodes and the witness, and the paths.
+const (
+	Client    = "client"
+	LAN       = "lan"
+	Crossover = "crossover"
+)
+
+// The addresses of every lab; labs do not meet.
+const (
+	ServiceAddress = "192.168.1.50"
+	prefixBits     = 24
+)
+
+// Options describe a lab. The zero value, given an agent, is a working pair
+// with a witness.
+type Options struct {
+	Dir     string   // everything the lab keeps; default /tmp/halab
+	Nodes   []string // the two data nodes; default alpha, beta
+	Witness string   // default gamma; "-" for none
+	// Arbitration is as in the configuration; default witness, or manual
+	// without one.
+	Arbitration string
+	Resource    string   // default pg
+	Size        int64    // of the volume in bytes; default 256 MiB
+	Internal    bool     // metadata at the end of the disk instead of beside it
+	Filesystem  string   // made on both copies before the agents start; "" for none
+	Frontend    string   // default auto
+	Services    []string // items of the list in the configuration, each one YAML flow mapping
+	Extra       string   // further YAML at the top level of the configuration
+
+	// Agent is the program, run as Agent... --config FILE; default the
+	// haagent-lab beside the running program, or in bin/ of the source tree.
+	Agent []string
+	// WitnessArgs are added on the witness.
+	WitnessArgs []string
+	Env         []string // added to the agents' environment
+	NoAgents    bool     // boot the nodes only
+	// KeepMetadata leaves the disks as they are; otherwise fresh metadata is
+	// made that calls the copies equal.
+	KeepMetadata bool
+	// Tether ends every process of the lab when this process dies.
+	Tether bool
+	// Log is told what happens, one line each; nil for nobody.
+	Log func(format string, args ...any) `json:"-"`
+}
+
+func (o *Options) defaults() {
+	set := func(p *string, to string) {
+		if *p == "" {
+			*p = to
+		}
+	}
+	set(&o.Dir, "/tmp/halab")
+	set(&o.Witness, "gamma")
+	set(&o.Resource, "pg")
+	set(&o.Frontend, "auto")
+	if len(o.Nodes) == 0 {
+		o.Nodes = []string{"alpha", "beta"}
+	}
+	if o.Witness == "-" {
+		o.Witness = ""
+	}
+	if o.Witness == "" {
+		set(&o.Arbitration, "manual")
+	}
+	set(&o.Arbitration, "witness")
+	if o.Size == 0 {
+		o.Size = 256 << 20
+	}
+}
+
+const (
+	sizeMin = 8 << 20
+	sizeMax = 64 << 30
+)
+
+func (o *Options) check() error {
+	switch {
+	case os.Geteuid() != 0:
+		return errors.New("lab: needs root: namespaces, mounts and loop devices")
+	case len(o.Nodes) != 2 || o.Nodes[0] == o.Nodes[1]:
+		return fmt.Errorf("lab: %q are not two data nodes", o.Nodes)
+	case o.Size < sizeMin || o.Size > sizeMax || o.Size%4096 != 0:
+		return fmt.Errorf("lab: a size of %d bytes; want %d to %d, a multiple of 4096", o.Size, sizeMin, int64(sizeMax))
+	case !filepath.IsAbs(o.Dir):
+		return fmt.Errorf("lab: %q is not an absolute path", o.Dir)
+	case o.Arbitration == "witness" && o.Witness == "":
+		return errors.New("lab: arbitration by a witness needs one")
+	}
+	for _, name := range append(append([]string{}, o.Nodes...), o.Witness) {
+		if name == Client || name == "lan" || len(name) > 32 || name != filepath.Base(name) && name != "" {
+			return fmt.Errorf("lab: %q cannot be the name of a node", name)
+		}
+	}
+	return nil
+}
+
+// Lab is a pair that is up, or was.
+type Lab struct {
+	dir   string
+	state state
+	log   func(string, ...any)
+}
+
+// Dir is where the lab keeps its files.
+func (l *Lab) Dir() string { return l.dir }
+
+// Nodes are the names of all nodes, the client included.
+func (l *Lab) Nodes() []string {
+	var out []string
+	for _, n := range l.state.Nodes {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+// Data are the names of the data nodes.
+func (l *Lab) Data() []string { return append([]string{}, l.state.Options.Nodes...) }
+
+// Resource is the name of the replicated resource.
+func (l *Lab) Resource() string { return l.state.Options.Resource }
+
+// Image is the file behind a data node's disk.
+func (l *Lab) Image(node string) string { return filepath.Join(l.dir, node, "disks", "volume.img") }
+
+// LogFile is what a node's agent wrote to its standard output and error.
+func (l *Lab) LogFile(node string) string { return filepath.Join(l.dir, node, "agent.log") }
+
+// Up builds the lab and starts its agents. What was built is taken down again
+// when something fails; the agents' logs are in the error.
+func Up(ctx context.Context, o Options) (*Lab, error) {
+	o.defaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := o.findAgent(); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, stateFile)); err == nil {
+		return nil, fmt.Errorf("lab: there is one in %s already: halab down, or another --dir", o.Dir)
+	}
+	var id [3]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	l := &Lab{dir: o.Dir, log: o.Log, state: newState(hex.EncodeToString(id[:]), o)}
+	if l.log == nil {
+		l.log = func(string, ...any) {}
+	}
+	if err := l.build(ctx); err != nil {
+		err = fmt.Errorf("lab: %w%s", err, l.lastWords())
+		return nil, errors.Join(err, l.Down())
+	}
+	return l, nil
+}
+
+func (l *Lab) build(ctx context.Context) error {
+	if err := l.makeFiles(); err != nil {
+		return err
+	}
+	if err := l.save(); err != nil { // before anything that Down must find
+		return err
+	}
+	if err := l.makeLAN(); err != nil {
+		return err
+	}
+	for i := range l.state.Nodes {
+		if err := l.boot(&l.state.Nodes[i]); err != nil {
+			return err
+		}
+	}
+	if l.state.Options.NoAgents {
+		return nil
+	}
+	return l.introduce(ctx)
+}
+
+// introduce starts the agents, and makes the metadata of disks that have none.
+func (l *Lab) introduce(ctx context.Context) error {
+	for _, n := range l.state.Nodes {
+		if n.Kind == kindClient {
+			continue
+		}
+		if err := l.Start(n.Name); err != nil {
+			return err
+		}
+	}
+	for _, n := range l.state.Nodes {
+		if n.Kind == kindClient {
+			continue
+		}
+		if err := l.AwaitAPI(ctx, n.Name); err != nil {
+			return err
+		}
+	}
+	if l.state.Options.KeepMetadata {
+		return nil
+	}
+	for _, name := range l.Data() {
+		if err := l.CreateMetadata(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Open finds a lab that another command brought up.
+func Open(dir string) (*Lab, error) {
+	l := &Lab{dir: dir, log: func(string, ...any) {}}
+	return l, l.load()
+}
+
+// Lock keeps other commands from changing the lab in dir until release is
+// called. It waits for whoever has it.
+func Lock(dir string) (release func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: lock %s: %w", dir, err), d.Close())
+	}
+	return func() { d.Close() }, nil //nolint:errcheck // closing is what releases
+}
+
+// Down ends everything of the lab and removes its files. It may be called
+// again, and after any crash; what is not there is not missed.
+func (l *Lab) Down() error {
+	var errs []error
+	l.findStrays()
+	for i := range l.state.Nodes {
+		errs = append(errs, l.cutPower(&l.state.Nodes[i]))
+	}
+	errs = append(errs, l.freeLoops(l.dir), l.dropNamespaces())
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("lab: take down %s: %w", l.dir, err)
+	}
+	if err := l.removeFiles(); err != nil {
+		return fmt.Errorf("lab: take down %s: %w", l.dir, err)
+	}
+	return nil
+}
+
+// removeFiles removes the directory, but only one that is a lab's.
+func (l *Lab) removeFiles() error {
+	if _, err := os.Stat(filepath.Join(l.dir, stateFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return os.RemoveAll(l.dir)
+}
+
+// await asks again and again until it is so, or the time is over.
+func await(ctx context.Context, within time.Duration, ok func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return ok()
+		case <-tick.C:
+		}
+	}
+	return true
+}

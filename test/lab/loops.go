@@ -1,0 +1,124 @@
+package lab
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fileID is one file of the machine, as the loop driver names it.
+type fileID struct{ dev, ino uint64 }
+
+// loops are the loop devices over files that only this node can see: those
+// served by a FUSE file system of its own.
+func (p process) loops() []string {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", p.PID))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	served := map[uint64]bool{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		for i, word := range fields {
+			if word == "-" && i+1 < len(fields) && strings.HasPrefix(fields[i+1], "fuse") {
+				served[deviceNumber(fields[2])] = true
+			}
+		}
+	}
+	return loopsOver(func(id fileID) bool { return served[id.dev] })
+}
+
+// deviceNumber reads "major:minor" as the loop driver writes it.
+func deviceNumber(text string) uint64 {
+	a, b, _ := strings.Cut(text, ":")
+	major, err1 := strconv.ParseUint(a, 10, 32)
+	minor, err2 := strconv.ParseUint(b, 10, 32)
+	if err1 != nil || err2 != nil {
+		return 0
+	}
+	return encodeDevice(uint32(major), uint32(minor))
+}
+
+func encodeDevice(major, minor uint32) uint64 {
+	return uint64(minor&0xff | major<<8 | minor&^0xff<<12)
+}
+
+// loopsOver lists the loop devices whose file is one of those.
+func loopsOver(mine func(fileID) bool) []string {
+	names, err := filepath.Glob("/sys/block/loop*/loop")
+	if err != nil {
+		return nil // only a bad pattern fails, and this one is constant
+	}
+	var out []string
+	for _, name := range names {
+		dev := "/dev/" + filepath.Base(filepath.Dir(name))
+		info, err := loopInfo(dev)
+		if err == nil && mine(fileID{info.Device, info.Inode}) {
+			out = append(out, dev)
+		}
+	}
+	return out
+}
+
+func loopInfo(dev string) (*unix.LoopInfo64, error) {
+	fd, err := unix.Open(dev, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return unix.IoctlLoopGetStatus64(fd)
+}
+
+// detach frees loop devices; one that is free already is as good.
+func detach(loops []string) error {
+	var errs []error
+	for _, dev := range loops {
+		fd, err := unix.Open(dev, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("open %s: %w", dev, err))
+			continue
+		}
+		err = unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0)
+		if err != nil && !errors.Is(err, unix.ENXIO) {
+			errs = append(errs, fmt.Errorf("detach %s: %w", dev, err))
+		}
+		unix.Close(fd)
+	}
+	return errors.Join(errs...)
+}
+
+// freeLoops detaches the loop devices over files below a directory.
+func (l *Lab) freeLoops(dir string) error {
+	loops, err := loopsBelow(dir)
+	return errors.Join(err, detach(loops))
+}
+
+func loopsBelow(dir string) ([]string, error) {
+	files := map[fileID]bool{}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(p, &st); err == nil {
+			files[fileID{encodeDevice(unix.Major(st.Dev), unix.Minor(st.Dev)), st.Ino}] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return loopsOver(func(id fileID) bool { return files[id] }), nil
+}
