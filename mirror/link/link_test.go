@@ -599,6 +599,27 @@ func TestRefuse(t *testing.T) {
 	r.up()
 }
 
+// A node that stops says so, and the word arrives.
+func TestRefuseThenStop(t *testing.T) {
+	r := newRig(t, nil, nil)
+	a, _ := r.up()
+	r.alpha.Send(a, wire.Message{Kind: wire.Refuse, Status: wire.Shutdown})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := r.alpha.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if e := r.asink.want("down"); !errors.Is(e.reason, ErrRefusing) && !errors.Is(e.reason, ErrStopped) {
+		t.Fatal(e.reason)
+	}
+	if m := r.bsink.want("message").m; m.Status != wire.Shutdown {
+		t.Fatal(&m)
+	}
+	if e := r.bsink.want("down"); !errors.Is(e.reason, ErrPeerClosed) {
+		t.Fatal(e.reason)
+	}
+}
+
 func TestDisconnectAndConnect(t *testing.T) {
 	r := newRig(t, nil, nil)
 	r.up()

@@ -122,7 +122,7 @@ func (s *session) drop(reason error) {
 	}
 	refusing := s.mu.refusing
 	s.mu.Unlock()
-	if !refusing || errors.Is(reason, ErrStopped) || errors.Is(reason, ErrReplaced) {
+	if !refusing || errors.Is(reason, ErrReplaced) {
 		s.end(reason)
 	}
 }
