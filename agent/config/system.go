@@ -21,7 +21,7 @@ func (c *Config) CheckImplemented() error {
 		errs = append(errs, &NotImplementedError{"arbitration: fencing", "use arbitration: witness or arbitration: manual"})
 	}
 	if len(c.Fencing) > 0 {
-		errs = append(errs, &NotImplementedError{"fencing:", "leave the section out: no device would be used"})
+		errs = append(errs, &NotImplementedError{"the section fencing", "leave the section out: no device would be used"})
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -132,7 +133,7 @@ func witnessName(cfg *config.Config) []string {
 // configText writes the configuration the flags describe.
 func (o initOptions) configText() ([]byte, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# hapair, the same file on every node. hactl config show prints every default.\ncluster: %s\nnodes:\n", strconv.Quote(o.cluster))
+	fmt.Fprintf(&b, "# hapair, the same file on every node. hactl config show prints every default.\ncluster: %s\nnodes:\n", yamlText(o.cluster))
 	if len(o.nodes) != config.MaxDataNodes {
 		return nil, usage("--node alpha=10.99.0.1 --node beta=10.99.0.2", "%d nodes given with --node; a pair has two", len(o.nodes))
 	}
@@ -141,26 +142,43 @@ func (o initOptions) configText() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(&b, "  %s: {addresses: {%s}}\n", strconv.Quote(name), strings.Join(paths, ", "))
+		fmt.Fprintf(&b, "  %s: {addresses: {%s}}\n", yamlText(name), strings.Join(paths, ", "))
 	}
 	if o.witness != "" {
 		name, ip, ok := strings.Cut(o.witness, "=")
 		if !ok {
 			return nil, usage("--witness gamma=192.168.1.13", "witness %q is not NAME=ADDRESS", o.witness)
 		}
-		fmt.Fprintf(&b, "witness: {name: %s, address: %s}\n", strconv.Quote(name), strconv.Quote(ip))
+		fmt.Fprintf(&b, "witness: {name: %s, address: %s}\n", yamlText(name), yamlText(ip))
+	}
+	if o.arbitration == string(config.ArbitrateFencing) {
+		return nil, &config.NotImplementedError{What: "arbitration: fencing", Instead: "use --witness NAME=ADDRESS or --arbitration manual"}
 	}
 	if o.arbitration != "" {
-		fmt.Fprintf(&b, "arbitration: %s\n", strconv.Quote(o.arbitration))
+		fmt.Fprintf(&b, "arbitration: %s\n", yamlText(o.arbitration))
 	}
 	if o.disk == "" {
 		return nil, usage("--disk /dev/vg0/data", "no disk given")
 	}
 	if o.security != string(config.SecurityTLS) {
-		fmt.Fprintf(&b, "security: {mode: %s}\n", strconv.Quote(o.security))
+		fmt.Fprintf(&b, "security: {mode: %s}\n", yamlText(o.security))
 	}
-	fmt.Fprintf(&b, "resources:\n  %s:\n    volumes: [{disk: %s, metadata: %s}]\n", strconv.Quote(o.resource), strconv.Quote(o.disk), strconv.Quote(o.metadata))
+	fmt.Fprintf(&b, "resources:\n  %s:\n    volumes: [{disk: %s, metadata: %s}]\n", yamlText(o.resource), yamlText(o.disk), yamlText(o.metadata))
 	return []byte(b.String()), nil
+}
+
+var (
+	plainText = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./-]*$`)
+	yamlWords = regexp.MustCompile(`^(?i:true|false|yes|no|on|off|y|n|null|nan|inf)$`)
+)
+
+// yamlText writes a text plainly where that is safe, quoted where not.
+func yamlText(s string) string {
+	ip, err := netip.ParseAddr(s)
+	if plainText.MatchString(s) && !yamlWords.MatchString(s) || err == nil && ip.Is4() {
+		return s
+	}
+	return strconv.Quote(s)
 }
 
 // parseNode reads NAME=ADDRESS or NAME=PATH:ADDRESS,...; an IPv6 address may
@@ -179,7 +197,7 @@ func parseNode(text string) (name string, paths []string, err error) {
 			}
 			path, ip = p, rest
 		}
-		paths = append(paths, fmt.Sprintf("%s: %s", strconv.Quote(path), strconv.Quote(strings.Trim(ip, "[]"))))
+		paths = append(paths, fmt.Sprintf("%s: %s", yamlText(path), yamlText(strings.Trim(ip, "[]"))))
 	}
 	return name, paths, nil
 }

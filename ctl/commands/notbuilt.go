@@ -31,7 +31,8 @@ func (a *app) notBuiltCmds() []*cobra.Command {
 func (a *app) notBuilt(use, short string) *cobra.Command {
 	name, _, _ := strings.Cut(use, " ")
 	return &cobra.Command{
-		Use: use, Short: short + " (not implemented)", DisableFlagParsing: true,
+		Use: use, Short: short + " (not implemented)", FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+		Args: cobra.ArbitraryArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return &apiv1.Problem{Code: apiv1.CodeNotImplemented, Text: name + ": not implemented", Hint: apiv1.NotBuilt[name]}
 		},

@@ -1,0 +1,169 @@
+package commands
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"hapair/agent/api/apitest"
+	"hapair/agent/apiv1"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s (-want +got)\n%s", name, d)
+	}
+}
+
+// stories are statuses of days that are not all good.
+var stories = map[string]func(*apiv1.Status){
+	"healthy": func(*apiv1.Status) {},
+	"resync": func(st *apiv1.Status) {
+		r := &st.Resources[0]
+		r.InSync = []string{"alpha"}
+		p := &r.Peers[0]
+		p.DiskState, p.Replication, p.DirtyBytes = "Inconsistent", "SyncSource", 47<<30
+		p.Resync = &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: 53 << 30, TotalBytes: 100 << 30, RateBytesPerS: 310e6, ETAS: 163}
+	},
+	"resync-almost": func(st *apiv1.Status) {
+		p := &st.Resources[0].Peers[0]
+		p.DirtyBytes = 4096
+		p.Resync = &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: 100<<30 - 4096, TotalBytes: 100 << 30, ETAS: -1}
+	},
+	"resync-paused": func(st *apiv1.Status) {
+		st.Resources[0].Peers[0].Resync = &apiv1.Resync{Direction: apiv1.FromPeer, DoneBytes: 0, TotalBytes: 1 << 20, Paused: true, PausedBy: "beta"}
+	},
+	"peer-lost": func(st *apiv1.Status) {
+		r := &st.Resources[0]
+		r.InSync = []string{"alpha"}
+		st.Quorum.Reachable = 2
+		r.Peers[0] = apiv1.Peer{Node: "beta", Role: "Unknown", DiskState: "Outdated", Connection: "Connecting", Replication: "Off", Reason: "no route to host", DirtyBytes: 12 << 20, DownS: 75}
+		m := &st.Members[1]
+		m.State, m.Reasons = apiv1.MemberDead, []string{"no carrier on crossover; silent on lan for 75s"}
+		m.Paths[0].State, m.Paths[1].State = apiv1.MemberDead, apiv1.MemberDead
+	},
+	"frozen": func(st *apiv1.Status) {
+		r := &st.Resources[0]
+		st.Quorum = apiv1.Quorum{Voters: 3, Reachable: 1}
+		r.LeaseMS, r.Frozen, r.FrozenReasons = 0, true, []string{"no quorum: beta and gamma are silent", "the lease ran out 2 s ago"}
+		r.Peers[0].Connection, r.Peers[0].Path, r.Peers[0].Reason = "Connecting", "", "connection timed out"
+		st.LastProblem = &apiv1.ProblemAt{Time: st.Time, Problem: apiv1.Problem{Code: apiv1.CodeNoQuorum, Text: "1 of 3 voters can be reached", Hint: "check the switch between this node and gamma"}}
+	},
+	"service-failed": func(st *apiv1.Status) {
+		s := st.Resources[0].Services
+		s[1].State, s[1].Error = apiv1.ServiceFailed, "start timed out after 90s"
+		s[2].State = apiv1.ServiceStopped
+	},
+	"secondary": func(st *apiv1.Status) {
+		st.Node = "beta"
+		r := &st.Resources[0]
+		r.Role, r.LeaseMS, r.Suspect = "Secondary", 0, true
+		r.Volumes[0].Device = ""
+		r.Peers[0] = apiv1.Peer{Node: "alpha", Role: "Primary", DiskState: "UpToDate", Connection: "Connected", Path: "lan"}
+		r.Services = nil
+		st.Members[0].Self, st.Members[1].Self = false, true
+		st.Maintenance, st.Standby = true, []string{"beta"}
+	},
+	"open": func(st *apiv1.Status) {
+		v := &st.Resources[0].Volumes[0]
+		v.OpenBy, v.DiskState, v.Counters.ErrorsTotal = []string{"postgres (pid 4711)", "mount of /srv/pg"}, "Failed", 3
+	},
+	"nothing": func(st *apiv1.Status) { st.Resources = nil },
+	"no-primary": func(st *apiv1.Status) {
+		r := &st.Resources[0]
+		r.Primary, r.Role, r.LeaseMS, r.DiskState = "", "Secondary", 0, "Consistent"
+		r.LastProblem = &apiv1.ProblemAt{Time: st.Time, Problem: apiv1.Problem{Text: "waiting for beta: this copy is not proven latest", Hint: "hactl explain pg"}}
+	},
+}
+
+func TestGoldenStatus(t *testing.T) {
+	for name, change := range stories {
+		t.Run(name, func(t *testing.T) {
+			st := apitest.Sample()
+			change(&st)
+			text := renderStatus(&st, style{})
+			golden(t, name, text)
+			if n := strings.Count(text, "\n"); n > 20 {
+				t.Errorf("%d lines do not fit beside a prompt", n)
+			}
+			if strings.ContainsRune(text, '\x1b') {
+				t.Error("colour where none was wanted")
+			}
+			// Colours change nothing but colours.
+			if plain := uncolour(renderStatus(&st, style{on: true})); plain != text {
+				t.Errorf("coloured differently:\n%s", cmp.Diff(text, plain))
+			}
+		})
+	}
+}
+
+func uncolour(s string) string {
+	for {
+		i := strings.Index(s, "\x1b[")
+		if i < 0 {
+			return s
+		}
+		j := strings.IndexByte(s[i:], 'm')
+		s = s[:i] + s[i+j+1:]
+	}
+}
+
+// Whatever an agent sends is drawn without a panic and without control
+// characters of its own.
+func TestRenderAnything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.String()
+		num := rapid.Int64()
+		st := apiv1.Status{
+			Node: text.Draw(t, "node"), UptimeS: num.Draw(t, "uptime"), Standby: rapid.SliceOf(text).Draw(t, "standby"),
+			Members: []apiv1.Member{{Name: text.Draw(t, "m"), Kind: apiv1.KindWitness, State: "dead", Reasons: []string{text.Draw(t, "why")}, Paths: []apiv1.Path{{Name: text.Draw(t, "path")}}}},
+			Resources: []apiv1.Resource{{
+				Name: "r", Primary: text.Draw(t, "primary"), Frozen: true, FrozenReasons: []string{text.Draw(t, "frozen")},
+				Volumes:  []apiv1.Volume{{Device: text.Draw(t, "device"), SizeBytes: num.Draw(t, "size"), OpenBy: []string{text.Draw(t, "by")}}},
+				Peers:    []apiv1.Peer{{Node: text.Draw(t, "peer"), Reason: text.Draw(t, "reason"), Resync: &apiv1.Resync{DoneBytes: num.Draw(t, "done"), TotalBytes: num.Draw(t, "total"), ETAS: num.Draw(t, "eta")}}},
+				Services: []apiv1.Service{{Name: text.Draw(t, "service"), Error: text.Draw(t, "error"), State: "failed"}},
+			}},
+		}
+		out := renderStatus(&st, style{})
+		for _, r := range out {
+			if r < ' ' && r != '\n' || r == 0x7f {
+				t.Fatalf("control character %q in %q", r, out)
+			}
+		}
+	})
+}
+
+func TestFigures(t *testing.T) {
+	for got, want := range map[string]string{
+		bytesText(0): "0 B", bytesText(4096): "4 KiB", bytesText(100 << 30): "100 GiB", bytesText(3 << 19): "1.5 MiB",
+		countText(12400): "12.4k", rateText(48e6): "48 MB/s", microsText(210): "210 us", microsText(1400): "1.4 ms",
+		secondsText(41): "41s", secondsText(3600): "60m", secondsText(3 * 86400): "3d", secondsText(5*3600 + 1200): "5h 20m",
+		bar(1, 2, 4): "[##--]", bar(0, 0, 2): "[--]", bar(9, 3, 2): "[##]",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if d := (2 * time.Hour).Hours(); secondsText(int64(d)*3600) != "2h 0m" {
+		t.Error(secondsText(7200))
+	}
+}
