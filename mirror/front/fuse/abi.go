@@ -155,3 +155,12 @@ func openReply() []byte {
 	native.PutUint32(b[8:], openDirectIO|openParallelWrites)
 	return b
 }
+
+// statfsReply tells the one thing of it that matters: the loop device takes
+// the block size for the granularity of discards.
+func statfsReply(g block.Geometry) []byte {
+	b := make([]byte, 80)
+	native.PutUint32(b[40:], uint32(max(g.PhysicalBlockBytes, g.LogicalBlockBytes)))
+	native.PutUint32(b[48:], uint32(max(g.PhysicalBlockBytes, g.LogicalBlockBytes)))
+	return b
+}

@@ -139,9 +139,6 @@ func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Ge
 	if err := d.attach(ctx, g); err != nil {
 		return err
 	}
-	if err := d.loop.setDiscard(g.Discard); err != nil {
-		f.log.Warn("discard is not as the volume has it", zap.Error(err))
-	}
 	return d.makeLink(f.config.Link)
 }
 

@@ -36,8 +36,15 @@ const (
 	loopTriesMax = 100
 	loopTryPause = 10 * time.Millisecond
 
+	// probeTimeMax is how long Stop waits for udev to leave the device.
+	probeTimeMax = 2 * time.Second
+	probePause   = 20 * time.Millisecond
+
 	// abortTimeMax is the longest Abort takes.
 	abortTimeMax = 3 * time.Second
+	// settleTime is how long Abort waits for completions, so that in the
+	// ordinary case nothing at all is left when it returns.
+	settleTime = 100 * time.Millisecond
 )
 
 // pagesMax tells the kernel how many pages one request may have.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -135,29 +134,4 @@ func (l *loop) close() error {
 		err = fmt.Errorf("close %s: %w", l.path(), cerr)
 	}
 	return errors.Join(err, l.removeNode())
-}
-
-// setDiscard lets the device take discards or not. The knob belongs to the
-// queue and outlives the attachment, so it is set either way.
-func (l *loop) setDiscard(on bool) error {
-	dir := fmt.Sprintf("/sys/block/loop%d/queue/", l.number)
-	want := "0"
-	if on {
-		most, err := os.ReadFile(dir + "discard_max_hw_bytes")
-		if err != nil {
-			return fmt.Errorf("read the discard limit: %w", err)
-		}
-		want = strings.TrimSpace(string(most))
-	}
-	now, err := os.ReadFile(dir + "discard_max_bytes")
-	if err != nil {
-		return fmt.Errorf("read the discard limit: %w", err)
-	}
-	if strings.TrimSpace(string(now)) == want {
-		return nil
-	}
-	if err := os.WriteFile(dir+"discard_max_bytes", []byte(want), 0o644); err != nil {
-		return fmt.Errorf("set the discard limit: %w", err)
-	}
-	return nil
 }

@@ -140,7 +140,7 @@ func (s *server) housekeeping(m message) ([]byte, syscall.Errno) {
 	case opSetattr:
 		return nil, syscall.EPERM
 	case opStatfs:
-		return make([]byte, 80), 0
+		return statfsReply(s.geometry), 0
 	}
 	return nil, syscall.ENOSYS // the kernel does not ask again
 }
@@ -214,11 +214,15 @@ func (s *server) flush(m message) {
 // A hole must read as zero, and not only because a file's does: the loop
 // device turns both a discard and a write-zeroes that may unmap into the same
 // PUNCH_HOLE, and who asked for zeroes (ext4 for its inode tables) relies on
-// them. So a hole is a write-zeroes that may unmap, never a discard.
-func meaning(mode uint32) (block.Flags, error) {
+// them. So a hole is a write-zeroes that may unmap, never a discard. Where it
+// would free nothing it is refused: the kernel then stops sending discards (a
+// mkfs need not zero the whole disk) and writes the zeroes it needs itself.
+func meaning(mode uint32, discard bool) (block.Flags, error) {
 	switch mode &^ fallocKeepSize {
 	case fallocPunchHole:
-		return 0, nil
+		if discard {
+			return 0, nil
+		}
 	case fallocZeroRange:
 		return block.NoUnmap, nil
 	}
@@ -233,7 +237,7 @@ func (s *server) hole(in *inbox, m message) {
 		s.fail(in, m, syscall.EINVAL)
 		return
 	}
-	flags, err := meaning(h.mode)
+	flags, err := meaning(h.mode, s.geometry.Discard)
 	if err != nil {
 		s.fail(in, m, syscall.EOPNOTSUPP)
 		return

@@ -24,7 +24,7 @@ func (f *Fuse) Stop(ctx context.Context) error {
 		return nil
 	}
 	if d.loop != nil {
-		if err := d.detach(); err != nil {
+		if err := d.detach(ctx); err != nil {
 			return fmt.Errorf("fuse %s: %w", f.config.Mountpoint, err)
 		}
 	}
@@ -42,9 +42,43 @@ func (f *Fuse) Stop(ctx context.Context) error {
 	return nil
 }
 
-// detach lets go of the loop device if we are its last user. The kernel
-// decides: whoever opens it after the list of holders was made keeps it up.
-func (d *device) detach() error {
+// detach lets go of the loop device if we are its last user. udev looks into
+// every device that was just written to; it is waited for.
+func (d *device) detach(ctx context.Context) error {
+	limit := time.NewTimer(probeTimeMax)
+	defer limit.Stop()
+	for {
+		err := d.tryDetach()
+		var busy *holder.BusyError
+		if !errors.As(err, &busy) || !passing(busy.Holders) {
+			return err
+		}
+		select {
+		case <-time.After(probePause):
+		case <-limit.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// passing reports whether all holders are of the kind that leaves by itself:
+// udev and its helpers, or somebody who was gone before we could look.
+func passing(held []holder.Holder) bool {
+	for _, h := range held {
+		switch h.Command {
+		case "(udev-worker)", "systemd-udevd", "udevd", "blkid", "probe-bcache":
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// tryDetach leaves the last word to the kernel: whoever opens the device after
+// the list of holders was made keeps it up.
+func (d *device) tryDetach() error {
 	held, err := d.holders()
 	if err != nil {
 		return err
@@ -90,6 +124,7 @@ func (f *Fuse) Abort(ctx context.Context) error {
 				return fmt.Errorf("fuse %s: %w", f.config.Mountpoint, err)
 			}
 			done = nil
+			limit.Reset(settleTime)
 		case <-settled:
 			settled = nil
 		case <-limit.C:
@@ -146,12 +181,8 @@ func (d *device) demolish() error {
 func (d *device) dropLoop() error {
 	l := d.loop
 	d.loop = nil
-	serr := l.setDiscard(true)
-	if errors.Is(serr, os.ErrNotExist) || errors.Is(serr, unix.EROFS) || errors.Is(serr, unix.EINVAL) {
-		serr = nil // a machine without that knob had it untouched
-	}
 	_, cerr := l.clear()
-	return errors.Join(serr, cerr, l.close())
+	return errors.Join(cerr, l.close())
 }
 
 // removeLink removes the link unless it has become somebody else's.
