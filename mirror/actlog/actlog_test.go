@@ -126,6 +126,26 @@ func TestCompanionIsKept(t *testing.T) {
 	}
 }
 
+// Nor may a third range evict it, once the older candidates are used up.
+func TestCompanionIsKeptFromLaterRanges(t *testing.T) {
+	l := New(3)
+	heat(t, l, 0, 3)
+	for e := range uint32(3) {
+		l.Release(at(e), 1, 0)
+	}
+	l.Acquire(ExtentBytes*3-4096, 8192) // 2 hot, 3 cold
+	l.Acquire(at(10), 1)
+	l.Acquire(at(11), 1)
+	tx, ok, _ := l.Prepare(0, always)
+	if !ok || len(tx.Updates) != 2 || l.Wanted() != 1 {
+		t.Fatalf("%+v, %d wanted", tx, l.Wanted())
+	}
+	l.Commit(tx)
+	if l.Acquire(ExtentBytes*3-4096, 8192) != Hot {
+		t.Fatal("a later range of the same transaction took the companion's slot")
+	}
+}
+
 func TestEvictionWaitsForFlushAndBitmap(t *testing.T) {
 	l := New(2)
 	heat(t, l, 0, 2)

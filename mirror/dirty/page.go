@@ -76,7 +76,7 @@ func (b *Bitmap) Saved(i int, version uint64) {
 	if version <= p.saved || version > p.version {
 		return
 	}
-	if p.version > p.saved && p.version == version {
+	if p.version == version {
 		b.stale--
 	}
 	p.saved = version

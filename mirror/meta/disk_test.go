@@ -10,17 +10,25 @@ import (
 
 // memDisk is a disk in memory that completes inline, unless hold keeps writes.
 type memDisk struct {
-	mu      sync.Mutex
-	data    []byte
-	fail    func(r *block.Request) error
-	hold    bool
-	held    []*block.Request
-	cached  map[int64][]byte // writes since the last flush, by block, when caching
-	caching bool
+	mu   sync.Mutex
+	data []byte
+	fail func(r *block.Request) error
+	hold bool
+	held []*block.Request
 }
 
-func newMemDisk(size int64) *memDisk {
-	return &memDisk{data: make([]byte, size), cached: map[int64][]byte{}}
+func newMemDisk(size int64) *memDisk { return &memDisk{data: make([]byte, size)} }
+
+// failAfter lets n writes and flushes succeed.
+func (d *memDisk) failAfter(n int) {
+	d.fail = func(r *block.Request) error {
+		if r.Op == block.Write || r.Op == block.Flush {
+			if n--; n < 0 {
+				return errTest
+			}
+		}
+		return nil
+	}
 }
 
 func (d *memDisk) Geometry() block.Geometry {

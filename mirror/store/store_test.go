@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -265,6 +266,31 @@ func TestCloseWaits(t *testing.T) {
 	}
 	mu.Unlock()
 	answered.Wait()
+}
+
+// Close waits for what is carried out inline, its Done included.
+func TestCloseWaitsInline(t *testing.T) {
+	path := newFile(t, t.TempDir(), mib)
+	synctest.Test(t, func(t *testing.T) {
+		f, err := Open(path, Options{Inline: InlineAlways})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate, closed := make(chan struct{}), make(chan error, 1)
+		r := read(0, block.Aligned(4096))
+		r.Done = func(*block.Request, error) { <-gate }
+		go f.Submit(r)
+		synctest.Wait()
+		go func() { closed <- f.Close() }()
+		synctest.Wait()
+		if len(closed) != 0 {
+			t.Error("Close did not wait")
+		}
+		close(gate)
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestExclusive(t *testing.T) {
