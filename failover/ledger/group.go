@@ -93,18 +93,19 @@ func compare(a, b raft.ServerID) int {
 
 // startGroup starts raft on what the store holds. admin is held.
 func (l *Ledger) startGroup() (err error) {
-	defer func() {
-		// raft panics when it cannot save its term; while it starts, that is
-		// our goroutine.
-		if p := recover(); p != nil {
-			err = fmt.Errorf("start raft: %v", p)
-		}
-	}()
 	id := l.id()
 	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage), onState: l.onState}
 	layer := newStreamLayer(l)
 	trans := newTransport(l, layer)
 	g := &guard{Store: l.store, l: l}
+	defer func() {
+		// raft panics when it cannot save its term; while it starts, that is
+		// our goroutine.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("start raft: %v", p)
+			trans.Close() // the error at hand says more
+		}
+	}()
 	r, err := raft.NewRaft(l.raftConfig(), f, g, g, l.snaps, trans)
 	if err != nil {
 		trans.Close() // the error at hand says more

@@ -148,6 +148,8 @@ func (l *Ledger) dial(ctx context.Context, node, purpose string) (net.Conn, erro
 		limit = time.Until(at)
 	}
 	var you hello
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
 	if err = exchange(c, limit, l.greeting(), &you); err == nil {
 		err = you.check()
 	}

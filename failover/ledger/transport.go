@@ -17,6 +17,8 @@ type streamLayer struct {
 	accept chan net.Conn
 	done   chan struct{}
 	once   sync.Once
+	ctx    context.Context // ends with the layer: nothing waits for an absent peer
+	cancel context.CancelFunc
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -28,7 +30,9 @@ func (a nodeAddr) Network() string { return "hapair" }
 func (a nodeAddr) String() string  { return string(a) }
 
 func newStreamLayer(l *Ledger) *streamLayer {
-	return &streamLayer{l: l, accept: make(chan net.Conn), done: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	s := &streamLayer{l: l, accept: make(chan net.Conn), done: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	s.ctx, s.cancel = context.WithCancel(l.ctx)
+	return s
 }
 
 // tracked is a connection that the layer can close when raft has forgotten it.
@@ -63,7 +67,7 @@ func (s *streamLayer) track(c net.Conn, peer string) net.Conn {
 
 // Dial implements raft.StreamLayer.
 func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(s.l.ctx, timeout)
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	c, err := s.l.dial(ctx, string(address), PurposeRaft)
 	if err != nil {
@@ -102,6 +106,7 @@ func (s *streamLayer) Accept() (net.Conn, error) {
 // Close implements net.Listener and closes every connection with it.
 func (s *streamLayer) Close() error {
 	s.once.Do(func() { close(s.done) })
+	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {

@@ -1,0 +1,76 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"hapair/failover/ledger/record"
+)
+
+func FuzzMessages(f *testing.F) {
+	for _, m := range []any{
+		hello{Magic: helloMagic, Version: 1, Node: "a", Incarnation: 2, Lineage: []record.Founder{{Incarnation: 1}, {Incarnation: 2, Node: "a"}}},
+		leaseAsk{Session: "s", Incarnation: 1, Items: []leaseItem{{Resource: "r", Tenure: 2, Seq: 3, Duration: 5}}},
+		leaseReply{Results: []leaseResult{{Refused: "x"}}},
+		call{Kind: callApply, Data: []byte("{}")},
+		callReply{Status: statusOK, Answer: record.Answer{Record: Record{Token: 1}}},
+	} {
+		var b bytes.Buffer
+		if err := writeMessage(&b, m); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	f.Add([]byte{255, 255, 255, 255})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, v := range []any{new(hello), new(leaseAsk), new(leaseReply), new(call), new(callReply)} {
+			err := readMessage(bytes.NewReader(b), v)
+			if err != nil && !errors.Is(err, ErrWire) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("untyped: %v", err)
+			}
+			if h, ok := v.(*hello); ok && err == nil && h.check() == nil {
+				judge(*h, hello{Incarnation: 1})
+			}
+		}
+	})
+}
+
+func TestJudge(t *testing.T) {
+	first := record.Founder{Incarnation: 1}
+	by := func(inc uint64, n string) record.Founder { return record.Founder{Incarnation: inc, Node: n} }
+	one := hello{Node: "a", Incarnation: 1, Lineage: []record.Founder{first}, Voters: []string{"a", "b"}, LastIndex: 9}
+	two := func(n string) hello {
+		return hello{Node: n, Incarnation: 2, Lineage: []record.Founder{first, by(2, n)}, Voters: []string{n}, LastIndex: 9}
+	}
+	left := one
+	left.Node, left.Voters, left.LastIndex = "b", []string{"b"}, 10
+	joining := hello{Node: "a", Incarnation: 2, Lineage: two("b").Lineage, Joining: true}
+	three := hello{Node: "b", Incarnation: 3, Lineage: []record.Founder{first, by(2, "b"), by(3, "b")}, Voters: []string{"b"}}
+	ahead1 := one
+	ahead1.LastIndex = 11
+	for _, c := range []struct {
+		name    string
+		me, you hello
+		want    verdict
+	}{
+		{"one history", one, one, same},
+		{"the peer went alone", one, two("b"), behind},
+		{"I went alone", two("b"), one, ahead},
+		{"both went alone", two("a"), two("b"), split},
+		{"both went alone, one twice", two("a"), three, split},
+		{"the peer went alone after me", two("b"), three, behind},
+		{"removed while away", one, left, behind},
+		{"the other was removed", left, one, ahead},
+		{"removed, but I know more", ahead1, left, same},
+		{"rejoining", joining, two("b"), same},
+		{"rejoining, and the peer went on", joining, three, behind},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := judge(c.me, c.you); got != c.want {
+				t.Fatalf("%d, wanted %d", got, c.want)
+			}
+		})
+	}
+}
