@@ -3,7 +3,6 @@ package fuse
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -16,10 +15,10 @@ import (
 const fsType = "fuse.hapair"
 
 // guard is a lock file: whoever has it owns the mount point, and it goes with
-// the process.
+// the process. The descriptor is a bare number, which no finalizer closes.
 type guard struct {
 	path string
-	file *os.File
+	fd   int
 }
 
 // errOwned: a living process has the mount point.
@@ -29,31 +28,40 @@ var errOwned = errors.New("another process serves this volume here")
 // removed by its last owner between open and lock; then it is made anew.
 func lockMountpoint(path string) (*guard, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err != nil {
-			return nil, fmt.Errorf("open the lock: %w", err)
+			return nil, fmt.Errorf("open the lock %s: %w", path, err)
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			if err == unix.EWOULDBLOCK {
-				err = errOwned
-			}
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		current, err := lockFile(fd, path)
+		if err == nil && current {
+			return &guard{path: path, fd: fd}, nil
 		}
-		mine, err := f.Stat()
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("look at the lock: %w", err), f.Close())
-		}
-		there, err := os.Lstat(path)
-		if err == nil && os.SameFile(mine, there) {
-			return &guard{path: path, file: f}, nil
-		}
-		if cerr := f.Close(); cerr != nil || err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.Join(fmt.Errorf("look at the lock: %w", err), cerr)
+		if cerr := unix.Close(fd); err != nil || cerr != nil {
+			return nil, errors.Join(err, cerr)
 		}
 	}
 }
 
-func (g *guard) release() error { return errors.Join(os.Remove(g.path), g.file.Close()) }
+// lockFile locks the open file; current says it is still the one at path.
+func lockFile(fd int, path string) (current bool, err error) {
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
+		return false, fmt.Errorf("lock %s: %w", path, errOwned)
+	} else if err != nil {
+		return false, fmt.Errorf("lock %s: %w", path, err)
+	}
+	var mine, there unix.Stat_t
+	if err := unix.Fstat(fd, &mine); err != nil {
+		return false, fmt.Errorf("look at the lock %s: %w", path, err)
+	}
+	if err := unix.Lstat(path, &there); err == unix.ENOENT {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("look at the lock %s: %w", path, err)
+	}
+	return mine.Dev == there.Dev && mine.Ino == there.Ino, nil
+}
+
+func (g *guard) release() error { return errors.Join(os.Remove(g.path), unix.Close(g.fd)) }
 
 // clearStale unmounts what a killed process left at the mount point. The
 // caller has the lock, so nobody serves it.

@@ -146,32 +146,53 @@ func isOwn(fd string, own []Own) bool {
 }
 
 // mountsOf lists mounts of the device in the mount namespaces of all
-// processes, each mount point once.
+// processes, each mount point once. One in another namespace than ours is told
+// by a process that lives there: umount here does not reach it.
 func mountsOf(dev uint64) ([]Holder, error) {
 	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-	namespaces := map[string]bool{}
-	points := map[string]bool{}
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return nil, fmt.Errorf("find our mount namespace: %w", err)
+	}
 	tables, err := filepath.Glob("/proc/[0-9]*/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("list mount tables: %w", err)
 	}
+	namespaces := map[string]bool{}
+	points := map[string]bool{}
+	var found []Holder
 	for _, table := range tables {
 		ns, err := os.Readlink(filepath.Join(filepath.Dir(table), "ns/mnt"))
 		if err != nil || namespaces[ns] {
 			continue
 		}
-		namespaces[ns] = true
 		text, err := os.ReadFile(table)
 		if err != nil {
 			continue // the process has ended
 		}
+		namespaces[ns] = true
 		for _, m := range ParseMountinfo(text) {
-			if m.Device == want {
+			switch {
+			case m.Device != want:
+			case ns == own:
 				points["mount on "+m.Point] = true
+			default:
+				found = append(found, elsewhere(m, table))
 			}
 		}
 	}
-	return kernelHolders(points), nil
+	return append(kernelHolders(points), found...), nil
+}
+
+// elsewhere describes a mount in another namespace.
+func elsewhere(m Mount, table string) Holder {
+	pid, err := strconv.Atoi(filepath.Base(filepath.Dir(table)))
+	if err != nil {
+		return Holder{Command: "mount on " + m.Point + " in another mount namespace"}
+	}
+	h := Process(pid)
+	h.Command = "mount on " + m.Point + " in the mount namespace of " + h.Command
+	return h
 }
 
 func kernelHolders(names map[string]bool) []Holder {
