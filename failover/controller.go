@@ -37,6 +37,7 @@ const (
 	abortPatience = time.Second      // for a broken-off step, and for forced stops before the front end is aborted
 	causesMax     = 8                // causes kept for one look
 	repeatsMax    = 3                // successes of one step without a visible effect
+	repeatsFor    = 11               // retry delays within which a success counts as repeated: longer than any plan waits
 )
 
 // Controller keeps one resource on one node where it belongs. Run must be
@@ -247,7 +248,7 @@ func (c *Controller) succeeded(r *runningStep, now, took time.Duration) {
 		c.note(e)
 	}
 	c.repeats++
-	if kind != c.done || now > c.doneAt+c.cfg.Settings.RetryDelay || kind == plan.AskLapsed {
+	if kind != c.done || now > c.doneAt+repeatsFor*c.cfg.Settings.RetryDelay || kind == plan.AskLapsed {
 		c.repeats = 1
 	}
 	c.done, c.doneAt = kind, now
@@ -278,11 +279,22 @@ func (c *Controller) failed(r *runningStep, now time.Duration, err error) {
 		m.stopFailed = true
 	}
 	req := m.request
-	descending := kind == plan.StopServices || kind == plan.MirrorDemote
-	if req != nil && (descending && req.wish.Kind != plan.Promote || kind == plan.AskPeer) {
+	if req != nil && endsRequest(kind, req.wish) {
 		m.trouble = plan.Trouble{}
 		m.end(&StepError{Resource: c.cfg.Resource, Step: kind, Err: err})
 	}
+}
+
+// endsRequest reports whether a failure of kind is the answer to the wish, not
+// something to try again while the operator waits.
+func endsRequest(kind plan.Kind, w plan.Wish) bool {
+	switch kind {
+	case plan.StopServices, plan.MirrorDemote:
+		return w.Kind != plan.Promote
+	case plan.AskPeer, plan.ForceAlone:
+		return true
+	}
+	return false
 }
 
 // publish stores the status and tells when what is waited for changed.

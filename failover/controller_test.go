@@ -364,6 +364,36 @@ func TestRequestsOneAtATimeAndDropped(t *testing.T) {
 	})
 }
 
+func TestStepWithoutEffectIsNotRepeatedInALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		defer w.close()
+		n1 := w.nodes["n1"]
+		n1.lies = true
+		w.start("n1")
+		w.start("n2")
+		time.Sleep(30 * time.Second)
+		if n1.opens < 2 || n1.opens > 20 {
+			t.Errorf("opened %d times in 30 s\n%s", n1.opens, w.story())
+		}
+		w.in(func() { n1.lies = false })
+		w.until(15*time.Second, "n1 serves", func() bool { return w.serves("n1") })
+	})
+}
+
+func TestForceThatTheLedgerRefusesIsAnswered(t *testing.T) {
+	scene(t, manual, func(t *testing.T, w *world) {
+		w.crash("n1")
+		time.Sleep(5 * time.Second)
+		refusal := errors.New("n1 goes on under a higher incarnation")
+		w.in(func() { w.nodes["n2"].noAlone = refusal })
+		var step *StepError
+		if err := w.nodes["n2"].ctl.Promote(t.Context(), true, "lost"); !errors.Is(err, refusal) || !errors.As(err, &step) || step.Step != plan.ForceAlone {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 func TestJournalIsBoundedAndCounts(t *testing.T) {
 	var j Journal
 	for i := range 3 * journalEntries {

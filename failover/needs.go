@@ -28,7 +28,8 @@ type Needs struct {
 // when it returns.
 type Ledger interface {
 	// Record returns the record as this node knows it. ok is false until the
-	// ledger has been read since the agent began. It does not block.
+	// ledger has been read since the agent began; a resource that was never
+	// declared is the zero Record and true. It does not block.
 	Record(resource string) (r plan.Record, ok bool)
 	// Promote makes node Primary; it must be in sync. The tenure in the
 	// answer is the grant. No earlier Primary's lease may be valid.
@@ -38,7 +39,7 @@ type Ledger interface {
 	// Declare makes nodes the first in-sync set.
 	Declare(ctx context.Context, resource string, nodes []string, expect lease.Token) (plan.Record, error)
 	// Force makes node the whole in-sync set and nobody Primary, and keeps reason.
-	Force(ctx context.Context, resource, node string, expect lease.Token, reason string) (plan.Record, error)
+	Force(ctx context.Context, resource, node, reason string, expect lease.Token) (plan.Record, error)
 }
 
 // Leases is the permission to serve. A lease is only ever granted by a
@@ -46,7 +47,8 @@ type Ledger interface {
 // is what makes a promotion safe even when the record changed early.
 type Leases interface {
 	// Hold begins to ask for the lease of a resource and keeps renewing it.
-	Hold(ctx context.Context, resource string, tenure lease.Token) error
+	// It does not block.
+	Hold(resource string, tenure lease.Token)
 	// Release stops asking and hands the lease back.
 	Release(ctx context.Context, resource string) error
 	// Lease returns this node's own lease, the zero Lease without one.

@@ -22,7 +22,11 @@ func (c *Controller) perform(ctx context.Context, v plan.View, s plan.Step, beca
 	case plan.AskLapsed:
 		return c.askLapsed(ctx, v)
 	case plan.HoldLease:
-		return c.holdLease(ctx, v)
+		c.needs.Leases.Hold(res, v.Tenure)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.asked = true
+		return nil
 	case plan.ReleaseLease:
 		return c.releaseLease(ctx)
 	case plan.GoAlone:
@@ -66,7 +70,7 @@ func (c *Controller) changeRecord(ctx context.Context, v plan.View, kind plan.Ki
 	case plan.Declare:
 		r, err = l.Declare(ctx, res, []string{self, c.cfg.Peer}, expect)
 	case plan.LedgerForce:
-		r, err = l.Force(ctx, res, self, expect, because)
+		r, err = l.Force(ctx, res, self, because, expect)
 	case plan.LedgerDemote:
 		r, err = l.Demote(ctx, res, self, expect)
 	default:
@@ -102,18 +106,6 @@ func (c *Controller) askLapsed(ctx context.Context, v plan.View) error {
 		next.since = was.since
 	}
 	c.mu.lapse = next
-	return nil
-}
-
-func (c *Controller) holdLease(ctx context.Context, v plan.View) error {
-	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
-	defer cancel()
-	if err := c.needs.Leases.Hold(ctx, c.cfg.Resource, v.Tenure); err != nil {
-		return fmt.Errorf("ask for the lease of tenure %d: %w", v.Tenure, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.asked = true
 	return nil
 }
 

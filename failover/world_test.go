@@ -2,12 +2,11 @@ package failover
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -67,7 +66,11 @@ type node struct {
 	stopFails   int
 	deaf        bool // hints do not arrive
 	aborts      int
+	lies        bool // a promotion of the mirror succeeds without effect
+	opens       int
+	noAlone     error
 	events      []Entry
+	version     int // of its copy
 }
 
 type world struct {
@@ -87,6 +90,7 @@ type world struct {
 	set     plan.Settings
 	wrong   []string
 	lastTok lease.Token
+	acked   int // version of the last answered write
 }
 
 func newWorld(t *testing.T, change func(*plan.Settings)) *world {
@@ -282,7 +286,14 @@ func (w *world) replicate() {
 		case w.connected() && !w.rec.Has(other.name):
 			w.rec.InSync = []string{"n1", "n2"}
 			w.rec.Token++
-			other.disk = state.UpToDate
+			other.disk, other.version = state.UpToDate, n.version
+		}
+		if n.lease.Tenure == n.tenure { // a write, answered by every copy in sync
+			w.acked++
+			n.version = w.acked
+			if w.rec.Has(other.name) {
+				other.version = w.acked
+			}
 		}
 		if w.connected() {
 			other.suspect = false
@@ -296,6 +307,9 @@ func (w *world) watch(now time.Duration) {
 	for _, n := range w.nodes {
 		if n.up && n.role == state.Primary && n.lease.Valid(now) && n.lease.Tenure == n.tenure {
 			serving++
+			if n.version != w.acked && w.alone == "" {
+				w.wrong = append(w.wrong, fmt.Sprintf("%v: %s serves version %d, answered was %d", now, n.name, n.version, w.acked))
+			}
 		}
 	}
 	if serving > 1 {
@@ -331,7 +345,9 @@ func (w *world) until(d time.Duration, what string, cond func() bool) time.Durat
 		ok := false
 		w.in(func() { ok = cond() })
 		if ok {
-			return w.now() - begin
+			took := w.now() - begin
+			synctest.Wait() // whoever is still at it at this instant
+			return took
 		}
 		if w.now()-begin > d {
 			w.t.Fatalf("not within %v: %s\n%s", d, what, w.story())
@@ -365,293 +381,4 @@ func (n *node) peer() string {
 		return "n2"
 	}
 	return "n1"
-}
-
-// The needs of a Controller, all on one node.
-
-func (n *node) Record(string) (plan.Record, bool) {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	return n.known, n.read
-}
-
-var errNoQuorum = errors.New("no quorum")
-
-func (n *node) change(ctx context.Context, expect lease.Token, f func(*plan.Record) error) (plan.Record, error) {
-	select {
-	case <-time.After(5 * time.Millisecond):
-	case <-ctx.Done():
-		return plan.Record{}, ctx.Err()
-	}
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	switch {
-	case !n.up || !n.w.quorum(n.name):
-		return plan.Record{}, errNoQuorum
-	case expect != n.w.rec.Token:
-		return plan.Record{}, fmt.Errorf("token is %d", n.w.rec.Token)
-	}
-	r := n.w.rec
-	if err := f(&r); err != nil {
-		return plan.Record{}, err
-	}
-	r.Token = n.w.rec.Token + 1
-	if r.Primary == n.name {
-		r.Tenure = r.Token
-	}
-	n.w.rec, n.known = r, r
-	return r, nil
-}
-
-func (n *node) Promote(ctx context.Context, _, name string, expect lease.Token) (plan.Record, error) {
-	return n.change(ctx, expect, func(r *plan.Record) error {
-		if !r.Has(name) {
-			return errors.New("not in sync")
-		}
-		if p := r.Primary; p != "" && p != name && !n.majorityLapsed() {
-			n.w.wrong = append(n.w.wrong, name+" asked for the promotion while "+p+" may hold its lease")
-			return errors.New("lease held")
-		}
-		r.Primary = name
-		n.w.promos = append(n.w.promos, name)
-		return nil
-	})
-}
-
-func (n *node) Demote(ctx context.Context, _, name string, expect lease.Token) (plan.Record, error) {
-	return n.change(ctx, expect, func(r *plan.Record) error {
-		if r.Primary != name {
-			return errors.New("not Primary")
-		}
-		r.Primary = ""
-		return nil
-	})
-}
-
-func (n *node) Declare(ctx context.Context, _ string, nodes []string, expect lease.Token) (plan.Record, error) {
-	return n.change(ctx, expect, func(r *plan.Record) error { r.InSync = slices.Sorted(slices.Values(nodes)); return nil })
-}
-
-func (n *node) Force(ctx context.Context, _, name string, expect lease.Token, reason string) (plan.Record, error) {
-	return n.change(ctx, expect, func(r *plan.Record) error {
-		if reason == "" {
-			return errors.New("no reason")
-		}
-		r.InSync, r.Primary = []string{name}, ""
-		return nil
-	})
-}
-
-func (n *node) Hold(_ context.Context, _ string, tenure lease.Token) error {
-	n.w.in(func() { n.held = tenure })
-	return nil
-}
-
-func (n *node) Release(context.Context, string) error {
-	n.w.in(func() {
-		n.held, n.lease = 0, lease.Lease{}
-		for _, v := range n.w.reach(n.name) {
-			if n.w.owes[v].to == n.name {
-				n.w.owes[v] = owed{}
-			}
-		}
-	})
-	return nil
-}
-
-func (n *node) Lease(string) lease.Lease {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	return n.lease
-}
-
-func (n *node) majorityLapsed() bool {
-	count := 0
-	voters := n.w.reach(n.name)
-	for _, v := range voters {
-		if o := n.w.owes[v]; o.to != n.w.rec.Primary || n.w.now() >= o.until {
-			count++
-		}
-	}
-	return n.w.alone == n.name || 2*count > len(n.w.voters)
-}
-
-func (n *node) Lapsed(ctx context.Context, _ string) (bool, error) {
-	select {
-	case <-time.After(2 * time.Millisecond):
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	if !n.w.quorum(n.name) {
-		return false, errNoQuorum
-	}
-	return n.majorityLapsed(), nil
-}
-
-func (n *node) PromiseLapsed(string) bool {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	o := n.w.owes[n.name]
-	return o.to != n.known.Primary || n.w.now() >= o.until
-}
-
-func (n *node) Quorum() bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.quorum(n.name) }
-func (n *node) Alone() bool  { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.alone == n.name }
-
-func (n *node) GoAlone(context.Context, string) error {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	if n.w.rec.Primary != n.name {
-		return errors.New("not the Primary")
-	}
-	n.w.alone = n.name
-	return nil
-}
-
-func (n *node) ForceAlone(context.Context, string) error {
-	n.w.in(func() { n.w.alone = n.name })
-	return nil
-}
-
-func (n *node) Marked(name string) bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.marks[name] }
-
-func (n *node) Mark(_ context.Context, name, _ string) error {
-	n.w.in(func() { n.w.marks[name] = true })
-	return nil
-}
-
-func (n *node) Unmark(_ context.Context, name string) error {
-	n.w.in(func() { delete(n.w.marks, name) })
-	return nil
-}
-
-type mirror struct{ *node }
-
-func (m mirror) Promote(ctx context.Context, _ string, tenure lease.Token, _ bool) ([]string, error) {
-	select {
-	case <-time.After(20 * time.Millisecond):
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	m.w.mu.Lock()
-	defer m.w.mu.Unlock()
-	if !m.up {
-		return nil, errors.New("off")
-	}
-	m.role, m.tenure = state.Primary, tenure
-	return []string{"/dev/hapair/pg/0"}, nil
-}
-
-type heldOpen struct{ by []string }
-
-func (h heldOpen) Error() string     { return "device is held open by " + strings.Join(h.by, ", ") }
-func (h heldOpen) Holders() []string { return h.by }
-
-func (m mirror) Demote(context.Context, string) error {
-	m.w.mu.Lock()
-	defer m.w.mu.Unlock()
-	if len(m.holders) > 0 {
-		return heldOpen{m.holders}
-	}
-	if m.running != plan.Stopped {
-		m.w.wrong = append(m.w.wrong, m.name+" was demoted below running services")
-	}
-	m.role, m.tenure = state.Secondary, 0
-	return nil
-}
-
-func (m mirror) Abort(context.Context, string) error {
-	m.w.in(func() { m.role, m.tenure, m.holders = state.Secondary, 0, nil; m.aborts++ })
-	return nil
-}
-
-func (m mirror) Disconnect(context.Context, string) error { return nil }
-
-func (m mirror) View(string) MirrorView {
-	m.w.mu.Lock()
-	defer m.w.mu.Unlock()
-	o := m.w.nodes[m.peer()]
-	v := MirrorView{Role: m.role, Disk: m.disk, Suspect: m.suspect, Tenure: m.tenure}
-	v.State.Connection = state.Connecting
-	if m.w.connected() {
-		v.State.Connection, v.State.Replication, v.PeerTold = state.Connected, state.Established, true
-		v.PeerRole, v.PeerDisk, v.PeerSuspect = o.role, o.disk, o.suspect
-	}
-	return v
-}
-
-func (n *node) Peer(string) (plan.Verdict, []string, time.Duration) {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	return n.verdict, []string{"crossover: silent"}, n.since
-}
-
-func (n *node) Hint(_ context.Context, to string, h Hint) error {
-	var c *Controller
-	n.w.in(func() {
-		if o := n.w.nodes[to]; o.up && !o.deaf && n.w.connected() {
-			c = o.ctl
-		}
-	})
-	if c == nil {
-		return errors.New("unreachable")
-	}
-	return c.Hinted(h)
-}
-
-type services struct{ *node }
-
-func (s services) Start(ctx context.Context, devices []string) error {
-	s.w.mu.Lock()
-	takes, ignore := s.startTakes, s.startIgnore
-	s.starts++
-	s.running = plan.Partial
-	if len(devices) == 0 || s.role != state.Primary {
-		s.w.wrong = append(s.w.wrong, s.name+": services started without a device")
-	}
-	s.w.mu.Unlock()
-	if ignore {
-		time.Sleep(takes)
-	} else {
-		select {
-		case <-time.After(takes):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	if s.startFails != 0 {
-		s.startFails--
-		s.running, s.svcFailed = plan.Broken, "postgresql.service: exit status 1"
-		return errors.New(s.svcFailed)
-	}
-	if s.up {
-		s.running = plan.Started
-	}
-	return nil
-}
-
-func (s services) Stop(context.Context) error {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	if s.stopFails > 0 {
-		s.stopFails--
-		return errors.New("umount: target is busy")
-	}
-	s.running = plan.Stopped
-	return nil
-}
-
-func (s services) StopForced(context.Context) error {
-	s.w.in(func() { s.running = plan.Stopped })
-	return nil
-}
-
-func (s services) State() (plan.ServiceState, string) {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	return s.running, s.svcFailed
 }

@@ -246,4 +246,9 @@ func orNone(s string) string {
 	return s
 }
 
-func ago(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }
+func ago(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(100 * time.Millisecond).String()
+}

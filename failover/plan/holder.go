@@ -106,15 +106,19 @@ func stopBroken(v View) Decision {
 }
 
 // tooOften hands a resource that does not come up here to the peer, unless
-// the peer failed as well: then the operator is told, and it is tried again
-// when the failures are forgotten.
+// the peer failed as well or is not there: then the operator is told, and it
+// is tried again here, ever more seldom.
 func tooOften(v View) Decision {
 	if peerCanTake(v).OK {
 		return descend(v, failedText(v))
 	}
+	at := v.Self.FailedAt + min(v.Settings.RetryDelay<<min(v.Self.Failures, 20), v.Settings.FailureMemory)
+	if v.Now >= at {
+		return steps(failedText(v)+"; "+peerCanTake(v).Text+": it is tried again here", StartServices)
+	}
 	return Decision{
 		Code: CodeFailures, Because: failedText(v) + "; " + peerCanTake(v).Text,
-		Hint: "mend the service, then hactl promote " + v.Resource, At: v.Self.FailedAt + v.Settings.FailureMemory,
+		Hint: "mend the service, then hactl promote " + v.Resource, At: at,
 	}
 }
 

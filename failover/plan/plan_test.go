@@ -56,7 +56,42 @@ func anyView(t *rapid.T) View {
 	v.Hint = Hint{Take: b("take"), From: "n2", Until: at("hint until")}
 	v.Trouble = Trouble{Step: Kind(rapid.IntRange(0, int(AbortLost)).Draw(t, "trouble")), Count: rapid.IntRange(0, 2).Draw(t, "count"), At: at("trouble at")}
 	v.Hinted, v.Maintenance, v.Down = b("hinted"), b("maintenance"), b("down")
+	if b("nearly") {
+		nearly(&v, rapid.IntRange(0, 40).Draw(t, "but for"))
+	}
 	return v
+}
+
+// nearly makes the view one that leads to a takeover, but for one field that
+// keeps what was drawn: arbitrary views seldom get that far.
+func nearly(v *View, except int) {
+	for i, set := range []func(){
+		func() { v.Ledger.Known = true },
+		func() { v.Ledger.Quorum = true },
+		func() { v.Ledger.Record = Record{Token: 3, Tenure: 2, Primary: "n2", InSync: []string{"n1", "n2"}} },
+		func() { v.Lease.PeerLapsed = true },
+		func() { v.Lease.MajorityLapsed = true },
+		func() { v.Self.Disk = state.UpToDate },
+		func() { v.Self.Role = state.Secondary },
+		func() { v.Self.Suspect = false },
+		func() { v.Services.State = Stopped },
+		func() { v.Settings.Run = true },
+		func() { v.Settings.Arbitration = Witness },
+		func() { v.Self.Standby = false },
+		func() { v.Maintenance = false },
+		func() { v.Down = false },
+		func() { v.Mirror.SplitBrain = false },
+		func() { v.Mirror.Replication = state.Established },
+		func() { v.Peer.Role = state.Secondary },
+		func() { v.Wish.Kind = NoWish },
+		func() { v.Trouble.Count = 0 },
+		func() { v.Lease.Asked = false },
+		func() { v.Started, v.Now = 0, 100*time.Second },
+	} {
+		if i != except {
+			set()
+		}
+	}
 }
 
 // TestNextKeepsTheRules states the rules a second time, apart from the code

@@ -79,9 +79,9 @@ func manualWaits(v View) (Reason, bool) {
 	return bad(CodeManual, forceHint(v), "%s was Primary and arbitration is manual: this node waits for the operator", v.Peer.Name), true
 }
 
-// askLapsed asks a majority, not more often than the lapse poll.
+// askLapsed asks a majority, not more often than the lease is looked at here.
 func askLapsed(v View) Decision {
-	if at := v.Lease.LookedAt + v.Settings.LapsePoll; v.Lease.LookedAt != 0 && v.Now < at {
+	if at := v.Lease.LookedAt + v.lookAgain() - v.Now; v.Lease.LookedAt != 0 && v.Now < at {
 		return wait(checkHolder(v), at)
 	}
 	return steps(fmt.Sprintf("the lease of %s has run out here", v.Peer.Name), AskLapsed)

@@ -8,11 +8,10 @@ import (
 )
 
 // leave is an orderly demotion the operator asked for. Before anything is
-// stopped it is known that the peer can take it; afterwards the way down is
-// gone to its end.
+// stopped it is known that the peer can take it; a peer that is lost on the
+// way down ends the switchover, and this node takes its work up again.
 func leave(v View) Decision {
-	untouched := v.Self.Role == state.Primary && (v.Services.State == Started || !v.Settings.HasServices)
-	if r := peerCanTake(v); v.Wish.Kind == Switchover && untouched && !r.OK {
+	if r := peerCanTake(v); v.Wish.Kind == Switchover && !r.OK {
 		return refuse(r)
 	}
 	if v.Self.Role == state.Primary && v.Services.State == Stopped && len(v.Mirror.Held) > 0 {
