@@ -146,6 +146,27 @@ func TestCompanionIsKeptFromLaterRanges(t *testing.T) {
 	}
 }
 
+// The hot half of a range is no room for its cold half.
+func TestRangeDoesNotEvictItself(t *testing.T) {
+	l := New(2)
+	heat(t, l, 0, 1)
+	heat(t, l, 8, 1) // stays referenced
+	l.Release(at(0), 1, 0)
+	l.Acquire(ExtentBytes-4096, 8192) // 0 hot, 1 cold
+	if tx, ok, blocked := l.Prepare(0, always); ok || !blocked {
+		t.Fatalf("%+v", tx)
+	}
+	l.Release(at(8), 1, 0)
+	tx, ok, _ := l.Prepare(0, always)
+	if !ok {
+		t.Fatal("blocked after a release")
+	}
+	l.Commit(tx)
+	if l.Acquire(ExtentBytes-4096, 8192) != Hot {
+		t.Fatal("cold after Commit")
+	}
+}
+
 func TestEvictionWaitsForFlushAndBitmap(t *testing.T) {
 	l := New(2)
 	heat(t, l, 0, 2)

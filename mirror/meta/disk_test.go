@@ -5,8 +5,12 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"hapair/mirror/block"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // memDisk is a disk in memory that completes inline, unless hold keeps writes.
 type memDisk struct {
