@@ -2,33 +2,29 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"slices"
 	"syscall"
 	"time"
 )
 
 const startTimeout = 10 * time.Second
 
-// agentPID is the agent's number inside the node, 0 when it does not run.
-func (l *Lab) agentPID(name string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(l.dir, name, pidFile))
+// note reads what process 1 of a node last told of its agent.
+func (l *Lab) note(name string) (agentNote, error) {
+	var n agentNote
+	text, err := os.ReadFile(filepath.Join(l.dir, name, noteFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
+		return n, nil
 	}
 	if err != nil {
-		return 0, err
+		return n, err
 	}
-	word := strings.TrimSpace(string(text))
-	n, err := strconv.Atoi(word)
-	if err != nil {
-		return 0, fmt.Errorf("agent of %s: %s", name, word)
-	}
-	return n, nil
+	return n, json.Unmarshal(text, &n)
 }
 
 // agent finds the agent among the machine's processes.
@@ -37,11 +33,11 @@ func (l *Lab) agent(name string) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	inner, err := l.agentPID(name)
+	note, err := l.note(name)
 	if err != nil {
 		return process{}, fmt.Errorf("lab: %w", err)
 	}
-	if p, ok := n.Init.inNode()[inner]; ok && inner > 1 {
+	if p, ok := n.Init.inNode()[note.PID]; ok && note.PID > 1 {
 		return p, nil
 	}
 	return process{}, fmt.Errorf("lab: no agent runs on %s", name)
@@ -66,21 +62,22 @@ func (l *Lab) Start(name string) error {
 	case l.AgentRuns(name):
 		return fmt.Errorf("lab: the agent of %s runs already", name)
 	}
-	if err := os.Remove(filepath.Join(l.dir, name, pidFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	before, err := l.note(name)
+	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
 	if err := syscall.Kill(n.Init.PID, syscall.SIGUSR1); err != nil {
 		return fmt.Errorf("lab: start the agent of %s: %w", name, err)
 	}
-	told := func() bool {
-		_, err := os.Stat(filepath.Join(l.dir, name, pidFile))
-		return err == nil
-	}
-	if !await(context.Background(), startTimeout, told) {
+	var now agentNote
+	if !await(context.Background(), startTimeout, func() bool {
+		now, err = l.note(name)
+		return err != nil || now.Starts > before.Starts
+	}) {
 		return fmt.Errorf("lab: the agent of %s was not started in %s", name, startTimeout)
 	}
-	if _, err := l.agentPID(name); err != nil {
-		return fmt.Errorf("lab: %w", err)
+	if err != nil || now.Error != "" {
+		return fmt.Errorf("lab: the agent of %s did not start: %s%s", name, now.Error, words(err))
 	}
 	l.log("the agent of %s is started", name)
 	return nil
@@ -109,8 +106,23 @@ func (l *Lab) end(name string, sig syscall.Signal) error {
 }
 
 // Pause stops the agent in its tracks, as a suspended machine or a long stall
-// would; Resume lets it go on.
-func (l *Lab) Pause(name string) error { return l.signal(name, syscall.SIGSTOP) }
+// would, and returns when no thread of it runs. Resume lets it go on.
+func (l *Lab) Pause(name string) error {
+	if err := l.signal(name, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	p, err := l.agent(name)
+	if err != nil {
+		return err
+	}
+	stopped := func() bool {
+		return !slices.ContainsFunc(p.threads(), func(state string) bool { return state != "T" && state != "Z" })
+	}
+	if !await(context.Background(), startTimeout, stopped) {
+		return fmt.Errorf("lab: the agent of %s does not stop: a thread hangs in the kernel", name)
+	}
+	return nil
+}
 
 // Resume lets a paused agent go on.
 func (l *Lab) Resume(name string) error { return l.signal(name, syscall.SIGCONT) }

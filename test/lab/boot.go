@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,9 @@ func (l *Lab) boot(n *node) error {
 		return fmt.Errorf("%s is on already", n.Name)
 	}
 	if err := l.plugIn(n); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(l.dir, n.Name, noteFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	init, err := l.startInit(n)

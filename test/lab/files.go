@@ -15,7 +15,7 @@ import (
 const (
 	ConfigFile = "/etc/hapair/hapair.yaml"
 	Socket     = "/run/hapair/agent.sock"
-	pidFile    = "agent.pid"
+	noteFile   = "agent.json"
 
 	metadataBytes = 32 << 20 // room for the metadata beside a disk; the file is sparse
 	internalBytes = 16 << 20 // kept free at the end of a disk with internal metadata

@@ -74,39 +74,41 @@ func hang() {
 	}
 }
 
-// serve starts the agent on SIGUSR1 and buries the dead.
+// serve starts the agent on SIGUSR1 and buries the dead. The death of an agent
+// may come to light after the wish for the next one, so the wish is kept.
 func serve(spec bootSpec, signals <-chan os.Signal) {
-	agent := 0
+	agent, starts, wanted := 0, 0, false
 	for s := range signals {
-		switch s {
-		case syscall.SIGCHLD:
-			for {
-				var how syscall.WaitStatus
-				pid, err := syscall.Wait4(-1, &how, syscall.WNOHANG, nil)
-				if errors.Is(err, syscall.EINTR) {
-					continue
-				}
-				if err != nil || pid <= 0 {
-					break
-				}
-				if pid == agent {
-					agent = 0
-					note(spec, "0")
-					fmt.Fprintf(os.Stderr, "node-init: the agent ended: %s\n", ending(how))
-				}
-			}
-		case syscall.SIGUSR1:
-			if agent != 0 {
-				continue
-			}
-			pid, err := startAgent(spec)
-			if err != nil {
-				fmt.Fprintln(os.Stderr, "node-init: start the agent:", err)
-				note(spec, "error: "+err.Error())
-				continue
-			}
-			agent = pid
-			note(spec, strconv.Itoa(pid))
+		wanted = wanted || s == syscall.SIGUSR1
+		if bury(agent) {
+			agent = 0
+			note(spec, starts, 0, nil)
+		}
+		if !wanted || agent != 0 {
+			continue
+		}
+		wanted = false
+		pid, err := startAgent(spec)
+		starts++
+		note(spec, starts, pid, err)
+		agent = pid
+	}
+}
+
+// bury waits for all that died and reports whether the agent is among them.
+func bury(agent int) (died bool) {
+	for {
+		var how syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &how, syscall.WNOHANG, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return died
+		}
+		if pid == agent {
+			died = true
+			fmt.Fprintf(os.Stderr, "node-init: the agent ended: %s\n", ending(how))
 		}
 	}
 }
@@ -118,16 +120,27 @@ func ending(how syscall.WaitStatus) string {
 	return "exit status " + strconv.Itoa(how.ExitStatus())
 }
 
-// note writes the agent's number where the lab looks for it.
-func note(spec bootSpec, text string) {
-	file := filepath.Join(spec.Dir, pidFile)
-	err := os.WriteFile(file+".new", []byte(text+"\n"), 0o600)
+// note writes down, where the lab looks, how often an agent was started and
+// its number now: 0 when it ended or did not start.
+func note(spec bootSpec, starts, pid int, why error) {
+	text, err := json.Marshal(agentNote{Starts: starts, PID: pid, Error: words(why)})
+	file := filepath.Join(spec.Dir, noteFile)
+	if err == nil {
+		err = os.WriteFile(file+".new", text, 0o600)
+	}
 	if err == nil {
 		err = os.Rename(file+".new", file)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "node-init:", err)
 	}
+}
+
+// agentNote is what process 1 of a node tells of its agent.
+type agentNote struct {
+	Starts int
+	PID    int // inside the node
+	Error  string
 }
 
 func startAgent(spec bootSpec) (int, error) {
@@ -149,4 +162,11 @@ func startAgent(spec bootSpec) (int, error) {
 	}
 	defer p.Release() //nolint:errcheck // serve waits for it by its number
 	return p.Pid, nil
+}
+
+func words(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

@@ -36,16 +36,38 @@ func statOf(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// alive reports whether it is still this process, and no zombie.
+// alive reports whether it is still this process, and not dead but unburied. A
+// process whose first thread ended is alive while another has not.
 func (p process) alive() bool {
 	if p.PID == 0 {
 		return false
 	}
 	fields, err := statOf(p.PID)
-	return err == nil && fields[19] == strconv.FormatUint(p.Start, 10) && fields[0] != "Z" && fields[0] != "X"
+	if err != nil || fields[19] != strconv.FormatUint(p.Start, 10) {
+		return false
+	}
+	if fields[0] != "Z" && fields[0] != "X" {
+		return true
+	}
+	return len(p.threads()) > 1
 }
 
-// each calls f for every process of the machine.
+// threads returns the state of each thread, such as S, T or Z.
+func (p process) threads() []string {
+	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.PID))
+	if err != nil {
+		return nil // only a bad pattern fails, and this one is constant
+	}
+	var out []string
+	for _, name := range names {
+		if text, err := os.ReadFile(name); err == nil {
+			out = append(out, string(text[bytes.LastIndexByte(text, ')')+2]))
+		}
+	}
+	return out
+}
+
+// eachProcess calls f for every process of the machine.
 func eachProcess(f func(pid int)) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
