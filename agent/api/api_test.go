@@ -447,3 +447,33 @@ func TestStranger(t *testing.T) {
 		})
 	}
 }
+
+// Callers that connect and say nothing cannot take the agent's descriptors, and
+// one that leaves makes room.
+func TestConnectionLimit(t *testing.T) {
+	w := newWorld(t, api.Options{})
+	var idle []net.Conn
+	for range api.MaxConns {
+		c, err := net.Dial("unix", w.sock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, c)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://agent/v1/version", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := w.client.Do(req); err == nil {
+		resp.Body.Close()
+		t.Error("one more than the limit was served")
+	}
+	for _, c := range idle {
+		c.Close()
+	}
+	if code, _ := w.do(t, "GET", "/v1/version", ""); code != 200 {
+		t.Errorf("after they left: %d", code)
+	}
+}

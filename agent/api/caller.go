@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,8 +42,8 @@ func (c Caller) inGroup(gid uint32) bool {
 
 // callerOf asks the kernel about a unix connection.
 func callerOf(conn net.Conn) (Caller, error) {
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
+	u, ok := conn.(syscall.Conn)
+	if !ok || conn.LocalAddr().Network() != "unix" {
 		return Caller{}, fmt.Errorf("identify caller: a %T tells nothing", conn)
 	}
 	raw, err := u.SyscallConn()

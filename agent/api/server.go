@@ -38,6 +38,7 @@ const (
 	DefaultKeepAlive = 15 * time.Second
 	writeTimeout     = 10 * time.Second // one event or answer to a reader that does not read
 	readTimeout      = 10 * time.Second
+	idleTimeout      = time.Minute // a connection that asks nothing
 	// DefaultWait bounds a change whose request does not say.
 	DefaultWait = 2 * time.Minute
 	// MaxWait bounds wait_ms.
@@ -75,6 +76,7 @@ func New(opt Options) (*Server, error) {
 		Handler:           s.routes(),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          zap.NewStdLog(opt.Log),
 		ConnContext:       s.identify,
@@ -84,7 +86,7 @@ func New(opt Options) (*Server, error) {
 
 // Serve answers until Shutdown; then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(newLimited(l)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve control socket: %w", err)
 	}
 	return nil

@@ -118,7 +118,9 @@ func (c *checker) validate() {
 	c.fencing()
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
+// namePattern is labels of a host name: a node's name stands in its certificate
+// as one, and a resource's is a directory's.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$`)
 
 // reservedNames would read as a keyword where a node's name is expected.
 var reservedNames = map[string]bool{"all": true, "self": true, "peer": true, "none": true, Internal: true}

@@ -121,7 +121,7 @@ func (a *app) followEvents(ctx context.Context, since uint64, woken chan<- error
 		default: // one is waiting already
 		}
 	}
-	c := a.client()
+	c := client.New(a.socket)
 	defer c.Close()
 	for ctx.Err() == nil {
 		err := c.Events(ctx, fmt.Sprint(since), func(e apiv1.Event) error {
@@ -190,7 +190,6 @@ var errEnough = errors.New("all events shown")
 
 func (a *app) events(ctx context.Context, since string, noFollow bool, wanted func(apiv1.Event) bool) error {
 	c := a.client()
-	defer c.Close()
 	last := ^uint64(0)
 	if noFollow {
 		st, err := c.Status(ctx)

@@ -33,12 +33,15 @@ type app struct {
 	socket string
 	output string
 	cfg    string
+
+	agent *client.Client // made at the first use; --socket is known then
 }
 
 // Main runs hactl with args (without the program's name) and returns the exit
 // code. It ends when ctx does.
 func Main(ctx context.Context, args []string, env Env) int {
 	a := &app{env: env}
+	defer func() { a.client().Close() }()
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -152,7 +155,13 @@ func (a *app) checkFlags() error {
 	return nil
 }
 
-func (a *app) client() *client.Client { return client.New(a.socket) }
+// client returns the one client of this run.
+func (a *app) client() *client.Client {
+	if a.agent == nil {
+		a.agent = client.New(a.socket)
+	}
+	return a.agent
+}
 
 // json writes a value for programs: one line.
 func (a *app) json(v any) error {
