@@ -17,8 +17,12 @@ type Detector struct {
 
 // end is this node's end of a path.
 type end struct {
-	noCarrier, deviceDown, addressLost bool
-	note                               string
+	noCarrier, deviceDown, addressLost flaw
+}
+
+type flaw struct {
+	there bool
+	note  string
 }
 
 type peer struct {
@@ -88,7 +92,7 @@ func New(cfg Config, now time.Duration) (*Detector, error) {
 // before their node. Time never goes back: an earlier now counts as the latest
 // one. Unknown evidence is left out and makes an error; the rest counts.
 func (d *Detector) Step(now time.Duration, evidence ...Evidence) ([]Change, error) {
-	d.now = max(d.now, now)
+	d.advance(now)
 	var failed error
 	for _, e := range evidence {
 		if !d.apply(e) {
@@ -96,6 +100,26 @@ func (d *Detector) Step(now time.Duration, evidence ...Evidence) ([]Change, erro
 		}
 	}
 	return d.judge(), failed
+}
+
+// advance moves the clock. Time in which this node did not listen is taken out
+// of every count, by moving what is counted from.
+func (d *Detector) advance(now time.Duration) {
+	missed := now - d.now - d.cfg.Stall
+	d.now = max(d.now, now)
+	if missed <= 0 {
+		return
+	}
+	d.start += missed
+	for _, p := range d.peers {
+		p.linkAt += missed
+		p.lostSince += missed
+		for _, x := range p.paths {
+			x.heardAt += missed
+			x.memberAt += missed
+			x.mendedAt += missed
+		}
+	}
 }
 
 func (d *Detector) apply(e Evidence) bool {
@@ -124,14 +148,13 @@ func (d *Detector) apply(e Evidence) bool {
 }
 
 func (l *end) apply(e Evidence) {
-	l.note = e.Note
 	switch e.Kind {
 	case CarrierUp, CarrierDown:
-		l.noCarrier = e.Kind == CarrierDown
+		l.noCarrier = flaw{e.Kind == CarrierDown, e.Note}
 	case DeviceUp, DeviceDown:
-		l.deviceDown = e.Kind == DeviceDown
+		l.deviceDown = flaw{e.Kind == DeviceDown, e.Note}
 	case AddressThere, AddressLost:
-		l.addressLost = e.Kind == AddressLost
+		l.addressLost = flaw{e.Kind == AddressLost, e.Note}
 	}
 }
 
@@ -175,12 +198,16 @@ func (d *Detector) judge() (changes []Change) {
 }
 
 // Deadline returns the next instant at which a verdict may change without
-// further evidence; ok is false when there is none. Step must be called then.
+// further evidence, or at which Step must be called to show that this node
+// listens; ok is false when there is none.
 func (d *Detector) Deadline() (at time.Duration, ok bool) {
 	consider := func(x time.Duration) {
 		if x > d.now && (!ok || x < at) {
 			at, ok = x, true
 		}
+	}
+	if len(d.peers) > 0 {
+		consider(d.now + d.cfg.Stall/2)
 	}
 	consider(d.start + d.cfg.Grace)
 	for _, p := range d.peers {

@@ -62,6 +62,8 @@ func (d *Detector) evident(x *path) (State, Reason) {
 	}
 	silence := d.now - x.heardAt
 	switch {
+	case x.member == gone && x.heard && silence < d.cfg.SuspectAfter:
+		return Suspect, Reason{Code: Missed, Text: noted("given up by membership, but heard not long ago", x.note)}
 	case x.member == gone:
 		return Dead, Reason{Code: Silent, Text: noted("does not answer, given up by membership", x.note)}
 	case x.member == left && d.now-x.memberAt >= d.cfg.DeadAfter:
@@ -85,12 +87,12 @@ func (d *Detector) evident(x *path) (State, Reason) {
 // fault is what keeps this node's end of a path from being used.
 func (l *end) fault() (Code, string) {
 	switch {
-	case l.addressLost:
-		return NoAddress, noted("this node lost its address on the path", l.note)
-	case l.deviceDown:
-		return DeviceOff, noted("this node's device is down", l.note)
-	case l.noCarrier:
-		return NoCarrier, noted("no carrier: the cable is out or the peer's box off", l.note)
+	case l.addressLost.there:
+		return NoAddress, noted("this node lost its address on the path", l.addressLost.note)
+	case l.deviceDown.there:
+		return DeviceOff, noted("this node's device is down", l.deviceDown.note)
+	case l.noCarrier.there:
+		return NoCarrier, noted("no carrier: the cable is out or the peer's box off", l.noCarrier.note)
 	}
 	return "", ""
 }

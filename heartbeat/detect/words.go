@@ -149,6 +149,10 @@ type Config struct {
 	Recover      time.Duration // how long a lost path must answer before it counts; doubles with each loss within a minute, up to 16 times
 	Grace        time.Duration // from the beginning, before silence says anything
 	LinkFresh    time.Duration // how long traffic on the mirror link proves the peer alive
+	// Stall is the longest time between two steps that counts as listening.
+	// The rest of a longer one is this node's own standstill and is not held
+	// against the peers.
+	Stall time.Duration
 }
 
 // Defaults of Config, for probes every 200 ms.
@@ -159,6 +163,7 @@ const (
 	DefaultRecover      = time.Second
 	DefaultGrace        = 5 * time.Second
 	DefaultLinkFresh    = time.Second
+	DefaultStall        = 500 * time.Millisecond
 
 	flapWindow   = time.Minute
 	flapDoubling = 4
@@ -173,6 +178,7 @@ func (c *Config) complete() error {
 		{&c.SuspectAfter, DefaultSuspectAfter, "suspect after"}, {&c.DeadAfter, DefaultDeadAfter, "dead after"},
 		{&c.Confirm, DefaultConfirm, "confirm"}, {&c.Recover, DefaultRecover, "recover"},
 		{&c.Grace, DefaultGrace, "grace"}, {&c.LinkFresh, DefaultLinkFresh, "link fresh"},
+		{&c.Stall, DefaultStall, "stall"},
 	} {
 		if *d.at < 0 {
 			return fmt.Errorf("%s %s: must not be negative", d.name, *d.at)

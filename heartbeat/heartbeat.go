@@ -1,0 +1,264 @@
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/heartbeat/detect"
+)
+
+// Snapshot is what is known of all peers at one instant.
+type Snapshot struct {
+	At    time.Duration // on Config.Clock
+	Nodes map[string]Node
+}
+
+// Node is the verdict on one peer, and the incarnation it last told (0: none).
+type Node struct {
+	detect.Verdict
+	Incarnation uint64
+}
+
+// Heartbeat watches the peers. Its methods are safe for concurrent use.
+type Heartbeat struct {
+	cfg   Config
+	log   *zap.Logger
+	rings []*ring
+	wake  chan struct{} // 1: changes are queued or a deadline moved
+
+	life struct {
+		sync.Mutex
+		started bool
+		cancel  context.CancelFunc
+		wg      sync.WaitGroup
+	}
+	mu struct {
+		sync.Mutex
+		det         *detect.Detector
+		lastStep    time.Duration
+		changes     []detect.Change // not yet told
+		incarnation map[string]uint64
+		subscribers map[int]func(Snapshot)
+		nextID      int
+	}
+}
+
+// New checks cfg. It opens nothing.
+func New(cfg Config) (*Heartbeat, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("heartbeat: %w", err)
+	}
+	h := &Heartbeat{cfg: cfg, log: cfg.Logger.With(zap.String("component", "heartbeat")), wake: make(chan struct{}, 1)}
+	h.mu.incarnation = map[string]uint64{}
+	h.mu.subscribers = map[int]func(Snapshot){}
+	h.mu.lastStep = cfg.Clock()
+	det, err := detect.New(cfg.Detect, h.mu.lastStep)
+	if err != nil {
+		return nil, fmt.Errorf("heartbeat: %w", err)
+	}
+	h.mu.det = det
+	for _, path := range cfg.paths() {
+		if r := newRing(h, path); len(r.peer) > 0 {
+			h.rings = append(h.rings, r)
+		}
+	}
+	return h, nil
+}
+
+// ErrStarted is returned by a second Start. A Heartbeat runs once.
+var ErrStarted = errors.New("heartbeat has been started before")
+
+// Start begins to watch. A path whose address this node does not have yet is
+// tried again until it has.
+func (h *Heartbeat) Start() error {
+	h.life.Lock()
+	defer h.life.Unlock()
+	if h.life.started {
+		return ErrStarted
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.life.started, h.life.cancel = true, cancel
+	h.begin(h.run, ctx)
+	if h.cfg.transport == nil {
+		c := newCarrier(h)
+		c.open()
+		h.begin(c.run, ctx)
+	}
+	for _, r := range h.rings {
+		r.open()
+		h.begin(r.run, ctx)
+	}
+	return nil
+}
+
+func (h *Heartbeat) begin(f func(context.Context), ctx context.Context) {
+	h.life.wg.Go(func() { f(ctx) })
+}
+
+// Stop tells the peers that this node leaves, closes everything and waits for
+// it. Stop of a stopped one does nothing.
+func (h *Heartbeat) Stop() {
+	h.life.Lock()
+	defer h.life.Unlock()
+	if h.life.cancel != nil {
+		h.life.cancel()
+	}
+	h.life.wg.Wait()
+}
+
+// Observe takes evidence from elsewhere, such as the mirror link's. Evidence
+// about a node or path that is not configured is detect.ErrUnknownEvidence.
+func (h *Heartbeat) Observe(e detect.Evidence) error { return h.observe(e) }
+
+func (h *Heartbeat) observe(all ...detect.Evidence) error {
+	h.mu.Lock()
+	err := h.stepLocked(all...)
+	h.mu.Unlock()
+	h.poke()
+	return err
+}
+
+// stepLocked steps the detector and queues what changed.
+func (h *Heartbeat) stepLocked(all ...detect.Evidence) error {
+	now := h.cfg.Clock()
+	if gap := now - h.mu.lastStep; gap > 2*h.cfg.Detect.Stall {
+		h.log.Warn("this node stood still", zap.Duration("for", gap))
+	}
+	h.mu.lastStep = now
+	changes, err := h.mu.det.Step(now, all...)
+	h.mu.changes = append(h.mu.changes, changes...)
+	return err
+}
+
+func (h *Heartbeat) poke() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run lets time pass for the detector and tells what changes.
+func (h *Heartbeat) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.wake:
+		case <-timer.C:
+		}
+		h.mu.Lock()
+		err := h.stepLocked()
+		changes := h.mu.changes
+		h.mu.changes = nil
+		wait := time.Hour
+		if at, ok := h.mu.det.Deadline(); ok {
+			wait = max(at-h.cfg.Clock(), 0)
+		}
+		h.mu.Unlock()
+		if err != nil {
+			h.log.Error("a step without evidence failed", zap.Error(err))
+		}
+		timer.Reset(wait)
+		h.tell(changes)
+	}
+}
+
+func (h *Heartbeat) tell(changes []detect.Change) {
+	for _, c := range changes {
+		h.logChange(c)
+		if c.Path != "" && c.Now == detect.Dead && h.cfg.OnPathDown != nil {
+			h.cfg.OnPathDown(c.Node, c.Path, c.Because)
+		}
+	}
+	if len(changes) == 0 {
+		return
+	}
+	s := h.Snapshot()
+	for _, f := range h.subscribers() {
+		f(s)
+	}
+}
+
+func (h *Heartbeat) logChange(c detect.Change) {
+	var because []string
+	for _, r := range c.Because {
+		because = append(because, strings.TrimPrefix(r.Path+": ", ": ")+r.Text)
+	}
+	log := h.log.Info
+	if c.Now == detect.Dead {
+		log = h.log.Warn
+	}
+	fields := []zap.Field{zap.String("peer", c.Node), zap.Stringer("was", c.Was), zap.Stringer("now", c.Now),
+		zap.String("because", strings.Join(because, "; "))}
+	if c.Path != "" {
+		fields = append(fields, zap.String("path", c.Path))
+	}
+	log("verdict", fields...)
+}
+
+// Subscribe has f called with every new Snapshot, from one goroutine; f should
+// be quick and must not call Stop. The returned function ends that.
+func (h *Heartbeat) Subscribe(f func(Snapshot)) (cancel func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := h.mu.nextID
+	h.mu.nextID++
+	h.mu.subscribers[id] = f
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.mu.subscribers, id)
+	}
+}
+
+func (h *Heartbeat) subscribers() (all []func(Snapshot)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id := range h.mu.nextID {
+		if f := h.mu.subscribers[id]; f != nil {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// Snapshot returns the present verdicts.
+func (h *Heartbeat) Snapshot() Snapshot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := Snapshot{At: h.mu.lastStep, Nodes: map[string]Node{}}
+	for _, v := range h.mu.det.Verdicts() {
+		s.Nodes[v.Node] = Node{Verdict: v, Incarnation: h.mu.incarnation[v.Node]}
+	}
+	return s
+}
+
+// SetIncarnation tells the peers that this node's ledger has another
+// incarnation now.
+func (h *Heartbeat) SetIncarnation(n uint64) {
+	for _, r := range h.rings {
+		r.incarnation.Store(n)
+		select {
+		case r.news <- struct{}{}:
+		default: // it is about to tell
+		}
+	}
+}
+
+// learnIncarnation notes what a peer tells of itself.
+func (h *Heartbeat) learnIncarnation(node string, n uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if old := h.mu.incarnation[node]; old != n {
+		h.log.Info("peer's incarnation", zap.String("peer", node), zap.Uint64("was", old), zap.Uint64("now", n))
+	}
+	h.mu.incarnation[node] = n
+}

@@ -1,0 +1,413 @@
+package heartbeat
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"context"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
+
+	"hapair/heartbeat/detect"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var key = bytes.Repeat([]byte{7}, 32)
+
+func addrs(pairs ...string) map[string]netip.Addr {
+	m := map[string]netip.Addr{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = netip.MustParseAddr(pairs[i+1])
+	}
+	return m
+}
+
+func two() map[string]map[string]netip.Addr {
+	return map[string]map[string]netip.Addr{
+		"alpha": addrs("crossover", "127.9.0.1", "lan", "127.9.1.1"),
+		"beta":  addrs("crossover", "127.9.0.2", "lan", "127.9.1.2"),
+	}
+}
+
+// watched starts a node whose path losses and snapshots come on channels.
+func watched(t *testing.T, cfg Config) (h *Heartbeat, down chan string) {
+	t.Helper()
+	down = make(chan string, 100)
+	cfg.Cluster, cfg.Key = "shop", key
+	cfg.OnPathDown = func(node, path string, _ []detect.Reason) { down <- node + " by " + path }
+	h, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return h, down
+}
+
+// await waits until the verdict on node satisfies ok.
+func await(t *testing.T, h *Heartbeat, node string, limit time.Duration, ok func(Node) bool) {
+	t.Helper()
+	seen := make(chan Snapshot, 1000)
+	defer h.Subscribe(func(s Snapshot) { seen <- s })()
+	timeout := time.After(limit)
+	for now := h.Snapshot(); !ok(now.Nodes[node]); {
+		select {
+		case now = <-seen:
+		case <-time.After(50 * time.Millisecond): // what no verdict changes with, such as the incarnation
+			now = h.Snapshot()
+		case <-timeout:
+			t.Fatalf("after %s: %+v", limit, h.Snapshot().Nodes[node])
+		}
+	}
+}
+
+func is(want detect.State) func(Node) bool { return func(n Node) bool { return n.State == want } }
+
+func allPaths(want detect.State) func(Node) bool {
+	return func(n Node) bool {
+		for _, p := range n.Paths {
+			if p.State != want {
+				return false
+			}
+		}
+		return n.State == want
+	}
+}
+
+// inMemory gives cfg a transport over w.
+func inMemory(cfg Config, w *wires) Config {
+	cfg.Port = 7000
+	self := cfg.Nodes[cfg.Self]
+	cfg.transport = func(path string) (memberlist.Transport, error) {
+		return w.open(netip.AddrPortFrom(self[path], 7000)), nil
+	}
+	return cfg
+}
+
+func TestPartitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWires()
+		a, down := watched(t, inMemory(Config{Self: "alpha", Nodes: two(), Incarnation: 3}, w))
+		defer a.Stop()
+		b, _ := watched(t, inMemory(Config{Self: "beta", Nodes: two(), Incarnation: 4}, w))
+		defer b.Stop()
+		await(t, a, "beta", 5*time.Second, allPaths(detect.Alive))
+		await(t, b, "alpha", 5*time.Second, func(n Node) bool { return n.Incarnation == 3 })
+		a.SetIncarnation(5)
+		await(t, b, "alpha", 5*time.Second, func(n Node) bool { return n.Incarnation == 5 })
+
+		w.set(true, "127.9.0.2:7000") // the crossover
+		begin := time.Now()
+		if got := <-down; got != "beta by crossover" {
+			t.Errorf("down: %s", got)
+		}
+		if took := time.Since(begin); took > 1500*time.Millisecond {
+			t.Errorf("noticed after %s", took)
+		}
+		time.Sleep(10 * time.Second)
+		if n := a.Snapshot().Nodes["beta"]; n.State != detect.Alive {
+			t.Errorf("one path lost: %+v", n)
+		}
+
+		w.set(true, "127.9.1.2:7000")
+		begin = time.Now()
+		await(t, a, "beta", 3*time.Second, is(detect.Dead))
+		if took := time.Since(begin); took > 1500*time.Millisecond {
+			t.Errorf("dead after %s", took)
+		}
+		time.Sleep(45 * time.Second) // membership alone would not find together again
+
+		w.set(false, "127.9.0.2:7000", "127.9.1.2:7000")
+		await(t, a, "beta", 10*time.Second, allPaths(detect.Alive))
+		await(t, b, "alpha", 10*time.Second, allPaths(detect.Alive))
+	})
+}
+
+func TestThreeNodesOneSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, nodes := newWires(), two()
+		nodes["gamma"] = addrs("lan", "127.9.1.3")
+		var all []*Heartbeat
+		for _, self := range []string{"alpha", "beta", "gamma"} {
+			h, _ := watched(t, inMemory(Config{Self: self, Nodes: nodes}, w))
+			defer h.Stop()
+			all = append(all, h)
+		}
+		for i, h := range all {
+			for j, peer := range []string{"alpha", "beta", "gamma"} {
+				if i != j {
+					await(t, h, peer, 10*time.Second, allPaths(detect.Alive))
+				}
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		for _, h := range all {
+			for name, n := range h.Snapshot().Nodes {
+				if n.State != detect.Alive || n.Since > 15*time.Second {
+					t.Errorf("%s flapped in quiet: %+v", name, n)
+				}
+			}
+		}
+		w.set(true, "127.9.1.3:7000")
+		await(t, all[0], "gamma", 3*time.Second, is(detect.Dead))
+		if n := all[0].Snapshot().Nodes["beta"]; n.State != detect.Alive {
+			t.Errorf("beta: %+v", n)
+		}
+	})
+}
+
+func TestMirrorLinkKeepsAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWires()
+		a, _ := watched(t, inMemory(Config{Self: "alpha", Nodes: two()}, w))
+		defer a.Stop()
+		for range 20 {
+			if err := a.Observe(detect.Evidence{Kind: detect.LinkAlive, Node: "beta"}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		if n := a.Snapshot().Nodes["beta"]; n.State != detect.Alive || n.Reasons[0].Code != detect.MirrorLink {
+			t.Errorf("%+v", n)
+		}
+		if err := a.Observe(detect.Evidence{Kind: detect.LinkAlive, Node: "delta"}); !errors.Is(err, detect.ErrUnknownEvidence) {
+			t.Errorf("%v", err)
+		}
+		await(t, a, "beta", 3*time.Second, is(detect.Dead))
+	})
+}
+
+// On real sockets: they find each other, one leaves, one comes back.
+func TestLoopback(t *testing.T) {
+	cfg := Config{Nodes: two(), Port: freePort(t), Detect: detect.Config{Recover: 200 * time.Millisecond}}
+	cfg.Self = "alpha"
+	a, _ := watched(t, cfg)
+	defer a.Stop()
+	cfg.Self = "beta"
+	b, _ := watched(t, cfg)
+	await(t, a, "beta", 10*time.Second, allPaths(detect.Alive))
+	await(t, b, "alpha", 10*time.Second, allPaths(detect.Alive))
+	b.Stop()
+	begin := time.Now()
+	await(t, a, "beta", 10*time.Second, allPaths(detect.Dead))
+	t.Logf("dead %s after it left", time.Since(begin))
+	b, _ = watched(t, cfg)
+	defer b.Stop()
+	await(t, a, "beta", 15*time.Second, allPaths(detect.Alive))
+	if err := b.Start(); !errors.Is(err, ErrStarted) {
+		t.Errorf("second start: %v", err)
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.9.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// A node with another key is not heard.
+func TestWrongKeyIsNotHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWires()
+		a, _ := watched(t, inMemory(Config{Self: "alpha", Nodes: two()}, w))
+		defer a.Stop()
+		cfg := inMemory(Config{Self: "beta", Nodes: two(), Cluster: "shop", Key: bytes.Repeat([]byte{8}, 32)}, w)
+		b, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer b.Stop()
+		await(t, a, "beta", 10*time.Second, is(detect.Dead))
+		if r := a.Snapshot().Nodes["beta"].Reasons[0]; r.Code != detect.NeverHeard {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func TestAddressNotThereYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWires()
+		cfg := inMemory(Config{Self: "alpha", Nodes: two()}, w)
+		open, tries := cfg.transport, 0
+		cfg.transport = func(path string) (memberlist.Transport, error) {
+			if tries++; tries <= 6 {
+				return nil, errors.New("cannot assign requested address")
+			}
+			return open(path)
+		}
+		a, _ := watched(t, cfg)
+		defer a.Stop()
+		b, _ := watched(t, inMemory(Config{Self: "beta", Nodes: two()}, w))
+		defer b.Stop()
+		await(t, a, "beta", 20*time.Second, allPaths(detect.Alive))
+	})
+}
+
+func TestCarrier(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a network namespace")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer home.Close()
+	here, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	defer func() {
+		if err := netns.Set(home); err != nil {
+			panic(err) // this thread is lost
+		}
+	}()
+	nl := cable(t)
+
+	h, err := New(Config{Self: "alpha", Key: key, Port: 7000, Detect: detect.Config{Grace: time.Hour}, Nodes: map[string]map[string]netip.Addr{
+		"alpha": addrs("crossover", "10.8.0.1"), "beta": addrs("crossover", "10.8.0.2"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCarrier(h)
+	c.open()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { c.run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+
+	awaitCode(t, h, detect.NotYetHeard)
+	nl.set("box", false)
+	awaitCode(t, h, detect.NoCarrier)
+	nl.set("box", true)
+	awaitCode(t, h, detect.NotYetHeard)
+	nl.set("eth1", false)
+	awaitCode(t, h, detect.DeviceOff)
+	nl.set("eth1", true)
+	awaitCode(t, h, detect.NotYetHeard)
+	nl.addr("eth1", "10.8.0.1/30", netlink.AddrDel)
+	awaitCode(t, h, detect.NoAddress)
+	nl.addr("eth1", "10.8.0.1/30", netlink.AddrAdd)
+	awaitCode(t, h, detect.NotYetHeard)
+}
+
+type cabling struct{ t *testing.T }
+
+// cable makes eth1 with an address, connected to box.
+func cable(t *testing.T) cabling {
+	t.Helper()
+	c := cabling{t}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth1"}, PeerName: "box"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	c.addr("eth1", "10.8.0.1/30", netlink.AddrAdd)
+	c.set("eth1", true)
+	c.set("box", true)
+	return c
+}
+
+func (c cabling) set(dev string, up bool) {
+	c.t.Helper()
+	l, err := netlink.LinkByName(dev)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	f := netlink.LinkSetDown
+	if up {
+		f = netlink.LinkSetUp
+	}
+	if err := f(l); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c cabling) addr(dev, text string, f func(netlink.Link, *netlink.Addr) error) {
+	c.t.Helper()
+	l, err := netlink.LinkByName(dev)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	a, err := netlink.ParseAddr(text)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := f(l, a); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func awaitCode(t *testing.T, h *Heartbeat, want detect.Code) {
+	t.Helper()
+	for end := time.Now().Add(4 * time.Second); ; time.Sleep(time.Millisecond) {
+		got := h.Snapshot().Nodes["beta"].Paths[0].Reasons[0].Code
+		if got == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	good := Config{Self: "alpha", Nodes: two(), Port: 7000, Key: key}
+	if _, err := New(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"no key":       func(c *Config) { c.Key = nil },
+		"short key":    func(c *Config) { c.Key = key[:20] },
+		"no self":      func(c *Config) { c.Self = "" },
+		"unknown self": func(c *Config) { c.Self = "delta" },
+		"port":         func(c *Config) { c.Port = 0 },
+		"probe":        func(c *Config) { c.Probe = time.Millisecond },
+		"same address": func(c *Config) { c.Nodes["beta"]["lan"] = c.Nodes["alpha"]["lan"] },
+		"no address":   func(c *Config) { c.Nodes["beta"]["lan"] = netip.Addr{} },
+		"verdicts":     func(c *Config) { c.Detect.SuspectAfter, c.Detect.DeadAfter = time.Second, time.Second },
+	} {
+		cfg := good
+		cfg.Nodes = two()
+		change(&cfg)
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := New(Config{Self: "alpha", Nodes: two(), Port: 7000}); !errors.Is(err, ErrNoKey) {
+		t.Errorf("%v", err)
+	}
+}
+
+func FuzzParseMeta(f *testing.F) {
+	f.Add(appendMeta(nil, 7))
+	f.Add([]byte{})
+	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := parseMeta(b)
+		if err == nil && b[0] == metaVersion && len(b) == metaBytes && !bytes.Equal(appendMeta(nil, n), b) {
+			t.Fatalf("%x read as %d", b, n)
+		}
+	})
+}

@@ -1,0 +1,272 @@
+package heartbeat
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"go.uber.org/zap"
+
+	"hapair/heartbeat/detect"
+)
+
+const (
+	joinEvery    = time.Second // while somebody is missing
+	leaveTimeout = 300 * time.Millisecond
+)
+
+// ring is the membership on one path. A path with its own ring fails alone.
+type ring struct {
+	h    *Heartbeat
+	path string
+	self netip.Addr
+	peer map[string]netip.Addr
+	log  *zap.Logger
+
+	ml          *memberlist.Memberlist // nil until it could be opened; owned by run after Start
+	lastErr     string                 // of opening, so that it is logged once; likewise
+	incarnation atomic.Uint64
+	news        chan struct{} // 1: the peers are to be told of it
+}
+
+func newRing(h *Heartbeat, path string) *ring {
+	r := &ring{h: h, path: path, self: h.cfg.Nodes[h.cfg.Self][path], peer: map[string]netip.Addr{}, news: make(chan struct{}, 1)}
+	r.log = h.cfg.Logger.With(zap.String("component", "memberlist"), zap.String("path", path))
+	r.incarnation.Store(h.cfg.Incarnation)
+	for node, paths := range h.cfg.Nodes {
+		if addr := paths[path]; node != h.cfg.Self && addr.IsValid() {
+			r.peer[node] = addr
+		}
+	}
+	return r
+}
+
+// config is tuned for two or three nodes on a good network: the library's own
+// values take five seconds to give a peer up.
+func (r *ring) config() (*memberlist.Config, error) {
+	c := memberlist.DefaultLANConfig()
+	c.Name, c.Label = r.h.cfg.Self, r.h.cfg.Cluster
+	c.BindAddr, c.BindPort = r.self.String(), r.h.cfg.Port
+	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
+	c.SecretKey = r.h.cfg.Key
+	c.ProbeInterval, c.ProbeTimeout = r.h.cfg.Probe, r.h.cfg.Probe*3/4
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 2, 1
+	c.AwarenessMaxMultiplier = 1 // slowness of our own must not slow detection
+	c.DisableTcpPings = true     // the mirror link is the evidence over TCP
+	c.GossipInterval = r.h.cfg.Probe / 2
+	c.PushPullInterval = 50 * r.h.cfg.Probe
+	c.TCPTimeout = 5 * r.h.cfg.Probe
+	c.DNSConfigPath = "" // addresses only
+	c.Logger = log.New(&zapWriter{log: r.log}, "", 0)
+	c.Events, c.Ping, c.Alive, c.Delegate = r, r, r, r
+	if r.h.cfg.transport != nil {
+		t, err := r.h.cfg.transport(r.path)
+		if err != nil {
+			return nil, err
+		}
+		c.Transport = t
+	}
+	return c, nil
+}
+
+// open tries to begin; it fails while this node has not the path's address.
+func (r *ring) open() {
+	c, err := r.config()
+	if err == nil {
+		r.ml, err = memberlist.Create(c)
+	}
+	if err == nil {
+		r.lastErr = ""
+		return
+	}
+	r.ml = nil
+	if text := err.Error(); text != r.lastErr {
+		r.lastErr = text
+		r.log.Warn("path not open yet", zap.Error(err))
+	}
+}
+
+func (r *ring) run(ctx context.Context) {
+	again := time.NewTicker(joinEvery)
+	defer again.Stop()
+	r.join()
+	for {
+		select {
+		case <-ctx.Done():
+			r.close()
+			return
+		case <-r.news:
+			r.tell()
+		case <-again.C:
+			if r.ml == nil {
+				r.open()
+			}
+			r.join()
+		}
+	}
+}
+
+// join calls on every peer that is missing: after a partition membership does
+// not find together by itself.
+func (r *ring) join() {
+	if r.ml == nil {
+		return
+	}
+	alive := map[string]bool{}
+	for _, m := range r.ml.Members() {
+		alive[m.Name] = true
+	}
+	for node, addr := range r.peer {
+		if alive[node] {
+			continue
+		}
+		at := node + "/" + net.JoinHostPort(addr.String(), strconv.Itoa(r.h.cfg.Port))
+		if _, err := r.ml.Join([]string{at}); err != nil {
+			r.log.Debug("peer not reached", zap.String("peer", node), zap.Error(err))
+		}
+	}
+}
+
+// tell spreads this node's metadata.
+func (r *ring) tell() {
+	if r.ml == nil {
+		return // it will be told on joining
+	}
+	if err := r.ml.UpdateNode(leaveTimeout); err != nil {
+		r.log.Info("new incarnation told, not confirmed", zap.Error(err))
+	}
+}
+
+func (r *ring) close() {
+	if r.ml == nil {
+		return
+	}
+	if err := r.ml.Leave(leaveTimeout); err != nil {
+		r.log.Info("left without being heard", zap.Error(err))
+	}
+	if err := r.ml.Shutdown(); err != nil {
+		r.log.Warn("membership not closed cleanly", zap.Error(err))
+	}
+}
+
+func (r *ring) observe(kind detect.Kind, node, note string) {
+	err := r.h.observe(detect.Evidence{Kind: kind, Node: node, Path: r.path, Note: note})
+	if err != nil {
+		r.log.Warn("evidence not used", zap.Error(err))
+	}
+}
+
+// NotifyPingComplete is called when a peer answered a probe.
+func (r *ring) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []byte) {
+	r.observe(detect.Heard, n.Name, "")
+}
+
+// AckPayload adds nothing to an answer.
+func (r *ring) AckPayload() []byte { return nil }
+
+// NotifyJoin is called when a peer is known, which is not yet an answer.
+func (r *ring) NotifyJoin(n *memberlist.Node) { r.NotifyUpdate(n) }
+
+// NotifyUpdate is called when a peer tells something new of itself.
+func (r *ring) NotifyUpdate(n *memberlist.Node) {
+	if n.Name == r.h.cfg.Self {
+		return
+	}
+	incarnation, err := parseMeta(n.Meta)
+	if err != nil {
+		r.log.Warn("peer tells nonsense of itself", zap.String("peer", n.Name), zap.Error(err))
+		return
+	}
+	r.h.learnIncarnation(n.Name, incarnation)
+}
+
+// NotifyLeave is called when a peer was given up or said that it leaves.
+func (r *ring) NotifyLeave(n *memberlist.Node) {
+	switch {
+	case n.Name == r.h.cfg.Self:
+	case n.State == memberlist.StateLeft:
+		r.observe(detect.MemberLeft, n.Name, "")
+	default:
+		r.observe(detect.MemberDead, n.Name, "")
+	}
+}
+
+// NotifyAlive refuses nodes that the configuration does not name, or that are
+// not where it says.
+func (r *ring) NotifyAlive(n *memberlist.Node) error {
+	want, ok := r.peer[n.Name]
+	if n.Name == r.h.cfg.Self {
+		want, ok = r.self, true
+	}
+	got, _ := netip.AddrFromSlice(n.Addr)
+	if !ok || got.Unmap() != want || int(n.Port) != r.h.cfg.Port {
+		return fmt.Errorf("node %q at %s port %d on path %s: the configuration says %s port %d", n.Name, got.Unmap(), n.Port, r.path, want, r.h.cfg.Port)
+	}
+	return nil
+}
+
+// NodeMeta is what this node tells of itself.
+func (r *ring) NodeMeta(int) []byte { return appendMeta(nil, r.incarnation.Load()) }
+
+// NotifyMsg, GetBroadcasts, LocalState and MergeRemoteState are not used.
+func (r *ring) NotifyMsg([]byte) {}
+
+// GetBroadcasts has nothing to say.
+func (r *ring) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState has nothing to say.
+func (r *ring) LocalState(bool) []byte { return nil }
+
+// MergeRemoteState ignores what is said.
+func (r *ring) MergeRemoteState([]byte, bool) {}
+
+const (
+	metaVersion = 1
+	metaBytes   = 9 // version, incarnation
+)
+
+func appendMeta(b []byte, incarnation uint64) []byte {
+	return binary.LittleEndian.AppendUint64(append(b, metaVersion), incarnation)
+}
+
+// parseMeta reads what a peer tells of itself. Later versions may append.
+func parseMeta(b []byte) (incarnation uint64, err error) {
+	if len(b) < metaBytes {
+		return 0, fmt.Errorf("node metadata of %d bytes, want at least %d", len(b), metaBytes)
+	}
+	if b[0] < metaVersion {
+		return 0, fmt.Errorf("node metadata of version %d, want %d or later", b[0], metaVersion)
+	}
+	return binary.LittleEndian.Uint64(b[1:]), nil
+}
+
+// zapWriter passes the library's lines on, at the level they carry.
+type zapWriter struct{ log *zap.Logger }
+
+var _ io.Writer = (*zapWriter)(nil)
+
+// Write takes one line.
+func (w *zapWriter) Write(b []byte) (int, error) {
+	line := strings.TrimSpace(string(b))
+	level, text, ok := strings.Cut(strings.TrimPrefix(line, "["), "] ")
+	if !ok {
+		level, text = "", line
+	}
+	text = strings.TrimPrefix(text, "memberlist: ")
+	switch level {
+	case "ERR", "WARN": // the verdicts say what matters of it
+		w.log.Info(text)
+	default:
+		w.log.Debug(text)
+	}
+	return len(b), nil
+}
