@@ -24,8 +24,9 @@ func newLink(r *Resource) *link.Link {
 
 func (s *sink) Up(session uint64, path string) {
 	s.session.Store(session)
+	s.r.why.Store(nil)
 	s.r.step(&engine.Event{Kind: engine.LinkUp, Session: session, Path: path})
-	s.r.cfg.Observer.Changed(s.r.cfg.Resource)
+	s.r.cfg.Observer.Linked(s.r.cfg.Resource, path, true)
 }
 
 func (s *sink) Message(session uint64, m *wire.Message) {
@@ -34,8 +35,9 @@ func (s *sink) Message(session uint64, m *wire.Message) {
 
 func (s *sink) Down(session uint64, reason error) {
 	s.session.Store(0)
+	s.r.why.CompareAndSwap(nil, &reason)
 	s.r.step(&engine.Event{Kind: engine.LinkDown, Session: session, Err: reason})
-	s.r.cfg.Observer.Changed(s.r.cfg.Resource)
+	s.r.cfg.Observer.Linked(s.r.cfg.Resource, "", false)
 }
 
 // Accept takes an authenticated stream that the peer opened for this resource.

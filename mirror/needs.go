@@ -30,6 +30,8 @@ type Clock func() time.Duration
 type Observer interface {
 	// Changed: the View of the resource may have changed.
 	Changed(resource string)
+	// Linked: a session with the peer began (over path) or ended.
+	Linked(resource, path string, up bool)
 	// Happened: something an operator would want to read.
 	Happened(resource, text string)
 	// Deposed: somebody else holds a higher token; the device must go.

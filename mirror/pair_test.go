@@ -116,7 +116,8 @@ func (o *observer) Changed(string) {
 	default:
 	}
 }
-func (o *observer) Happened(_, text string) { o.Changed("") }
+func (o *observer) Linked(string, string, bool) { o.Changed("") }
+func (o *observer) Happened(_, text string)     { o.Changed("") }
 func (o *observer) Deposed(_ string, why error) {
 	select {
 	case o.dep <- why:
@@ -220,7 +221,7 @@ func (p *pair) open(i int) {
 	n.obs = &observer{t: p.t, node: n.name, ch: make(chan struct{}, 1), dep: make(chan error, 1)}
 	r, err := Open(p.t.Context(), Config{Cluster: "c", Resource: "r", Self: n.name, Peer: p.nodes[1-i].name0(i), Record: p.ledger.rec,
 		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: filepath.Join(n.dir, "md"), Frontend: n.door}},
-		Ledger:  p.ledger, Dialer: p.wire, Clock: p.clock, Observer: n.obs, Logger: zap.Must(zap.NewDevelopment())})
+		Ledger:  p.ledger, Dialer: p.wire, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
 	must(p.t, err)
 	n.Resource = r
 	p.ledger.mu.Lock()

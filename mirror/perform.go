@@ -62,10 +62,14 @@ func (r *Resource) perform(f *engine.Effect) {
 func (r *Resource) performRare(f *engine.Effect) {
 	switch f.Kind {
 	case engine.DropLink:
+		why := f.Err
+		r.why.Store(&why)
 		r.link.Drop(f.Session, f.Err)
 	case engine.StandAlone:
 		r.cfg.Observer.Happened(r.cfg.Resource, fmt.Sprintf("connection to %s: StandAlone, because %v", r.cfg.Peer, f.Err))
 		r.Disconnect()
+		why := f.Err
+		r.why.Store(&why)
 	case engine.Deposed:
 		r.log.Warn("authority is gone", zap.Error(f.Err))
 		r.cfg.Observer.Deposed(r.cfg.Resource, f.Err)

@@ -49,7 +49,8 @@ type Resource struct {
 	link *link.Link
 	sink sink
 
-	standAlone atomic.Bool // no session is wished for
+	standAlone atomic.Bool           // no session is wished for
+	why        atomic.Pointer[error] // why there is no session; nil while there is one
 
 	mu struct {
 		sync.Mutex

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"time"
 
 	"hapair/mirror/engine"
@@ -12,11 +13,14 @@ import (
 // View is a snapshot of a resource.
 type View struct {
 	engine.View
-	State   state.Connection
-	Link    link.Stats
-	Devices []string // where the volumes are offered, "" when not
-	Kinds   []string // of the front ends
-	Now     time.Duration
+	State state.Connection
+	Link  link.Stats
+	// Reason says why there is no session, nil while there is one or nothing is known.
+	Reason     error
+	SplitBrain bool     // both copies were written without the other
+	Devices    []string // where the volumes are offered, "" when not
+	Kinds      []string // of the front ends
+	Now        time.Duration
 }
 
 // View returns a snapshot; it does not block on disks or on the network.
@@ -30,6 +34,9 @@ func (r *Resource) View() View {
 	}
 	w.State = r.connection(&w)
 	w.Link = r.link.Stats()
+	if why := r.why.Load(); why != nil && !w.Connected {
+		w.Reason, w.SplitBrain = *why, errors.Is(*why, engine.ErrSplitBrain)
+	}
 	return w
 }
 

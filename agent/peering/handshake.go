@@ -92,10 +92,14 @@ func judgeAnswer(a *answer, own uint64, node, purpose string) *RefusedError {
 }
 
 // exempt says whether a purpose is one that a node left behind still needs.
-func exempt(purpose string) bool { return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") }
+// The ledger judges incarnations itself, and is how a node left behind rejoins.
+func exempt(purpose string) bool {
+	return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger")
+}
 
 func (n *Net) acceptLoop(l net.Listener, path string) {
 	defer n.wg.Done()
+	guests := make(chan struct{}, MaxHandshakes)
 	pause := time.Duration(0)
 	for {
 		conn, err := l.Accept()
@@ -116,9 +120,9 @@ func (n *Net) acceptLoop(l net.Listener, path string) {
 		}
 		pause = 0
 		select {
-		case n.guests <- struct{}{}:
+		case guests <- struct{}{}:
 			n.wg.Add(1)
-			go n.welcome(conn.(*net.TCPConn), path)
+			go n.welcome(conn.(*net.TCPConn), path, guests)
 		default:
 			n.log.Warn("stream refused", zap.String("path", path), zap.Stringer("from", conn.RemoteAddr()),
 				zap.String("because", fmt.Sprintf("%d handshakes are under way, the limit", MaxHandshakes)))
@@ -135,10 +139,10 @@ func closeConn(conn net.Conn, log *zap.Logger) {
 
 // welcome is the accepting side: a goroutine per stream, which becomes the
 // handler's.
-func (n *Net) welcome(conn *net.TCPConn, path string) {
+func (n *Net) welcome(conn *net.TCPConn, path string, guests <-chan struct{}) {
 	defer n.wg.Done()
 	c, fn, err := n.receive(conn, path)
-	<-n.guests
+	<-guests
 	if err != nil {
 		closeConn(conn, n.log)
 		if n.ctx.Err() == nil {
@@ -172,28 +176,37 @@ func (n *Net) receive(conn *net.TCPConn, path string) (*Conn, func(*Conn), error
 	if err != nil {
 		return nil, nil, fmt.Errorf("read hello: %w", err)
 	}
-	own := n.cfg.Incarnation()
-	fn := n.handler(h.purpose)
-	a := answer{version: min(h.max, MaxVersion), incarnation: own, node: n.cfg.Node}
-	a.code, a.text = n.judgeHello(h, s.peer, own, fn != nil)
 	c := &Conn{Conn: s.Conn, Node: h.from, Path: path, Purpose: h.purpose, Incarnation: h.incarnation, net: n, raw: conn, accepted: true}
-	if a.code == Accepted {
-		a.code, a.text = n.reserve(c)
+	fn, err := n.reply(s, h, c)
+	if err == nil {
+		err = untie()
 	}
-	if err := s.send(a.append(nil)); err != nil {
-		n.forget(c)
-		return nil, nil, fmt.Errorf("send answer to node %s: %w", h.from, err)
-	}
-	if a.code != Accepted {
-		e := &RefusedError{Code: a.code, Text: a.text, Node: h.from, Path: path, Purpose: h.purpose, PeerIncarnation: h.incarnation}
-		n.tell(e)
-		return nil, nil, e
-	}
-	if err := untie(); err != nil {
+	if err != nil {
 		n.forget(c)
 		return nil, nil, err
 	}
 	return c, fn, nil
+}
+
+// reply judges the hello and answers it; nil means that c is in the register
+// and is the returned handler's.
+func (n *Net) reply(s *secured, h *hello, c *Conn) (func(*Conn), error) {
+	own := n.cfg.Incarnation()
+	fn := n.handler(h.purpose)
+	a := answer{version: min(h.max, MaxVersion), incarnation: own, node: n.cfg.Node}
+	a.code, a.text = n.judgeHello(h, s.peer, own, fn != nil)
+	if a.code == Accepted {
+		a.code, a.text = n.reserve(c)
+	}
+	if err := s.send(a.append(nil)); err != nil {
+		return nil, fmt.Errorf("send answer to node %s: %w", h.from, err)
+	}
+	if a.code != Accepted {
+		e := &RefusedError{Code: a.code, Text: a.text, Node: h.from, Path: c.Path, Purpose: h.purpose, PeerIncarnation: h.incarnation}
+		n.tell(e)
+		return nil, e
+	}
+	return fn, nil
 }
 
 // judgeHello decides about an authenticated peer, each refusal with its own sentence.

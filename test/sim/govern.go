@@ -74,7 +74,7 @@ func (w *World) promote(n *node) {
 	if v.Suspect && healthyPeer || v.Replication == state.SyncTarget {
 		return
 	}
-	n.lossy, n.judged = v.Suspect, false
+	n.lossy, n.judged = n.lossy || v.Suspect, false
 	w.record.Token++
 	w.record.Tenure, w.record.Primary = w.record.Token, n.name
 	w.leaseHolder, w.leaseUntil = n.i, w.now
@@ -90,6 +90,7 @@ func (w *World) promote(n *node) {
 // from a crash with nobody healthy in reach may have lost what was not flushed.
 func (w *World) judgePrimary(n *node) {
 	if n.lossy {
+		n.lossy = false
 		w.rebase(n)
 		return
 	}
@@ -120,6 +121,13 @@ func (w *World) cacheLost(n *node) {
 }
 
 func (w *World) rebase(n *node) {
+	defer func() { // a flush that waits cannot cover what is lost already
+		for _, q := range w.inflight {
+			if q.before != nil {
+				q.before = w.hist.Snapshot()
+			}
+		}
+	}()
 	for s := range n.disk.stable {
 		if err := w.hist.Rebase(s, n.disk.at(s)); err != nil {
 			w.fail(fmt.Errorf("%s: %w", n.name, err))

@@ -253,6 +253,7 @@ func (w *World) changeInSync(n *node, who string, token uint64, include bool) er
 			w.record.InSync = append(slices.Clone(w.record.InSync), who)
 			slices.Sort(w.record.InSync)
 			w.record.Token++
+			n.peer().lossy = false
 		}
 	} else if i := slices.Index(w.record.InSync, who); i >= 0 {
 		if who == w.record.Primary {

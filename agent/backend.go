@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"hapair/agent/api"
+	"hapair/agent/apiv1"
+	"hapair/failover"
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// backend is what the control socket offers.
+type backend struct{ a *agent }
+
+func (b *backend) find(name string) (*resource, error) {
+	if r := b.a.res[name]; r != nil {
+		return r, nil
+	}
+	var names []string
+	for _, r := range b.a.order {
+		names = append(names, r.name)
+	}
+	return nil, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no resource %q on this node; there are %q", name, names)}
+}
+
+// Subscribe streams events.
+func (b *backend) Subscribe(since uint64) *api.Subscription { return b.a.hub.Subscribe(since) }
+
+// change runs one change of a resource and describes it.
+func (b *backend) change(ctx context.Context, name, asked string, fn func(r *resource) error) (apiv1.Changed, error) {
+	r, err := b.find(name)
+	if err != nil {
+		return apiv1.Changed{}, err
+	}
+	began, was := time.Now(), r.describe()
+	b.a.event(apiv1.EventOperator, name, "asked: "+asked)
+	if err := fn(r); err != nil {
+		return apiv1.Changed{}, problem(err)
+	}
+	now := r.describe()
+	rec, _ := b.a.ledger.Record(name)
+	return apiv1.Changed{Resource: name, Node: b.a.self, Was: was, Now: now, Token: uint64(rec.Token),
+		TookMS: time.Since(began).Milliseconds(), Text: fmt.Sprintf("%s: was %s, asked %s, now %s", name, was, asked, now)}, nil
+}
+
+// describe is role, connection and Primary in three words.
+func (r *resource) describe() string {
+	v := r.mirror.View()
+	rec, _ := r.a.ledger.Record(r.name)
+	primary := rec.Primary
+	if primary == "" {
+		primary = "nobody"
+	}
+	return fmt.Sprintf("%s, %s, Primary is %s", v.Role, v.State, primary)
+}
+
+// Promote makes this node Primary.
+func (b *backend) Promote(ctx context.Context, name string, q apiv1.PromoteRequest) (apiv1.Changed, error) {
+	ctx, cancel := waiting(ctx, q.WaitMS)
+	defer cancel()
+	return b.change(ctx, name, "promote", func(r *resource) error {
+		reason := q.Reason
+		if q.Force && reason == "" {
+			reason = "forced by an operator through hactl"
+		}
+		return r.control.Promote(ctx, q.Force, reason)
+	})
+}
+
+// Demote makes this node Secondary and keeps the resource down.
+func (b *backend) Demote(ctx context.Context, name string, q apiv1.DemoteRequest) (apiv1.Changed, error) {
+	ctx, cancel := waiting(ctx, q.WaitMS)
+	defer cancel()
+	return b.change(ctx, name, "demote", func(r *resource) error { return r.control.Demote(ctx, q.Force) })
+}
+
+// Switchover moves the resource.
+func (b *backend) Switchover(ctx context.Context, name string, q apiv1.SwitchoverRequest) (apiv1.Changed, error) {
+	ctx, cancel := waiting(ctx, q.WaitMS)
+	defer cancel()
+	return b.change(ctx, name, "switchover", func(r *resource) error {
+		target := q.To
+		if target == "" {
+			target = r.peer
+			if rec, _ := b.a.ledger.Record(name); rec.Primary == r.peer {
+				target = b.a.self
+			}
+		}
+		return r.control.Switchover(ctx, target)
+	})
+}
+
+// waiting bounds a change by what the caller asked for.
+func waiting(ctx context.Context, ms int64) (context.Context, context.CancelFunc) {
+	if ms <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
+}
+
+// Connect looks for the peer again.
+func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectRequest) (apiv1.Changed, error) {
+	return b.change(ctx, name, "connect", func(r *resource) error {
+		if q.DiscardMyData {
+			return r.mirror.Invalidate(ctx)
+		}
+		r.mirror.Connect()
+		return nil
+	})
+}
+
+// Disconnect ends the session with the peer and keeps it so.
+func (b *backend) Disconnect(ctx context.Context, name string, _ apiv1.DisconnectRequest) (apiv1.Changed, error) {
+	return b.change(ctx, name, "disconnect", func(r *resource) error {
+		r.mirror.Disconnect()
+		return nil
+	})
+}
+
+// Invalidate makes this node's copy worthless.
+func (b *backend) Invalidate(ctx context.Context, name string, q apiv1.InvalidateRequest) (apiv1.Changed, error) {
+	if q.Peer || q.Volume != nil {
+		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeNotImplemented, Text: "invalidating the peer's copy or a single volume is not implemented",
+			Hint: "run hactl invalidate on the node whose copy is to go"}
+	}
+	return b.change(ctx, name, "invalidate", func(r *resource) error {
+		if err := r.mirror.Invalidate(ctx); err != nil {
+			return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl explain " + name}
+		}
+		return nil
+	})
+}
+
+// PauseSync holds the resync back.
+func (b *backend) PauseSync(ctx context.Context, name string, _ apiv1.SyncRequest) (apiv1.Changed, error) {
+	return b.change(ctx, name, "pause-sync", func(r *resource) error { return r.mirror.PauseSync(ctx, true) })
+}
+
+// ResumeSync lets it go on.
+func (b *backend) ResumeSync(ctx context.Context, name string, _ apiv1.SyncRequest) (apiv1.Changed, error) {
+	return b.change(ctx, name, "resume-sync", func(r *resource) error { return r.mirror.PauseSync(ctx, false) })
+}
+
+// Maintenance switches all automatic actions off or on.
+func (b *backend) Maintenance(ctx context.Context, q apiv1.MaintenanceRequest) (apiv1.Changed, error) {
+	return b.mark(ctx, failover.MarkMaintenance, "maintenance", q.On, q.Reason)
+}
+
+// Standby keeps a node from being promoted.
+func (b *backend) Standby(ctx context.Context, q apiv1.StandbyRequest) (apiv1.Changed, error) {
+	node := q.Node
+	if node == "" {
+		node = b.a.self
+	}
+	if b.a.cfg.Node(node) == nil {
+		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no data node %q; there are %q", node, b.a.cfg.NodeNames())}
+	}
+	return b.mark(ctx, failover.MarkStandby(node), "standby of "+node, q.On, q.Reason)
+}
+
+func (b *backend) mark(ctx context.Context, name, what string, on bool, reason string) (apiv1.Changed, error) {
+	began, word := time.Now(), map[bool]string{true: "on", false: "off"}
+	hands := ledgerHands{b.a.ledger}
+	was := hands.Marked(name)
+	var err error
+	if on {
+		err = hands.Mark(ctx, name, reason)
+	} else {
+		err = hands.Unmark(ctx, name)
+	}
+	if err != nil {
+		return apiv1.Changed{}, problem(fmt.Errorf("%s: %w", what, err))
+	}
+	b.a.event(apiv1.EventOperator, "", what+" "+word[on])
+	b.a.wakeAll("mark")
+	return apiv1.Changed{Node: b.a.self, Was: word[was], Now: word[on], TookMS: time.Since(began).Milliseconds(), Text: fmt.Sprintf("%s: was %s, now %s", what, word[was], word[on])}, nil
+}
+
+// CreateMetadata is for disks that are not attached; those of this agent are.
+func (b *backend) CreateMetadata(_ context.Context, name string, _ apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error) {
+	if _, err := b.find(name); err != nil {
+		return apiv1.CreatedMetadata{}, err
+	}
+	return apiv1.CreatedMetadata{}, &apiv1.Problem{Code: apiv1.CodeInUse, Text: fmt.Sprintf("the disks of %s are attached to the running agent", name),
+		Hint: "stop haagent, then run hactl create-metadata " + name}
+}
+
+// Explain tells what speaks for and against this node as Primary.
+func (b *backend) Explain(_ context.Context, name string) (apiv1.Explanation, error) {
+	r, err := b.find(name)
+	if err != nil {
+		return apiv1.Explanation{}, err
+	}
+	e := apiv1.Explanation{Resource: name, Node: b.a.self, Verdict: apiv1.MayPromote}
+	for _, reason := range r.control.Explain() {
+		if reason.Loss {
+			e.WouldLose = append(e.WouldLose, reason.Text)
+			continue
+		}
+		e.Why = append(e.Why, apiv1.Reason{Rule: string(reason.Code), Holds: reason.OK, Evidence: reason.Text})
+		if reason.OK {
+			continue
+		}
+		if reason.Hint != "" {
+			e.Help = append(e.Help, reason.Hint)
+		}
+		e.Verdict = lesser(e.Verdict, verdictOf(&reason))
+	}
+	d := r.control.Status().Decision
+	e.Text = d.Because
+	if r.mirror.View().Role == state.Primary {
+		e.Text = "this node is Primary: " + d.Because
+	}
+	return e, nil
+}
+
+// forcible are the rules an operator may overrule.
+var forcible = map[plan.Code]bool{plan.CodeNotInSync: true, plan.CodeNoQuorum: true, plan.CodeDisk: true, plan.CodeSuspect: true, plan.CodeUndeclared: true, plan.CodeManual: true}
+
+func verdictOf(r *plan.Reason) string {
+	switch {
+	case r.Passing:
+		return apiv1.MustWait
+	case forcible[r.Code]:
+		return apiv1.NeedsForce
+	}
+	return apiv1.CannotServe
+}
+
+func lesser(a, b string) string {
+	rank := map[string]int{apiv1.MayPromote: 3, apiv1.MustWait: 2, apiv1.NeedsForce: 1, apiv1.CannotServe: 0}
+	if rank[b] < rank[a] {
+		return b
+	}
+	return a
+}
+
+// codeOf translates failover's codes.
+func codeOf(c plan.Code) string {
+	switch c {
+	case plan.CodeNoQuorum, plan.CodeNoRecord:
+		return apiv1.CodeNoQuorum
+	case plan.CodeNotInSync, plan.CodeDisk, plan.CodeResync, plan.CodeSuspect, plan.CodeUndeclared:
+		return apiv1.CodeNotUpToDate
+	case plan.CodeSplitBrain:
+		return apiv1.CodeSplitBrain
+	case plan.CodeHeld:
+		return apiv1.CodeInUse
+	case plan.CodeLoss:
+		return apiv1.CodeWouldLose
+	case plan.CodeNotImpl:
+		return apiv1.CodeNotImplemented
+	case plan.CodeHolder, plan.CodePeerPrimary:
+		return apiv1.CodePeerConnected
+	case failover.CodePending:
+		return apiv1.CodeBusy
+	case failover.CodeTimeout:
+		return apiv1.CodeTimeout
+	case failover.CodeClosed:
+		return apiv1.CodeUnavailable
+	}
+	return apiv1.CodeRefused
+}

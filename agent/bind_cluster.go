@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+
+	"go.uber.org/zap"
+
+	"hapair/agent/apiv1"
+	"hapair/agent/config"
+	"hapair/agent/peering"
+	"hapair/failover/ledger"
+)
+
+// witnessPath names the one path to a witness.
+const witnessPath = "lan"
+
+// addresses lists every node's address per path. The witness has one address;
+// it is dialed, and dials, over it.
+func addresses(cfg *config.Config, port uint16) (nodes map[string]map[string]string, order []string) {
+	nodes = map[string]map[string]string{}
+	p := strconv.Itoa(int(port))
+	for _, n := range cfg.Nodes {
+		nodes[n.Name] = map[string]string{}
+		for _, ad := range n.Addresses {
+			nodes[n.Name][ad.Path] = net.JoinHostPort(ad.IP.String(), p)
+		}
+	}
+	for _, ad := range cfg.Nodes[0].Addresses {
+		order = append(order, ad.Path)
+	}
+	if w := cfg.Witness; w != nil {
+		nodes[w.Name] = map[string]string{witnessPathOf(cfg): net.JoinHostPort(w.Address.String(), p)}
+	}
+	return nodes, order
+}
+
+// witnessPathOf is the path a witness shares with the data nodes: the last
+// configured one, as the first is the crossover.
+func witnessPathOf(cfg *config.Config) string {
+	if ads := cfg.Nodes[0].Addresses; len(ads) > 0 {
+		return ads[len(ads)-1].Path
+	}
+	return witnessPath
+}
+
+func (a *agent) startPeering(context.Context) error {
+	nodes, order := addresses(a.cfg, a.cfg.Port)
+	pc := peering.Config{Cluster: a.cfg.Cluster, Node: a.self, Nodes: nodes, PathOrder: order, Logger: a.log,
+		Incarnation: a.incarnation}
+	var err error
+	switch a.cfg.Security.Mode {
+	case config.SecurityPSK:
+		pc.Mode = peering.PSK
+		pc.Key, err = peering.LoadKey(a.cfg.Security.PSKFile)
+	default:
+		pc.Mode = peering.TLS
+		pc.Material, err = peering.LoadMaterial(a.cfg.Security.CAFile, a.cfg.Security.CertFile, a.cfg.Security.KeyFile)
+	}
+	if err != nil {
+		return err
+	}
+	if a.net, err = peering.New(pc); err != nil {
+		return err
+	}
+	a.onStop("peering", func(context.Context) error { return a.net.Close() })
+	return nil
+}
+
+// startListening comes after the ledger has said which incarnation this is.
+func (a *agent) startListening(context.Context) error { return a.net.Listen() }
+
+func (a *agent) incarnation() uint64 {
+	if a.ledger == nil {
+		return 0
+	}
+	return a.ledger.Status().Incarnation
+}
+
+// streams is what the ledger needs of peering.
+type streams struct{ a *agent }
+
+func (s streams) Dial(ctx context.Context, node, purpose string) (net.Conn, error) {
+	c, err := s.a.net.Dial(ctx, node, "", purpose)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s streams) Handle(prefix string, fn func(node string, c net.Conn)) {
+	s.a.net.Handle(prefix, func(c *peering.Conn) { fn(c.Node, c) })
+}
+
+func (a *agent) startLedger(context.Context) error {
+	lc := ledger.Config{Self: a.self, Dir: filepath.Join(a.cfg.StateDir, "ledger"), Clock: a.clock, Logger: a.log, Streams: streams{a},
+		Timing: ledger.Timing{Lease: a.cfg.Timing.Lease, Renew: a.cfg.Timing.Renew, Margin: a.cfg.Timing.Grace - a.cfg.Timing.Lease, Heartbeat: a.cfg.Timing.Heartbeat},
+		Events: a.ledgerEvent}
+	for _, n := range a.cfg.Nodes {
+		lc.Voters = append(lc.Voters, ledger.Voter{Node: n.Name})
+	}
+	switch a.cfg.Arbitration {
+	case config.ArbitrateWitness:
+		lc.Arbitration = ledger.ArbitrationWitness
+		lc.Voters = append(lc.Voters, ledger.Voter{Node: a.cfg.Witness.Name, Witness: true})
+	case config.ArbitrateManual:
+		lc.Arbitration = ledger.ArbitrationManual
+	case config.ArbitrateFencing:
+		lc.Arbitration = ledger.ArbitrationFencing
+	}
+	l, err := ledger.Open(lc)
+	if err != nil {
+		return err
+	}
+	a.ledger = l
+	a.onStop("ledger", l.Shutdown)
+	return nil
+}
+
+func (a *agent) ledgerEvent(e ledger.Event) {
+	text := fmt.Sprintf("ledger: %s %s (incarnation %d): %s", e.Kind, e.Node, e.Incarnation, e.Because)
+	kind := apiv1.EventQuorum
+	if e.Err != nil {
+		text, kind = text+": "+e.Err.Error(), apiv1.EventProblem
+	}
+	a.log.Info(text, zap.Error(e.Err))
+	a.event(kind, "", text)
+	a.wakeAll("ledger " + string(e.Kind))
+}

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/agent/apiv1"
+	"hapair/agent/config"
+	"hapair/agent/peering"
+	"hapair/failover"
+	"hapair/failover/lease"
+	"hapair/failover/ledger"
+	"hapair/failover/plan"
+	"hapair/failover/service"
+	"hapair/failover/vip"
+)
+
+// ledgerHands is what failover needs of the ledger: Ledger, Leases, Group, Marks.
+type ledgerHands struct{ l *ledger.Ledger }
+
+func toPlan(r ledger.Record) plan.Record {
+	return plan.Record{Token: r.Token, Tenure: r.Tenure, Primary: r.Primary, InSync: r.InSync}
+}
+
+func (h ledgerHands) Record(resource string) (plan.Record, bool) {
+	r, ok := h.l.Record(resource)
+	if !ok && h.l.Status().Applied > 0 {
+		return plan.Record{}, true // the ledger is read and says nothing yet
+	}
+	return toPlan(r), ok
+}
+
+func (h ledgerHands) Promote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {
+	r, err := h.l.Promote(ctx, resource, node, expect)
+	return toPlan(r), err
+}
+
+func (h ledgerHands) Demote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {
+	r, err := h.l.Demote(ctx, resource, node, expect)
+	return toPlan(r), err
+}
+
+func (h ledgerHands) Declare(ctx context.Context, resource string, nodes []string, expect lease.Token) (plan.Record, error) {
+	r, err := h.l.Declare(ctx, resource, nodes, expect)
+	return toPlan(r), err
+}
+
+func (h ledgerHands) Force(ctx context.Context, resource, node, reason string, expect lease.Token) (plan.Record, error) {
+	r, err := h.l.Force(ctx, resource, node, reason, expect)
+	return toPlan(r), err
+}
+
+func (h ledgerHands) Hold(resource string, tenure lease.Token) { h.l.Hold(resource, tenure) }
+
+func (h ledgerHands) Release(ctx context.Context, resource string) error {
+	return h.l.Release(ctx, resource)
+}
+func (h ledgerHands) Lease(resource string) lease.Lease  { return h.l.Lease(resource) }
+func (h ledgerHands) PromiseLapsed(resource string) bool { return h.l.PromiseLapsed(resource) }
+
+func (h ledgerHands) Lapsed(ctx context.Context, resource string) (bool, error) {
+	return h.l.Lapsed(ctx, resource)
+}
+
+func (h ledgerHands) Quorum() bool {
+	s := h.l.Status()
+	return s.Quorum && s.Leader != ""
+}
+
+func (h ledgerHands) Alone() bool { return h.l.Status().Alone }
+
+func (h ledgerHands) GoAlone(ctx context.Context, reason string) error {
+	return h.l.GoAlone(ctx, reason)
+}
+
+func (h ledgerHands) ForceAlone(ctx context.Context, reason string) error {
+	return h.l.ForceAlone(ctx, reason)
+}
+
+func (h ledgerHands) Marked(name string) bool {
+	_, ok := h.l.Status().Maintenance[name]
+	return ok
+}
+
+func (h ledgerHands) Mark(ctx context.Context, name, reason string) error {
+	return h.l.SetMaintenance(ctx, name, reason)
+}
+
+func (h ledgerHands) Unmark(ctx context.Context, name string) error {
+	return h.l.ClearMaintenance(ctx, name)
+}
+
+// hints carries hints between the controllers, one stream each.
+type hints struct{ a *agent }
+
+// Purpose and bounds of a hint's stream.
+const (
+	hintPurpose  = "hint"
+	hintBytesMax = 16 << 10
+	hintTimeout  = 2 * time.Second
+)
+
+func (h hints) Hint(ctx context.Context, node string, hint failover.Hint) error {
+	c, err := h.a.net.Dial(ctx, node, "", hintPurpose)
+	if err != nil {
+		return fmt.Errorf("hint to %s: %w", node, err)
+	}
+	defer closeQuietly(c)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(hintTimeout)
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		return fmt.Errorf("hint to %s: %w", node, err)
+	}
+	if err := json.NewEncoder(c).Encode(hint); err != nil {
+		return fmt.Errorf("hint to %s: %w", node, err)
+	}
+	var answer struct{ Refused string }
+	if err := json.NewDecoder(io.LimitReader(c, hintBytesMax)).Decode(&answer); err != nil {
+		return fmt.Errorf("hint to %s: answer: %w", node, err)
+	}
+	if answer.Refused != "" {
+		return fmt.Errorf("hint to %s: refused: %s", node, answer.Refused)
+	}
+	return nil
+}
+
+func (a *agent) acceptHint(c *peering.Conn) {
+	defer closeQuietly(c)
+	var hint failover.Hint
+	var answer struct{ Refused string }
+	err := c.SetDeadline(time.Now().Add(hintTimeout))
+	if err == nil {
+		err = json.NewDecoder(io.LimitReader(c, hintBytesMax)).Decode(&hint)
+	}
+	if err == nil && hint.From != c.Node {
+		err = fmt.Errorf("a hint of %s says it is from %s", c.Node, hint.From)
+	}
+	if r := a.res[hint.Resource]; err == nil && r == nil {
+		err = fmt.Errorf("no resource %q", hint.Resource)
+	} else if err == nil {
+		err = r.control.Hinted(hint)
+	}
+	if err != nil {
+		answer.Refused = err.Error()
+		a.log.Warn("hint not followed", zap.String("peer", c.Node), zap.Error(err))
+	}
+	if err := json.NewEncoder(c).Encode(answer); err != nil {
+		a.log.Debug("answer to a hint", zap.String("peer", c.Node), zap.Error(err))
+	}
+}
+
+// services is what failover needs of the group of services.
+type services struct{ g *service.Group }
+
+func (s services) Start(ctx context.Context, _ []string) error { return s.g.Start(ctx) }
+func (s services) Stop(ctx context.Context) error              { return s.g.Stop(ctx) }
+func (s services) StopForced(ctx context.Context) error        { return s.g.StopForced(ctx) }
+
+func (s services) State() (plan.ServiceState, string) {
+	var running, stopped, other int
+	var failed []string
+	for _, st := range s.g.Status() {
+		switch st.State {
+		case service.Running:
+			running++
+		case service.Stopped, service.Unknown:
+			stopped++
+		case service.Failed:
+			failed = append(failed, fmt.Sprintf("%s: %v", st.Name, st.Error))
+		default:
+			other++
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return plan.Broken, strings.Join(failed, "; ")
+	case other == 0 && stopped == 0:
+		return plan.Started, ""
+	case other == 0 && running == 0:
+		return plan.Stopped, ""
+	}
+	return plan.Partial, ""
+}
+
+// newGroup makes the services of a resource.
+func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
+	gc := service.GroupConfig{Resource: rc.Name, Logger: r.a.log, Progress: r.progress}
+	deps := service.Deps{Resource: rc.Name, Node: r.a.self, Logger: r.a.log, Device: r.device}
+	for i := range rc.Services {
+		m, err := service.New(serviceSpec(&rc.Services[i]), deps)
+		if err != nil {
+			return nil, fmt.Errorf("service %d of %s: %w", i+1, rc.Name, err)
+		}
+		gc.Services = append(gc.Services, m)
+	}
+	return service.NewGroup(gc)
+}
+
+func serviceSpec(s *config.Service) service.Spec {
+	switch {
+	case s.Mount != nil:
+		return service.Spec{Mount: &service.Mount{Path: s.Mount.Path, Type: s.Mount.Type, Options: s.Mount.Options, Volume: s.Mount.Volume}}
+	case s.Systemd != "":
+		return service.Spec{Systemd: &service.Systemd{Unit: s.Systemd}}
+	case s.Exec != nil:
+		return service.Spec{Exec: &service.Exec{Label: s.Name, Start: s.Exec.Start, Stop: s.Exec.Stop, Status: s.Exec.Status,
+			StartTimeout: s.StartTimeout, StopTimeout: s.StopTimeout, StatusTimeout: s.MonitorTimeout}}
+	case s.Address != nil:
+		return service.Spec{Address: &vip.Config{Prefix: s.Address.IP, Dev: s.Address.Dev}}
+	}
+	return service.Spec{}
+}
+
+// device finds the path of a volume for a service.
+func (r *resource) device(volume int) (string, error) {
+	for i, v := range r.mirror.View().Volumes {
+		if int(v.Number) == volume {
+			if path := r.mirror.View().Devices[i]; path != "" {
+				return path, nil
+			}
+			return "", fmt.Errorf("volume %d of %s is not offered on this node", volume, r.name)
+		}
+	}
+	return "", fmt.Errorf("%s has no volume %d", r.name, volume)
+}
+
+func (r *resource) progress(p service.Progress) {
+	text := fmt.Sprintf("%s: was %s, now %s", p.Service, p.Was, p.Now)
+	if p.Took > 0 {
+		text += fmt.Sprintf(", took %v", p.Took.Round(time.Millisecond))
+	}
+	fields := map[string]string{"service": p.Service, "was": string(p.Was), "now": string(p.Now)}
+	if p.Err != nil {
+		text += ", because " + p.Err.Error()
+		fields["because"] = p.Err.Error()
+	}
+	r.a.hub.Publish(apiv1.EventService, r.name, text, fields)
+	r.wake("service " + p.Service)
+}
+
+// entry brings the controller's journal to the events.
+func (r *resource) entry(e failover.Entry) {
+	kind := apiv1.EventRole
+	switch e.Kind {
+	case failover.EntryRequest:
+		kind = apiv1.EventOperator
+	case failover.EntryFailed, failover.EntryLost:
+		kind = apiv1.EventProblem
+	case failover.EntryPeer:
+		kind = apiv1.EventMember
+	}
+	fields := map[string]string{"entry": string(e.Kind)}
+	for _, p := range e.Parts {
+		fields["took_"+p.Name] = p.Took.String()
+	}
+	if e.Took > 0 {
+		fields["took"] = e.Took.String()
+	}
+	r.a.hub.Publish(kind, r.name, e.String(), fields)
+}
+
+// problem translates a refusal of failover for the API.
+func problem(err error) error {
+	var refusal *failover.Refusal
+	if errors.As(err, &refusal) {
+		return &apiv1.Problem{Code: codeOf(refusal.Code), Text: refusal.Text, Hint: refusal.Hint}
+	}
+	var busy failover.Busy
+	if errors.As(err, &busy) {
+		return &apiv1.Problem{Code: apiv1.CodeInUse, Text: err.Error(), Hint: "stop what holds it: " + strings.Join(busy.Holders(), ", ")}
+	}
+	return err
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"hapair/agent/apiv1"
+	"hapair/failover/plan"
+	"hapair/heartbeat"
+	"hapair/heartbeat/detect"
+)
+
+// heartbeatAddresses are every node's addresses per path.
+func (a *agent) heartbeatAddresses() (map[string]map[string]netip.Addr, []string) {
+	nodes := map[string]map[string]netip.Addr{}
+	var order []string
+	for _, n := range a.cfg.Nodes {
+		nodes[n.Name] = map[string]netip.Addr{}
+		for _, ad := range n.Addresses {
+			nodes[n.Name][ad.Path] = ad.IP
+		}
+	}
+	for _, ad := range a.cfg.Nodes[0].Addresses {
+		order = append(order, ad.Path)
+	}
+	if w := a.cfg.Witness; w != nil {
+		nodes[w.Name] = map[string]netip.Addr{witnessPathOf(a.cfg): w.Address}
+	}
+	return nodes, order
+}
+
+func (a *agent) startHeartbeat(context.Context) error {
+	key, err := loadGossipKey(a.cfg.Security.GossipKeyFile)
+	if err != nil {
+		return err
+	}
+	nodes, order := a.heartbeatAddresses()
+	h, err := heartbeat.New(heartbeat.Config{Cluster: a.cfg.Cluster, Self: a.self, Incarnation: a.ledger.Status().Incarnation, Nodes: nodes, Order: order,
+		Port: int(a.cfg.HeartbeatPort), Key: key, Probe: a.cfg.Timing.Probe, Clock: a.clock, Logger: a.log, OnPathDown: a.pathDown})
+	if err != nil {
+		return err
+	}
+	if err := h.Start(); err != nil {
+		return err
+	}
+	a.heart = h
+	cancel := h.Subscribe(a.heartChanged)
+	a.onStop("heartbeat", func(context.Context) error {
+		cancel()
+		h.Stop()
+		return nil
+	})
+	return nil
+}
+
+// loadGossipKey reads the key of the membership heartbeat: 32 bytes in hex, in
+// a file that only root may read.
+func loadGossipKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("gossip key %s: mode %v lets others read it; chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != 32 {
+		return nil, errors.Join(fmt.Errorf("gossip key %s: found %d bytes, 64 hexadecimal digits would be right", path, len(text)), err)
+	}
+	return key, nil
+}
+
+// pathDown ends every stream over a path that is dead.
+func (a *agent) pathDown(node, path string, because []detect.Reason) {
+	a.net.PathDown(node, path)
+	a.event(apiv1.EventMember, "", fmt.Sprintf("path %s to %s is dead: %s", path, node, reasonsText(because)))
+}
+
+func reasonsText(rs []detect.Reason) string {
+	var out []string
+	for _, r := range rs {
+		out = append(out, r.Text)
+	}
+	return strings.Join(out, "; ")
+}
+
+// heartChanged follows every change of a verdict.
+func (a *agent) heartChanged(s heartbeat.Snapshot) {
+	for name, n := range s.Nodes {
+		for _, p := range n.Paths {
+			if p.State != detect.Dead {
+				a.net.PathUp(name, p.Path)
+			}
+		}
+	}
+	a.wakeAll("heartbeat")
+}
+
+// heartHands is what failover needs of the heartbeat.
+type heartHands struct{ a *agent }
+
+func (h heartHands) Peer(node string) (plan.Verdict, []string, time.Duration) {
+	n, ok := h.a.heart.Snapshot().Nodes[node]
+	if !ok {
+		return plan.Unheard, nil, 0
+	}
+	var reasons []string
+	for _, r := range n.Reasons {
+		reasons = append(reasons, r.Text)
+	}
+	v := map[detect.State]plan.Verdict{detect.Alive: plan.Alive, detect.Suspect: plan.Suspected, detect.Dead: plan.Dead}[n.State]
+	return v, reasons, n.Since
+}
+
+// members is the cluster as the heartbeat sees it.
+func (a *agent) members() []apiv1.Member {
+	snap := a.heart.Snapshot()
+	names := a.cfg.NodeNames()
+	if a.cfg.Witness != nil {
+		names = append(names, a.cfg.Witness.Name)
+	}
+	addresses, _ := a.heartbeatAddresses()
+	var out []apiv1.Member
+	for _, name := range names {
+		m := apiv1.Member{Name: name, Kind: kindOf(a.cfg, name), State: apiv1.MemberUnknown, Self: name == a.self}
+		if m.Self {
+			m.State, m.UptimeS, m.Version = apiv1.MemberAlive, int64(time.Since(a.began).Seconds()), version
+		}
+		if n, ok := snap.Nodes[name]; ok {
+			m.State = n.State.String()
+			for _, r := range n.Reasons {
+				m.Reasons = append(m.Reasons, r.Text)
+			}
+			for _, p := range n.Paths {
+				m.Paths = append(m.Paths, apiv1.Path{Name: p.Path, Address: addresses[name][p.Path].String(), State: p.State.String()})
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}

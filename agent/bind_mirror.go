@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"go.uber.org/zap"
+
+	"hapair/agent/apiv1"
+	"hapair/agent/peering"
+	"hapair/failover"
+	"hapair/failover/lease"
+	"hapair/failover/ledger"
+	"hapair/failover/plan"
+	"hapair/heartbeat/detect"
+	"hapair/mirror"
+	"hapair/mirror/engine"
+	"hapair/mirror/front"
+	"hapair/mirror/link"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// toWire translates the ledger's record for the mirror.
+func toWire(r ledger.Record) wire.Record {
+	return wire.Record{Token: uint64(r.Token), Tenure: uint64(r.Tenure), Primary: r.Primary, InSync: r.InSync}
+}
+
+// mirrorLedger is what the mirror needs of the ledger.
+type mirrorLedger struct{ a *agent }
+
+func (m mirrorLedger) Exclude(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
+	r, err := m.a.ledger.Exclude(ctx, resource, node, lease.Token(token))
+	return m.decided(resource, r, err)
+}
+
+func (m mirrorLedger) Include(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
+	r, err := m.a.ledger.Include(ctx, resource, node, lease.Token(token))
+	return m.decided(resource, r, err)
+}
+
+// decided sorts refusals, which are final and come with the present record,
+// from everything else, after which the mirror asks again.
+func (m mirrorLedger) decided(resource string, r ledger.Record, err error) (wire.Record, error) {
+	if err == nil {
+		return toWire(r), nil
+	}
+	for _, refusal := range []error{ledger.ErrStale, ledger.ErrNotInSync, ledger.ErrLastCopy, ledger.ErrNotPrimary, ledger.ErrInvalid} {
+		if errors.Is(err, refusal) {
+			if have, ok := m.a.ledger.Record(resource); ok && have.Token > r.Token {
+				r = have
+			}
+			return toWire(r), fmt.Errorf("%w: %w", mirror.ErrStale, err)
+		}
+	}
+	return wire.Record{}, err
+}
+
+// dialer is what the mirror needs of peering.
+type dialer struct {
+	a    *agent
+	peer string
+}
+
+func (d dialer) Dial(ctx context.Context, purpose string) (net.Conn, string, error) {
+	c, err := d.a.net.Dial(ctx, d.peer, "", purpose)
+	if err != nil {
+		return nil, "", err
+	}
+	return pathConn{c}, c.Path, nil
+}
+
+// pathConn tells the link over which path a stream came.
+type pathConn struct{ *peering.Conn }
+
+// OnPath names the path.
+func (p pathConn) OnPath() string { return p.Conn.Path }
+
+func (a *agent) acceptMirror(c *peering.Conn) {
+	name, ok := link.ResourceOf(c.Purpose)
+	r := a.res[name]
+	if !ok || r == nil || c.Node != r.peer {
+		a.log.Warn("a stream for no resource of ours: " + c.Node + " " + c.Purpose)
+		closeQuietly(c)
+		return
+	}
+	r.mirror.Accept(pathConn{c}, c.Purpose)
+}
+
+// closeQuietly is for streams that nobody wants: that their end fails changes
+// nothing.
+func closeQuietly(c net.Conn) { _ = c.Close() }
+
+// observer brings what the mirror says to the controller and to the events.
+type observer struct{ r *resource }
+
+func (o observer) Changed(string) { o.r.wake("mirror") }
+
+// Linked is evidence for the heartbeat: a mirror link that carries traffic is
+// a peer that lives.
+func (o observer) Linked(name, path string, up bool) {
+	if h := o.r.a.heart; h != nil {
+		kind := detect.LinkSilent
+		if up {
+			kind = detect.LinkAlive
+		}
+		if err := h.Observe(detect.Evidence{Kind: kind, Node: o.r.peer}); err != nil {
+			o.r.a.log.Warn("evidence not taken", zap.Error(err))
+		}
+	}
+	o.r.wake("link")
+}
+
+func (o observer) Happened(name, text string) {
+	o.r.a.event(apiv1.EventConnection, name, text)
+}
+
+func (o observer) Deposed(name string, why error) {
+	o.r.a.event(apiv1.EventProblem, name, fmt.Sprintf("authority is gone: %v", why))
+	o.r.wake("deposed")
+}
+
+// mirrorHands is what failover needs of the mirror.
+type mirrorHands struct{ r *resource }
+
+func (m mirrorHands) Promote(ctx context.Context, _ string, tenure lease.Token, force bool) ([]string, error) {
+	devices, err := m.r.mirror.Promote(ctx, uint64(tenure), force)
+	if l := m.r.a.ledger.Lease(m.r.name); err == nil && l.Tenure == tenure {
+		m.r.mirror.SetLease(uint64(l.Tenure), l.Until)
+	}
+	return devices, err
+}
+
+func (m mirrorHands) Demote(ctx context.Context, _ string) error {
+	err := m.r.mirror.Demote(ctx)
+	var busy *front.BusyError
+	if errors.As(err, &busy) {
+		return busyDevice{err, busy}
+	}
+	return err
+}
+
+// busyDevice is a failover.Busy.
+type busyDevice struct {
+	error
+	busy *front.BusyError
+}
+
+func (b busyDevice) Holders() []string {
+	var out []string
+	for _, h := range b.busy.Holders {
+		out = append(out, h.String())
+	}
+	return out
+}
+
+func (b busyDevice) Unwrap() error { return b.error }
+
+func (m mirrorHands) Abort(ctx context.Context, _ string) error {
+	return m.r.mirror.Abort(ctx, engine.ErrStaleToken)
+}
+
+func (m mirrorHands) Disconnect(context.Context, string) error {
+	m.r.mirror.DropSession(errors.New("the controller asks for a new session"))
+	return nil
+}
+
+func (m mirrorHands) View(string) failover.MirrorView {
+	v := m.r.mirror.View()
+	out := failover.MirrorView{Role: v.Role, Disk: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }), Suspect: v.Suspect,
+		Tenure: lease.Token(v.Tenure), State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: v.SplitBrain}}
+	out.AssumeClean = len(v.Volumes) > 0
+	for _, x := range v.Volumes {
+		out.State.DirtyBytes += uint64(x.DirtyBytes)
+		out.State.MissingBytes += uint64(x.PeerDirty)
+		out.AssumeClean = out.AssumeClean && x.Assume
+	}
+	if v.Connected {
+		out.PeerTold, out.PeerRole, out.PeerSuspect = true, v.PeerRole, v.PeerSuspect
+		out.PeerDisk = worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.PeerDisk })
+		out.PeerAssumeClean = true
+		for _, x := range v.Volumes {
+			out.PeerAssumeClean = out.PeerAssumeClean && x.PeerAssume
+		}
+	}
+	return out
+}
+
+// worst is the disk state that speaks for all volumes: the least usable one.
+func worst(vs []engine.VolumeView, of func(engine.VolumeView) state.Disk) state.Disk {
+	rank := map[state.Disk]int{state.UpToDate: 7, state.Consistent: 6, state.Outdated: 5, state.Inconsistent: 4, state.Attaching: 3, state.Failed: 2, state.Diskless: 1, state.DUnknown: 0}
+	out := state.UpToDate
+	if len(vs) == 0 {
+		return state.DUnknown
+	}
+	for _, v := range vs {
+		if d := of(v); rank[d] < rank[out] {
+			out = d
+		}
+	}
+	return out
+}

@@ -1,0 +1,30 @@
+//go:build lab
+
+package main
+
+import (
+	"os"
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/test/fault"
+)
+
+// labCacheVariable switches the fault layer of a lab build on.
+const labCacheVariable = "HAPAIR_LAB_VOLATILE_CACHE"
+
+// labEarly is the chance of a write to reach the disk before it is flushed.
+const labEarly = 0.3
+
+// wrapDisk, in lab builds, puts a volatile write cache in this process's
+// memory before every disk: killing the process is a power cut.
+var wrapDisk = labWrap()
+
+func labWrap() func(string, block.Disk) block.Disk {
+	if os.Getenv(labCacheVariable) == "" {
+		return nil
+	}
+	return func(_ string, d block.Disk) block.Disk {
+		return fault.NewCache(d, fault.CacheOptions{Seed: uint64(time.Now().UnixNano()), Early: labEarly})
+	}
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/agent/config"
+	"hapair/failover"
+	"hapair/failover/lease"
+	"hapair/failover/ledger"
+	"hapair/failover/plan"
+	"hapair/failover/service"
+	"hapair/mirror"
+	"hapair/mirror/front"
+	"hapair/mirror/front/export"
+	"hapair/mirror/front/fuse"
+)
+
+// resource is one replicated resource on this node: its mirror, its services
+// and the controller that moves them.
+type resource struct {
+	a       *agent
+	name    string
+	peer    string
+	conf    *config.Resource
+	mirror  *mirror.Resource
+	group   *service.Group // nil without services
+	control *failover.Controller
+	rates   rates
+	chosen  []string // per volume: why this front end
+	started time.Time
+
+	mu struct {
+		sync.Mutex
+		ready bool // control is set
+	}
+}
+
+// wake tells the controller that something changed. It may be called before
+// there is one.
+func (r *resource) wake(cause string) {
+	r.mu.Lock()
+	ready := r.mu.ready
+	r.mu.Unlock()
+	if ready {
+		r.control.Wake(cause)
+	}
+}
+
+func (a *agent) wakeAll(cause string) {
+	for _, r := range a.order {
+		r.wake(cause)
+	}
+}
+
+// startResources attaches every resource, then lets what the ledger and the
+// peer say reach them, then starts the controllers.
+func (a *agent) startResources(ctx context.Context) error {
+	if a.witness() {
+		return nil
+	}
+	for i := range a.cfg.Resources {
+		r, err := a.openResource(ctx, &a.cfg.Resources[i])
+		if err != nil {
+			return err
+		}
+		a.res[r.name] = r
+		a.order = append(a.order, r)
+		a.onStop("resource "+r.name, r.close)
+	}
+	a.ledger.OnRecord(a.onRecord)
+	a.ledger.OnLease(a.onLease)
+	a.net.Handle("mirror", a.acceptMirror)
+	a.net.Handle(hintPurpose, a.acceptHint)
+	for _, r := range a.order {
+		if err := r.start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *agent) onRecord(name string, rec ledger.Record) {
+	if r := a.res[name]; r != nil {
+		r.mirror.SetRecord(toWire(rec))
+		r.wake("record")
+	}
+}
+
+func (a *agent) onLease(l lease.Lease) {
+	if r := a.res[l.Resource]; r != nil {
+		r.mirror.SetLease(uint64(l.Tenure), l.Until)
+		if l.Until == 0 {
+			r.wake("lease lost")
+		}
+	}
+}
+
+func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resource, error) {
+	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name, started: time.Now()}
+	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
+		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link}
+	if rec, ok := a.ledger.Record(rc.Name); ok {
+		mc.Record = toWire(rec)
+	}
+	for i := range rc.Volumes {
+		f, why, err := r.frontend(i)
+		if err != nil {
+			return nil, fmt.Errorf("resource %s, volume %d: %w", rc.Name, i, err)
+		}
+		r.chosen = append(r.chosen, why)
+		a.log.Info("front end", zap.String("resource", rc.Name), zap.Int("volume", i), zap.String("frontend", f.Kind()), zap.String("because", why))
+		mc.Volumes = append(mc.Volumes, mirror.VolumeConfig{Number: uint16(i), Disk: rc.Volumes[i].Disk.For(a.self),
+			Metadata: rc.Volumes[i].Metadata.For(a.self), Frontend: f, Wrap: wrapDisk})
+	}
+	var err error
+	if len(rc.Services) > 0 {
+		if r.group, err = r.newGroup(rc); err != nil {
+			return nil, err
+		}
+	}
+	if r.mirror, err = mirror.Open(ctx, mc); err != nil {
+		return nil, err
+	}
+	if err = r.newController(); err != nil {
+		return nil, errors.Join(err, r.mirror.Close(ctx))
+	}
+	return r, nil
+}
+
+// frontend makes the front end of a volume; auto takes the first that works
+// and says why.
+func (r *resource) frontend(volume int) (front.Frontend, string, error) {
+	name := r.name + "-" + strconv.Itoa(volume)
+	run := r.a.cfg.RunDir
+	newFuse := func() front.Frontend {
+		return fuse.New(fuse.Config{Mountpoint: filepath.Join(run, "fuse", name), Link: r.a.cfg.DevicePath(r.name, volume), Log: r.a.log})
+	}
+	newExport := func() front.Frontend {
+		return export.New(export.Config{Socket: filepath.Join(run, "export", name+".sock"), Name: r.name + "/" + strconv.Itoa(volume), Log: r.a.log})
+	}
+	switch r.conf.Frontend {
+	case config.FrontendFUSE:
+		return newFuse(), "configured", nil
+	case config.FrontendExport:
+		return newExport(), "configured", nil
+	case config.FrontendAuto:
+		if err := fuse.Usable(); err != nil {
+			return newExport(), fmt.Sprintf("auto: ublk and nbd are not implemented, fuse does not work here (%v)", err), nil
+		}
+		return newFuse(), "auto: ublk and nbd are not implemented, fuse works", nil
+	}
+	return nil, "", fmt.Errorf("front end %s: not implemented; use auto, fuse or export", r.conf.Frontend)
+}
+
+func (r *resource) newController() error {
+	s := plan.Defaults()
+	s.Run, s.HasServices, s.Preferred = r.conf.AutoPromote, r.group != nil, r.conf.PreferredNode
+	switch r.a.cfg.Arbitration {
+	case config.ArbitrateWitness:
+		s.Arbitration = plan.Witness
+	case config.ArbitrateManual:
+		s.Arbitration = plan.Manual
+	case config.ArbitrateFencing:
+		s.Arbitration = plan.Fencing
+	}
+	hands := ledgerHands{r.a.ledger}
+	needs := failover.Needs{Ledger: hands, Leases: hands, Group: hands, Marks: hands, Mirror: mirrorHands{r}, Heartbeat: heartHands{r.a}, Peers: hints{r.a}}
+	if r.group != nil {
+		needs.Services = services{r.group}
+	}
+	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Needs: needs,
+		Clock: r.a.clock, Log: r.a.log, Events: r.entry})
+	if err != nil {
+		return err
+	}
+	r.control = c
+	r.mu.Lock()
+	r.mu.ready = true
+	r.mu.Unlock()
+	return nil
+}
+
+// start lets the mirror connect and the controller decide.
+func (r *resource) start() error {
+	if rec, ok := r.a.ledger.Record(r.name); ok {
+		r.mirror.SetRecord(toWire(rec))
+	}
+	r.mirror.Start()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.control.Run(ctx) }()
+	r.a.onStop("controller of "+r.name, func(stopCtx context.Context) error {
+		err := r.control.Leave(stopCtx)
+		cancel()
+		return errors.Join(err, ignoreCancelled(<-done))
+	})
+	return nil
+}
+
+func ignoreCancelled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// close lets go of the services and the disks.
+func (r *resource) close(ctx context.Context) error {
+	var err error
+	if r.group != nil {
+		err = r.group.Close(ctx)
+	}
+	if r.mirror.View().Tenure != 0 {
+		err = errors.Join(err, r.mirror.Abort(ctx, errors.New("the agent stops while Primary")))
+	}
+	return errors.Join(err, r.mirror.Close(ctx))
+}

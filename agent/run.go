@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"go.uber.org/zap"
+
+	"hapair/agent/api"
+	"hapair/agent/apiv1"
+	"hapair/agent/config"
+	"hapair/agent/peering"
+	"hapair/failover/lease"
+	"hapair/failover/ledger"
+	"hapair/heartbeat"
+)
+
+// stopPatience bounds an orderly stop, each stage of it.
+const stopPatience = 60 * time.Second
+
+// agent is the running daemon. Fields are set once, in the order of start.
+type agent struct {
+	cfg   *config.Config
+	self  string
+	log   *zap.Logger
+	clock lease.Clock
+	began time.Time
+
+	hub    *api.Hub
+	net    *peering.Net
+	ledger *ledger.Ledger
+	heart  *heartbeat.Heartbeat
+	res    map[string]*resource // by name; none on a witness
+	order  []*resource
+	server *api.Server
+
+	stops []stage // what to undo, last first
+}
+
+// stage is one numbered step of the start, with its undoing.
+type stage struct {
+	name string
+	stop func(ctx context.Context) error
+}
+
+// run starts everything, waits for ctx, and stops everything in reverse.
+func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) error {
+	a := &agent{cfg: cfg, self: self, log: log.With(zap.String("node", self)), clock: lease.Boottime(), began: time.Now(),
+		hub: api.NewHub(self, time.Now), res: map[string]*resource{}}
+	err := a.start(ctx)
+	if err == nil {
+		a.log.Info("running", zap.String("version", version), zap.String("cluster", cfg.Cluster))
+		a.event(apiv1.EventAgent, "", "the agent runs, version "+version)
+		a.notify(daemon.SdNotifyReady)
+		<-ctx.Done()
+		a.notify(daemon.SdNotifyStopping)
+		a.log.Info("stopping in order")
+	}
+	return errors.Join(err, a.stop())
+}
+
+func (a *agent) start(ctx context.Context) error {
+	steps := []struct {
+		name string
+		fn   func(context.Context) error
+	}{
+		{"1 directories", a.startDirs},
+		{"2 peering", a.startPeering},
+		{"3 ledger", a.startLedger},
+		{"4 listen", a.startListening},
+		{"5 heartbeat", a.startHeartbeat},
+		{"6 resources", a.startResources},
+		{"7 control socket", a.startAPI},
+	}
+	for _, s := range steps {
+		if err := s.fn(ctx); err != nil {
+			return fmt.Errorf("start %s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// onStop says how to undo what was just started.
+func (a *agent) onStop(name string, fn func(context.Context) error) {
+	a.stops = append(a.stops, stage{name, fn})
+}
+
+func (a *agent) stop() error {
+	var errs []error
+	for i := len(a.stops) - 1; i >= 0; i-- {
+		s := a.stops[i]
+		ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+		if err := s.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))
+		}
+		cancel()
+	}
+	return errors.Join(errs...)
+}
+
+func (a *agent) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		a.log.Warn("systemd was not told", zap.String("state", state), zap.Error(err))
+	}
+}
+
+func (a *agent) event(kind, resource, text string) { a.hub.Publish(kind, resource, text, nil) }
+
+func (a *agent) witness() bool { return a.cfg.IsWitness(a.self) }
+
+func (a *agent) startDirs(context.Context) error {
+	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir, filepath.Join(a.cfg.StateDir, "ledger")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *agent) startAPI(context.Context) error {
+	l, found, err := api.Listen(a.cfg.Socket(), a.cfg.API.ReadGroup)
+	if err != nil {
+		return err
+	}
+	if !found && a.cfg.API.ReadGroup != "" {
+		a.log.Info("the group of the control socket does not exist; only root may use it", zap.String("group", a.cfg.API.ReadGroup))
+	}
+	opt := api.Options{Backend: &backend{a}, Log: a.log, Version: apiv1.Version{Version: version, Node: a.self}}
+	opt.AdminGID, opt.HasAdminGID = api.GroupID(a.cfg.API.AdminGroup)
+	if a.server, err = api.New(opt); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.server.Serve(l) }()
+	a.onStop("control socket", func(ctx context.Context) error {
+		return errors.Join(a.server.Shutdown(ctx), <-done)
+	})
+	return nil
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"hapair/agent/apiv1"
+	"hapair/agent/config"
+	"hapair/failover"
+	"hapair/failover/ledger"
+	"hapair/mirror"
+	"hapair/mirror/engine"
+	"hapair/mirror/state"
+)
+
+// Status is everything this node knows, at one instant.
+func (b *backend) Status(context.Context) (apiv1.Status, error) {
+	a := b.a
+	ls := a.ledger.Status()
+	s := apiv1.Status{Node: a.self, Cluster: a.cfg.Cluster, Version: version, Time: time.Now().UTC(), UptimeS: int64(time.Since(a.began).Seconds()),
+		Arbitration: string(a.cfg.Arbitration), EventSeq: a.hub.Seq(),
+		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum}}
+	_, s.Maintenance = ls.Maintenance[failover.MarkMaintenance]
+	for mark := range ls.Maintenance {
+		if node, ok := strings.CutPrefix(mark, "standby/"); ok {
+			s.Standby = append(s.Standby, node)
+		}
+	}
+	slices.Sort(s.Standby)
+	for _, r := range a.order {
+		s.Resources = append(s.Resources, r.status(&ls))
+	}
+	s.Members = a.members()
+	return s, nil
+}
+
+func (r *resource) status(ls *ledger.Status) apiv1.Resource {
+	v := r.mirror.View()
+	rec, _ := r.a.ledger.Record(r.name)
+	out := apiv1.Resource{Name: r.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: v.Role.String(),
+		DiskState: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }).String(), Suspect: v.Suspect,
+		Protocol: string(r.conf.Protocol), Arbitration: string(r.a.cfg.Arbitration), SinceS: int64(time.Since(r.started).Seconds())}
+	if l := r.a.ledger.Lease(r.name); l.Valid(r.a.clock()) {
+		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
+	}
+	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
+	out.Frozen = len(out.FrozenReasons) > 0
+	out.Peers = []apiv1.Peer{r.peerStatus(&v)}
+	for i := range v.Volumes {
+		out.Volumes = append(out.Volumes, r.volumeStatus(&v, i))
+	}
+	if r.group != nil {
+		for _, s := range r.group.Status() {
+			out.Services = append(out.Services, apiv1.Service{Name: s.Name, Kind: s.Kind, State: serviceState(string(s.State)), Since: s.Since, Error: errText(s.Error)})
+		}
+	}
+	return out
+}
+
+func serviceState(s string) string {
+	if s == "unknown" {
+		return apiv1.ServiceStopped
+	}
+	return s
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// frozen says why I/O of a Primary waits.
+func frozen(v *mirror.View, leased bool, ls *ledger.Status) (why []string) {
+	if v.Role != state.Primary {
+		return nil
+	}
+	if !leased {
+		why = append(why, fmt.Sprintf("this node holds no lease: %d of %d voters are reachable", ls.Reachable, ls.Of))
+	}
+	if v.Deposed {
+		why = append(why, "another node has a higher token")
+	}
+	if v.Excluding {
+		why = append(why, "the ledger has not yet recorded that the peer lacks writes")
+	}
+	if v.Greeting && v.Waiting > 0 {
+		why = append(why, "a handshake with the peer is under way")
+	}
+	return why
+}
+
+func (r *resource) peerStatus(v *mirror.View) apiv1.Peer {
+	p := apiv1.Peer{Node: r.peer, Role: v.PeerRole.String(), DiskState: state.DUnknown.String(), Connection: v.State.String(), Replication: v.Replication.String()}
+	if v.Connected {
+		p.DiskState = worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.PeerDisk }).String()
+		p.Path = v.Path
+	} else if v.Reason != nil {
+		p.Reason = v.Reason.Error()
+	}
+	for _, x := range v.Volumes {
+		p.DirtyBytes += x.DirtyBytes
+	}
+	p.Resync = r.rates.resync(v)
+	return p
+}
+
+func (r *resource) volumeStatus(v *mirror.View, i int) apiv1.Volume {
+	x := &v.Volumes[i]
+	out := apiv1.Volume{Number: int(x.Number), SizeBytes: x.SizeBytes, Disk: r.conf.Volumes[i].Disk.For(r.a.self), Frontend: v.Kinds[i],
+		DiskState: x.Disk.String(), DirtyBytes: x.DirtyBytes, Counters: r.rates.counters(i, v)}
+	if v.Devices[i] != "" {
+		out.Device = v.Devices[i]
+		if v.Kinds[i] == "fuse" {
+			out.Device = r.a.cfg.DevicePath(r.name, int(x.Number))
+		}
+	}
+	return out
+}
+
+// rates turns totals into rates, between two looks at least a second apart.
+type rates struct {
+	mu    sync.Mutex
+	at    map[int]sample
+	sync  []syncSample
+	total int64
+}
+
+type sample struct {
+	when  time.Duration
+	stats engine.Stats
+	out   apiv1.Counters
+}
+
+type syncSample struct {
+	when time.Duration
+	done int64
+}
+
+func (r *rates) counters(i int, v *mirror.View) apiv1.Counters {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.at == nil {
+		r.at = map[int]sample{}
+	}
+	now, last := v.Volumes[i].Stats, r.at[i]
+	out := last.out
+	if dt := (v.Now - last.when).Seconds(); dt >= 1 {
+		h := now.WriteLatency.Sub(&last.stats.WriteLatency)
+		out = apiv1.Counters{
+			ReadsPerS: float64(now.Reads-last.stats.Reads) / dt, WritesPerS: float64(now.Writes-last.stats.Writes) / dt,
+			ReadBytesPerS:  float64(now.ReadBytes-last.stats.ReadBytes) / dt,
+			WriteBytesPerS: float64(now.WriteBytes-last.stats.WriteBytes) / dt,
+			WriteP50US:     float64(h.Quantile(0.5).Microseconds()), WriteP99US: float64(h.Quantile(0.99).Microseconds()),
+		}
+		r.at[i] = sample{v.Now, now, out}
+	}
+	out.ReadsTotal, out.WritesTotal, out.FlushesTotal = now.Reads, now.Writes, now.Flushes
+	out.ReadBytesTotal, out.WriteBytesTotal, out.ErrorsTotal, out.InFlight = now.ReadBytes, now.WriteBytes, now.Errors, v.InFlight
+	return out
+}
+
+// syncWindow is how far back the rate of a resync looks.
+const syncWindow = 5 * time.Second
+
+func (r *rates) resync(v *mirror.View) *apiv1.Resync {
+	out := &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: v.ResyncDone, TotalBytes: v.ResyncTotal, ETAS: -1}
+	switch v.Replication {
+	case state.SyncSource:
+	case state.PausedSyncS:
+		out.Paused = true
+	case state.SyncTarget, state.PausedSyncT:
+		out.Direction, out.Paused = apiv1.FromPeer, v.Replication == state.PausedSyncT
+	default:
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.total != v.ResyncTotal || len(r.sync) > 0 && r.sync[len(r.sync)-1].done > v.ResyncDone {
+		r.sync, r.total = nil, v.ResyncTotal
+	}
+	r.sync = append(r.sync, syncSample{v.Now, v.ResyncDone})
+	for len(r.sync) > 2 && v.Now-r.sync[0].when > syncWindow {
+		r.sync = r.sync[1:]
+	}
+	if dt := (v.Now - r.sync[0].when).Seconds(); dt > 0 {
+		out.RateBytesPerS = int64(float64(v.ResyncDone-r.sync[0].done) / dt)
+	}
+	if out.RateBytesPerS > 0 {
+		out.ETAS = (out.TotalBytes - out.DoneBytes) / out.RateBytesPerS
+	}
+	return out
+}
+
+// kindOf tells data nodes from the witness.
+func kindOf(cfg *config.Config, node string) string {
+	if cfg.IsWitness(node) {
+		return apiv1.KindWitness
+	}
+	return apiv1.KindData
+}
