@@ -126,6 +126,18 @@ func (v *volume) superblock(s *engine.Super) meta.Super {
 
 // Submit is the upper door.
 func (v *volume) Submit(req *block.Request) {
+	if long(req) {
+		if err := block.Check(req, v.geo); err != nil {
+			req.Done(req, err)
+			return
+		}
+		split(req, v.enter)
+		return
+	}
+	v.enter(req)
+}
+
+func (v *volume) enter(req *block.Request) {
 	v.r.step(&engine.Event{Kind: engine.Submitted, Volume: v.index, Request: req})
 }
 

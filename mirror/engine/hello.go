@@ -129,6 +129,7 @@ func (e *Engine) decide() {
 	case actNothing:
 		e.suspect = false
 		e.session.phase, e.session.repl = agreed, state.Established
+		e.closeGeneration()
 		e.established()
 	case actSource:
 		e.session.phase = preparing
@@ -139,6 +140,17 @@ func (e *Engine) decide() {
 		}
 	case actTarget:
 		e.session.phase = preparing
+	}
+}
+
+// closeGeneration: a resync whose end this node did not see is over when both
+// copies are equal.
+func (e *Engine) closeGeneration() {
+	for _, v := range e.vols {
+		if v.gen.Bitmap != 0 {
+			v.gen = v.gen.SourceDone()
+			v.touch()
+		}
 	}
 }
 
