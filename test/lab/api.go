@@ -145,12 +145,6 @@ func (l *Lab) Verb(ctx context.Context, name, verb string, in, out any) error {
 	return l.Call(ctx, name, http.MethodPost, apiv1.PathResources+l.Resource()+"/"+verb, in, out)
 }
 
-// CreateMetadata makes fresh metadata on a node's disk that calls both copies
-// equal, as they are in a new lab.
-func (l *Lab) CreateMetadata(ctx context.Context, name string) error {
-	return l.Verb(ctx, name, apiv1.VerbCreateMetadata, apiv1.CreateMetadataRequest{AssumeClean: true}, nil)
-}
-
 // Events returns the events a node kept after a number, oldest first. It reads
 // until none arrives for a while.
 func (l *Lab) Events(ctx context.Context, name string, since uint64) ([]apiv1.Event, error) {

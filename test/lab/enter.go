@@ -68,7 +68,7 @@ func (p process) enter(cmd *exec.Cmd) error {
 
 // Run runs a command inside a node and returns what it printed, both streams.
 func (l *Lab) Run(ctx context.Context, name string, argv ...string) (string, error) {
-	path, err := l.lookPath(argv[0])
+	path, err := l.LookPath(argv[0])
 	if err != nil {
 		return "", fmt.Errorf("lab: %w", err)
 	}
@@ -84,8 +84,8 @@ func (l *Lab) Run(ctx context.Context, name string, argv ...string) (string, err
 	return out.String(), nil
 }
 
-// lookPath finds a program in the lab's PATH.
-func (l *Lab) lookPath(program string) (string, error) {
+// LookPath finds a program in the lab's PATH.
+func (l *Lab) LookPath(program string) (string, error) {
 	if strings.Contains(program, "/") {
 		return program, nil
 	}

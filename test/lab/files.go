@@ -17,7 +17,6 @@ const (
 	Socket     = "/run/hapair/agent.sock"
 	noteFile   = "agent.json"
 
-	metadataBytes = 32 << 20 // room for the metadata beside a disk; the file is sparse
 	internalBytes = 16 << 20 // kept free at the end of a disk with internal metadata
 	keyBytes      = 32
 )
@@ -121,11 +120,6 @@ func (l *Lab) makeDisks() error {
 		if err := sparse(l.Image(name), o.Size); err != nil {
 			return err
 		}
-		if !o.Internal {
-			if err := sparse(filepath.Join(filepath.Dir(l.Image(name)), "metadata.img"), metadataBytes); err != nil {
-				return err
-			}
-		}
 		if o.Filesystem == "" {
 			continue
 		}
@@ -164,7 +158,7 @@ func (l *Lab) makeFilesystem(file string) error {
 		// Initialised at once: nothing is written behind the tests' backs.
 		argv = append(argv[:1], append([]string{"-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"}, argv[1:]...)...)
 	}
-	path, err := l.lookPath(argv[0])
+	path, err := l.LookPath(argv[0])
 	if err != nil {
 		return err
 	}
@@ -179,7 +173,7 @@ func (l *Lab) agentCommand(n *node) []string {
 	argv := append([]string{}, l.state.Options.Agent...)
 	argv = append(argv, "--config", ConfigFile)
 	if n.Kind == kindWitness {
-		argv = append(argv, l.state.Options.WitnessArgs...)
+		argv = append(argv, "--witness")
 	}
 	return argv
 }

@@ -65,13 +65,10 @@ type Options struct {
 
 	// Agent is the program, run as Agent... --config FILE; default the
 	// haagent-lab beside the running program, or in bin/ of the source tree.
-	Agent []string
-	// WitnessArgs are added on the witness.
-	WitnessArgs []string
-	Env         []string // added to the agents' environment
-	NoAgents    bool     // boot the nodes only
-	// KeepMetadata leaves the disks as they are; otherwise fresh metadata is
-	// made that calls the copies equal.
+	Agent    []string
+	Env      []string // added to the agents' environment
+	NoAgents bool     // boot the nodes only
+	// KeepMetadata makes no metadata: the agents find bare disks.
 	KeepMetadata bool
 	// Tether ends every process of the lab when this process dies.
 	Tether bool
@@ -210,8 +207,16 @@ func (l *Lab) build(ctx context.Context) error {
 	return l.introduce(ctx)
 }
 
-// introduce starts the agents, and makes the metadata of disks that have none.
+// introduce makes the metadata of the disks, which calls both copies equal, as
+// they are, and starts the agents.
 func (l *Lab) introduce(ctx context.Context) error {
+	if !l.state.Options.KeepMetadata {
+		for _, name := range l.Data() {
+			if _, err := l.Run(ctx, name, "hactl", "create-metadata", l.Resource(), "--assume-clean"); err != nil {
+				return err
+			}
+		}
+	}
 	for _, n := range l.state.Nodes {
 		if n.Kind == kindClient {
 			continue
@@ -225,14 +230,6 @@ func (l *Lab) introduce(ctx context.Context) error {
 			continue
 		}
 		if err := l.AwaitAPI(ctx, n.Name); err != nil {
-			return err
-		}
-	}
-	if l.state.Options.KeepMetadata {
-		return nil
-	}
-	for _, name := range l.Data() {
-		if err := l.CreateMetadata(ctx, name); err != nil {
 			return err
 		}
 	}

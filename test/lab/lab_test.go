@@ -241,7 +241,7 @@ func TestAgent(t *testing.T) {
 	if err != nil || len(events) != 2 || events[1].Seq != 2 || events[0].Text != "since 0" {
 		t.Errorf("events: %+v, %v", events, err)
 	}
-	if err := l.CreateMetadata(ctx, "beta"); !errors.Is(err, apiv1.ErrRefused) {
+	if err := l.Verb(ctx, "beta", apiv1.VerbPromote, apiv1.PromoteRequest{}, nil); !errors.Is(err, apiv1.ErrRefused) {
 		t.Errorf("a refusal came as %v", err)
 	}
 	if err := l.Pause("beta"); err != nil {
@@ -311,7 +311,7 @@ func TestBrokenAgent(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: namespaces, mounts and loop devices")
 	}
-	o := Options{Dir: filepath.Join(t.TempDir(), "lab"), Agent: []string{"/bin/ls"}, Size: 16 << 20, Tether: true}
+	o := Options{Dir: filepath.Join(t.TempDir(), "lab"), Agent: []string{"/bin/ls"}, KeepMetadata: true, Size: 16 << 20, Tether: true}
 	l, err := Up(t.Context(), o)
 	if err == nil {
 		t.Error(l.Down())

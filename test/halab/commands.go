@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"hapair/test/lab"
+)
+
+func upCommand(dir *string) *cobra.Command {
+	var o lab.Options
+	var size string
+	c := &cobra.Command{Use: "up", Short: "build the lab and start its agents", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			bytes, err := parseSize(size)
+			if err != nil {
+				return err
+			}
+			o.Size, o.Dir = bytes, *dir
+			o.Log = func(format string, args ...any) { fmt.Fprintf(c.OutOrStdout(), format+"\n", args...) }
+			release, err := lab.Lock(*dir)
+			if err != nil {
+				return err
+			}
+			defer release()
+			_, err = lab.Up(c.Context(), o)
+			return err
+		}}
+	f := c.Flags()
+	f.StringSliceVar(&o.Nodes, "nodes", []string{"alpha", "beta"}, "the two data nodes")
+	f.StringVar(&o.Witness, "witness", "gamma", "the witness; - for none")
+	f.StringVar(&o.Arbitration, "arbitration", "", "witness or manual; default witness when there is one")
+	f.StringVar(&size, "size", "256M", "size of the volume")
+	f.StringVar(&o.Resource, "resource", "pg", "name of the resource")
+	f.StringVar(&o.Frontend, "frontend", "auto", "auto, fuse or export")
+	f.StringVar(&o.Filesystem, "filesystem", "", "made on both copies beforehand: ext4 or xfs")
+	f.BoolVar(&o.Internal, "internal", false, "metadata at the end of the disk")
+	f.StringArrayVar(&o.Services, "service", nil, "a service as in the configuration, such as 'mount: {path: /srv/pg, type: ext4}'; again for more")
+	f.StringVar(&o.Extra, "config", "", "more lines for the top level of the configuration")
+	f.BoolVar(&o.KeepMetadata, "bare", false, "leave the disks without metadata")
+	f.BoolVar(&o.NoAgents, "no-agents", false, "boot the nodes only")
+	return c
+}
+
+// parseSize reads a number of bytes with an optional K, M or G, binary.
+func parseSize(text string) (int64, error) {
+	trimmed := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(text), "B"), "I")
+	shift := map[string]int{"K": 10, "M": 20, "G": 30}
+	bits := 0
+	if n := len(trimmed); n > 0 {
+		if s, ok := shift[trimmed[n-1:]]; ok {
+			bits, trimmed = s, trimmed[:n-1]
+		}
+	}
+	n, err := strconv.ParseInt(trimmed, 10, 32)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("size %q: want a number with K, M or G, such as 256M", text)
+	}
+	return n << bits, nil
+}
+
+func downCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "down", Short: "end everything of the lab and remove its files", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if _, err := os.Stat(*dir); errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			return change(*dir, (*lab.Lab).Down)
+		}}
+}
+
+func statusCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "what is on, what runs, what is cut, and how the resource is", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, err := lab.Open(*dir)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "NODE\tPOWER\tAGENT\tCABLES\tADDRESS\tROLE\tDISK\tIN SYNC")
+			for _, name := range l.Nodes() {
+				n := l.Look(c.Context(), name)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, n.Power, n.Agent, n.Cables, l.Address(name, lab.LAN), n.Role, n.Disk, n.InSync)
+			}
+			return w.Flush()
+		}}
+}
+
+func execCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "exec NODE -- COMMAND...", Short: "run a command on a node (client is one too)", Args: cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			l, err := lab.Open(*dir)
+			if err != nil {
+				return err
+			}
+			path, err := l.LookPath(args[1])
+			if err != nil {
+				return err
+			}
+			cmd := exec.Command(path, args[2:]...)
+			cmd.Args[0] = args[1]
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+			if err := l.Enter(args[0], cmd); err != nil {
+				return err
+			}
+			return cmd.Wait()
+		}}
+}
+
+func logsCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "logs NODE", Short: "what the node's agent wrote", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			l, err := lab.Open(*dir)
+			if err != nil {
+				return err
+			}
+			f, err := os.Open(l.LogFile(args[0]))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.Copy(c.OutOrStdout(), f)
+			return err
+		}}
+}
+
+func powerCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "power on|off NODE", Short: "cut a node's power, or give it back", Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			switch args[0] {
+			case "off":
+				return change(*dir, func(l *lab.Lab) error { return l.PowerOff(args[1]) })
+			case "on":
+				return change(*dir, func(l *lab.Lab) error { return l.PowerOn(args[1]) })
+			}
+			return fmt.Errorf("power %s: on or off", args[0])
+		}}
+}
+
+func linkCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "link cut|heal NODE crossover|lan", Short: "pull a cable out of a node, or plug it in", Args: cobra.ExactArgs(3),
+		RunE: func(_ *cobra.Command, args []string) error {
+			switch args[0] {
+			case "cut":
+				return change(*dir, func(l *lab.Lab) error { return l.Cut(args[1], args[2]) })
+			case "heal":
+				return change(*dir, func(l *lab.Lab) error { return l.Heal(args[1], args[2]) })
+			}
+			return fmt.Errorf("link %s: cut or heal", args[0])
+		}}
+}
