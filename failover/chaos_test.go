@@ -39,6 +39,7 @@ func visit(t *testing.T, r *rand.Rand) {
 		breakSomething(t, w, r)
 	}
 	heal(t, w)
+	time.Sleep(4 * time.Second) // the last switchover comes to its end
 	w.until(3*time.Minute, "somebody serves in a healed world", func() bool { return w.serves("n1") || w.serves("n2") })
 	before := 0
 	w.in(func() { before = len(w.promos) })

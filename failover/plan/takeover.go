@@ -43,7 +43,7 @@ func takeLapsed(v View, asked bool) Decision {
 	if !v.Lease.MajorityLapsed {
 		return askLapsed(v)
 	}
-	if at := max(v.Lease.LapsedSince, v.Mirror.Since, v.Peer.Since) + v.Settings.TakeoverDelay; v.mayResume() && v.Now < at && !asked {
+	if at := max(v.Lease.LapsedSince, v.Mirror.Since, v.Peer.Since) + v.Settings.TakeoverDelay; v.mayResume() && v.Now < at && v.Wish.Kind != Promote { // after a hand-over, the record follows the hint
 		return waitf(CodePeerFirst, at, "%s is alive and may resume within %s", v.Peer.Name, ago(at-v.Now))
 	}
 	if r := checkPeerPrimary(v); !r.OK {
