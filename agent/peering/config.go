@@ -30,7 +30,8 @@ const (
 	// MaxHelloBytes bounds hello and answer, whatever they say: the largest
 	// hello is 4*(1+63)+1+128+24 bytes.
 	MaxHelloBytes = 1024
-	// MaxHandshakes bounds the strangers that may be on the doorstep at once.
+	// MaxHandshakes bounds the strangers that may be on the doorstep of one path
+	// at once, so that a crowd on one path does not block another.
 	MaxHandshakes = 64
 	// MaxConns bounds the accepted streams of one node. Two per mirrored
 	// resource and a handful for the ledger are usual.
@@ -90,8 +91,12 @@ type Config struct {
 	HandshakeTimeout time.Duration // of one stream, after TCP; default 3 s
 	DialTimeout      time.Duration // of one TCP connect; default 3 s
 	Stagger          time.Duration // head start of a better path; default 75 ms
-	UserTimeout      time.Duration // unacknowledged data ends the stream; default 3 s
-	KeepAlive        time.Duration // idle time and interval of probes, three of them; default 1 s
+	// UserTimeout ends a stream whose data is not acknowledged for so long;
+	// default 30 s. The kernel counts a peer that is alive but does not read,
+	// its disk stalled, the same way, so it must be longer than any such pause:
+	// quick detection is the business of those above.
+	UserTimeout time.Duration
+	KeepAlive   time.Duration // idle time and interval of probes, three of them; default 1 s
 }
 
 // nameRule is what a name may look like: labels of a host name, because it
@@ -140,7 +145,7 @@ func (c *Config) check() error {
 	orDefault(&c.HandshakeTimeout, 3*time.Second)
 	orDefault(&c.DialTimeout, 3*time.Second)
 	orDefault(&c.Stagger, 75*time.Millisecond)
-	orDefault(&c.UserTimeout, 3*time.Second)
+	orDefault(&c.UserTimeout, 30*time.Second)
 	orDefault(&c.KeepAlive, time.Second)
 	return nil
 }

@@ -22,7 +22,6 @@ type Net struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // accept loops, handshakes, handlers
-	guests chan struct{}  // one token per handshake of an accepted stream
 
 	mu struct {
 		sync.Mutex
@@ -50,7 +49,7 @@ func New(cfg Config) (*Net, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	n := &Net{cfg: cfg, log: cfg.Logger, guests: make(chan struct{}, MaxHandshakes)}
+	n := &Net{cfg: cfg, log: cfg.Logger}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.mu.nodes = copyNodes(cfg.Nodes)
 	n.mu.listeners = map[string]net.Listener{}

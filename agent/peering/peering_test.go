@@ -174,13 +174,13 @@ func TestRefusals(t *testing.T) {
 		for name, tt := range tests {
 			t.Run(name, func(t *testing.T) {
 				w := newWorld(t, mode, tt.change)
-				w.beta.Handle("raft", echo)
+				w.beta.Handle("mirror", echo)
 				if tt.spoil != nil {
 					tt.spoil(w)
 				}
 				purpose := tt.purpose
 				if purpose == "" {
-					purpose = "raft"
+					purpose = "mirror/pg/data"
 				}
 				_, err := w.alpha.Dial(testContext(t), "beta", "lan", purpose)
 				var refused *RefusedError
@@ -426,8 +426,8 @@ func TestHandshakeIsBounded(t *testing.T) {
 
 func TestCloseBelow(t *testing.T) {
 	w := newWorld(t, PSK, nil)
-	w.beta.Handle("raft", echo)
-	c, err := w.alpha.Dial(testContext(t), "beta", "", "raft")
+	w.beta.Handle("mirror", echo)
+	c, err := w.alpha.Dial(testContext(t), "beta", "", "mirror/pg/data")
 	if err != nil {
 		t.Fatal(err)
 	}
