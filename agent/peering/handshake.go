@@ -92,7 +92,10 @@ func judgeAnswer(a *answer, own uint64, node, purpose string) *RefusedError {
 }
 
 // exempt says whether a purpose is one that a node left behind still needs.
-func exempt(purpose string) bool { return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") }
+// The ledger judges incarnations itself, and is how a node left behind rejoins.
+func exempt(purpose string) bool {
+	return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger")
+}
 
 func (n *Net) acceptLoop(l net.Listener, path string) {
 	defer n.wg.Done()
