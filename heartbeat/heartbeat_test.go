@@ -5,17 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"context"
-
 	"github.com/hashicorp/memberlist"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 
 	"hapair/heartbeat/detect"
@@ -96,8 +91,13 @@ func inMemory(cfg Config, w *wires) Config {
 	return cfg
 }
 
+// settle lets the goroutines of memberlist end, which outlive its Shutdown by
+// a probe or a call, so that the bubble can be left.
+func settle() { time.Sleep(10 * time.Second) }
+
 func TestPartitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		defer settle()
 		w := newWires()
 		a, down := watched(t, inMemory(Config{Self: "alpha", Nodes: two(), Incarnation: 3}, w))
 		defer a.Stop()
@@ -137,6 +137,7 @@ func TestPartitions(t *testing.T) {
 
 func TestThreeNodesOneSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		defer settle()
 		w, nodes := newWires(), two()
 		nodes["gamma"] = addrs("lan", "127.9.1.3")
 		var all []*Heartbeat
@@ -152,7 +153,7 @@ func TestThreeNodesOneSilent(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(2 * time.Minute)
 		for _, h := range all {
 			for name, n := range h.Snapshot().Nodes {
 				if n.State != detect.Alive || n.Since > 15*time.Second {
@@ -170,6 +171,7 @@ func TestThreeNodesOneSilent(t *testing.T) {
 
 func TestMirrorLinkKeepsAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		defer settle()
 		w := newWires()
 		a, _ := watched(t, inMemory(Config{Self: "alpha", Nodes: two()}, w))
 		defer a.Stop()
@@ -199,10 +201,11 @@ func TestLoopback(t *testing.T) {
 	b, _ := watched(t, cfg)
 	await(t, a, "beta", 10*time.Second, allPaths(detect.Alive))
 	await(t, b, "alpha", 10*time.Second, allPaths(detect.Alive))
-	b.Stop()
 	begin := time.Now()
+	b.Stop()
+	stopped := time.Since(begin)
 	await(t, a, "beta", 10*time.Second, allPaths(detect.Dead))
-	t.Logf("dead %s after it left", time.Since(begin))
+	t.Logf("stopping took %s; dead %s after it began", stopped, time.Since(begin))
 	b, _ = watched(t, cfg)
 	defer b.Stop()
 	await(t, a, "beta", 15*time.Second, allPaths(detect.Alive))
@@ -224,6 +227,7 @@ func freePort(t *testing.T) int {
 // A node with another key is not heard.
 func TestWrongKeyIsNotHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		defer settle()
 		w := newWires()
 		a, _ := watched(t, inMemory(Config{Self: "alpha", Nodes: two()}, w))
 		defer a.Stop()
@@ -245,11 +249,12 @@ func TestWrongKeyIsNotHeard(t *testing.T) {
 
 func TestAddressNotThereYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		defer settle()
 		w := newWires()
 		cfg := inMemory(Config{Self: "alpha", Nodes: two()}, w)
-		open, tries := cfg.transport, 0
+		open, tries := cfg.transport, atomic.Int32{}
 		cfg.transport = func(path string) (memberlist.Transport, error) {
-			if tries++; tries <= 6 {
+			if tries.Add(1) <= 6 {
 				return nil, errors.New("cannot assign requested address")
 			}
 			return open(path)
@@ -260,116 +265,6 @@ func TestAddressNotThereYet(t *testing.T) {
 		defer b.Stop()
 		await(t, a, "beta", 20*time.Second, allPaths(detect.Alive))
 	})
-}
-
-func TestCarrier(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make a network namespace")
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := netns.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer home.Close()
-	here, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer here.Close()
-	defer func() {
-		if err := netns.Set(home); err != nil {
-			panic(err) // this thread is lost
-		}
-	}()
-	nl := cable(t)
-
-	h, err := New(Config{Self: "alpha", Key: key, Port: 7000, Detect: detect.Config{Grace: time.Hour}, Nodes: map[string]map[string]netip.Addr{
-		"alpha": addrs("crossover", "10.8.0.1"), "beta": addrs("crossover", "10.8.0.2"),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newCarrier(h)
-	c.open()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { c.run(ctx); close(ended) }()
-	defer func() { cancel(); <-ended }()
-
-	awaitCode(t, h, detect.NotYetHeard)
-	nl.set("box", false)
-	awaitCode(t, h, detect.NoCarrier)
-	nl.set("box", true)
-	awaitCode(t, h, detect.NotYetHeard)
-	nl.set("eth1", false)
-	awaitCode(t, h, detect.DeviceOff)
-	nl.set("eth1", true)
-	awaitCode(t, h, detect.NotYetHeard)
-	nl.addr("eth1", "10.8.0.1/30", netlink.AddrDel)
-	awaitCode(t, h, detect.NoAddress)
-	nl.addr("eth1", "10.8.0.1/30", netlink.AddrAdd)
-	awaitCode(t, h, detect.NotYetHeard)
-}
-
-type cabling struct{ t *testing.T }
-
-// cable makes eth1 with an address, connected to box.
-func cable(t *testing.T) cabling {
-	t.Helper()
-	c := cabling{t}
-	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth1"}, PeerName: "box"}
-	if err := netlink.LinkAdd(veth); err != nil {
-		t.Fatal(err)
-	}
-	c.addr("eth1", "10.8.0.1/30", netlink.AddrAdd)
-	c.set("eth1", true)
-	c.set("box", true)
-	return c
-}
-
-func (c cabling) set(dev string, up bool) {
-	c.t.Helper()
-	l, err := netlink.LinkByName(dev)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	f := netlink.LinkSetDown
-	if up {
-		f = netlink.LinkSetUp
-	}
-	if err := f(l); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-func (c cabling) addr(dev, text string, f func(netlink.Link, *netlink.Addr) error) {
-	c.t.Helper()
-	l, err := netlink.LinkByName(dev)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	a, err := netlink.ParseAddr(text)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := f(l, a); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-func awaitCode(t *testing.T, h *Heartbeat, want detect.Code) {
-	t.Helper()
-	for end := time.Now().Add(4 * time.Second); ; time.Sleep(time.Millisecond) {
-		got := h.Snapshot().Nodes["beta"].Paths[0].Reasons[0].Code
-		if got == want {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s, want %s", got, want)
-		}
-	}
 }
 
 func TestRefusals(t *testing.T) {
