@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -116,8 +117,18 @@ func (a *agent) startLedger(context.Context) error {
 		return err
 	}
 	a.ledger = l
-	a.onStop("ledger", l.Shutdown)
+	a.onStop("ledger", a.stopLedger)
 	return nil
+}
+
+// stopLedger leaves the voters first where the one that stays must be able to
+// decide alone.
+func (a *agent) stopLedger(ctx context.Context) error {
+	var err error
+	if a.cfg.Arbitration == config.ArbitrateManual {
+		err = a.ledger.Leave(ctx)
+	}
+	return errors.Join(err, a.ledger.Shutdown(ctx))
 }
 
 func (a *agent) ledgerEvent(e ledger.Event) {

@@ -28,7 +28,7 @@ const (
 	DefaultLink                = 300 * time.Millisecond
 	DefaultLease               = 500 * time.Millisecond
 	DefaultRenew               = 100 * time.Millisecond
-	DefaultGrace               = 750 * time.Millisecond
+	DefaultGrace               = 560 * time.Millisecond
 	DefaultReconnectMin        = 50 * time.Millisecond
 	DefaultReconnectMax        = time.Second
 

@@ -91,9 +91,11 @@ func askLapsed(v View) Decision {
 func (v View) takes() bool { return v.Hint.Take && v.Now < v.Hint.Until }
 
 // mayResume reports whether the former Primary lives and may take up its own
-// work again. A suspect one does not while this node is healthy (rule R8).
+// work again. One whose lease has run out and whose mirror link is gone as well
+// is not waited for, however the members judge it. A suspect one does not
+// resume while this node is healthy (rule R8).
 func (v View) mayResume() bool {
-	if v.Peer.Verdict != Alive && !v.connected() {
+	if !v.connected() {
 		return false
 	}
 	return !(v.connected() && v.Peer.Suspect && !v.Self.Suspect)
