@@ -189,14 +189,12 @@ func (r *ring) NotifyUpdate(n *memberlist.Node) {
 	r.h.learnIncarnation(n.Name, incarnation)
 }
 
-// NotifyLeave is called when a peer was given up or said that it leaves.
+// NotifyLeave is called when a peer was given up or said that it leaves; the
+// library does not tell which (Node.State is never filled in). Either is less
+// than silence: the detector believes it only of a peer not heard lately.
 func (r *ring) NotifyLeave(n *memberlist.Node) {
-	switch {
-	case n.Name == r.h.cfg.Self:
-	case n.State == memberlist.StateLeft:
-		r.observe(detect.MemberLeft, n.Name, "")
-	default:
-		r.observe(detect.MemberDead, n.Name, "")
+	if n.Name != r.h.cfg.Self {
+		r.observe(detect.MemberDead, n.Name, "or it left")
 	}
 }
 

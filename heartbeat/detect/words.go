@@ -42,7 +42,7 @@ const (
 	_             Kind = iota
 	Heard              // the node answered on the path
 	MemberSuspect      // membership suspects it
-	MemberDead         // membership has given it up
+	MemberDead         // membership has given it up, or heard it leave
 	MemberLeft         // it said that it leaves: a hint, a frozen node says so falsely
 	CarrierUp
 	CarrierDown
