@@ -173,7 +173,7 @@ func (l *Ledger) recover(reason string) error {
 		if err = l.saveIdentity(id); err == nil {
 			err = raft.BootstrapCluster(l.raftConfig(), l.store, l.store, l.snaps, trans, only)
 		}
-		l.view.take(f.state, "")
+		l.view.take(f.state, "", l.tellRecord)
 	} else if err == nil {
 		err = raft.RecoverCluster(l.raftConfig(), f, l.store, l.store, l.snaps, trans, only)
 	}

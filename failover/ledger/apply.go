@@ -87,9 +87,10 @@ func (l *Ledger) do(ctx context.Context, c record.Command) (Record, error) {
 			return Record{}, why.end(err)
 		}
 		if g := l.group(); g != nil {
-			r := l.askLeader(ctx, g, call{Kind: callApply, Incarnation: l.view.inc(), Data: data})
+			inc := l.view.inc()
+			r := l.askLeader(ctx, g, call{Kind: callApply, Incarnation: inc, Data: data})
 			if r.Status == statusOK {
-				l.waitApplied(ctx, g, r.Index) // so that the caller reads its own write
+				l.learn(c.Resource, r.Answer.Record, inc)
 				return r.Answer.Record, r.Answer.Err(c)
 			}
 			why.note(r)

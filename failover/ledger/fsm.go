@@ -137,7 +137,8 @@ func (v *view) inc() uint64 {
 }
 
 // take adopts what changed of s and returns the records that did.
-func (v *view) take(s *record.State, resource string) map[string]Record {
+// tell is called for each, in order with every other change, under v.mu.
+func (v *view) take(s *record.State, resource string, tell func(string, Record)) map[string]Record {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	changed := map[string]Record{}
@@ -149,6 +150,7 @@ func (v *view) take(s *record.State, resource string) map[string]Record {
 		}
 		v.records[name] = r.Clone()
 		changed[name] = r.Clone()
+		tell(name, r)
 	}
 	if resource == "" {
 		for name, r := range s.Records {
@@ -167,16 +169,37 @@ func (v *view) take(s *record.State, resource string) map[string]Record {
 	return changed
 }
 
+// learn adopts a record the leader has answered with, which is committed, before
+// it is applied here: who changed it reads what it wrote.
+func (l *Ledger) learn(resource string, r Record, incarnation uint64) {
+	if r.Token == 0 {
+		return
+	}
+	v := l.view
+	v.mu.Lock()
+	newer := incarnation == v.incarnation && r.Token > v.records[resource].Token
+	if newer {
+		v.records[resource] = r.Clone()
+		l.tellRecord(resource, r)
+	}
+	v.mu.Unlock()
+	if newer {
+		l.hands.revoke(resource, r)
+		l.kick()
+	}
+}
+
 // onState is called by raft's goroutine after every change of the state.
 func (l *Ledger) onState(s *record.State, resource string) {
-	changed := l.view.take(s, resource)
+	changed := l.view.take(s, resource, l.tellRecord)
 	for name, r := range changed {
 		l.hands.revoke(name, r)
-		l.tellRecord(name, r)
 	}
 	l.kick()
 }
 
+// tellRecord queues a record for every callback. It calls none, so it may be
+// called with view.mu held, which keeps the order.
 func (l *Ledger) tellRecord(name string, r Record) {
 	l.cbMu.Lock()
 	fns := l.onRecord

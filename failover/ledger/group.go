@@ -19,7 +19,7 @@ const (
 	snapshotEvery    = 512 // log entries
 	snapshotTrailing = 64
 	snapshotInterval = 30 * time.Second
-	commitTimeout    = 50 * time.Millisecond
+	commitTimeout    = 25 * time.Millisecond // how soon followers learn what is committed
 	enqueueTimeout   = 200 * time.Millisecond
 )
 

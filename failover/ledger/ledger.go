@@ -226,10 +226,12 @@ func (l *Ledger) forgetLongest() {
 // order, never with locks held. A zero Record says the ledger was discarded.
 // fn may use the ledger but not close it.
 func (l *Ledger) OnRecord(fn func(resource string, r Record)) {
+	l.view.mu.Lock()
+	defer l.view.mu.Unlock()
 	l.cbMu.Lock()
 	l.onRecord = append(l.onRecord, fn)
 	l.cbMu.Unlock()
-	for name, r := range l.view.all() {
+	for name, r := range l.view.records {
 		l.records.post("", func() { fn(name, r.Clone()) })
 	}
 }

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net"
 	"testing"
 
 	"hapair/failover/ledger/record"
@@ -74,3 +76,10 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+type nopStreams struct{}
+
+func (nopStreams) Dial(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("no network")
+}
+func (nopStreams) Handle(string, func(string, net.Conn)) {}

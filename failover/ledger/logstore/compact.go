@@ -12,19 +12,20 @@ import (
 // compactFrame is the payload size at which a rewrite begins a new frame.
 const compactFrame = 256 << 10
 
-// maybeCompact rewrites the file when it is large and mostly dead. s.mu is held.
+// maybeCompact rewrites the file when it is large and mostly dead. The
+// caller has the writer's token.
 func (s *Store) maybeCompact() error {
 	if s.size < s.opt.CompactBytes || s.size < 2*s.im.bytes {
 		return nil
 	}
-	return s.rewrite()
+	return s.rewrite(s.im)
 }
 
 // Reset throws the log and all stable values away but those given: in one
 // step, durable on return.
 func (s *Store) Reset(values map[string][]byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.beginWrite()
+	defer s.endWrite()
 	if s.failed != nil {
 		return s.failed
 	}
@@ -32,23 +33,20 @@ func (s *Store) Reset(values map[string][]byte) error {
 	for k, v := range values {
 		im.set(k, append([]byte(nil), v...))
 	}
-	old := s.im
-	s.im = im
-	if err := s.rewrite(); err != nil {
-		s.im = old
+	if err := s.rewrite(im); err != nil {
 		return err
 	}
-	return nil
+	return s.alter(func(old *image) error { *old = *im; return nil })
 }
 
 // rewrite replaces the file by one that holds only what is live. Until the
 // rename the old file stands; a failure before it costs nothing but, to be
-// safe, every later change. s.mu is held.
-func (s *Store) rewrite() error {
+// safe, every later change. The caller has the writer's token.
+func (s *Store) rewrite(im *image) error {
 	now := time.Now()
 	s.began.Store(&now)
 	defer s.began.Store(nil)
-	f, size, seq, err := s.writeNew()
+	f, size, seq, err := s.writeNew(im)
 	if err == nil {
 		err = os.Rename(f.Name(), s.path())
 	}
@@ -70,7 +68,7 @@ func (s *Store) rewrite() error {
 	return nil
 }
 
-func (s *Store) writeNew() (f *os.File, size int64, seq uint64, err error) {
+func (s *Store) writeNew(im *image) (f *os.File, size int64, seq uint64, err error) {
 	f, err = os.OpenFile(s.path()+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, 0, 0, err
@@ -85,10 +83,10 @@ func (s *Store) writeNew() (f *os.File, size int64, seq uint64, err error) {
 			frame = frameBuffer()
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(s.im.values)) {
-		frame = appendSet(frame, key, s.im.values[key])
+	for _, key := range slices.Sorted(maps.Keys(im.values)) {
+		frame = appendSet(frame, key, im.values[key])
 	}
-	for _, l := range s.im.logs {
+	for _, l := range im.logs {
 		if len(frame) > compactFrame {
 			flush()
 		}

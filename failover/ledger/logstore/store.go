@@ -32,14 +32,27 @@ type Store struct {
 	dir     string
 	opt     Options
 	lock    *os.File
-	mu      sync.Mutex
-	f       *os.File
-	size    int64
-	seq     uint64
-	im      *image
-	failed  error
 	cutTail int64
 	began   atomic.Pointer[time.Time]
+
+	writer chan struct{} // holds one token: who has it may write, and owns what follows
+	f      *os.File
+	size   int64
+	seq    uint64
+	failed error
+
+	mu sync.Mutex // guards im, never across I/O: a hung disk must not stop a reader
+	im *image     // changed only with the writer's token and mu
+}
+
+func (s *Store) beginWrite() { s.writer <- struct{}{} }
+func (s *Store) endWrite()   { <-s.writer }
+
+// alter changes what readers see.
+func (s *Store) alter(f func(*image) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f(s.im)
 }
 
 // ErrLocked says that another process (or another Store) has the directory.
@@ -60,7 +73,7 @@ func Open(dir string, opt Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ledger directory: %w", err)
 	}
-	s := &Store{dir: dir, opt: opt}
+	s := &Store{dir: dir, opt: opt, writer: make(chan struct{}, 1)}
 	if err := s.takeLock(); err != nil {
 		return nil, err
 	}
@@ -94,7 +107,7 @@ func (s *Store) load() error {
 	b, err := os.ReadFile(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		s.im = newImage()
-		return s.rewrite()
+		return s.rewrite(s.im)
 	}
 	if err != nil {
 		return fmt.Errorf("read ledger log: %w", err)
@@ -168,7 +181,7 @@ func (s *Store) Stalled() time.Duration {
 	return 0
 }
 
-// write appends one sealed frame and makes it durable. s.mu is held.
+// write appends one sealed frame and makes it durable, with the writer's token.
 func (s *Store) write(ops []byte) error {
 	if s.failed != nil {
 		return s.failed
@@ -196,8 +209,8 @@ func (s *Store) write(ops []byte) error {
 // Close releases the directory. It does not wait for a stalled operation's
 // disk longer than that operation takes.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.beginWrite()
+	defer s.endWrite()
 	if errors.Is(s.failed, ErrClosed) {
 		return nil
 	}
@@ -244,8 +257,8 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.beginWrite()
+	defer s.endWrite()
 	next := s.im.last() + 1
 	if len(s.im.logs) == 0 {
 		next = logs[0].Index
@@ -263,18 +276,20 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 	if err := s.write(ops); err != nil {
 		return err
 	}
-	for _, l := range kept {
-		if err := s.im.add(l); err != nil {
-			return err // cannot happen: the indexes were checked above
+	return s.alter(func(im *image) error {
+		for _, l := range kept {
+			if err := im.add(l); err != nil {
+				return err // cannot happen: the indexes were checked above
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // DeleteRange implements raft.LogStore for a head, a tail, or all of the log.
 func (s *Store) DeleteRange(lo, hi uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.beginWrite()
+	defer s.endWrite()
 	if len(s.im.logs) == 0 || lo > hi || hi < s.im.first || lo > s.im.last() {
 		return s.failed
 	}
@@ -284,7 +299,7 @@ func (s *Store) DeleteRange(lo, hi uint64) error {
 	if err := s.write(appendDelete(frameBuffer(), lo, hi)); err != nil {
 		return err
 	}
-	if err := s.im.remove(lo, hi); err != nil {
+	if err := s.alter(func(im *image) error { return im.remove(lo, hi) }); err != nil {
 		return err
 	}
 	return s.maybeCompact()
@@ -299,16 +314,16 @@ func (s *Store) Set(key, val []byte) error {
 	if len(key) == 0 || len(key) > maxKey {
 		return fmt.Errorf("ledger store: key of %d bytes, wanted 1 to %d", len(key), maxKey)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.beginWrite()
+	defer s.endWrite()
 	if old, ok := s.im.values[string(key)]; ok && string(old) == string(val) {
 		return s.failed
 	}
 	if err := s.write(appendSet(frameBuffer(), string(key), val)); err != nil {
 		return err
 	}
-	s.im.set(string(key), append([]byte(nil), val...))
-	return s.maybeCompact()
+	err := s.alter(func(im *image) error { im.set(string(key), append([]byte(nil), val...)); return nil })
+	return errors.Join(err, s.maybeCompact())
 }
 
 // Get implements raft.StableStore: an absent key is empty.
