@@ -420,3 +420,24 @@ func TestNothingIsAnsweredWithoutALease(t *testing.T) {
 		t.Fatalf("held I/O ended with %v, expected ErrNotPrimary", err)
 	}
 }
+
+func TestAbortDoesNotWaitForTheLedger(t *testing.T) {
+	p := newPair(t)
+	a := p.nodes[0]
+	a.await(t, "Established", established)
+	p.promote(0)
+	p.ledger.mu.Lock()
+	p.ledger.down = true
+	p.ledger.mu.Unlock()
+	p.cutWire(true)
+	ch := make(chan error, 1)
+	a.door.h.Submit(&block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096), Done: func(_ *block.Request, err error) { ch <- err }})
+	a.await(t, "waiting for the ledger", func(v View) bool { return v.Excluding })
+	must(t, a.Abort(t.Context(), block.ErrNotPrimary))
+	if err := <-ch; !errors.Is(err, block.ErrNotPrimary) {
+		t.Fatalf("a write that nobody decided ended with %v", err)
+	}
+	if v := a.View(); v.Role != state.Secondary || v.Volumes[0].DirtyBytes == 0 {
+		t.Fatalf("after Abort: %s, %d dirty bytes; what was in flight must be dirty", v.Role, v.Volumes[0].DirtyBytes)
+	}
+}
