@@ -196,7 +196,11 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 	gc := service.GroupConfig{Resource: rc.Name, Logger: r.a.log, Progress: r.progress}
 	deps := service.Deps{Resource: rc.Name, Node: r.a.self, Logger: r.a.log, Device: r.device}
 	for i := range rc.Services {
-		m, err := service.New(serviceSpec(&rc.Services[i]), deps)
+		spec := serviceSpec(&rc.Services[i])
+		if spec.Address != nil {
+			spec.Address.MayTake = r.mayTake
+		}
+		m, err := service.New(spec, deps)
 		if err != nil {
 			return nil, fmt.Errorf("service %d of %s: %w", i+1, rc.Name, err)
 		}

@@ -45,10 +45,10 @@ type Config struct {
 
 	Probes    int           // 0: DefaultProbes; below 0: do not look for another holder
 	ProbeWait time.Duration // after each probe; 0: DefaultProbeWait
-	// TakeConflicting takes the address although another station answers for
-	// it, and says so in the log. For a caller that knows the other to be a
-	// former holder that may not write any more.
-	TakeConflicting bool
+	// MayTake, when not nil, is asked when another station answers for the
+	// address; true takes it all the same, and says so in the log. For a caller
+	// that knows the other to be a former holder that may not write any more.
+	MayTake func(*ConflictError) bool
 
 	Announce []time.Duration // nil: DefaultAnnounce; empty: never
 	Refresh  time.Duration   // repeat; 0: DefaultRefresh; below 0: never
@@ -232,7 +232,7 @@ func (a *Address) probe(ctx context.Context, p *port) error {
 	}
 	err := p.probe(ctx, a.ip, a.cfg.Probes, a.cfg.ProbeWait)
 	var conflict *ConflictError
-	if a.cfg.TakeConflicting && errors.As(err, &conflict) {
+	if a.cfg.MayTake != nil && errors.As(err, &conflict) && a.cfg.MayTake(conflict) {
 		a.log.Warn("taking an address another station has",
 			zap.Stringer("other", conflict.MAC), zap.Bool("probing", conflict.Probing))
 		return nil

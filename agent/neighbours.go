@@ -1,0 +1,33 @@
+package main
+
+import (
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+
+	"hapair/failover/vip"
+)
+
+// mayTake judges a conflict over a service address: the peer, paused or hung,
+// may still answer for it from its kernel, although its lease has run out and
+// this node is Primary now. Anybody else's address is not fought over.
+func (r *resource) mayTake(c *vip.ConflictError) bool {
+	if c.Probing {
+		return false
+	}
+	peer := r.a.cfg.Node(r.peer)
+	neighbours, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil {
+		r.a.log.Warn("the neighbour table cannot be read", zap.Error(err))
+		return false
+	}
+	for _, n := range neighbours {
+		for _, ad := range peer.Addresses {
+			if n.IP.Equal(net.IP(ad.IP.AsSlice())) && n.HardwareAddr.String() == c.MAC.String() {
+				return true
+			}
+		}
+	}
+	return false
+}
