@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -159,13 +160,35 @@ func (a *agent) acceptHint(c *peering.Conn) {
 }
 
 // services is what failover needs of the group of services.
-type services struct{ g *service.Group }
+type services struct {
+	g *service.Group
+	// busy counts the calls under way: until they return, what fails is being
+	// tried again or stopped, and nothing is settled.
+	busy *atomic.Int32
+}
 
-func (s services) Start(ctx context.Context, _ []string) error { return s.g.Start(ctx) }
-func (s services) Stop(ctx context.Context) error              { return s.g.Stop(ctx) }
-func (s services) StopForced(ctx context.Context) error        { return s.g.StopForced(ctx) }
+func (s services) during(fn func() error) error {
+	s.busy.Add(1)
+	defer s.busy.Add(-1)
+	return fn()
+}
+
+func (s services) Start(ctx context.Context, _ []string) error {
+	return s.during(func() error { return s.g.Start(ctx) })
+}
+
+func (s services) Stop(ctx context.Context) error {
+	return s.during(func() error { return s.g.Stop(ctx) })
+}
+
+func (s services) StopForced(ctx context.Context) error {
+	return s.during(func() error { return s.g.StopForced(ctx) })
+}
 
 func (s services) State() (plan.ServiceState, string) {
+	if s.busy.Load() > 0 {
+		return plan.Partial, ""
+	}
 	var running, stopped, other int
 	var failed []string
 	for _, st := range s.g.Status() {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -174,7 +175,7 @@ func (r *resource) newController() error {
 	hands := ledgerHands{r.a.ledger}
 	needs := failover.Needs{Ledger: hands, Leases: hands, Group: hands, Marks: hands, Mirror: mirrorHands{r}, Heartbeat: heartHands{r.a}, Peers: hints{r.a}}
 	if r.group != nil {
-		needs.Services = services{r.group}
+		needs.Services = services{r.group, new(atomic.Int32)}
 	}
 	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Needs: needs,
 		Clock: r.a.clock, Log: r.a.log, Events: r.entry})

@@ -144,7 +144,7 @@ func (e *Engine) attach(i int, c *VolumeConfig) *volume {
 		assume: c.Super.AssumeClean, full: c.Super.FullSync, bits: c.Bitmap, al: c.Log,
 	}
 	e.seen = max(e.seen, c.Super.Tenure)
-	if !c.Super.Clean && c.Super.Gen.Current != genid.JustCreated {
+	if !c.Super.Clean {
 		e.suspect = true
 		v.al.Hot(func(extent uint32) {
 			from := int64(extent) * actlog.ExtentBytes

@@ -175,7 +175,7 @@ func judgeBothCurrent(mine, theirs *wire.HelloBody, gen decision) decision {
 	case !b:
 		return decision{action: actSource, full: anyFull(theirs), why: "the peer's copy is not UpToDate"}
 	}
-	if dirtyBlocks(mine)+dirtyBlocks(theirs) == 0 && !justCreated(mine) {
+	if dirtyBlocks(mine)+dirtyBlocks(theirs) == 0 {
 		return decision{action: actNothing, why: "both are in the in-sync set and nothing is dirty"}
 	}
 	first, why := preferredSource(mine, theirs)
@@ -205,17 +205,6 @@ func judgeRoles(d decision, mine, theirs *wire.HelloBody) decision {
 		return refusal(wire.BadState, "the Primary would have to become the target of a resync (%s)", d.why)
 	}
 	return d
-}
-
-// justCreated: two new copies that were declared equal get a common generation
-// by a resync of nothing.
-func justCreated(h *wire.HelloBody) bool {
-	for i := range h.Volumes {
-		if genid.ID(h.Volumes[i].Gen[0]) == genid.JustCreated {
-			return true
-		}
-	}
-	return false
 }
 
 func dirtyBlocks(h *wire.HelloBody) (n uint64) {

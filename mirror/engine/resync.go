@@ -47,12 +47,6 @@ func (e *Engine) startSource() {
 			v.bits.SetAll()
 		}
 	}
-	for _, v := range e.vols {
-		if v.gen.Current == genid.JustCreated {
-			v.gen.Current = e.newID()
-			v.touch()
-		}
-	}
 	e.send(wire.Message{Kind: wire.SyncStart, Token: e.writerToken()})
 }
 

@@ -2,6 +2,8 @@ package meta
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -35,8 +37,8 @@ type CreateParams struct {
 	Force bool
 }
 
-// Create writes new metadata: generation just created, disk Inconsistent, an
-// empty bitmap. disk is the whole backing device for Internal and the metadata
+// Create writes new metadata: generation just created (with AssumeClean one
+// that the peer's has as well), disk Inconsistent, an empty bitmap. disk is the whole backing device for Internal and the metadata
 // device for External. It refuses, with ErrExists, where there is metadata
 // already, and with ErrWouldCut where a filesystem would lose its end. On an
 // error the device has no metadata or still that which it had.
@@ -63,7 +65,10 @@ func plan(disk block.Disk, p CreateParams) (Super, Layout, error) {
 	s := Super{
 		Device: p.Device, Placement: p.Placement, DataBytes: p.DataBytes, ActivitySlots: p.ActivitySlots,
 		Cluster: p.Cluster, Resource: p.Resource, Volume: p.Volume, Node: p.Node, Peer: p.Peer,
-		Generations: genid.New(), Disk: state.Inconsistent, Flags: p.Flags,
+		Generations: genid.New(), Disk: state.Inconsistent, Flags: p.Flags | Clean,
+	}
+	if p.Flags&AssumeClean != 0 {
+		s.Generations.Current = declaredEqual(p)
 	}
 	if s.ActivitySlots == 0 {
 		s.ActivitySlots = actlog.DefaultSlots
@@ -93,6 +98,15 @@ func plan(disk block.Disk, p CreateParams) (Super, Layout, error) {
 	}
 	l, err := layoutOf(p.Placement, end, s.DataBytes, s.ActivitySlots)
 	return s, l, err
+}
+
+// declaredEqual is the generation of two copies that the operator declared
+// equal: the same on both nodes without their having met. It is as good an
+// ancestor as a random one for as long as cluster, resource and volume are the
+// same two disks; a disk of another pair is refused by its names.
+func declaredEqual(p CreateParams) genid.ID {
+	sum := sha256.Sum256(fmt.Appendf(nil, "hapair declared equal\x00%s\x00%s\x00%d", p.Cluster, p.Resource, p.Volume))
+	return genid.FromRandom(binary.LittleEndian.Uint64(sum[:]))
 }
 
 // admissible refuses to overwrite what somebody may still need.

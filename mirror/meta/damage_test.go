@@ -132,7 +132,7 @@ func TestLostActivityLog(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, snap := reopened(t, d)
-			if snap.Bitmap.DirtyBytes() != testData || snap.Super.Flags != 0 || len(snap.HotExtents) != 0 || snap.Bitmap.Stale(0) {
+			if snap.Bitmap.DirtyBytes() != testData || snap.Super.Flags != Clean || len(snap.HotExtents) != 0 || snap.Bitmap.Stale(0) {
 				t.Fatalf("seed %d, write %d: %d bytes out of sync, %+v", seed, n, snap.Bitmap.DirtyBytes(), snap.Super)
 			}
 			if finished {

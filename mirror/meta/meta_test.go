@@ -17,7 +17,7 @@ func TestCreateOpen(t *testing.T) {
 	s := snap.Super
 	if s.Cluster != "c1" || s.Resource != "r0" || s.Volume != 3 || s.Node != "alpha" || s.Peer != "beta" ||
 		s.DataBytes != testData || s.ActivitySlots != testSlots || s.Generations != genid.New() ||
-		s.Disk != state.Inconsistent || s.Flags != 0 || s.Sequence != 2 {
+		s.Disk != state.Inconsistent || s.Flags != Clean || s.Sequence != 2 {
 		t.Fatalf("%+v", s)
 	}
 	if snap.Bitmap.SizeBytes() != testData || snap.Bitmap.Count() != 0 || len(snap.HotExtents) != 0 || len(snap.Repairs) != 0 {
@@ -222,5 +222,26 @@ func TestGrownDeviceIsRefused(t *testing.T) {
 	copy(d.data[len(d.data)-2*BlockBytes:], copyOfEnd)
 	if _, _, err := Open(d, Internal, Identity{}); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "16777216") {
 		t.Errorf("with moved superblocks: %v", err)
+	}
+}
+
+func TestCopiesDeclaredEqualHaveOneGeneration(t *testing.T) {
+	of := func(resource, node string, flags Flags) genid.ID {
+		p := params()
+		p.Resource, p.Node, p.Flags = resource, node, flags
+		s, _, err := Inspect(created(t, p, NeededFor(testData, testSlots)), External)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Generations.Current
+	}
+	if a, b := of("r0", "alpha", AssumeClean), of("r0", "beta", AssumeClean); a != b || a == genid.JustCreated {
+		t.Errorf("declared equal, but generations are %s and %s", a, b)
+	}
+	if a, b := of("r0", "alpha", AssumeClean), of("r1", "alpha", AssumeClean); a == b {
+		t.Errorf("two resources share generation %s", a)
+	}
+	if g := of("r0", "alpha", 0); g != genid.JustCreated {
+		t.Errorf("not declared equal, but generation is %s", g)
 	}
 }
