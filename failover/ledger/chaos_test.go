@@ -118,7 +118,7 @@ func chaos(t *testing.T, seed int64, lasts time.Duration) {
 		for _, n := range []string{"a", "b", "w"} {
 			c.rate[n] = 0.96 + 0.08*rng.Float64()
 		}
-		c.net.Latency(func(r *rand.Rand) time.Duration {
+		c.net.Latency(func(r *rand.Rand, _, _ string) time.Duration {
 			if r.Intn(50) == 0 {
 				return time.Duration(r.Intn(300)) * time.Millisecond
 			}
@@ -168,7 +168,7 @@ func (c *cluster) settle(faultsEnded chan bool) {
 }
 
 func TestChaos(t *testing.T) {
-	seeds, from := 6, 1
+	seeds, from := 4, 1
 	if s := os.Getenv("LEDGER_SEEDS"); s != "" {
 		seeds, _ = strconv.Atoi(s)
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"math/rand"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,32 @@ func TestWitnessHandsOver(t *testing.T) {
 				t.Logf("led after %v", took)
 				c.eventually(time.Second, "it knows", func() bool { return c.node(other).Status().Maintenance["r"] != "" })
 			})
+		})
+	}
+}
+
+// Answers to the Primary are slow: a lease counted from their arrival would
+// outlive the promises.
+func TestLeaseCountsFromTheSending(t *testing.T) {
+	for _, cut := range []int{0, 20, 40, 60, 80, 100, 120, 140} {
+		bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+			c.openAll()
+			c.watch("r")
+			c.primary("a", "r")
+			c.net.Latency(func(_ *rand.Rand, _, to string) time.Duration {
+				if to == "a" {
+					return 150 * time.Millisecond
+				}
+				return time.Millisecond
+			})
+			time.Sleep(3*time.Second + time.Duration(cut)*time.Millisecond)
+			if !c.holds("a", "r")() {
+				t.Fatal("a does not hold the lease")
+			}
+			c.net.CutOneWay("a", "b")
+			c.net.CutOneWay("a", "w")
+			c.takeOver(c.node("b"), "r")
+			time.Sleep(time.Second)
 		})
 	}
 }

@@ -125,7 +125,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	case h.queued+len(b) > maxQueued:
 		return 0, os.ErrDeadlineExceeded
 	}
-	at := time.Now().Add(h.net.latency(h.net.rng))
+	at := time.Now().Add(h.net.latency(h.net.rng, h.from, h.to))
 	if at.Before(h.last) {
 		at = h.last
 	}

@@ -21,7 +21,7 @@ var ErrRefused = errors.New("connection refused")
 type Net struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
-	latency func(*rand.Rand) time.Duration
+	latency func(r *rand.Rand, from, to string) time.Duration
 	nodes   map[string]*Node
 	cut     map[[2]string]bool // directed
 	paused  map[string]bool
@@ -32,14 +32,14 @@ type Net struct {
 // NewNet returns a network without faults and with 100 µs of latency.
 func NewNet(seed int64) *Net {
 	return &Net{
-		rng: rand.New(rand.NewSource(seed)), latency: func(*rand.Rand) time.Duration { return 100 * time.Microsecond },
+		rng: rand.New(rand.NewSource(seed)), latency: func(*rand.Rand, string, string) time.Duration { return 100 * time.Microsecond },
 		nodes: map[string]*Node{}, cut: map[[2]string]bool{}, paused: map[string]bool{},
 		halves: map[*half]struct{}{}, changed: make(chan struct{}),
 	}
 }
 
 // Latency sets how long each write travels. Writes on one stream keep their order.
-func (n *Net) Latency(f func(*rand.Rand) time.Duration) {
+func (n *Net) Latency(f func(r *rand.Rand, from, to string) time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.latency = f

@@ -69,7 +69,7 @@ func read(t testing.TB, s *Store) (c contents) {
 }
 
 func TestReopen(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s, err := Open(dir, Options{})
 	ok(t, err)
 	ok(t, s.StoreLogs([]*raft.Log{entry(1, 1), entry(2, 1), entry(3, 2)}))
@@ -139,7 +139,7 @@ func script(t *testing.T, dir string) (states []contents, sizes []int64) {
 // A file cut at any byte opens as it was after the last whole operation, and
 // takes new ones.
 func TestCutAtEveryByte(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	states, sizes := script(t, dir)
 	whole, err := os.ReadFile(filepath.Join(dir, "log"))
 	ok(t, err)
@@ -148,7 +148,7 @@ func TestCutAtEveryByte(t *testing.T) {
 		for at+1 < len(sizes) && int64(cut) >= sizes[at+1] {
 			at++
 		}
-		sub := t.TempDir()
+		sub := scratch(t)
 		ok(t, os.WriteFile(filepath.Join(sub, "log"), whole[:cut], 0o600))
 		s, err := Open(sub, Options{Sync: noSync})
 		if err != nil {
@@ -171,7 +171,7 @@ func TestCutAtEveryByte(t *testing.T) {
 // A byte changed in any frame but the last is refused as corruption; in the last
 // it cannot be told from an unfinished write, and that operation is gone.
 func TestEveryByteFlipped(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	states, sizes := script(t, dir)
 	whole, err := os.ReadFile(filepath.Join(dir, "log"))
 	ok(t, err)
@@ -179,7 +179,7 @@ func TestEveryByteFlipped(t *testing.T) {
 	for i := range whole {
 		bad := bytes.Clone(whole)
 		bad[i] ^= 0x41
-		sub := t.TempDir()
+		sub := scratch(t)
 		ok(t, os.WriteFile(filepath.Join(sub, "log"), bad, 0o600))
 		s, err := Open(sub, Options{Sync: noSync})
 		if int64(i) < lastFrame {
@@ -251,7 +251,7 @@ func TestStalled(t *testing.T) {
 }
 
 func TestCompaction(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s, err := Open(dir, Options{Sync: noSync, CompactBytes: 4096})
 	ok(t, err)
 	for i := uint64(1); i <= 2000; i++ {
@@ -272,7 +272,7 @@ func TestCompaction(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, dir)
 	ok(t, s.StoreLog(entry(1, 1)))
 	ok(t, s.SetUint64([]byte("CurrentTerm"), 4))
@@ -341,7 +341,7 @@ func TestModel(t *testing.T) {
 }
 
 func TestSnapshots(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	conf := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}
 	write := func(s *Snapshots, index uint64, data string) {
 		t.Helper()
@@ -382,7 +382,7 @@ func TestSnapshots(t *testing.T) {
 	for i := range whole {
 		bad := bytes.Clone(whole)
 		bad[i] ^= 1
-		sub := t.TempDir()
+		sub := scratch(t)
 		ok(t, os.WriteFile(filepath.Join(sub, "snapshot"), bad, 0o600))
 		if _, err := OpenSnapshots(sub, Options{}); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("byte %d flipped: %v", i, err)
@@ -450,4 +450,15 @@ func FuzzSnapshot(f *testing.F) {
 			t.Fatalf("%d bytes, meta says %d", len(data), meta.Size)
 		}
 	})
+}
+
+// scratch is a directory in memory where there is one: these tests open
+// thousands of stores.
+func scratch(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "logstore-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
