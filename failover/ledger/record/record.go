@@ -49,8 +49,8 @@ var (
 	ErrNotInSync = errors.New("node is not in the in-sync set")
 	// ErrNotPrimary: the node is not the Primary.
 	ErrNotPrimary = errors.New("node is not the primary")
-	// ErrLastCopy: the command would empty the in-sync set.
-	ErrLastCopy = errors.New("node is the last in-sync copy")
+	// ErrLastCopy: the command would empty the in-sync set, or take the Primary out of it.
+	ErrLastCopy = errors.New("node is the last in-sync copy, or the primary")
 	// ErrDeclared: the in-sync set has been declared already.
 	ErrDeclared = errors.New("in-sync set is declared already")
 	// ErrInvalid: the command is malformed or beyond a limit.

@@ -148,7 +148,8 @@ func change(r Record, c Command) (Record, Refusal) {
 		}
 		r.Primary = ""
 	case Exclude:
-		if r.Has(c.Node) && len(r.InSync) == 1 {
+		if r.Has(c.Node) && (len(r.InSync) == 1 || r.Primary == c.Node) {
+			// The Primary's copy is where answered writes go: it stays in.
 			return r, RefusedLastCopy
 		}
 		r.InSync = slices.DeleteFunc(r.InSync, func(n string) bool { return n == c.Node })

@@ -40,6 +40,7 @@ func TestCommands(t *testing.T) {
 		{"demote the secondary", plain, Command{Kind: Demote, Node: "b", Expect: 5}, plain, ErrNotPrimary},
 		{"exclude keeps the tenure", plain, Command{Kind: Exclude, Node: "b", Expect: 5}, Record{6, 2, "a", []string{"a"}}, nil},
 		{"exclude the last", Record{5, 2, "a", []string{"a"}}, Command{Kind: Exclude, Node: "a", Expect: 5}, Record{5, 2, "a", []string{"a"}}, ErrLastCopy},
+		{"exclude the primary", plain, Command{Kind: Exclude, Node: "a", Expect: 5}, plain, ErrLastCopy},
 		{"exclude the absent changes nothing", Record{5, 2, "a", []string{"a"}}, Command{Kind: Exclude, Node: "b", Expect: 5}, Record{5, 2, "a", []string{"a"}}, nil},
 		{"include", Record{5, 2, "b", []string{"b"}}, Command{Kind: Include, Node: "a", Expect: 5}, Record{6, 2, "b", ab}, nil},
 		{"include the present changes nothing", plain, Command{Kind: Include, Node: "a", Expect: 5}, plain, nil},
