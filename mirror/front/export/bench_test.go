@@ -42,16 +42,24 @@ func pair(tb testing.TB, h block.Handler, ses session, size int64) (client *net.
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f := os.NewFile(uintptr(fds[1]), "client")
-	nc, err := net.FileConn(f)
+	var ends [2]*net.UnixConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "socketpair")
+		nc, err := net.FileConn(f)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		ends[i] = nc.(*net.UnixConn)
+	}
+	sock, err := newSocket(ends[0])
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := f.Close(); err != nil {
-		tb.Fatal(err)
-	}
 	g := block.Geometry{SizeBytes: size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, Discard: true}
-	c := newConn(socket{fds[0]}, h, g, ses, holder.Holder{}, zap.NewNop())
+	c := newConn(sock, h, g, ses, holder.Holder{}, zap.NewNop())
 	served = make(chan error, 1)
 	go func() {
 		err := c.serve()
@@ -60,7 +68,7 @@ func pair(tb testing.TB, h block.Handler, ses session, size int64) (client *net.
 		}
 		served <- err
 	}()
-	return nc.(*net.UnixConn), served
+	return ends[1], served
 }
 
 func head(kind, flags uint16, cookie, offset uint64, length uint32) []byte {

@@ -23,7 +23,7 @@ type conn struct {
 	handler  block.Handler
 	geometry block.Geometry
 	session  session
-	sock     socket
+	sock     *socket
 	log      *zap.Logger
 	peer     holder.Holder
 
@@ -37,7 +37,7 @@ type conn struct {
 	aborted   atomic.Bool
 }
 
-func newConn(s socket, h block.Handler, g block.Geometry, ses session, peer holder.Holder, log *zap.Logger) *conn {
+func newConn(s *socket, h block.Handler, g block.Geometry, ses session, peer holder.Holder, log *zap.Logger) *conn {
 	c := &conn{handler: h, geometry: g, session: ses, sock: s, peer: peer, log: log, stuck: make(chan struct{}, 1)}
 	c.pool = newPool(c)
 	c.flushOut = c.flush

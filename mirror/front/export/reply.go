@@ -143,7 +143,10 @@ func (c *conn) push(wait bool) bool {
 	for !o.broken && o.sent < o.used {
 		o.msg.Iov = &o.iovecs[o.sent]
 		o.msg.SetIovlen(o.used - o.sent)
-		n, err := c.sock.send(&o.msg, wait)
+		n, err := c.sock.send(&o.msg)
+		if err == unix.EAGAIN && wait {
+			n, err = c.sock.waitSend(&o.msg)
+		}
 		if err == unix.EAGAIN {
 			return false
 		}

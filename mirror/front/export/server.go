@@ -227,9 +227,9 @@ func (e *Export) greet(nc *net.UnixConn, peer holder.Holder, log *zap.Logger) (*
 		}
 		return nil, err
 	}
-	s, err := takeSocket(nc)
+	s, err := newSocket(nc)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, nc.Close())
 	}
 	c := newConn(s, e.handler, e.geometry, ses, peer, log)
 	c.onLeft = func() { e.left(c) }

@@ -53,6 +53,7 @@ func tool(t *testing.T, name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = t.TempDir() // fio leaves its state where it stands
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
@@ -168,20 +169,21 @@ func TestStopNamesTheClient(t *testing.T) {
 	}
 }
 
-// TestThroughput prints figures when asked to: HAPAIR_BENCH=1.
+// TestThroughput prints figures when asked to: HAPAIR_BENCH=<seconds a job>.
 func TestThroughput(t *testing.T) {
 	if os.Getenv("HAPAIR_BENCH") == "" {
-		t.Skip("a measurement; set HAPAIR_BENCH=1")
+		t.Skip("a measurement; set HAPAIR_BENCH=<seconds a job>")
 	}
 	for _, workers := range []int{0, 2} {
 		m := fronttest.NewMemory(fronttest.Geometry(256<<20), workers)
 		m.Quiet = true
+		t.Cleanup(m.Close)
 		_, uri := start(t, m, m.Geometry())
 		for _, job := range [][]string{
 			{"randwrite", "4k", "1"}, {"randwrite", "4k", "32"}, {"randread", "4k", "1"}, {"randread", "4k", "32"}, {"write", "1M", "8"}, {"read", "1M", "8"},
 		} {
 			out := tool(t, "fio", "--name=b", "--ioengine=nbd", "--uri="+uri, "--rw="+job[0], "--bs="+job[1], "--iodepth="+job[2],
-				"--size=256M", "--time_based", "--runtime=3", "--output-format=terse", "--terse-version=3")
+				"--size=256M", "--time_based", "--runtime="+os.Getenv("HAPAIR_BENCH"), "--output-format=terse", "--terse-version=3")
 			f := strings.Split(strings.TrimSpace(out), ";")
 			i := 5
 			if strings.HasSuffix(job[0], "write") {
@@ -189,6 +191,5 @@ func TestThroughput(t *testing.T) {
 			}
 			t.Logf("workers %d  %-9s %-3s depth %-3s %8s KiB/s %8s IOPS", workers, job[0], job[1], job[2], f[i+1], f[i+2])
 		}
-		t.Cleanup(m.Close)
 	}
 }

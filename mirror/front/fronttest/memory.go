@@ -21,6 +21,7 @@ type Seen struct {
 // usable; see NewMemory. It is safe for concurrent use.
 type Memory struct {
 	geometry block.Geometry
+	content  sync.RWMutex // held while data are touched
 	data     []byte
 	async    chan *block.Request // nil: requests complete inside Submit
 	workers  sync.WaitGroup
@@ -125,12 +126,18 @@ func (m *Memory) carryOut(r *block.Request) {
 	r.Done(r, err)
 }
 
-// apply touches the data. Overlapping requests in flight are the client's own
-// fault, as on a disk.
+// apply touches the data. Which of overlapping requests in flight comes first
+// is the client's affair, as on a disk.
 func (m *Memory) apply(r *block.Request) {
-	switch r.Op {
-	case block.Read:
+	if r.Op == block.Read {
+		m.content.RLock()
+		defer m.content.RUnlock()
 		copy(r.Data, m.data[r.Offset:r.End()])
+		return
+	}
+	m.content.Lock()
+	defer m.content.Unlock()
+	switch r.Op {
 	case block.Write:
 		copy(m.data[r.Offset:r.End()], r.Data)
 	case block.Discard, block.WriteZeroes:
@@ -138,8 +145,12 @@ func (m *Memory) apply(r *block.Request) {
 	}
 }
 
-// Bytes is the volume itself, to look at while nothing is in flight.
-func (m *Memory) Bytes() []byte { return m.data }
+// Bytes waits until nothing is in flight and returns the volume itself, to be
+// used while nothing else comes.
+func (m *Memory) Bytes() []byte {
+	m.AwaitIdle()
+	return m.data
+}
 
 // Fail makes requests of a kind fail from now on; nil ends that.
 func (m *Memory) Fail(op block.Op, err error) {

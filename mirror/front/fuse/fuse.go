@@ -124,7 +124,9 @@ func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Ge
 		return err
 	}
 	d.mounted = true
-	d.server = newServer(fd, h, g, f.log)
+	if d.server, err = newServer(fd, h, g, f.log); err != nil {
+		return err
+	}
 	d.server.run()
 	select {
 	case err := <-d.server.ready:

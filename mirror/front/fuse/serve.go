@@ -3,6 +3,7 @@ package fuse
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +21,8 @@ import (
 // end of the connection.
 type server struct {
 	fd       int
+	file     *os.File // fd, for the runtime's poller
+	raw      syscall.RawConn
 	handler  block.Handler
 	geometry block.Geometry
 	log      *zap.Logger
@@ -30,10 +33,21 @@ type server struct {
 	ready    chan error  // the outcome of the greeting
 }
 
-func newServer(fd int, h block.Handler, g block.Geometry, log *zap.Logger) *server {
+// newServer takes the descriptor of a mounted connection over: a descriptor
+// that is polled before it is mounted never wakes anybody.
+func newServer(fd int, h block.Handler, g block.Geometry, log *zap.Logger) (*server, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("make /dev/fuse non-blocking: %w", err)
+	}
 	s := &server{fd: fd, handler: h, geometry: g, log: log, ready: make(chan error, 1)}
+	s.file = os.NewFile(uintptr(fd), fuseDevice)
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("poll /dev/fuse: %w", err), s.file.Close())
+	}
+	s.raw = raw
 	s.calls = newCalls(s)
-	return s
+	return s, nil
 }
 
 // run starts the readers.
@@ -56,14 +70,17 @@ type inbox struct {
 	buf    *block.Buffer
 	iovecs [2]unix.Iovec
 	out    reply
+	n      int
+	failed syscall.Errno
 }
 
 // read is a reader: one request of the kernel after the other.
 func (s *server) read() {
 	in := &inbox{buf: block.GetBuffer(block.MaxTransferBytes)}
 	defer func() { in.buf.Put() }()
+	try := in.try
 	for {
-		n, err := s.receive(in)
+		n, err := s.receive(in, try)
 		if err == unix.ENODEV || err == unix.ECONNABORTED {
 			return // unmounted or aborted
 		}
@@ -80,22 +97,34 @@ func (s *server) read() {
 	}
 }
 
-// receive waits for the next request.
-func (s *server) receive(in *inbox) (int, error) {
+// receive waits for the next request. try is in.try, bound once.
+func (s *server) receive(in *inbox, try func(uintptr) bool) (int, error) {
 	data := in.buf.Bytes(block.MaxTransferBytes)
 	in.iovecs[0].Base = &in.head[0]
 	in.iovecs[0].SetLen(len(in.head))
 	in.iovecs[1].Base = &data[0]
 	in.iovecs[1].SetLen(len(data))
+	if err := s.raw.Read(try); err != nil {
+		return 0, fmt.Errorf("poll /dev/fuse: %w", err)
+	}
+	if in.failed != 0 {
+		return 0, in.failed
+	}
+	return in.n, nil
+}
+
+// try reads without waiting; false means nothing is there.
+func (in *inbox) try(fd uintptr) bool {
 	for {
-		n, _, e := unix.Syscall(unix.SYS_READV, uintptr(s.fd), uintptr(unsafe.Pointer(&in.iovecs[0])), 2)
+		n, _, e := unix.Syscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&in.iovecs[0])), 2)
 		switch e {
-		case 0:
-			return int(n), nil
-		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: given up before we had it
-		default:
-			return 0, e
+		case unix.EINTR, unix.ENOENT: // ENOENT: given up before we had it
+			continue
+		case unix.EAGAIN:
+			return false
 		}
+		in.n, in.failed = int(n), e
+		return true
 	}
 }
 

@@ -159,8 +159,11 @@ func (d *device) demolish() error {
 			return errors.Join(err, uerr)
 		}
 		d.mounted = false
-		go d.settle()
-	} else if d.fd >= 0 && d.server == nil {
+		if d.server != nil {
+			go d.settle()
+		}
+	}
+	if d.fd >= 0 && d.server == nil {
 		err = errors.Join(err, unix.Close(d.fd))
 		d.fd = -1
 	}
@@ -207,7 +210,7 @@ func (d *device) removeLink() error {
 // number next.
 func (d *device) settle() {
 	d.server.wait()
-	if err := unix.Close(d.fd); err != nil {
+	if err := d.server.file.Close(); err != nil {
 		d.server.log.Warn("cannot close /dev/fuse", zap.Error(err))
 	}
 	close(d.settled)
