@@ -103,7 +103,7 @@ func (s streams) Handle(prefix string, fn func(node string, c net.Conn)) {
 
 func (a *agent) startLedger(context.Context) error {
 	lc := ledger.Config{Self: a.self, Dir: filepath.Join(a.cfg.StateDir, "ledger"), Clock: a.clock, Logger: a.log, Streams: streams{a},
-		Timing: ledger.Timing{Lease: a.cfg.Timing.Lease, Renew: a.cfg.Timing.Renew, Margin: a.cfg.Timing.Grace - a.cfg.Timing.Lease, Heartbeat: a.cfg.Timing.Heartbeat},
+		Timing:          ledger.Timing{Lease: a.cfg.Timing.Lease, Renew: a.cfg.Timing.Renew, Margin: a.cfg.Timing.Grace - a.cfg.Timing.Lease, Heartbeat: a.cfg.Timing.Heartbeat},
 		WitnessHandover: witnessHandover, Events: a.ledgerEvent}
 	for _, n := range a.cfg.Nodes {
 		lc.Voters = append(lc.Voters, ledger.Voter{Node: n.Name})

@@ -22,6 +22,7 @@ import (
 	"hapair/mirror/front"
 	"hapair/mirror/front/export"
 	"hapair/mirror/front/fuse"
+	"hapair/mirror/state"
 )
 
 // resource is one replicated resource on this node: its mirror, its services
@@ -198,12 +199,43 @@ func (r *resource) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.control.Run(ctx) }()
+	var monitoring sync.WaitGroup
+	if r.group != nil {
+		monitoring.Go(func() { r.monitor(ctx) })
+	}
 	r.a.onStop("controller of "+r.name, func(stopCtx context.Context) error {
 		err := r.control.Leave(stopCtx)
 		cancel()
+		monitoring.Wait()
 		return errors.Join(err, ignoreCancelled(<-done))
 	})
 	return nil
+}
+
+// monitor looks whether the services of a Primary still run, at the shortest
+// interval configured; what is found down is the controller's to mend.
+func (r *resource) monitor(ctx context.Context) {
+	every := config.DefaultMonitorInterval
+	for i := range r.conf.Services {
+		every = min(every, r.conf.Services[i].MonitorInterval)
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if r.mirror.View().Role != state.Primary {
+			continue
+		}
+		check, cancel := context.WithTimeout(ctx, config.DefaultMonitorTimeout)
+		if _, err := r.group.Check(check); err != nil && ctx.Err() == nil {
+			r.a.log.Warn("services could not be checked", zap.String("resource", r.name), zap.Error(err))
+		}
+		cancel()
+	}
 }
 
 func ignoreCancelled(err error) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,6 +24,9 @@ import (
 
 // stopPatience bounds an orderly stop, each stage of it.
 const stopPatience = 60 * time.Second
+
+// metricsTimeout bounds one scrape.
+const metricsTimeout = 10 * time.Second
 
 // agent is the running daemon. Fields are set once, in the order of start.
 type agent struct {
@@ -139,6 +144,30 @@ func (a *agent) startAPI(context.Context) error {
 	go func() { done <- a.server.Serve(l) }()
 	a.onStop("control socket", func(ctx context.Context) error {
 		return errors.Join(a.server.Shutdown(ctx), <-done)
+	})
+	return a.startMetrics()
+}
+
+// startMetrics serves /metrics over TCP as well, when that is wished for.
+func (a *agent) startMetrics() error {
+	if a.cfg.API.MetricsAddress == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", a.cfg.API.MetricsAddress)
+	if err != nil {
+		return fmt.Errorf("metrics_address: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", a.server.MetricsHandler())
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: metricsTimeout, WriteTimeout: metricsTimeout}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	a.onStop("metrics", func(ctx context.Context) error {
+		err := s.Shutdown(ctx)
+		if serve := <-done; !errors.Is(serve, http.ErrServerClosed) {
+			err = errors.Join(err, serve)
+		}
+		return err
 	})
 	return nil
 }

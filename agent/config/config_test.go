@@ -159,6 +159,20 @@ func TestCheckImplemented(t *testing.T) {
 	if err := bare.CheckImplemented(); err != nil {
 		t.Error(err)
 	}
+	for what, change := range map[string]func(*Resource){
+		"failing I/O": func(r *Resource) { r.OnNoQuorum = FailIO },
+		"resync rate": func(r *Resource) { r.ResyncRate = 1 << 20 },
+		"volume size": func(r *Resource) { r.Volumes[0].Size = 1 << 30 },
+	} {
+		c := mustParse(t, full[:strings.Index(full, "fencing:\n")])
+		c.Resources[0].OnNoQuorum, c.Resources[0].ResyncRate, c.Resources[0].Volumes[0].Size = SuspendIO, 0, 0
+		if err := c.CheckImplemented(); err != nil {
+			t.Errorf("without %s: %v", what, err)
+		}
+		if change(&c.Resources[0]); !errors.As(c.CheckImplemented(), &ni) {
+			t.Errorf("%s is accepted", what)
+		}
+	}
 	bare.Arbitration = ArbitrateFencing
 	if err := bare.CheckImplemented(); !errors.As(err, &ni) {
 		t.Errorf("arbitration by fencing is accepted: %v", err)

@@ -22,15 +22,12 @@ const (
 	DefaultPSKFile       = DefaultSecretsDir + "/cluster.psk"
 	DefaultGossipKeyFile = DefaultSecretsDir + "/gossip.key"
 
-	DefaultProbe               = 200 * time.Millisecond
-	DefaultSuspicionMultiplier = 2
-	DefaultHeartbeat           = 200 * time.Millisecond
-	DefaultLink                = 300 * time.Millisecond
-	DefaultLease               = 500 * time.Millisecond
-	DefaultRenew               = 100 * time.Millisecond
-	DefaultGrace               = 560 * time.Millisecond
-	DefaultReconnectMin        = 50 * time.Millisecond
-	DefaultReconnectMax        = time.Second
+	DefaultProbe     = 200 * time.Millisecond
+	DefaultHeartbeat = 200 * time.Millisecond
+	DefaultLink      = 300 * time.Millisecond
+	DefaultLease     = 500 * time.Millisecond
+	DefaultRenew     = 100 * time.Millisecond
+	DefaultGrace     = 560 * time.Millisecond
 
 	DefaultStartTimeout    = 90 * time.Second
 	DefaultStopTimeout     = 60 * time.Second
@@ -79,10 +76,9 @@ func (s *Security) setDefaults() {
 
 func (t *Timing) setDefaults() {
 	*t = Timing{
-		Probe: DefaultProbe, SuspicionMultiplier: DefaultSuspicionMultiplier,
+		Probe:     DefaultProbe,
 		Heartbeat: DefaultHeartbeat, Link: DefaultLink,
 		Lease: DefaultLease, Renew: DefaultRenew, Grace: DefaultGrace,
-		ReconnectMin: DefaultReconnectMin, ReconnectMax: DefaultReconnectMax,
 	}
 }
 

@@ -23,6 +23,20 @@ func (c *Config) CheckImplemented() error {
 	if len(c.Fencing) > 0 {
 		errs = append(errs, &NotImplementedError{"the section fencing", "leave the section out: no device would be used"})
 	}
+	for i := range c.Resources {
+		r := &c.Resources[i]
+		if r.OnNoQuorum == FailIO {
+			errs = append(errs, &NotImplementedError{"on_no_quorum: error of resource " + r.Name, "leave it out: I/O waits while the node holds no lease"})
+		}
+		if r.ResyncRate != 0 {
+			errs = append(errs, &NotImplementedError{"resync_rate of resource " + r.Name, "leave it out: a resync takes what the disks and the link give"})
+		}
+		for n := range r.Volumes {
+			if r.Volumes[n].Size != 0 {
+				errs = append(errs, &NotImplementedError{fmt.Sprintf("size of volume %d of resource %s", n, r.Name), "leave it out: a volume is as large as its disk"})
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 

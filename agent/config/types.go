@@ -270,8 +270,6 @@ type Security struct {
 type Timing struct {
 	// Probe is the time between two membership probes on each path.
 	Probe time.Duration `yaml:"probe"`
-	// SuspicionMultiplier times Probe is how long a silent member stays suspect.
-	SuspicionMultiplier int `yaml:"suspicion_multiplier"`
 	// Heartbeat is how long a silent ledger leader is waited for.
 	Heartbeat time.Duration `yaml:"heartbeat"`
 	// Link is how long a silent mirror link is waited for.
@@ -282,9 +280,6 @@ type Timing struct {
 	Renew time.Duration `yaml:"renew"`
 	// Grace is how long the others wait after the last grant, lease included.
 	Grace time.Duration `yaml:"grace"`
-	// ReconnectMin and ReconnectMax bound the wait before a link is tried again.
-	ReconnectMin time.Duration `yaml:"reconnect_min"`
-	ReconnectMax time.Duration `yaml:"reconnect_max"`
 }
 
 // API says who may use the control socket.

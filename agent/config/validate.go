@@ -315,15 +315,12 @@ func (c *checker) timing() {
 		d  time.Duration
 	}{
 		{"probe", t.Probe}, {"heartbeat", t.Heartbeat}, {"link", t.Link}, {"lease", t.Lease},
-		{"renew", t.Renew}, {"grace", t.Grace}, {"reconnect_min", t.ReconnectMin}, {"reconnect_max", t.ReconnectMax},
+		{"renew", t.Renew}, {"grace", t.Grace},
 	}
 	for _, x := range all {
 		if x.d < time.Millisecond || x.d > MaxTiming {
 			c.fail("timing."+x.at, "", "timing %s is %s; between 1ms and %s", x.at, x.d, MaxTiming)
 		}
-	}
-	if t.SuspicionMultiplier < 1 || t.SuspicionMultiplier > 10 {
-		c.fail("timing.suspicion_multiplier", "", "suspicion_multiplier is %d; between 1 and 10", t.SuspicionMultiplier)
 	}
 	if t.Heartbeat < MinHeartbeat {
 		c.fail("timing.heartbeat", "", "heartbeat is %s; under %s a loaded machine fails over by itself", t.Heartbeat, MinHeartbeat)
@@ -335,9 +332,6 @@ func (c *checker) timing() {
 		c.fail("timing.renew", fmt.Sprintf("renew at most %s, or lengthen the lease", (t.Lease/3).Truncate(time.Millisecond)),
 			"renew (%s, %s) is more than a third of lease (%s, %s): two lost renewals would freeze I/O",
 			t.Renew, c.line("timing.renew"), t.Lease, c.line("timing.lease"))
-	}
-	if t.ReconnectMin > t.ReconnectMax {
-		c.fail("timing.reconnect_min", "", "reconnect_min (%s) is longer than reconnect_max (%s)", t.ReconnectMin, t.ReconnectMax)
 	}
 }
 
