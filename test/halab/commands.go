@@ -6,8 +6,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -108,9 +110,18 @@ func execCommand(dir *string) *cobra.Command {
 			cmd := exec.Command(path, args[2:]...)
 			cmd.Args[0] = args[1]
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+			signals := make(chan os.Signal, 1)
+			signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 			if err := l.Enter(args[0], cmd); err != nil {
 				return err
 			}
+			go func() {
+				for s := range signals {
+					if err := cmd.Process.Signal(s); err != nil {
+						return // it ended
+					}
+				}
+			}()
 			return cmd.Wait()
 		}}
 }

@@ -19,6 +19,9 @@ import (
 // version is stamped by the build.
 var version = "unknown"
 
+// defaultDir is where the lab is unless told otherwise.
+const defaultDir = "/tmp/halab"
+
 func main() {
 	lab.Reexec()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -51,7 +54,7 @@ network, mounts or /dev, and "halab down" leaves nothing behind.`,
   halab power on alpha
   halab down`,
 	}
-	root.PersistentFlags().StringVar(&dir, "dir", "/tmp/halab", "where the lab keeps its files; one lab in each")
+	root.PersistentFlags().StringVar(&dir, "dir", defaultDir, "where the lab keeps its files; one lab in each")
 	root.AddCommand(upCommand(&dir), downCommand(&dir), statusCommand(&dir), execCommand(&dir), logsCommand(&dir))
 	root.AddCommand(powerCommand(&dir), linkCommand(&dir))
 	for _, c := range []struct {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,8 +70,16 @@ func hang() {
 		return // not tethered
 	}
 	var b [1]byte
-	if n, err := tether.Read(b[:]); n == 0 && err != nil {
-		os.Exit(0) // process 1: everything ends with it
+	n, err := tether.Read(b[:])
+	if n > 0 || err == nil {
+		return
+	}
+	// The others first: this one keeps the mounts until they are gone.
+	for {
+		if err := syscall.Kill(-1, syscall.SIGKILL); err != nil {
+			os.Exit(0) // nobody is left
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

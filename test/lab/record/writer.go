@@ -32,6 +32,7 @@ type Ack struct {
 // Writer puts records, one after the other, and keeps the answers.
 type Writer struct {
 	Address string // host:port
+	First   uint64 // the first number; 0 is 1
 	Acks    []Ack
 	Retries int // attempts that were not answered
 	// OnAck, when not nil, is told of each answer.
@@ -48,7 +49,7 @@ func (w *Writer) Run(ctx context.Context) {
 			c.Close()
 		}
 	}()
-	for n := uint64(1); ctx.Err() == nil; {
+	for n := max(w.First, 1); ctx.Err() == nil; {
 		if c == nil {
 			fresh, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", w.Address)
 			if err != nil {
