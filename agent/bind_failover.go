@@ -270,7 +270,7 @@ func (r *resource) progress(p service.Progress) {
 		text += ", because " + p.Err.Error()
 		fields["because"] = p.Err.Error()
 	}
-	r.a.hub.Publish(apiv1.EventService, r.name, text, fields)
+	r.a.publish(apiv1.EventService, r.name, text, fields)
 	r.wake("service " + p.Service)
 }
 
@@ -292,7 +292,7 @@ func (r *resource) entry(e failover.Entry) {
 	if e.Took > 0 {
 		fields["took"] = e.Took.String()
 	}
-	r.a.hub.Publish(kind, r.name, e.String(), fields)
+	r.a.publish(kind, r.name, e.String(), fields)
 }
 
 // problem translates a refusal of failover for the API.

@@ -45,6 +45,8 @@ type agent struct {
 	server *api.Server
 
 	stops []stage // what to undo, last first
+
+	problems problems
 }
 
 // stage is one numbered step of the start, with its undoing.
@@ -114,7 +116,15 @@ func (a *agent) notify(state string) {
 	}
 }
 
-func (a *agent) event(kind, resource, text string) { a.hub.Publish(kind, resource, text, nil) }
+func (a *agent) event(kind, resource, text string) { a.publish(kind, resource, text, nil) }
+
+// publish tells the subscribers, and keeps the newest problem for the status.
+func (a *agent) publish(kind, resource, text string, fields map[string]string) {
+	e := a.hub.Publish(kind, resource, text, fields)
+	if kind == apiv1.EventProblem {
+		a.problems.put(&apiv1.ProblemAt{Time: e.Time, Resource: resource, Problem: apiv1.Problem{Code: apiv1.CodeInternal, Text: text}})
+	}
+}
 
 func (a *agent) witness() bool { return a.cfg.IsWitness(a.self) }
 

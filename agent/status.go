@@ -35,6 +35,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 		s.Resources = append(s.Resources, r.status(&ls))
 	}
 	s.Members = a.members()
+	s.LastProblem = a.problems.last("", true)
 	return s, nil
 }
 
@@ -49,6 +50,7 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	}
 	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
 	out.Frozen = len(out.FrozenReasons) > 0
+	out.LastProblem = r.a.problems.last(r.name, false)
 	out.Peers = []apiv1.Peer{r.peerStatus(&v)}
 	for i := range v.Volumes {
 		out.Volumes = append(out.Volumes, r.volumeStatus(&v, i))
@@ -121,6 +123,34 @@ func (r *resource) volumeStatus(v *mirror.View, i int) apiv1.Volume {
 		}
 	}
 	return out
+}
+
+// problems keeps the newest problem of each resource; "" is the node itself.
+type problems struct {
+	mu sync.Mutex
+	by map[string]*apiv1.ProblemAt
+}
+
+func (p *problems) put(x *apiv1.ProblemAt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.by == nil {
+		p.by = map[string]*apiv1.ProblemAt{}
+	}
+	p.by[x.Resource] = x
+}
+
+// last returns the newest problem of a resource, or of all; nil without one.
+func (p *problems) last(resource string, all bool) *apiv1.ProblemAt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	newest := p.by[resource]
+	for _, x := range p.by {
+		if all && (newest == nil || x.Time.After(newest.Time)) {
+			newest = x
+		}
+	}
+	return newest
 }
 
 // rates turns totals into rates, between two looks at least a second apart.
