@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,14 @@ import (
 
 func TestMain(m *testing.M) {
 	Reexec()
+	if dir := os.Getenv("HAPAIR_LAB_TETHERED"); dir != "" {
+		if _, err := Up(context.Background(), Options{Dir: dir, NoAgents: true, Tether: true, Size: 16 << 20}); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("up")
+		select {} // until killed
+	}
 	if os.Getenv("HAPAIR_LAB_STANDIN") != "" {
 		fmt.Fprintln(os.Stderr, standIn())
 		os.Exit(1)
@@ -303,6 +312,49 @@ func TestFound(t *testing.T) {
 	}
 	if err := other.Down(); err != nil {
 		t.Errorf("a second time: %v", err)
+	}
+}
+
+// Whoever tethered a lab dies without a word: its processes go too, and what
+// is left is found by its files.
+func TestTether(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: namespaces, mounts and loop devices")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "lab")
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "HAPAIR_LAB_TETHERED="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	word, err := bufio.NewReader(out).ReadString('\n')
+	if err := errors.Join(err, cmd.Process.Kill()); err != nil || word != "up\n" {
+		t.Fatalf("said %q, %v", word, err)
+	}
+	var how *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &how) {
+		t.Fatalf("ended by %v", err)
+	}
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !await(t.Context(), deathTimeout, func() bool { return len(l.strays()) == 0 }) {
+		t.Errorf("processes live on: %v", l.strays())
+	}
+	if err := l.Down(); err != nil {
+		t.Error(err)
+	}
+	if leaks := l.Leaks(); len(leaks) > 0 {
+		t.Errorf("left behind: %q", leaks)
 	}
 }
 
