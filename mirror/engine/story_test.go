@@ -1,0 +1,305 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/dirty"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+const volumeBytes = 64 << 20
+
+// box is one engine and everything it asked for and has not been told about.
+// Metadata is durable at once unless hold says otherwise.
+type box struct {
+	t    *testing.T
+	eng  *Engine
+	now  time.Duration
+	out  []Effect // not consumed yet, in order
+	hold map[EffectKind]bool
+
+	super  []Super
+	record wire.Record
+	link   uint64
+	ids    genid.ID
+}
+
+type setup struct {
+	volumes int
+	slots   int
+	super   Super
+	record  wire.Record
+	hot     []uint32
+	size    int64
+	held    []EffectKind
+}
+
+func equal() setup {
+	return setup{volumes: 1, slots: 8, super: Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate, Clean: true},
+		record: wire.Record{Token: 1, InSync: []string{"alpha", "beta"}}}
+}
+
+func newBox(t *testing.T, s setup) *box {
+	t.Helper()
+	b := &box{t: t, hold: map[EffectKind]bool{}, record: s.record, ids: 1000}
+	if s.size == 0 {
+		s.size = volumeBytes
+	}
+	for _, k := range s.held {
+		b.hold[k] = true
+	}
+	c := Config{Resource: "r", Self: "alpha", Peer: "beta", Record: s.record, NewID: func() genid.ID { b.ids++; return b.ids }}
+	for i := range s.volumes {
+		log := actlog.New(s.slots)
+		for _, e := range s.hot {
+			log.Acquire(int64(e)*actlog.ExtentBytes, 1)
+			tx, _, _ := log.Prepare(0, func(uint32) bool { return true })
+			log.Commit(tx)
+		}
+		c.Volumes = append(c.Volumes, VolumeConfig{Number: uint16(i), Super: s.super, Bitmap: dirty.New(s.size), Log: log,
+			Geometry: block.Geometry{SizeBytes: s.size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}})
+		b.super = append(b.super, s.super)
+	}
+	b.eng = New(c)
+	b.do(Event{Kind: Tick})
+	return b
+}
+
+// do steps one event and makes durable what the story does not hold back.
+func (b *box) do(ev Event) {
+	b.t.Helper()
+	queue := []Event{ev}
+	for len(queue) > 0 {
+		ev := queue[0]
+		queue = queue[1:]
+		for _, f := range b.eng.Step(b.now, &ev, nil) {
+			if b.hold[f.Kind] {
+				b.out = append(b.out, f)
+				continue
+			}
+			switch f.Kind {
+			case WriteActivity, WritePage, WriteSuper:
+				queue = append(queue, b.durable(f))
+			default:
+				b.out = append(b.out, f)
+			}
+		}
+	}
+}
+
+// durable is the event that says a metadata effect is done.
+func (b *box) durable(f Effect) Event {
+	switch f.Kind {
+	case WriteActivity:
+		return Event{Kind: ActivityDone, Volume: f.Volume}
+	case WritePage:
+		return Event{Kind: PageDone, Volume: f.Volume, Page: f.Page, Version: f.Version}
+	}
+	b.super[f.Volume] = *f.Super
+	return Event{Kind: SuperDone, Volume: f.Volume, Version: f.Version}
+}
+
+// find returns the first effect of a kind that want accepts, and takes it.
+func (b *box) find(kind EffectKind, want func(*Effect) bool) (Effect, bool) {
+	for i := range b.out {
+		if f := b.out[i]; f.Kind == kind && (want == nil || want(&f)) {
+			b.out = append(b.out[:i:i], b.out[i+1:]...)
+			return f, true
+		}
+	}
+	return Effect{}, false
+}
+
+func (b *box) expect(kind EffectKind) Effect {
+	b.t.Helper()
+	f, ok := b.find(kind, nil)
+	if !ok {
+		b.t.Fatalf("no effect of kind %d among %s", kind, b.pending())
+	}
+	return f
+}
+
+func (b *box) none(kind EffectKind) {
+	b.t.Helper()
+	if f, ok := b.find(kind, nil); ok {
+		b.t.Fatalf("unexpected effect: %+v", f)
+	}
+}
+
+func (b *box) pending() (s string) {
+	for _, f := range b.out {
+		s += "\n  " + describe(&f)
+	}
+	return s
+}
+
+func describe(f *Effect) string {
+	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "LedgerExclude", "LedgerInclude",
+		"DropLink", "StandAlone", "Deposed", "Reply", "Note"}
+	s := names[f.Kind]
+	switch f.Kind {
+	case PeerSend:
+		s += " " + f.Message.Kind.String()
+	case LocalIO, Answer:
+		s += " " + f.Request.String()
+	case Note:
+		s += " " + f.Text
+	}
+	if f.Err != nil {
+		s += ": " + f.Err.Error()
+	}
+	return s
+}
+
+// message is the next frame of a kind on its way to the peer.
+func (b *box) message(kind wire.Kind) wire.Message {
+	b.t.Helper()
+	f, ok := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == kind })
+	if !ok {
+		b.t.Fatalf("no %s is sent; pending:%s", kind, b.pending())
+	}
+	return f.Message
+}
+
+func (b *box) receive(m wire.Message) {
+	b.t.Helper()
+	b.do(Event{Kind: Received, Session: b.link, Message: &m})
+}
+
+// localDone ends the oldest request at the local disk.
+func (b *box) localDone(err error) *block.Request {
+	b.t.Helper()
+	f := b.expect(LocalIO)
+	b.do(Event{Kind: LocalDone, Request: f.Request, Err: err})
+	return f.Request
+}
+
+func (b *box) linkUp() {
+	b.link++
+	b.do(Event{Kind: LinkUp, Session: b.link, Path: "crossover"})
+}
+
+func (b *box) linkDown() {
+	b.do(Event{Kind: LinkDown, Session: b.link, Err: errors.New("cable pulled")})
+}
+
+// greet brings a session up against a peer that says the same of itself, but
+// for what change makes of it.
+func (b *box) greet(change func(*wire.HelloBody)) {
+	b.t.Helper()
+	b.linkUp()
+	b.message(wire.Hello)
+	b.receive(b.peerHello(wire.Hello, change))
+}
+
+func (b *box) peerHello(kind wire.Kind, change func(*wire.HelloBody)) wire.Message {
+	b.t.Helper()
+	h := &wire.HelloBody{Resource: "r", Node: "beta", Role: state.Secondary, Record: b.record}
+	for i, v := range b.eng.vols {
+		h.Volumes = append(h.Volumes, wire.HelloVolume{Number: uint16(i), SizeBytes: v.geo.SizeBytes, LogicalBlockBytes: 512, Disk: state.UpToDate, Gen: packGen(v.gen)})
+	}
+	if change != nil {
+		change(h)
+	}
+	data, err := wire.AppendHello(nil, h)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return wire.Message{Kind: kind, Token: b.record.Tenure, Data: data}
+}
+
+// promote makes the box Primary with a lease that does not run out.
+func (b *box) promote() {
+	b.t.Helper()
+	b.record.Token++
+	b.record.Tenure, b.record.Primary = b.record.Token, "alpha"
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.do(Event{Kind: Promote, Tenure: b.record.Tenure})
+	if f := b.expect(Reply); f.Err != nil {
+		b.t.Fatal(f.Err)
+	}
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure, Until: time.Hour})
+}
+
+// ledger decides the change that is asked for, as the real one would.
+func (b *box) ledger() {
+	b.t.Helper()
+	if f, ok := b.find(LedgerExclude, nil); ok {
+		b.record.Token++
+		b.record.InSync = without(b.record.InSync, f.Node)
+	} else {
+		f := b.expect(LedgerInclude)
+		b.record.Token++
+		b.record.InSync = append(without(b.record.InSync, f.Node), f.Node)
+	}
+	b.do(Event{Kind: LedgerDone, Record: b.record})
+}
+
+func without(nodes []string, node string) (out []string) {
+	for _, n := range nodes {
+		if n != node {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (b *box) submit(op block.Op, offset, length int64) *block.Request {
+	r := &block.Request{Op: op, Offset: offset, Length: length}
+	if op == block.Write || op == block.Read {
+		r.Data = make([]byte, length)
+	}
+	b.do(Event{Kind: Submitted, Request: r})
+	return r
+}
+
+// ack is the peer's word that it did what m asked.
+func (b *box) ack(m wire.Message) {
+	b.t.Helper()
+	b.receive(wire.Message{Kind: wire.Ack, ID: m.ID})
+}
+
+func (b *box) answered() error {
+	b.t.Helper()
+	return b.expect(Answer).Err
+}
+
+// mirrored makes the box a connected Primary in Established.
+func mirrored(t *testing.T, s setup) *box {
+	t.Helper()
+	b := newBox(t, s)
+	b.greet(nil)
+	b.promote()
+	if got := b.eng.View().Replication; got != state.Established {
+		t.Fatalf("replication is %s", got)
+	}
+	b.out = nil
+	return b
+}
+
+// syncing makes the box a Primary that has sent its last chunk and waits for
+// the ack of SyncDone.
+func syncing(t *testing.T) (*box, wire.Message) {
+	t.Helper()
+	b := newBox(t, equal())
+	b.promote()
+	b.submit(block.Write, 0, 4096)
+	b.ledger()
+	b.localDone(nil)
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b.message(wire.SyncStart)
+	b.receive(wire.Message{Kind: wire.BitmapDone})
+	b.localDone(nil) // the chunk is read
+	b.ack(b.message(wire.WriteZeroes))
+	b.ack(b.message(wire.Flush))
+	return b, b.message(wire.SyncDone)
+}
