@@ -36,8 +36,9 @@ const (
 	mirrorTimeout = 60 * time.Second // promotion or demotion of the mirror
 	abortPatience = time.Second      // for a broken-off step, and for forced stops before the front end is aborted
 	causesMax     = 8                // causes kept for one look
-	repeatsMax    = 3                // successes of one step without a visible effect
-	repeatsFor    = 11               // retry delays within which a success counts as repeated: longer than any plan waits
+	lookEvery     = 500 * time.Millisecond
+	repeatsMax    = 3  // successes of one step without a visible effect
+	repeatsFor    = 11 // retry delays within which a success counts as repeated: longer than any plan waits
 )
 
 // Controller keeps one resource on one node where it belongs. Run must be
@@ -140,14 +141,16 @@ func (c *Controller) Run(ctx context.Context) error {
 }
 
 // waitFor blocks until there is reason to look again; false means to stop. at
-// is the instant to look at the latest, 0 for none.
+// is the instant to look at the latest, 0 for lookEvery from now: not every
+// change of the world has an event of its own, such as a ledger that has been
+// read and is empty.
 func (c *Controller) waitFor(ctx context.Context, at time.Duration) bool {
-	var tick <-chan time.Time
+	wait := lookEvery
 	if at != 0 {
-		t := c.cfg.Timer(max(at-c.cfg.Clock(), 0))
-		defer t.Stop()
-		tick = t.C()
+		wait = min(max(at-c.cfg.Clock(), 0), lookEvery)
 	}
+	t := c.cfg.Timer(wait)
+	defer t.Stop()
 	var result chan error
 	if c.running != nil {
 		result = c.running.result
@@ -156,7 +159,7 @@ func (c *Controller) waitFor(ctx context.Context, at time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	case <-c.wake:
-	case <-tick:
+	case <-t.C():
 	case err := <-result:
 		c.finish(err)
 	}

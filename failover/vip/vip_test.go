@@ -133,7 +133,9 @@ func TestConflictIsReported(t *testing.T) {
 			if l.has(l.two, prefix) {
 				t.Error("added all the same")
 			}
-			forced := l.address(prefix, func(c *Config) { c.MayTake = func(c *ConflictError) bool { return c.MAC.String() == "02:00:00:00:00:01" } })
+			forced := l.address(prefix, func(c *Config) {
+				c.MayTake = func(c *ConflictError) bool { return c.MAC.String() == "02:00:00:00:00:01" }
+			})
 			if err := l.start(l.two, forced); err != nil || !l.has(l.two, prefix) {
 				t.Errorf("not taken although told to: %v", err)
 			}
