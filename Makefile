@@ -68,12 +68,16 @@ fuzz: ## each fuzz target for T=30s
 	while read -r dir target; do echo "== $$dir $$target"; $(GO) test "./$$dir" -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(T); done
 
 SEEDS ?= 200
+SEED ?=
 .PHONY: sim
-sim: ## the simulator with SEEDS=200 seeds
-	HAPAIR_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -v ./test/sim
+sim: ## the simulator with SEEDS=200 seeds; SEED=n plays one again
+	SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 60m -v ./test/sim
 
 .PHONY: bench
-bench: build ## micro benchmarks
+bench: build ## hapair beside what QEMU offers, by fio, as tables; ARGS=--help says how to choose
+	$(GO) run ./test/bench $(ARGS)
+.PHONY: bench-micro
+bench-micro: ## the benchmarks of single parts
 	$(GO) test -run='^$$' -bench=. -benchmem $$($(UNIT))
 
 .PHONY: demo

@@ -47,7 +47,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.Internal, "internal", false, "metadata at the end of the disk")
 	f.StringArrayVar(&o.Services, "service", nil, "a service as in the configuration, such as 'mount: {path: /srv/pg, type: ext4}'; again for more")
 	f.StringVar(&o.Extra, "config", "", "more lines for the top level of the configuration")
-	f.BoolVar(&o.KeepMetadata, "bare", false, "leave the disks without metadata")
+	f.BoolVar(&o.FirstSync, "first-sync", false, "do not call the copies equal: hactl promote --force one of them, and see it copied")
 	f.BoolVar(&o.NoAgents, "no-agents", false, "boot the nodes only")
 	return c
 }

@@ -43,7 +43,9 @@ func (d *demo) timeline(ctx context.Context, since uint64, cut, accepted time.Ti
 	if err != nil {
 		return err
 	}
-	line := func(at time.Time, what, why string) { d.say("  %+7.3f s  %-25s %s", at.Sub(cut).Seconds(), what, shorten(why)) }
+	line := func(at time.Time, what, why string) {
+		d.say("  %+7.3f s  %-25s %s", at.Sub(cut).Seconds(), what, shorten(why))
+	}
 	line(cut, "power cut", "")
 	for _, m := range milestones {
 		i := slices.IndexFunc(events, func(e apiv1.Event) bool { return !e.Time.Before(cut) && m.fits(e) })

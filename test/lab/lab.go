@@ -70,6 +70,9 @@ type Options struct {
 	NoAgents bool     // boot the nodes only
 	// KeepMetadata makes no metadata: the agents find bare disks.
 	KeepMetadata bool
+	// FirstSync does not call the copies equal: an operator promotes one by
+	// force, and the other is copied from it.
+	FirstSync bool
 	// Tether ends every process of the lab when this process dies.
 	Tether bool
 	// Log is told what happens, one line each; nil for nobody.
@@ -207,12 +210,16 @@ func (l *Lab) build(ctx context.Context) error {
 	return l.introduce(ctx)
 }
 
-// introduce makes the metadata of the disks, which calls both copies equal, as
-// they are, and starts the agents.
+// introduce makes the metadata of the disks, which calls both copies equal
+// unless told otherwise, and starts the agents.
 func (l *Lab) introduce(ctx context.Context) error {
 	if !l.state.Options.KeepMetadata {
+		argv := []string{"hactl", "create-metadata", l.Resource()}
+		if !l.state.Options.FirstSync {
+			argv = append(argv, "--assume-clean")
+		}
 		for _, name := range l.Data() {
-			if _, err := l.Run(ctx, name, "hactl", "create-metadata", l.Resource(), "--assume-clean"); err != nil {
+			if _, err := l.Run(ctx, name, argv...); err != nil {
 				return err
 			}
 		}

@@ -22,7 +22,7 @@ func (t *tree) banned(f *file) []Finding {
 				out = append(out, t.at(f, n.Pos(), "banned", "an error is matched by its text: use errors.Is or errors.As"))
 			}
 		case *ast.BinaryExpr:
-			if (n.Op == token.EQL || n.Op == token.NEQ) && isErrorText(n.X) != isErrorText(n.Y) && !f.test {
+			if (n.Op == token.EQL || n.Op == token.NEQ) && isErrorText(n.X) != isErrorText(n.Y) && !isNil(n.X) && !isNil(n.Y) && !f.test {
 				out = append(out, t.at(f, n.Pos(), "banned", "an error is compared by its text: use errors.Is or errors.As"))
 			}
 		case *ast.AssignStmt:
@@ -68,6 +68,12 @@ func isErrorText(e ast.Expr) bool {
 		return isErrorText(call.Args[0])
 	}
 	return false
+}
+
+// isNil tells a future's Error() method, which returns an error, from a text.
+func isNil(e ast.Expr) bool {
+	id, ok := e.(*ast.Ident)
+	return ok && id.Name == "nil"
 }
 
 // dropsResult sees `_ = f()` and `_, _ = f()`.

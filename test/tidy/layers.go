@@ -99,8 +99,12 @@ func match(pattern, pkg string) bool {
 	return pattern == pkg
 }
 
-// placeOf finds the longest matching line; an exact one beats a prefix.
+// placeOf finds the longest matching line; an exact one beats a prefix. A
+// package called ...test, as fronttest, is for tests wherever it stands.
 func placeOf(pkg string) (place, bool) {
+	if rooms[roomOf(pkg)] && strings.HasSuffix(pkg, "test") {
+		return place{pkg, Tests, "by its name"}, true
+	}
 	var best place
 	score := -1
 	for _, p := range places {

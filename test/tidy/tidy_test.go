@@ -38,6 +38,7 @@ func TestTable(t *testing.T) {
 	for pkg, want := range map[string]Layer{
 		"mirror": Faces, "mirror/engine": Core, "mirror/front/fuse": Hands, "mirror/genid": Pure, "failover/plan": Core,
 		"agent": Commands, "agent/api": Agent, "agent/config": Hands, "test/lab": Tests, "heartbeat/detect": Pure,
+		"mirror/front/fronttest": Tests,
 	} {
 		if got, ok := placeOf(pkg); !ok || got.layer != want {
 			t.Errorf("%s is in layer %s, want %s", pkg, got.layer, want)
@@ -102,6 +103,7 @@ var plants = []plant{
 	{"error text", hands("import \"strings\"\n\nfunc f(err error) bool { return strings.Contains(err.Error(), \"x\") }\n"), "banned: an error is matched by its text"},
 	{"lower error text", hands("import \"strings\"\n\nfunc f(err error) bool { return strings.HasPrefix(strings.ToLower(err.Error()), \"x\") }\n"), "banned: an error is matched by its text"},
 	{"compared text", hands("func f(err error) bool { return err.Error() == \"x\" }\n"), "banned: an error is compared by its text"},
+	{"a future's error", hands("type future struct{}\n\nfunc (future) Error() error { return nil }\n\nvar ok = future{}.Error() == nil\n"), ""},
 	{"dropped", hands("func f() error { return nil }\n\nfunc g() {\n\t_ = f()\n}\n"), "banned: a result is dropped"},
 	{"dropped two", hands("func f() (int, error) { return 0, nil }\n\nfunc g() {\n\t_, _ = f()\n}\n"), "banned: a result is dropped"},
 	{"dropped with a reason", hands("func f() error { return nil }\n\nfunc g() {\n\t_ = f() // the disk is gone already\n}\n"), ""},
