@@ -33,7 +33,7 @@ func (e *Engine) unblockActivity(v *volume, clean func(uint32) bool) {
 	case needSeq <= v.durable:
 	case e.replicating() || !e.peerInSync():
 		e.flushOwn(v)
-	case !e.negotiating():
+	case !e.negotiating() && !e.anyFailed():
 		// Nothing can become durable at a peer that is not there.
 		e.wantExclude()
 	}

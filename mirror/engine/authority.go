@@ -50,7 +50,11 @@ func (e *Engine) applyRecord(r wire.Record) {
 	if e.role == state.Primary && (r.Primary != e.self || r.Tenure != e.tenure) && r.Tenure >= e.tenure {
 		e.depose(fmt.Errorf("the ledger says Primary is %q under token %d, this node's is %d: %w", r.Primary, r.Tenure, e.tenure, ErrStaleToken))
 	}
+	if r.Primary == e.peer {
+		e.forgetLastPrimary()
+	}
 	e.judgeOwnCopy()
+	e.useLease()
 	s := &e.session
 	switch {
 	case changed && s.phase == greeting && s.sent, declared && s.phase == agreed && s.repl == state.Off:
@@ -58,7 +62,20 @@ func (e *Engine) applyRecord(r wire.Record) {
 	case changed && s.phase == preparing && s.plan.action == actTarget && e.inSync(e.self) && !slices.Contains(s.mine.Record.InSync, e.self):
 		e.dropSession(errRecordChanged)
 	}
+	if e.excluding && !e.inSync(e.peer) && !e.ledger.inFlight {
+		e.excluded()
+	}
 	e.tryHello()
+}
+
+// forgetLastPrimary: the peer has been Primary since.
+func (e *Engine) forgetLastPrimary() {
+	for _, v := range e.vols {
+		if v.last {
+			v.last = false
+			v.touch()
+		}
+	}
 }
 
 // judgeOwnCopy: a copy that the ledger has removed is Outdated; one that it
@@ -89,11 +106,6 @@ func (e *Engine) wantExclude() {
 	e.ledgerNext()
 }
 
-func (e *Engine) wantInclude() {
-	e.including = true
-	e.ledgerNext()
-}
-
 // ledgerNext starts the next ledger change; one is on its way at a time.
 func (e *Engine) ledgerNext() {
 	if e.ledger.inFlight || e.deposed {
@@ -106,8 +118,8 @@ func (e *Engine) ledgerNext() {
 	case e.excluding && e.inSync(e.peer):
 		e.ledger.inFlight, e.ledger.include = true, false
 		e.emit(Effect{Kind: LedgerExclude, Node: e.peer, Token: e.record.Token})
-	case e.including && !e.excluding:
-		e.ledger.inFlight, e.ledger.include = true, true
+	case e.session.resync.include && e.session.phase == agreed && !e.excluding && !e.inSync(e.peer):
+		e.ledger.inFlight, e.ledger.include, e.including = true, true, true
 		e.emit(Effect{Kind: LedgerInclude, Node: e.peer, Token: e.record.Token})
 	}
 }
@@ -142,8 +154,8 @@ func (e *Engine) includeDone() {
 	switch {
 	case e.inSync(e.peer):
 		e.included()
-	case e.session.resync.told && e.session.phase == agreed && !e.deposed:
-		e.wantInclude() // lost a race; the token is new now
+	default:
+		e.ledgerNext() // lost a race; the token is new now
 	}
 }
 
@@ -156,6 +168,9 @@ func (e *Engine) excluded() {
 		for o := v.active.head; o != nil; {
 			next := o.next
 			if o.owed&owedLedger != 0 {
+				if e.anyFailed() {
+					o.err = errDiskFailed
+				}
 				e.owesGeneration(o)
 				e.paid(o, owedLedger)
 			}

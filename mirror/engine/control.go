@@ -11,8 +11,9 @@ import (
 
 // control is the command that runs; one at a time, its caller sees to that.
 type control struct {
-	of   EventKind
-	step int
+	of     EventKind
+	step   int
+	flushs []uint64 // per volume: the local flush that must have ended
 }
 
 func (c control) busy() bool { return c.of != 0 }
@@ -113,9 +114,7 @@ func (e *Engine) demote() {
 		return
 	}
 	e.control = control{of: Demote}
-	for _, v := range e.vols {
-		e.flushOwn(v)
-	}
+	e.flushAll()
 	e.controlProgress()
 }
 
@@ -129,7 +128,7 @@ func (e *Engine) abort(why error) {
 		e.reply(e.control.of, fmt.Errorf("authority lost: %w", why))
 	}
 	e.control = control{of: Abort}
-	e.aborting, e.excluding = why, false
+	e.aborting, e.excluding, e.detaching = why, false, false
 	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
 	e.failHeld(why)
 	if e.session.phase != ended {
@@ -180,6 +179,9 @@ func (e *Engine) invalidate() {
 	case e.inSync(e.self) && !e.inSync(e.peer):
 		e.reply(Invalidate, fmt.Errorf("this is the only copy in the in-sync set: %w", ErrBadState))
 		return
+	case e.excluding || e.ledger.inFlight || e.session.plan.action == actSource && e.session.phase != ended:
+		e.reply(Invalidate, fmt.Errorf("this copy is about to be the source of a resync: %w", ErrBadState))
+		return
 	}
 	for _, v := range e.vols {
 		if v.disk.HasData() {
@@ -188,7 +190,8 @@ func (e *Engine) invalidate() {
 		}
 	}
 	e.control = control{of: Invalidate}
-	e.finishAfterSupers(Invalidate, func() { e.dropSession(errInvalidated) })
+	e.dropSession(errInvalidated)
+	e.finishAfterSupers(Invalidate, func() {})
 }
 
 func (e *Engine) pause(on bool) {
@@ -234,14 +237,34 @@ func (e *Engine) controlProgress() {
 	}
 }
 
+// flushAll asks for a flush of every volume that begins from now on.
+func (e *Engine) flushAll() {
+	e.control.flushs = nil
+	for _, v := range e.vols {
+		e.control.flushs = append(e.control.flushs, v.flushes.started+1)
+		e.flushOwn(v)
+	}
+}
+
+// flushedAll reports whether those flushes have ended; a flush that was
+// running already when they were asked for is followed by another.
+func (e *Engine) flushedAll() bool {
+	done := true
+	for i, v := range e.vols {
+		if v.disk.HasData() && v.flushes.ended < e.control.flushs[i] {
+			done = false
+			e.flushOwn(v)
+		}
+	}
+	return done
+}
+
 func (e *Engine) demoteProgress() {
 	if e.control.step > 0 {
 		return
 	}
-	for _, v := range e.vols {
-		if v.flushing != nil {
-			return
-		}
+	if !e.flushedAll() {
+		return
 	}
 	e.control.step = 1
 	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
@@ -264,14 +287,13 @@ func (e *Engine) detachProgress() {
 	}
 	if e.control.step == 0 {
 		e.control.step = 1
-		for _, v := range e.vols {
-			if v.disk.HasData() {
-				e.flushOwn(v)
-			}
-		}
+		e.flushAll()
+	}
+	if !e.flushedAll() {
+		return
 	}
 	for _, v := range e.vols {
-		if v.flushing != nil || v.page.inFlight {
+		if v.page.inFlight {
 			return
 		}
 		if _, stale := v.bits.NextStale(0); stale && v.disk.HasData() {

@@ -65,10 +65,11 @@ type volume struct {
 	cold    []*op  // in active, wait for the activity log
 	reads   int    // reads at the disk
 
-	settled   uint64 // number of settled writes
-	durable   uint64 // every write up to this one is durable on every in-sync copy
-	unflushed ring   // answered by the peer, not yet flushed there (rule R6)
-	flushing  *op    // the engine's own flush
+	settled   uint64                          // number of settled writes
+	flushes   struct{ started, ended uint64 } // local flushes; ended is the start number of the latest that succeeded
+	durable   uint64                          // every write up to this one is durable on every in-sync copy
+	unflushed ring                            // answered by the peer, not yet flushed there (rule R6)
+	flushing  *op                             // the engine's own flush
 	sync      syncState
 	stats     Stats
 }
@@ -127,6 +128,7 @@ func New(c Config) *Engine {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))
 	}
 	e.seen = max(e.seen, c.Record.Tenure)
+	e.judgeOwnCopy()
 	// Nothing is promised to a peer before the superblocks say "not clean".
 	versions := make([]uint64, len(e.vols))
 	for i, v := range e.vols {
@@ -218,7 +220,11 @@ func (e *Engine) inSync(node string) bool {
 func (e *Engine) peerInSync() bool { return e.including || e.inSync(e.peer) }
 
 // hasLease is the pen law: asked again wherever a request is answered.
-func (e *Engine) hasLease() bool { return !e.deposed && e.tenure != 0 && e.now < e.leaseTo }
+// A promotion counts only once its record has arrived: the record before it
+// says something else about the peer.
+func (e *Engine) hasLease() bool {
+	return !e.deposed && e.tenure != 0 && e.now < e.leaseTo && e.record.Tenure == e.tenure && e.record.Primary == e.self
+}
 
 func (e *Engine) tick() {
 	if e.session.phase == greeting && e.now-e.session.since > handshakeMax {

@@ -10,6 +10,8 @@ import (
 // before it is sent.
 func (e *Engine) startFlush(o *op) {
 	o.mark = o.vol.settled
+	o.vol.flushes.started++
+	o.start0 = o.vol.flushes.started
 	o.owed = owedLocal
 	e.flushes = append(e.flushes, o)
 	switch {
@@ -45,6 +47,9 @@ func (e *Engine) flushOwn(v *volume) {
 func (e *Engine) flushSettled(o *op) {
 	v := o.vol
 	e.forgetFlush(o)
+	if o.err == nil {
+		v.flushes.ended = max(v.flushes.ended, o.start0)
+	}
 	if o.err == nil && o.mark > v.durable {
 		v.durable = o.mark
 		v.unflushed.flushed(o.mark)

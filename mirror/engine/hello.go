@@ -23,7 +23,7 @@ func (e *Engine) tryHello() {
 }
 
 func (e *Engine) quiet() bool {
-	return e.peerOps == 0 && !e.ledger.inFlight && !e.excluding && !e.minting && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed
+	return e.peerOps == 0 && !e.ledger.inFlight && !e.excluding && !e.minting && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
 }
 
 func (e *Engine) hello() *wire.HelloBody {

@@ -81,6 +81,10 @@ func judgeGeometry(mine, theirs *wire.HelloBody) decision {
 			return refusal(wire.BadGeometry, "volume %d of %s has %d bytes, volume %d of %s has %d bytes",
 				a.Number, mine.Node, a.SizeBytes, b.Number, theirs.Node, b.SizeBytes)
 		}
+		if a.LogicalBlockBytes != b.LogicalBlockBytes {
+			return refusal(wire.BadGeometry, "volume %d has logical blocks of %d bytes on %s and of %d bytes on %s",
+				a.Number, a.LogicalBlockBytes, mine.Node, b.LogicalBlockBytes, theirs.Node)
+		}
 		if !a.Disk.HasData() || !b.Disk.HasData() {
 			return refusal(wire.BadState, "volume %d is %s on %s and %s on %s", a.Number, a.Disk, mine.Node, b.Disk, theirs.Node)
 		}

@@ -38,6 +38,7 @@ type op struct {
 	sent    bool // handed to the peer on the present session
 	err     error
 	mark    uint64 // flush: settled writes it covers
+	start0  uint64 // flush: its number among the volume's
 	began   time.Duration
 	session uint64 // opPeer: where the ack goes
 	peerID  uint64 // opPeer: id to acknowledge

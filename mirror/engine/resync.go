@@ -29,6 +29,7 @@ type resync struct {
 	done    int64
 	started bool
 	told    bool // SyncDone is out
+	include bool // the target is complete: the ledger is to record it
 }
 
 // syncState is per volume: where the cursor is, and which chunks the target
@@ -42,6 +43,12 @@ type span struct{ offset, length int64 }
 
 // startSource begins once the target is out of the in-sync set.
 func (e *Engine) startSource() {
+	for _, v := range e.vols {
+		if !v.disk.CanServe() {
+			e.dropSession(fmt.Errorf("volume %d is %s and cannot be the source of a resync: %w", v.num, v.disk, ErrNotUpToDate))
+			return
+		}
+	}
 	if e.session.plan.full {
 		for _, v := range e.vols {
 			v.bits.SetAll()
@@ -53,7 +60,7 @@ func (e *Engine) startSource() {
 // onSyncStart: the target's copy stops counting, durably, before the first
 // byte arrives; then it says what it may have that the source has not.
 func (e *Engine) onSyncStart(m *wire.Message) {
-	if e.session.phase != preparing || e.session.plan.action != actTarget {
+	if e.session.phase != preparing || e.session.plan.action != actTarget || e.role == state.Primary {
 		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "a resync was not agreed on"})
 		return
 	}
@@ -104,6 +111,9 @@ func (e *Engine) onBitmapDone() {
 	}
 	e.session.phase, e.session.repl = agreed, state.SyncSource
 	e.session.resync = resync{started: true}
+	if e.paused {
+		e.session.repl = state.PausedSyncS
+	}
 	for _, v := range e.vols {
 		v.sync = syncState{acked: v.sync.acked[:0]}
 		e.session.resync.total += v.bits.DirtyBytes()
@@ -161,6 +171,11 @@ func (e *Engine) nextChunk(v *volume) bool {
 
 // beginChunk locks the range from the read here to the ack of the target.
 func (e *Engine) beginChunk(o *op) {
+	if !o.vol.disk.HasData() {
+		e.freeChunk(o)
+		e.dropSession(errDiskFailed)
+		return
+	}
 	o.vol.active.push(o)
 	o.owed = owedLocal
 	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
@@ -203,10 +218,14 @@ func allZero(b []byte) bool {
 func (e *Engine) dropChunk(o *op) {
 	v := o.vol
 	v.active.remove(o)
+	e.freeChunk(o)
+	e.wake(v)
+}
+
+func (e *Engine) freeChunk(o *op) {
 	o.buf.Put()
 	o.buf = nil
 	e.pool.put(o)
-	e.wake(v)
 }
 
 func (e *Engine) chunkAcked(o *op) {
@@ -253,9 +272,7 @@ func (e *Engine) abandonSync(v *volume) {
 			next := o.next
 			if o.kind == opResync && o.owed&owedLocal == 0 {
 				l.remove(o)
-				o.buf.Put()
-				o.buf = nil
-				e.pool.put(o)
+				e.freeChunk(o)
 			}
 			o = next
 		}
@@ -309,14 +326,15 @@ func (e *Engine) onSyncDone(m *wire.Message) {
 // syncDoneAcked: the target is complete and flushed; the ledger may know.
 // Until it has answered, the target counts as in sync.
 func (e *Engine) syncDoneAcked(m *wire.Message) {
-	if !e.session.resync.told || e.including {
+	if !e.session.resync.told || e.session.resync.include {
 		return
 	}
 	if m.Status != wire.OK {
 		e.dropSession(fmt.Errorf("%s could not finish the resync: status %d: %w", e.peer, m.Status, block.ErrIO))
 		return
 	}
-	e.wantInclude()
+	e.session.resync.include = true
+	e.ledgerNext()
 }
 
 // included: the ledger has recorded the peer as in sync.

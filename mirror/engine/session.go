@@ -31,6 +31,7 @@ type session struct {
 	repl    state.Replication
 	plan    decision
 	resync  resync
+	closing bool // it was dropped here: nothing is obeyed any more
 }
 
 func (e *Engine) send(m wire.Message) {
@@ -69,6 +70,7 @@ func (e *Engine) linkUp(id uint64, path string) {
 // dropSession asks the link to end the session; LinkDown will say so.
 func (e *Engine) dropSession(why error) {
 	if e.session.phase != ended {
+		e.session.closing = true
 		e.emit(Effect{Kind: DropLink, Session: e.session.id, Err: why})
 	}
 }
@@ -85,6 +87,7 @@ func (e *Engine) endSession(r *RefusedError) {
 	if r.lasting() {
 		kind = StandAlone
 	}
+	e.session.closing = true
 	e.note(fmt.Sprintf("connection to %s ends: %v", e.peer, r))
 	e.emit(Effect{Kind: kind, Session: e.session.id, Err: r})
 }
@@ -158,7 +161,7 @@ func (e *Engine) unsendFlushes() {
 
 // received dispatches one message of the peer.
 func (e *Engine) received(id uint64, m *wire.Message) {
-	if id != e.session.id || e.session.phase == ended {
+	if id != e.session.id || e.session.phase == ended || e.session.closing && m.Kind != wire.Refuse {
 		releaseBuffer(m)
 		return
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"hapair/mirror/actlog"
 	"hapair/mirror/block"
 	"hapair/mirror/state"
 )
@@ -30,7 +31,13 @@ func (e *Engine) refuse(v *volume, r *block.Request) error {
 	case v.disk == state.Failed || v.disk == state.Diskless:
 		return fmt.Errorf("%s: the disk of volume %d of %s is %s: %w", r, v.num, e.name, v.disk, block.ErrIO)
 	}
-	return block.Check(r, v.geo)
+	if err := block.Check(r, v.geo); err != nil || !r.Op.Changes() {
+		return err
+	}
+	if n := (r.End()-1)/actlog.ExtentBytes - r.Offset/actlog.ExtentBytes + 1; n > int64(v.al.MaxSpan()) {
+		return fmt.Errorf("%s spans %d extents of the activity log, at most %d can be taken at once: %w", r, n, v.al.MaxSpan(), block.ErrTooLong)
+	}
+	return nil
 }
 
 // mustHold reports whether a request has to wait before it starts: no lease,

@@ -24,7 +24,7 @@ func (e *Engine) flushSupers() {
 		}
 		v.super.inFlight = true
 		e.emit(Effect{Kind: WriteSuper, Volume: v.index, Version: v.super.wanted, Super: &Super{
-			Gen: v.gen, Disk: v.disk, Clean: e.detaching, LastPrimary: v.last, AssumeClean: v.assume,
+			Gen: v.gen, Disk: v.disk, Clean: e.detaching && !e.suspect, LastPrimary: v.last, AssumeClean: v.assume,
 			FullSync: v.full, Tenure: e.seen,
 		}})
 	}
@@ -110,7 +110,7 @@ func (e *Engine) minted() {
 	e.minters = nil
 	for _, id := range ids {
 		if o := e.pool.find(id); o != nil {
-			if !o.vol.disk.HasData() && o.err == nil {
+			if e.anyFailed() && o.err == nil {
 				o.err = errDiskFailed
 			}
 			e.paid(o, owedSuper)
@@ -138,8 +138,45 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	if e.session.phase == ended && e.role == state.Secondary {
 		e.emit(Effect{Kind: StandAlone, Session: e.session.id, Err: err})
 	}
+	e.failOwing()
 	e.runSuperWaits()
 	e.wake(v)
+	e.controlProgress()
+}
+
+// anyFailed: a resource with a dead disk never asks for its peer's removal;
+// the ledger would be left with the dead copy alone.
+func (e *Engine) anyFailed() bool {
+	for _, v := range e.vols {
+		if !v.disk.HasData() {
+			return true
+		}
+	}
+	return false
+}
+
+// failOwing ends what waits for the ledger or for a generation that a node
+// with a dead disk does not ask for any more.
+func (e *Engine) failOwing() {
+	if e.role == state.Primary {
+		e.excluding = false
+	}
+	for _, v := range e.vols {
+		for o := v.active.head; o != nil; {
+			next := o.next
+			if o.owed&(owedLedger|owedSuper) != 0 {
+				o.err = errDiskFailed
+				e.paid(o, owedLedger|owedSuper)
+			}
+			o = next
+		}
+	}
+	for _, o := range append([]*op(nil), e.flushes...) {
+		if o.owed&owedLedger != 0 {
+			o.err = errDiskFailed
+			e.paid(o, owedLedger)
+		}
+	}
 }
 
 // setGen replaces the generations of every volume.

@@ -13,6 +13,11 @@ func (e *Engine) begin(o *op) {
 		return
 	}
 	if o.req.Op == block.Read {
+		if !o.vol.disk.HasData() {
+			o.err = errDiskFailed
+			e.answer(o)
+			return
+		}
 		o.owed = owedLocal
 		o.vol.reads++
 		e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
@@ -75,6 +80,12 @@ func writeMessage(o *op, tenure uint64) wire.Message {
 func (e *Engine) oneSided(o *op) {
 	if o.disk.Op.Changes() {
 		o.vol.bits.Set(o.disk.Offset, o.disk.Length)
+	}
+	if e.anyFailed() {
+		if o.err == nil {
+			o.err = errDiskFailed
+		}
+		return
 	}
 	if e.aborting != nil {
 		o.err = e.aborting
