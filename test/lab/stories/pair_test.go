@@ -1,7 +1,7 @@
-// Package netns runs a whole pair, its witness and a client in namespaces, with
+// Package stories runs a whole pair, its witness and a client in namespaces, with
 // the real agents, and breaks it: power, cables, agents. Each test ends with a
 // look for what was left behind and with the copies compared.
-package netns
+package stories
 
 import (
 	"bytes"
@@ -45,7 +45,7 @@ func newPair(t *testing.T, change func(*lab.Options)) *pair {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: namespaces, mounts and loop devices")
 	}
-	bin, err := filepath.Abs("../../bin")
+	bin, err := filepath.Abs("../../../bin")
 	if err != nil {
 		t.Fatal(err)
 	}
