@@ -105,7 +105,7 @@ func waiting(ctx context.Context, ms int64) (context.Context, context.CancelFunc
 func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectRequest) (apiv1.Changed, error) {
 	return b.change(ctx, name, "connect", func(r *resource) error {
 		if q.DiscardMyData {
-			return r.mirror.Invalidate(ctx)
+			return r.invalidate(ctx)
 		}
 		r.mirror.Connect()
 		return nil
@@ -127,21 +127,37 @@ func (b *backend) Invalidate(ctx context.Context, name string, q apiv1.Invalidat
 			Hint: "run hactl invalidate on the node whose copy is to go"}
 	}
 	return b.change(ctx, name, "invalidate", func(r *resource) error {
-		if err := r.mirror.Invalidate(ctx); err != nil {
-			return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl explain " + name}
-		}
-		return nil
+		return r.invalidate(ctx)
 	})
+}
+
+func (r *resource) invalidate(ctx context.Context) error {
+	if err := r.mirror.Invalidate(ctx); err != nil {
+		hint := "hactl explain " + r.name
+		if r.mirror.View().Role == state.Primary {
+			hint = fmt.Sprintf("hactl invalidate %s on %s", r.name, r.peer)
+		}
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: hint}
+	}
+	return nil
+}
+
+// pause holds the resync of this node back, or lets it go on.
+func (r *resource) pause(ctx context.Context, on bool) error {
+	if err := r.mirror.PauseSync(ctx, on); err != nil {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "run it on " + r.peer}
+	}
+	return nil
 }
 
 // PauseSync holds the resync back.
 func (b *backend) PauseSync(ctx context.Context, name string, _ apiv1.SyncRequest) (apiv1.Changed, error) {
-	return b.change(ctx, name, "pause-sync", func(r *resource) error { return r.mirror.PauseSync(ctx, true) })
+	return b.change(ctx, name, "pause-sync", func(r *resource) error { return r.pause(ctx, true) })
 }
 
 // ResumeSync lets it go on.
 func (b *backend) ResumeSync(ctx context.Context, name string, _ apiv1.SyncRequest) (apiv1.Changed, error) {
-	return b.change(ctx, name, "resume-sync", func(r *resource) error { return r.mirror.PauseSync(ctx, false) })
+	return b.change(ctx, name, "resume-sync", func(r *resource) error { return r.pause(ctx, false) })
 }
 
 // Maintenance switches all automatic actions off or on.

@@ -301,6 +301,10 @@ func problem(err error) error {
 	if errors.As(err, &refusal) {
 		return &apiv1.Problem{Code: codeOf(refusal.Code), Text: refusal.Text, Hint: refusal.Hint}
 	}
+	var mount *service.BusyError
+	if errors.As(err, &mount) {
+		return &apiv1.Problem{Code: apiv1.CodeInUse, Text: err.Error(), Hint: "end what uses it, or repeat with --force"}
+	}
 	var busy failover.Busy
 	if errors.As(err, &busy) {
 		return &apiv1.Problem{Code: apiv1.CodeInUse, Text: err.Error(), Hint: "stop what holds it: " + strings.Join(busy.Holders(), ", ")}

@@ -117,6 +117,8 @@ func (o observer) Happened(name, text string) {
 	o.r.a.event(apiv1.EventConnection, name, text)
 }
 
+func (o observer) Trouble(name, text string) { o.r.a.event(apiv1.EventProblem, name, text) }
+
 func (o observer) Deposed(name string, why error) {
 	o.r.a.event(apiv1.EventProblem, name, fmt.Sprintf("authority is gone: %v", why))
 	o.r.wake("deposed")

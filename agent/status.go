@@ -108,7 +108,7 @@ func (r *resource) peerStatus(v *mirror.View) apiv1.Peer {
 	for _, x := range v.Volumes {
 		p.DirtyBytes += x.DirtyBytes
 	}
-	p.Resync = r.rates.resync(v)
+	p.Resync = resync(v)
 	return p
 }
 
@@ -155,21 +155,14 @@ func (p *problems) last(resource string, all bool) *apiv1.ProblemAt {
 
 // rates turns totals into rates, between two looks at least a second apart.
 type rates struct {
-	mu    sync.Mutex
-	at    map[int]sample
-	sync  []syncSample
-	total int64
+	mu sync.Mutex
+	at map[int]sample
 }
 
 type sample struct {
 	when  time.Duration
 	stats engine.Stats
 	out   apiv1.Counters
-}
-
-type syncSample struct {
-	when time.Duration
-	done int64
 }
 
 func (r *rates) counters(i int, v *mirror.View) apiv1.Counters {
@@ -195,10 +188,8 @@ func (r *rates) counters(i int, v *mirror.View) apiv1.Counters {
 	return out
 }
 
-// syncWindow is how far back the rate of a resync looks.
-const syncWindow = 5 * time.Second
-
-func (r *rates) resync(v *mirror.View) *apiv1.Resync {
+// resync is the progress of a resync, nil when none runs.
+func resync(v *mirror.View) *apiv1.Resync {
 	out := &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: v.ResyncDone, TotalBytes: v.ResyncTotal, ETAS: -1}
 	switch v.Replication {
 	case state.SyncSource:
@@ -209,18 +200,7 @@ func (r *rates) resync(v *mirror.View) *apiv1.Resync {
 	default:
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.total != v.ResyncTotal || len(r.sync) > 0 && r.sync[len(r.sync)-1].done > v.ResyncDone {
-		r.sync, r.total = nil, v.ResyncTotal
-	}
-	r.sync = append(r.sync, syncSample{v.Now, v.ResyncDone})
-	for len(r.sync) > 2 && v.Now-r.sync[0].when > syncWindow {
-		r.sync = r.sync[1:]
-	}
-	if dt := (v.Now - r.sync[0].when).Seconds(); dt > 0 {
-		out.RateBytesPerS = int64(float64(v.ResyncDone-r.sync[0].done) / dt)
-	}
+	out.RateBytesPerS = v.ResyncRate
 	if out.RateBytesPerS > 0 {
 		out.ETAS = (out.TotalBytes - out.DoneBytes) / out.RateBytesPerS
 	}

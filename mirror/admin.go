@@ -75,9 +75,9 @@ func (r *Resource) Abort(ctx context.Context, why error) error {
 	r.abortMu.Lock()
 	defer r.abortMu.Unlock()
 	// The devices go first: the engine's answers then find nobody to retry.
-	err := frontends(r.vols, func(f front.Frontend) error { return f.Abort(ctx) })
+	var err error
 	for _, v := range r.vols {
-		v.forget()
+		err = errors.Join(err, v.abort(ctx))
 	}
 	return errors.Join(err, r.command(ctx, &engine.Event{Kind: engine.Abort, Err: why}))
 }

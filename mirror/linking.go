@@ -46,6 +46,7 @@ func (r *Resource) Accept(conn net.Conn, purpose string) { r.link.Accept(conn, p
 // Connect looks for the peer again after Disconnect or a refusal.
 func (r *Resource) Connect() {
 	r.standAlone.Store(false)
+	r.why.Store(nil)
 	r.link.Connect()
 	r.cfg.Observer.Changed(r.cfg.Resource)
 }

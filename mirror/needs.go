@@ -34,6 +34,8 @@ type Observer interface {
 	Linked(resource, path string, up bool)
 	// Happened: something an operator would want to read.
 	Happened(resource, text string)
+	// Trouble: something an operator has to look at.
+	Trouble(resource, text string)
 	// Deposed: somebody else holds a higher token; the device must go.
 	Deposed(resource string, why error)
 }

@@ -117,6 +117,7 @@ func (o *observer) Changed(string) {
 	}
 }
 func (o *observer) Linked(string, string, bool) { o.Changed("") }
+func (o *observer) Trouble(_, text string)      { o.Changed("") }
 func (o *observer) Happened(_, text string)     { o.Changed("") }
 func (o *observer) Deposed(_ string, why error) {
 	select {

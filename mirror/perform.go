@@ -66,7 +66,7 @@ func (r *Resource) performRare(f *engine.Effect) {
 		r.why.Store(&why)
 		r.link.Drop(f.Session, f.Err)
 	case engine.StandAlone:
-		r.cfg.Observer.Happened(r.cfg.Resource, fmt.Sprintf("connection to %s: StandAlone, because %v", r.cfg.Peer, f.Err))
+		r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("connection to %s: StandAlone, because %v", r.cfg.Peer, f.Err))
 		r.Disconnect()
 		why := f.Err
 		r.why.Store(&why)

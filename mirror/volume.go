@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -41,11 +42,8 @@ type volume struct {
 	fixed meta.Super // of the superblock: what never changes
 	geo   block.Geometry
 
-	mu struct {
-		sync.Mutex
-		path    string // where it is offered, "" when it is not
-		offered bool
-	}
+	admin   sync.Mutex             // one start or stop of the front end at a time
+	offered atomic.Pointer[string] // where it is offered, nil when it is not
 }
 
 // attach opens the disks of a volume and reads its metadata.
@@ -143,54 +141,55 @@ func (v *volume) enter(req *block.Request) {
 
 // frontend returns the front end while the volume is offered.
 func (v *volume) frontend() front.Frontend {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.mu.offered {
-		return v.cfg.Frontend
+	if v.offered.Load() == nil {
+		return nil
 	}
-	return nil
+	return v.cfg.Frontend
 }
 
 // offer starts the front end, unless it runs.
 func (v *volume) offer(ctx context.Context) (string, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.mu.offered {
-		return v.mu.path, nil
+	v.admin.Lock()
+	defer v.admin.Unlock()
+	if path := v.offered.Load(); path != nil {
+		return *path, nil
 	}
 	path, err := v.cfg.Frontend.Start(ctx, v, v.geo)
 	if err != nil {
 		return "", fmt.Errorf("volume %d: start %s: %w", v.cfg.Number, v.cfg.Frontend.Kind(), err)
 	}
-	v.mu.path, v.mu.offered = path, true
+	v.offered.Store(&path)
 	return path, nil
 }
 
 // withdraw stops the front end; *front.BusyError passes through.
 func (v *volume) withdraw(ctx context.Context) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !v.mu.offered {
+	v.admin.Lock()
+	defer v.admin.Unlock()
+	if v.offered.Load() == nil {
 		return nil
 	}
 	if err := v.cfg.Frontend.Stop(ctx); err != nil {
 		return fmt.Errorf("volume %d: %w", v.cfg.Number, err)
 	}
-	v.mu.path, v.mu.offered = "", false
+	v.offered.Store(nil)
 	return nil
 }
 
-// forget says that the front end was aborted.
-func (v *volume) forget() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.mu.path, v.mu.offered = "", false
+// abort takes the front end away whatever its state, even while it is being
+// started or stopped.
+func (v *volume) abort(ctx context.Context) error {
+	err := v.cfg.Frontend.Abort(ctx)
+	v.offered.Store(nil)
+	return err
 }
 
+// device is where the volume is offered, "" when it is not. It does not block.
 func (v *volume) device() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.mu.path
+	if path := v.offered.Load(); path != nil {
+		return *path
+	}
+	return ""
 }
 
 func (v *volume) close() error {

@@ -95,11 +95,17 @@ func running(v View) Decision {
 }
 
 // stopBroken stops what is left of services that failed, before they are
-// started again here or on the peer.
+// started again here or on the peer. A stop that failed, because somebody uses
+// what was to be stopped, is only forced when the peer has to take over: a
+// Primary in good order kills nobody, and starts again what had been stopped.
 func stopBroken(v View) Decision {
+	leaves := v.exhausted() && peerCanTake(v).OK
+	if v.Services.StopFailed && !leaves {
+		return steps(failedText(v)+": what was stopped is started again", StartServices)
+	}
 	d := steps(failedText(v), StopServices)
 	d.Steps[0].Force = v.Services.StopFailed
-	if v.exhausted() && peerCanTake(v).OK {
+	if leaves {
 		return d.then(v, MirrorDemote, LedgerDemote, ReleaseLease, HandOver)
 	}
 	return d.then(v, StartServices)

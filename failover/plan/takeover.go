@@ -56,6 +56,11 @@ func takeLapsed(v View, asked bool) Decision {
 // the Primary.
 func wishBehindPrimary(v View) (Decision, bool) {
 	w := v.Wish
+	if w.Kind == Switchover && w.Target == v.Self.Name && !v.Hinted && !v.Lease.PeerLapsed {
+		if r, no := failing(v, []check{checkRecord, checkQuorum, checkInSync, checkDisk, checkResync}); no {
+			return refuse(r), true // the Primary would not hand over to this copy
+		}
+	}
 	switch {
 	case w.Kind == Switchover && w.Target == v.Self.Name && !v.Hinted && !v.Lease.PeerLapsed:
 		return steps("switchover asked for by the operator").then(v, AskPeer), true

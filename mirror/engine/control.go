@@ -195,8 +195,16 @@ func (e *Engine) invalidate() {
 }
 
 func (e *Engine) pause(on bool) {
-	e.paused = on
 	s := &e.session
+	of := Resume
+	if on {
+		of = Pause
+	}
+	if s.repl == state.SyncTarget || s.repl == state.PausedSyncT {
+		e.emit(Effect{Kind: Reply, Of: of, Err: fmt.Errorf("this node is the target of the resync; the source, %s, paces it: %w", e.peer, ErrBadState)})
+		return
+	}
+	e.paused = on
 	switch {
 	case on && s.repl == state.SyncSource:
 		s.repl = state.PausedSyncS
@@ -204,10 +212,8 @@ func (e *Engine) pause(on bool) {
 		s.repl = state.SyncSource
 		e.pumpSync()
 	}
-	of := Resume
-	if on {
-		of = Pause
-	}
+	s.resync.rate = rate{}
+	e.sendState()
 	e.emit(Effect{Kind: Reply, Of: of})
 }
 

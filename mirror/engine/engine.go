@@ -230,6 +230,7 @@ func (e *Engine) tick() {
 	if e.session.phase == greeting && e.now-e.session.since > handshakeMax {
 		e.dropSession(errHandshakeSlow)
 	}
+	e.syncTick()
 	for _, v := range e.vols {
 		if e.now-v.page.lastSave >= pageSaveInterval {
 			v.page.lastSave = e.now

@@ -43,6 +43,9 @@ func (r *RefusedError) Error() string {
 	if r.ByPeer {
 		who = "refused by the peer"
 	}
+	if r.Status == wire.SplitBrain {
+		who = "split brain, " + who
+	}
 	return who + ": " + r.Text
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
@@ -27,7 +28,7 @@ func (e *Engine) quiet() bool {
 }
 
 func (e *Engine) hello() *wire.HelloBody {
-	h := &wire.HelloBody{Resource: e.name, Node: e.self, Role: e.role, Suspect: e.suspect, Record: e.record}
+	h := &wire.HelloBody{Resource: e.name, Node: e.self, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
 	for _, v := range e.vols {
 		h.LastPrimary = h.LastPrimary || v.last
 		h.Volumes = append(h.Volumes, wire.HelloVolume{
@@ -104,9 +105,28 @@ func (e *Engine) onHello(m *wire.Message) {
 }
 
 func (e *Engine) onState(m *wire.Message) {
-	if h := e.parseHello(m); h != nil && e.session.greeted {
-		e.session.theirs = h
+	h := e.parseHello(m)
+	if h == nil || !e.session.greeted {
+		return
 	}
+	e.session.theirs = h
+	e.followSource(h)
+}
+
+// followSource keeps the target's view of the resync: the source says what is
+// still dirty, and whether it pauses.
+func (e *Engine) followSource(h *wire.HelloBody) {
+	s := &e.session
+	if s.repl != state.SyncTarget && s.repl != state.PausedSyncT {
+		return
+	}
+	s.repl = state.SyncTarget
+	if h.SyncPaused {
+		s.repl = state.PausedSyncT
+	}
+	left := int64(dirtyBlocks(h)) * dirty.BlockBytes
+	s.resync.total = max(s.resync.total, left)
+	s.resync.done = s.resync.total - left
 }
 
 // decide compares both hellos and starts what follows. Both sides compute it

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"hapair/mirror/block"
 	"hapair/mirror/dirty"
@@ -30,6 +31,7 @@ type resync struct {
 	started bool
 	told    bool // SyncDone is out
 	include bool // the target is complete: the ledger is to record it
+	rate    rate
 }
 
 // syncState is per volume: where the cursor is, and which chunks the target
@@ -119,7 +121,56 @@ func (e *Engine) onBitmapDone() {
 		e.session.resync.total += v.bits.DirtyBytes()
 	}
 	e.established()
+	e.sendState()
 	e.pumpSync()
+}
+
+// rate is the progress of the last seconds.
+type rate struct {
+	at   [rateSamples]int64 // done, a sample a second
+	n    int
+	last time.Duration
+}
+
+const (
+	rateSamples  = 5
+	rateInterval = time.Second
+)
+
+// sample takes one a second; it reports whether it did.
+func (r *rate) sample(now time.Duration, done int64) bool {
+	if r.n > 0 && now-r.last < rateInterval {
+		return false
+	}
+	copy(r.at[1:], r.at[:rateSamples-1])
+	r.at[0], r.last = done, now
+	r.n = min(r.n+1, rateSamples)
+	return true
+}
+
+// perSecond is bytes per second over the samples, up to done at now.
+func (r *rate) perSecond(now time.Duration, done int64) int64 {
+	if r.n == 0 {
+		return 0
+	}
+	span := now - r.last + time.Duration(r.n-1)*rateInterval
+	if span <= 0 {
+		return 0
+	}
+	return int64(float64(done-r.at[r.n-1]) / span.Seconds())
+}
+
+// syncTick measures a resync, and tells the target how far it is.
+func (e *Engine) syncTick() {
+	s := &e.session
+	switch s.repl {
+	case state.SyncSource, state.SyncTarget, state.PausedSyncS, state.PausedSyncT:
+	default:
+		return
+	}
+	if s.resync.rate.sample(e.now, s.resync.done) && (s.repl == state.SyncSource || s.repl == state.PausedSyncS) {
+		e.sendState()
+	}
 }
 
 // pumpSync keeps chunks in flight, then moves on: next volume, or the end.

@@ -28,8 +28,9 @@ type View struct {
 	PeerSuspect bool
 	PeerLast    bool
 	Volumes     []VolumeView
-	ResyncDone  int64 // bytes, at the source
+	ResyncDone  int64 // bytes; at the target as the source told
 	ResyncTotal int64
+	ResyncRate  int64 // bytes per second over the last seconds
 	LastPrimary bool
 }
 
@@ -58,6 +59,7 @@ func (e *Engine) View() View {
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
 		ResyncDone: s.resync.done, ResyncTotal: s.resync.total,
 	}
+	w.ResyncRate = s.resync.rate.perSecond(e.now, s.resync.done)
 	if s.theirs != nil && w.Connected {
 		w.PeerRole, w.PeerSuspect, w.PeerLast = s.theirs.Role, s.theirs.Suspect, s.theirs.LastPrimary
 	}

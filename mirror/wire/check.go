@@ -26,7 +26,7 @@ var rules = [...]allowed{
 	Flush:       {flags: FUA | Resync, volume: true},
 	Ack:         {flags: FUA | Resync | NoUnmap, volume: true, rng: true, state: true},
 	SyncStart:   {flags: Resync, payloadMax: MaxControlBytes, volume: true, rng: true},
-	SyncDone:    {flags: Resync, payloadMax: MaxControlBytes, volume: true, rng: true},
+	SyncDone:    {flags: Resync, payloadMax: MaxHelloBytes, volume: true, rng: true},
 	InSync:      {payloadMin: 1, payloadMax: MaxRecordBytes},
 	State:       {payloadMin: 1, payloadMax: MaxHelloBytes},
 	Refuse:      {payloadMax: MaxTextBytes, state: true},

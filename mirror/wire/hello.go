@@ -34,6 +34,7 @@ type HelloBody struct {
 	Role        state.Role
 	Suspect     bool // the sender came back from a crash (rule R8)
 	LastPrimary bool // the sender was the last Primary it knows of
+	SyncPaused  bool // the resync the sender is the source of is paused
 	Record      Record
 	Volumes     []HelloVolume
 }
@@ -81,7 +82,7 @@ func AppendHello(dst []byte, h *HelloBody) ([]byte, error) {
 		return dst, err
 	}
 	le := binary.LittleEndian
-	out := append(dst, helloFormat, byte(h.Role), pack(h.Suspect, h.LastPrimary), 0)
+	out := append(dst, helloFormat, byte(h.Role), pack(h.Suspect, h.LastPrimary, h.SyncPaused), 0)
 	out = le.AppendUint64(out, h.Features)
 	out = appendName(appendName(out, h.Resource), h.Node)
 	out, err := AppendRecord(out, &h.Record)
@@ -115,7 +116,7 @@ func ParseHello(b []byte) (*HelloBody, error) {
 		return nil, refuse(ErrHello, "format %d, this release reads %d", f, helloFormat)
 	}
 	h := &HelloBody{Role: state.Role(r.u8("role"))}
-	h.Suspect, h.LastPrimary = r.bits("node bits")
+	h.Suspect, h.LastPrimary, h.SyncPaused = r.bits3("node bits")
 	if z := r.u8("reserved byte"); r.err == nil && z != 0 {
 		return nil, refuse(ErrHello, "reserved byte is %d, must be zero", z)
 	}
@@ -213,12 +214,11 @@ func checkNames(reason error, names ...string) error {
 	return nil
 }
 
-func pack(bit0, bit1 bool) (b byte) {
-	if bit0 {
-		b |= 1
-	}
-	if bit1 {
-		b |= 2
+func pack(bits ...bool) (b byte) {
+	for i, on := range bits {
+		if on {
+			b |= 1 << i
+		}
 	}
 	return b
 }

@@ -64,6 +64,15 @@ func (r *reader) bits(what string) (bit0, bit1 bool) {
 	return b&1 != 0, b&2 != 0
 }
 
+// bits3 is bits for three of them.
+func (r *reader) bits3(what string) (bit0, bit1, bit2 bool) {
+	b := r.u8(what)
+	if r.err == nil && b > 7 {
+		r.err = refuse(r.reason, "%s are %#x, known are 0x7", what, b)
+	}
+	return b&1 != 0, b&2 != 0, b&4 != 0
+}
+
 func (r *reader) name(what string) string {
 	n := int(r.u8(what))
 	if r.err == nil && n > MaxNameBytes {
