@@ -72,7 +72,7 @@ func parseSize(text string) (int64, error) {
 func downCommand(dir *string) *cobra.Command {
 	return &cobra.Command{Use: "down", Short: "end everything of the lab and remove its files", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if _, err := os.Stat(*dir); errors.Is(err, os.ErrNotExist) {
+			if _, err := lab.Open(*dir); errors.Is(err, os.ErrNotExist) {
 				return nil
 			}
 			return change(*dir, (*lab.Lab).Down)

@@ -77,6 +77,9 @@ network, mounts or /dev, and "halab down" leaves nothing behind.`,
 
 // change opens the lab for one command that changes it.
 func change(dir string, do func(*lab.Lab) error) error {
+	if _, err := lab.Open(dir); err != nil {
+		return err // before Lock makes the directory
+	}
 	release, err := lab.Lock(dir)
 	if err != nil {
 		return err

@@ -190,10 +190,13 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 }
 
 func (l *Lab) build(ctx context.Context) error {
-	if err := l.makeFiles(); err != nil {
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
 	if err := l.save(); err != nil { // before anything that Down must find
+		return err
+	}
+	if err := l.makeFiles(); err != nil {
 		return err
 	}
 	if err := l.makeLAN(); err != nil {
