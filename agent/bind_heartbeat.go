@@ -82,6 +82,12 @@ func loadGossipKey(path string) ([]byte, error) {
 
 // pathDown ends every stream over a path that is dead.
 func (a *agent) pathDown(node, path string, because []detect.Reason) {
+	why := fmt.Errorf("path %s to %s is dead: %s", path, node, reasonsText(because))
+	for _, r := range a.order {
+		if r.peer == node && r.mirror.View().Link.Path == path {
+			r.mirror.DropSession(why)
+		}
+	}
 	a.net.PathDown(node, path)
 	a.event(apiv1.EventMember, "", fmt.Sprintf("path %s to %s is dead: %s", path, node, reasonsText(because)))
 }

@@ -93,10 +93,7 @@ func (e *Engine) onHello(m *wire.Message) {
 		return
 	}
 	e.session.greeted, e.session.theirs = true, h
-	if h.Record.Token > e.record.Token {
-		// The peer's view is committed as well; ours is only late.
-		e.seen = max(e.seen, h.Record.Tenure)
-	}
+	e.seen = max(e.seen, h.Record.Tenure)
 	if e.session.sent {
 		e.decide()
 	} else {
@@ -138,6 +135,10 @@ func (e *Engine) decide() {
 	}
 	d := judge(e.session.mine, e.session.theirs)
 	e.session.plan = d
+	if r := e.session.theirs.Record; r.Token > e.record.Token {
+		e.record = r // as committed as ours, only newer; what follows goes by it
+		e.judgeOwnCopy()
+	}
 	if d.refuse != nil {
 		e.refuseSession(d.refuse)
 		return

@@ -83,6 +83,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 }
 
 func (e *Engine) sendBitmaps() {
+	e.sendState() // Inconsistent from here on
 	for _, v := range e.vols {
 		for p := 0; p < v.bits.Pages() && !e.session.plan.full; p++ {
 			if !v.bits.PageEmpty(p) {
@@ -239,8 +240,8 @@ func (e *Engine) chunkRead(o *op, err error) {
 		return
 	}
 	if err != nil {
-		e.dropChunk(o)
 		e.note(fmt.Sprintf("resync: volume %d cannot be read: %v", o.vol.num, err))
+		e.dropChunk(o)
 		e.dropSession(fmt.Errorf("resync source: %w", err))
 		return
 	}

@@ -54,12 +54,13 @@ func (e *Engine) replicating() bool {
 // an exclusion to go on without the answer.
 func (e *Engine) negotiating() bool { return e.session.phase == greeting && e.peerInSync() }
 
-// writerToken is what our frames carry.
+// writerToken is what our frames carry: the tenure of a Primary, else the
+// highest one seen, as of a resync between two Secondaries.
 func (e *Engine) writerToken() uint64 {
 	if e.role == state.Primary {
 		return e.tenure
 	}
-	return e.record.Tenure
+	return e.seen
 }
 
 func (e *Engine) linkUp(id uint64, path string) {
