@@ -1,0 +1,40 @@
+package bubble
+
+import (
+	"fmt"
+	"math/rand"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func envInt(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+// TestChaos runs HAPAIR_BUBBLE_SEEDS worlds (3 unless set), from SEED on: some
+// rounds of faults, after each of which everything must become well again.
+func TestChaos(t *testing.T) {
+	seeds, first := envInt("HAPAIR_BUBBLE_SEEDS", 3), envInt("SEED", 1)
+	began, virtual := time.Now(), time.Duration(0)
+	for seed := first; seed < first+seeds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			Run(t, int64(seed), func(w *World) {
+				rng := rand.New(rand.NewSource(int64(seed)))
+				w.await(60*time.Second, "all is well at first", w.ailing)
+				for range 6 {
+					w.chaos(rng, 25*time.Second)
+					took := w.recover(again)
+					w.notef("all is well again after %v", took)
+					w.still()
+				}
+				virtual += w.now()
+			})
+		})
+	}
+	t.Logf("%d seeds, %v of virtual time, %.1f virtual minutes per second", seeds, virtual, virtual.Minutes()/time.Since(began).Seconds())
+}

@@ -1,0 +1,379 @@
+package bubble
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"hapair/failover/ledger"
+	"hapair/test/check"
+)
+
+// The nodes.
+const (
+	alpha   = "alpha"
+	beta    = "beta"
+	witness = "witness"
+)
+
+var (
+	allNodes  = []string{alpha, beta, witness}
+	dataNodes = []string{alpha, beta}
+)
+
+func other(node string) string {
+	switch node {
+	case alpha:
+		return beta
+	case beta:
+		return alpha
+	}
+	return ""
+}
+
+// World is a pair with its witness, on virtual time.
+type World struct {
+	t      testing.TB
+	seed   int64
+	dir    string
+	start  time.Time
+	fabric *fabric
+	book   *book
+	boxes  map[string]*box
+	log    *zap.Logger
+	lines  lines
+	done   chan struct{}
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	rng    *rand.Rand
+	boots  map[string]*boot
+	old    []*boot // whose remains are still being cleared away
+	record ledger.Record
+	pace   time.Duration
+	quiet  bool // the applications rest
+	failed int
+}
+
+// Run makes a world in a bubble of its own, has fn do things to it, and takes
+// it down. Nothing is broken yet and nobody has been promoted when fn begins.
+func Run(t *testing.T, seed int64, fn func(w *World)) {
+	dir := scratch(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir, seed)
+		defer w.close()
+		for _, n := range allNodes {
+			w.boot(n)
+		}
+		w.wg.Go(w.watch)
+		fn(w)
+	})
+}
+
+// scratch prefers memory: the bubble's time stands still while a disk works.
+func scratch(t testing.TB) string {
+	if dir, err := os.MkdirTemp("/dev/shm", "hapair-bubble-"); err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		return dir
+	}
+	return t.TempDir()
+}
+
+func newWorld(t testing.TB, dir string, seed int64) *World {
+	w := &World{t: t, seed: seed, dir: dir, start: time.Now(), fabric: newFabric(seed), boxes: map[string]*box{}, boots: map[string]*boot{},
+		done: make(chan struct{}), rng: rand.New(rand.NewSource(seed)), pace: 40 * time.Millisecond}
+	w.book = newBook(w.failf)
+	enc := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{LevelKey: "l", MessageKey: "m", EncodeLevel: zapcore.CapitalLevelEncoder, EncodeDuration: zapcore.StringDurationEncoder})
+	level := zapcore.InfoLevel
+	if os.Getenv("HAPAIR_BUBBLE_LOG") == "debug" {
+		level = zapcore.DebugLevel
+	}
+	w.lines.start = w.start
+	w.log = zap.New(zapcore.NewCore(enc, &w.lines, level))
+	for _, n := range allNodes {
+		x, err := newBox(dir, n, seed, 0.98+0.04*w.rng.Float64())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.boxes[n] = x
+		if p := other(n); p != "" {
+			if err := format(x, p); err != nil {
+				t.Fatal(err)
+			}
+			x.powerFlush()
+		}
+	}
+	return w
+}
+
+func (w *World) random() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rng.Int63()
+}
+
+// think is the longest an application waits between two requests.
+func (w *World) think() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pace
+}
+
+func (w *World) hush(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.quiet = on
+}
+
+func (w *World) resting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.quiet
+}
+
+func (w *World) now() time.Duration { return time.Since(w.start) }
+
+// notef keeps what the test does among the log's lines.
+func (w *World) notef(format string, args ...any) {
+	w.log.Info("=== " + fmt.Sprintf(format, args...))
+}
+
+// failf notes a violation. It may be called from anywhere.
+func (w *World) failf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	w.log.Error("!!! " + text)
+	w.mu.Lock()
+	w.failed++
+	n := w.failed
+	w.mu.Unlock()
+	if n <= 5 {
+		w.t.Errorf("seed %d, at %v: %s", w.seed, w.now(), text)
+	}
+}
+
+func (w *World) violated() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed > 0
+}
+
+func (w *World) get(node string) *boot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.boots[node]
+}
+
+func (w *World) up(node string) bool { return w.get(node) != nil }
+
+// boot starts the agent of a node whose last one has ended.
+func (w *World) boot(node string) {
+	w.mu.Lock()
+	old := slices.Clone(w.old)
+	w.mu.Unlock()
+	for _, b := range old {
+		if b.node == node {
+			<-b.gone
+			b.port.bury()
+		}
+	}
+	w.notef("%s starts", node)
+	w.fabric.powerOn(node)
+	b := &boot{w: w, box: w.boxes[node], node: node, peer: other(node), log: w.log.With(zap.String("node", node)), gone: make(chan struct{})}
+	if err := b.start(); err != nil {
+		w.t.Fatalf("seed %d, at %v: start %s: %v", w.seed, w.now(), node, err)
+	}
+	w.mu.Lock()
+	w.old = slices.DeleteFunc(w.old, func(b *boot) bool { return b.node == node })
+	w.boots[node] = b
+	w.mu.Unlock()
+}
+
+// take removes the running agent of a node, nil when there is none.
+func (w *World) take(node string) *boot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.boots[node]
+	if b != nil {
+		delete(w.boots, node)
+		w.old = append(w.old, b)
+	}
+	return b
+}
+
+// crash kills the agent of a node, or with power cuts the power of its box.
+func (w *World) crash(node string, power bool) {
+	w.pause(node, false)
+	b := w.take(node)
+	if b == nil {
+		return
+	}
+	w.notef("%s crashes, power cut: %t", node, power)
+	w.judgeLoss(node, power)
+	b.kill(power)
+}
+
+// judgeLoss tells the book when a crash is one fault too many: what was
+// answered and not flushed may be gone then, as on a single disk.
+func (w *World) judgeLoss(node string, power bool) {
+	if node == witness {
+		return
+	}
+	w.mu.Lock()
+	x, y := w.boxes[node], w.boxes[other(node)]
+	if power {
+		x.cuts++
+	}
+	second := y.fragile || !slices.Contains(w.record.InSync, y.name)
+	lost := second && (power || y.fragileCut)
+	x.fragile, x.fragileCut = true, x.fragileCut || power
+	w.mu.Unlock()
+	if lost {
+		w.notef("a double failure: what was not flushed may be lost")
+		w.book.lost()
+	}
+}
+
+// stop ends the agent of a node in order.
+func (w *World) stop(node string) error {
+	b := w.take(node)
+	if b == nil {
+		return nil
+	}
+	w.notef("%s stops in order", node)
+	began := time.Now()
+	err := b.stop()
+	w.notef("%s has stopped after %v: %v", node, time.Since(began), err)
+	return err
+}
+
+// pause freezes the process of a node, or lets it go on.
+func (w *World) pause(node string, on bool) {
+	w.mu.Lock()
+	b := w.boots[node]
+	if b == nil || b.frozen == on {
+		w.mu.Unlock()
+		return
+	}
+	b.frozen = on
+	w.mu.Unlock()
+	w.notef("%s stands still: %t", node, on)
+	if !on {
+		b.box.clock.freeze(false)
+	}
+	if b.door != nil {
+		b.door.freeze(on)
+	}
+	for _, h := range b.disks {
+		h.hang(on)
+	}
+	if on {
+		b.box.clock.freeze(true)
+	}
+	w.fabric.pause(node, on)
+}
+
+// switchover asks the node that is Primary to hand over.
+func (w *World) switchover() error {
+	p := w.primary()
+	b := w.get(p)
+	if b == nil {
+		return nil
+	}
+	w.notef("switchover from %s to %s", p, other(p))
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := b.control.Switchover(ctx, other(p))
+	w.notef("switchover has ended: %v", err)
+	return err
+}
+
+// close takes everything down and looks at what is left.
+func (w *World) close() {
+	w.mend()
+	close(w.done)
+	w.wg.Wait()
+	for _, n := range allNodes {
+		w.crash(n, false)
+	}
+	w.mu.Lock()
+	old := slices.Clone(w.old)
+	w.mu.Unlock()
+	for _, b := range old {
+		<-b.gone
+		b.port.bury()
+	}
+	time.Sleep(15 * time.Second) // memberlist's goroutines outlive its Shutdown by a call
+	for _, x := range w.boxes {
+		x.close()
+	}
+	k := w.book
+	w.t.Logf("seed %d: %v of virtual time, %d writes, %d reads, %d flushes answered, %d failed, %d tenures served",
+		w.seed, w.now().Round(time.Second), k.writes, k.reads, k.flushes, k.failed, k.tenures)
+	if w.t.Failed() {
+		name := filepath.Join(os.TempDir(), fmt.Sprintf("hapair-bubble-%s-%d.log", strings.ReplaceAll(w.t.Name(), "/", "-"), w.seed))
+		if err := os.WriteFile(name, w.lines.bytes(), 0o644); err != nil {
+			w.t.Log(err)
+		}
+		w.t.Logf("log: %s", name)
+	}
+}
+
+// learn notes a record that some node has seen.
+func (w *World) learn(node string, r ledger.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r.Token > w.record.Token {
+		w.record = r.Clone()
+	}
+}
+
+// owed returns what the other node owes when node answers a write now: nil when
+// the ledger does not count its copy.
+func (w *World) owed(node string) *debt {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := other(node)
+	if !slices.Contains(w.record.InSync, p) {
+		return nil
+	}
+	x := w.boxes[p]
+	return &debt{w: w, box: x, cuts: x.cuts, token: uint64(w.record.Token)}
+}
+
+// debt is a copy that must be on a node's drive.
+type debt struct {
+	w     *World
+	box   *box
+	cuts  int
+	token uint64
+}
+
+// check reads the drive.
+func (o *debt) check(off int64, v check.Version, length int64) {
+	data := make([]byte, length)
+	if err := o.box.drives[diskFile].read(onVolume(off), data); err != nil {
+		o.w.failf("read the drive of %s: %v", o.box.name, err)
+		return
+	}
+	o.w.mu.Lock()
+	cut := o.box.cuts != o.cuts
+	o.w.mu.Unlock()
+	for at := int64(0); at < length && !cut; at += sector {
+		got, err := decode(int((off+at)/sector), data[at:at+sector])
+		if err != nil || got < v {
+			o.w.failf("ack law: write %d of (%d, %d) was answered while %s is in sync by token %d; its drive has %d (%v)", v, off, length, o.box.name, o.token, got, err)
+			return
+		}
+	}
+}
