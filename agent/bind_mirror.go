@@ -171,6 +171,7 @@ func (m mirrorHands) Disconnect(context.Context, string) error {
 
 func (m mirrorHands) View(string) failover.MirrorView {
 	v := m.r.mirror.View()
+	m.r.roleSince(v.Role)
 	out := failover.MirrorView{Role: v.Role, Disk: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }), Suspect: v.Suspect,
 		Tenure: lease.Token(v.Tenure), State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: v.SplitBrain}}
 	out.AssumeClean = len(v.Volumes) > 0

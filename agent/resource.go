@@ -37,7 +37,7 @@ type resource struct {
 	control *failover.Controller
 	rates   rates
 	chosen  []string // per volume: why this front end
-	started time.Time
+	roles   roles
 
 	mu struct {
 		sync.Mutex
@@ -106,7 +106,7 @@ func (a *agent) onLease(l lease.Lease) {
 }
 
 func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resource, error) {
-	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name, started: time.Now()}
+	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name}
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link}
 	if rec, ok := a.ledger.Record(rc.Name); ok {

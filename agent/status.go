@@ -44,7 +44,7 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	rec, _ := r.a.ledger.Record(r.name)
 	out := apiv1.Resource{Name: r.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: v.Role.String(),
 		DiskState: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }).String(), Suspect: v.Suspect,
-		Protocol: string(r.conf.Protocol), Arbitration: string(r.a.cfg.Arbitration), SinceS: int64(time.Since(r.started).Seconds())}
+		Protocol: string(r.conf.Protocol), Arbitration: string(r.a.cfg.Arbitration), SinceS: r.roleSince(v.Role), Because: r.control.Status().Decision.Because}
 	if l := r.a.ledger.Lease(r.name); l.Valid(r.a.clock()) {
 		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
 	}
@@ -151,6 +151,23 @@ func (p *problems) last(resource string, all bool) *apiv1.ProblemAt {
 		}
 	}
 	return newest
+}
+
+// roles remembers since when this node has its role.
+type roles struct {
+	mu    sync.Mutex
+	now   state.Role
+	since time.Time
+}
+
+// roleSince notes the role and returns for how many seconds it has been so.
+func (r *resource) roleSince(now state.Role) int64 {
+	r.roles.mu.Lock()
+	defer r.roles.mu.Unlock()
+	if r.roles.now != now {
+		r.roles.now, r.roles.since = now, time.Now()
+	}
+	return int64(time.Since(r.roles.since).Seconds())
 }
 
 // rates turns totals into rates, between two looks at least a second apart.

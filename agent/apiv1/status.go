@@ -54,6 +54,8 @@ type Resource struct {
 	// Frozen says that I/O waits, and FrozenReasons why.
 	Frozen        bool     `json:"frozen"`
 	FrozenReasons []string `json:"frozen_reasons"`
+	// Because is what the failover does or waits for, in a sentence.
+	Because string `json:"because"`
 	// SinceS is how long this node has had this role.
 	SinceS   int64     `json:"since_s"`
 	Volumes  []Volume  `json:"volumes"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"hapair/agent/apiv1"
 )
@@ -36,6 +37,9 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 		fmt.Fprintf(b, "  lease %d ms", r.LeaseMS)
 	}
 	b.WriteByte('\n')
+	if r.Primary == "" && r.Because != "" {
+		fmt.Fprintf(b, "  nobody is Primary: %s\n", clean(r.Because))
+	}
 	renderCopies(b, st, r, s)
 	for i := range r.Volumes {
 		renderVolume(b, r, &r.Volumes[i], s)
@@ -47,13 +51,16 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 		fmt.Fprintf(b, "  %s %s\n", s.bad("I/O FROZEN:"), clean(strings.Join(r.FrozenReasons, "; ")))
 	}
 	renderServices(b, r.Services, s)
-	if p := r.LastProblem; p != nil {
+	if p := r.LastProblem; p != nil && st.Time.Sub(p.Time) < problemShown {
 		fmt.Fprintf(b, "  %s %s: %s\n", s.warn("last problem"), p.Time.Format("2006-01-02 15:04:05"), clean(p.Text))
 		if p.Hint != "" {
 			fmt.Fprintf(b, "    try: %s\n", clean(p.Hint))
 		}
 	}
 }
+
+// problemShown is how long a problem stays in the human status.
+const problemShown = 10 * time.Minute
 
 func votersText(q apiv1.Quorum, s style) string {
 	text := fmt.Sprintf("%d of %d voters", q.Reachable, q.Voters)
