@@ -22,11 +22,12 @@ type peer struct {
 	lease   net.Conn
 	contact time.Duration // on our clock, when the last answered message was sent
 	reached bool
-	why     error // of the last failure
+	why     error         // of the last failure
+	back    chan struct{} // closed while reached
 }
 
 func newPeer(l *Ledger, node string) *peer {
-	return &peer{l: l, node: node, wake: make(chan struct{}, 1)}
+	return &peer{l: l, node: node, wake: make(chan struct{}, 1), back: make(chan struct{})}
 }
 
 // kick has every voter asked at once.
@@ -149,7 +150,20 @@ func (p *peer) dropLease() {
 func (p *peer) note(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	switch was := p.reached; {
+	case err == nil && !was:
+		close(p.back)
+	case err != nil && was:
+		p.back = make(chan struct{})
+	}
 	p.reached, p.why = err == nil, err
+}
+
+// returned is closed while the peer answers.
+func (p *peer) returned() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.back
 }
 
 // call asks the peer one question, within its budget, dialing included. sent

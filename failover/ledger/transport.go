@@ -123,19 +123,25 @@ func (s *streamLayer) Addr() net.Addr { return nodeAddr(s.l.cfg.Self) }
 // votes, and a leader whose disk hangs falls silent so that another may lead.
 type transport struct {
 	*raft.NetworkTransport
-	l *Ledger
+	l     *Ledger
+	layer *streamLayer
 }
 
+// peerPoll is how often a wait for an absent peer looks whether this node
+// still leads.
+const peerPoll = 250 * time.Millisecond
+
 var (
-	errWitness = errors.New("a witness asks for no votes")
-	errStalled = errors.New("the ledger's disk does not answer: not leading")
+	errWitness    = errors.New("a witness asks for no votes")
+	errNotLeading = errors.New("this node leads no more")
+	errStalled    = errors.New("the ledger's disk does not answer: not leading")
 )
 
 func newTransport(l *Ledger, layer *streamLayer) *transport {
 	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: 2 * l.cfg.Timing.Heartbeat, Logger: l.raftLog,
-	}), l}
+	}), l, layer}
 }
 
 // AppendEntries implements raft.Transport.
@@ -144,7 +150,33 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		t.l.stalled(d)
 		return fmt.Errorf("%w for %v", errStalled, d)
 	}
+	if err := t.awaitPeer(string(target)); err != nil {
+		return err
+	}
 	return t.NetworkTransport.AppendEntries(id, target, args, resp)
+}
+
+// awaitPeer waits until the target answers the lease protocol, which asks it
+// several times a second. Left to itself raft tries an absent peer ever more
+// seldom, and lets one that came back wait up to ten seconds for the log; all
+// that time it cannot be counted for a commit. Waiting ends with the leadership.
+func (t *transport) awaitPeer(node string) error {
+	p := t.l.peers[node]
+	if p == nil {
+		return nil
+	}
+	for {
+		select {
+		case <-p.returned():
+			return nil
+		case <-t.layer.ctx.Done():
+			return net.ErrClosed
+		case <-time.After(peerPoll):
+		}
+		if g := t.l.group(); g == nil || g.raft.State() != raft.Leader {
+			return errNotLeading
+		}
+	}
 }
 
 // RequestVote implements raft.Transport.

@@ -113,6 +113,9 @@ func (e *Engine) ledgerNext() {
 	}
 	if e.record.Primary == e.peer {
 		e.excluding = false // the Primary is never taken out of the set; a new handshake decides
+		if e.session.phase == preparing && e.session.plan.action == actSource {
+			e.dropSession(errRecordChanged)
+		}
 	}
 	switch {
 	case e.excluding && e.inSync(e.peer):
@@ -141,9 +144,6 @@ func (e *Engine) ledgerDone(r wire.Record, err error) {
 	}
 	if e.excluding && !e.inSync(e.peer) {
 		e.excluded()
-	}
-	if e.session.phase == preparing && e.session.plan.action == actSource && e.record.Primary == e.peer {
-		e.dropSession(errRecordChanged)
 	}
 	e.ledgerNext()
 	e.tryHello()
