@@ -156,7 +156,8 @@ func judgeCurrent(mine, theirs *wire.HelloBody, rec wire.Record, gen decision) d
 // judgeOneCurrent: the ledger calls exactly one copy current.
 func judgeOneCurrent(gen decision, want action, current, other *wire.HelloBody) decision {
 	if gen.action != actNothing && gen.action != want {
-		return refusal(wire.SplitBrain, "the ledger calls only %s current, but the data of %s are newer by their generation", current.Node, other.Node)
+		// Both may know an old record, just started: only the generations prove a split brain.
+		return refusal(wire.BadState, "the ledger calls only %s current, but the data of %s are newer by their generation", current.Node, other.Node)
 	}
 	d := decision{action: want, full: gen.full || anyFull(other), why: fmt.Sprintf("only %s is in the in-sync set", current.Node)}
 	if !allCurrent(current) {

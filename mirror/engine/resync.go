@@ -418,7 +418,13 @@ func (e *Engine) onInSync(m *wire.Message) {
 	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT {
 		return
 	}
+	r, err := wire.ParseRecord(m.Data)
+	if err != nil {
+		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: err.Error()})
+		return
+	}
 	e.session.repl = state.Established
+	e.applyRecord(*r)
 	e.note("resync is complete: in sync")
 	e.sendState()
 	e.controlProgress()
