@@ -20,6 +20,7 @@ type Version uint64
 // other by one writer, so a later version is a later write.
 type History struct {
 	sectors []register
+	touched []int // sectors that a write was ever submitted for, in order of appearance
 	next    Version
 	open    map[Version]span
 }
@@ -35,6 +36,8 @@ type register struct {
 	acked   Version
 	flushed Version
 	maybe   []Version
+	past    []Version // up to acked, not before flushed: what a double failure may bring back
+	touched bool
 }
 
 // NewHistory is the history of a volume of so many bytes, all zero.
@@ -49,10 +52,22 @@ func (h *History) Submit(offset, length int64, zero bool) Version {
 	s := span{int(offset / SectorBytes), int(length / SectorBytes), zero}
 	h.open[h.next] = s
 	for i := s.first; i < s.first+s.n; i++ {
-		h.sectors[i].maybe = append(h.sectors[i].maybe, h.next)
+		r := &h.sectors[i]
+		r.maybe = append(r.maybe, h.next)
+		if !r.touched {
+			r.touched = true
+			h.touched = append(h.touched, i)
+		}
 	}
 	return h.next
 }
+
+// Touched lists the sectors that a write was ever submitted for; all others
+// must be zero. It must not be changed, and grows with the next Submit.
+func (h *History) Touched() []int { return h.touched }
+
+// Sectors is the size of the volume.
+func (h *History) Sectors() int { return len(h.sectors) }
 
 // Acked records that a write was answered with success.
 func (h *History) Acked(v Version) {
@@ -60,6 +75,11 @@ func (h *History) Acked(v Version) {
 	for i := s.first; i < s.first+s.n; i++ {
 		r := &h.sectors[i]
 		r.acked = v
+		for _, m := range r.maybe {
+			if m <= v {
+				r.past = append(r.past, m)
+			}
+		}
 		r.maybe = slices.DeleteFunc(r.maybe, func(m Version) bool { return m <= v })
 	}
 }
@@ -67,16 +87,19 @@ func (h *History) Acked(v Version) {
 // Flushed records that a flush, submitted when before was the snapshot, was
 // answered with success.
 func (h *History) Flushed(before []Version) {
-	for i, v := range before {
-		h.sectors[i].flushed = max(h.sectors[i].flushed, v)
+	for n, v := range before {
+		r := &h.sectors[h.touched[n]]
+		r.flushed = max(r.flushed, v)
+		r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m < r.flushed })
 	}
 }
 
-// Snapshot returns what a flush submitted now has to cover.
+// Snapshot returns what a flush submitted now has to cover, in the order of
+// Touched.
 func (h *History) Snapshot() []Version {
-	s := make([]Version, len(h.sectors))
-	for i := range h.sectors {
-		s[i] = h.sectors[i].acked
+	s := make([]Version, len(h.touched))
+	for n, i := range h.touched {
+		s[n] = h.sectors[i].acked
 	}
 	return s
 }
@@ -109,7 +132,8 @@ func (h *History) Check(sector int, found Version) error {
 
 // Rebase accepts the loss of what was answered and never flushed, after a
 // double failure that no mirror of two can survive: contents must still be the
-// last flushed write or a later one. What is found becomes what is answered.
+// last flushed write or a later one. What is found becomes what is answered;
+// what was answered after it is undecided, for the other copy may still have it.
 func (h *History) Rebase(sector int, found Version) error {
 	if h.Check(sector, found) == nil {
 		return nil
@@ -120,16 +144,18 @@ func (h *History) Rebase(sector int, found Version) error {
 		at = r.flushed
 	}
 	if at < r.flushed {
-		if found == 0 { // a later zeroing reads the same
-			for v := range h.open {
-				if s := h.open[v]; s.zero && v >= r.flushed && sector >= s.first && sector < s.first+s.n {
-					r.acked = v
-					return nil
-				}
-			}
+		zeroing := slices.IndexFunc(r.past, func(m Version) bool { return found == 0 && h.zero(m) }) // reads the same
+		if zeroing < 0 {
+			return fmt.Errorf("flush lost: sector %d holds version %d, flushed was %d, answered %d", sector, found, r.flushed, r.acked)
 		}
-		return fmt.Errorf("flush lost: sector %d holds version %d, flushed was %d, answered %d", sector, found, r.flushed, r.acked)
+		at = r.past[zeroing]
 	}
+	for _, m := range r.past {
+		if m > at {
+			r.maybe = append(r.maybe, m)
+		}
+	}
+	r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m > at })
 	r.acked = at
 	return nil
 }

@@ -32,6 +32,7 @@ func (d *disk) apply(r *block.Request) {
 	first, n := int(r.Offset/check.SectorBytes), int(r.Length/check.SectorBytes)
 	switch r.Op {
 	case block.Read:
+		clear(r.Data)
 		for i := range n {
 			binary.LittleEndian.PutUint64(r.Data[i*check.SectorBytes:], uint64(d.at(first+i)))
 		}
@@ -104,5 +105,14 @@ func (d *disk) powerCut(rng *rand.Rand) {
 			d.stable[s] = v
 		}
 		delete(d.cache, s)
+	}
+}
+
+// spoil is what a request that failed may leave behind: any part of a write,
+// and a flush may lose what it should have kept.
+func (d *disk) spoil(r *block.Request, rng *rand.Rand) {
+	d.tear(r, rng)
+	if r.Op == block.Flush {
+		d.powerCut(rng)
 	}
 }

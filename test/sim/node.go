@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"time"
 
 	"hapair/mirror/actlog"
@@ -11,34 +10,47 @@ import (
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
+	"hapair/test/check"
 )
 
-// node is one box: what is on stable storage, and the engine while it is up.
-type node struct {
-	w    *World
-	name string
-	i    int
-
+// volume is what a node has of one volume on stable storage, and its disk.
+type volume struct {
 	disk  *disk
 	super engine.Super
 	ring  map[uint64]actlog.Transaction // ring block to transaction
 	pages map[int][]byte
+}
+
+// node is one box: its volumes, and the engine while it is up.
+type node struct {
+	w    *World
+	name string
+	i    int
+	vols []*volume
 
 	up      bool
 	paused  bool
 	eng     *engine.Engine
-	life    int // counts restarts; work of an earlier life is void
+	life    int // counts restarts
 	session uint64
-	pending []*work // at the disk or on the way to the ledger
+	taking  *wire.Message // the frame being handed over
+	pending []*work       // at the disk or on the way to the ledger
+	fence   *check.Fence
 
 	leaseTenure uint64
-	wantPromote bool
-	commanded   bool // a Promote, Demote or Abort runs
-	promoting   uint64
+	command     engine.EventKind // Promote, Demote, Abort, Invalidate or Detach that runs, 0 none
 	deposed     bool
-	demoting    bool
-	lossy       bool // was suspect when promoted
-	judged      bool // its copy has been checked in this tenure
+	detached    bool // replied: the copy is closed
+	standAlone  bool
+
+	// what an observer from outside knows
+	asking  int  // changes of the ledger that are on their way
+	crashed bool // it crashed and was not brought in line since
+	lossy   bool // it may lack answered writes, and nobody better was in reach
+	lost    bool // its cache was lost and it was not brought in line since
+	bad     bool // its disk failed or it was invalidated, and it was not brought in line since
+	ill     bool // its disk may fail any moment
+	judged  bool // its copy has been checked in this tenure
 }
 
 // work is an effect on its way; run carries it out, torn what a crash leaves.
@@ -50,54 +62,88 @@ type work struct {
 }
 
 func newNode(w *World, i int, name string) *node {
-	n := &node{w: w, i: i, name: name, disk: newDisk(w.size), ring: map[uint64]actlog.Transaction{}, pages: map[int][]byte{}}
-	n.super = engine.Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate, Clean: true}
+	n := &node{w: w, i: i, name: name}
+	for _, size := range w.sizes {
+		n.vols = append(n.vols, &volume{disk: newDisk(size), ring: map[uint64]actlog.Transaction{}, pages: map[int][]byte{},
+			super: engine.Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate, Clean: true}})
+	}
 	return n
 }
 
 func (n *node) peer() *node { return n.w.nodes[1-n.i] }
 
-// start attaches the copy and brings the engine up.
+// start attaches the copies and brings the engine up. Its replica of the
+// ledger may lag.
 func (n *node) start() {
-	bits := dirty.New(n.w.size)
-	for p, data := range n.pages {
-		must(bits.LoadPage(p, data))
+	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
+	n.fence = check.NewFence(n.name)
+	for i, v := range n.vols {
+		size := n.w.sizes[i]
+		log := actlog.New(n.w.slots)
+		must(log.Restore(v.transactions()))
+		c.Volumes = append(c.Volumes, engine.VolumeConfig{Number: uint16(i), Super: v.super, Bitmap: v.bitmap(size), Log: log,
+			Geometry: block.Geometry{SizeBytes: size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}})
+		n.fence.Told(v.super.Tenure)
 	}
-	log := actlog.New(n.w.slots)
-	var txs []actlog.Transaction
-	for _, tx := range n.ring {
-		txs = append(txs, tx)
-	}
-	must(log.Restore(txs))
+	n.fence.Told(c.Record.Tenure)
+	n.w.logf("%s starts with record %+v", n.name, c.Record)
 	n.life++
-	n.up, n.session, n.leaseTenure, n.commanded, n.deposed, n.demoting, n.promoting = true, 0, 0, false, false, false, 0
-	n.eng = engine.New(engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, Record: n.w.record, NewID: n.w.newID,
-		Volumes: []engine.VolumeConfig{{Number: 0, Super: n.super, Bitmap: bits, Log: log,
-			Geometry: block.Geometry{SizeBytes: n.w.size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}}}})
+	n.w.views[n.i] = 0
+	n.up, n.session, n.leaseTenure, n.command, n.deposed, n.detached, n.standAlone, n.ill = true, 0, 0, 0, false, false, false, false
+	n.eng = engine.New(c)
 	n.step(&engine.Event{Kind: engine.Tick})
 }
 
-// crash ends the engine; a power cut loses any part of the volatile cache.
+func (v *volume) transactions() (txs []actlog.Transaction) {
+	for _, tx := range v.ring {
+		txs = append(txs, tx)
+	}
+	return txs
+}
+
+func (v *volume) bitmap(size int64) *dirty.Bitmap {
+	bits := dirty.New(size)
+	for p, data := range v.pages {
+		must(bits.LoadPage(p, data))
+	}
+	return bits
+}
+
+// crash ends the engine; a power cut loses any part of the volatile caches.
 func (n *node) crash(power bool) {
 	n.w.logf("%s crashes (power %v)", n.name, power)
+	n.crashed = true
 	for _, p := range n.pending {
-		if p.torn != nil && n.w.rng.IntN(2) == 0 {
+		if p.torn != nil && n.w.one(2) {
 			p.torn()
 		}
 	}
-	n.pending = nil
-	n.up, n.eng = false, nil
-	n.life++
+	n.stop()
 	if power {
-		n.disk.powerCut(n.w.rng)
+		for _, v := range n.vols {
+			v.disk.powerCut(n.w.rng)
+		}
 		n.w.cacheLost(n)
 	}
+	n.w.bothCrashed()
+}
+
+// stop ends the engine as the end of its process does.
+func (n *node) stop() {
+	n.w.failRequests(n)
+	n.pending, n.asking = nil, 0
+	n.up, n.paused, n.eng = false, false, nil
+	n.life++
 	n.w.sessionLost(n)
 }
 
 func (n *node) step(ev *engine.Event) {
 	effects := n.eng.Step(n.w.now, ev, nil)
+	life := n.life
 	for i := range effects {
+		if n.life != life {
+			return
+		}
 		n.perform(&effects[i])
 	}
 }
@@ -105,71 +151,11 @@ func (n *node) step(ev *engine.Event) {
 // later queues a unit of work of this life.
 func (n *node) later(p *work) { n.pending = append(n.pending, p) }
 
-func (n *node) perform(f *engine.Effect) {
-	switch f.Kind {
-	case engine.LocalIO:
-		r := f.Request
-		n.later(&work{what: n.name + " " + r.String(), run: func() {
-			n.disk.apply(r)
-			n.step(&engine.Event{Kind: engine.LocalDone, Request: r})
-		}, torn: func() { n.disk.tear(r, n.w.rng) }})
-	case engine.PeerSend:
-		if f.Session == n.session {
-			n.w.sendTo(n, &f.Message)
-		}
-	case engine.Answer:
-		n.w.answered(n, f.Request, f.Err)
-	case engine.DropLink:
-		n.w.logf("%s drops session %d: %v", n.name, f.Session, f.Err)
-		if f.Session == n.session {
-			n.w.endSession()
-		}
-	case engine.StandAlone:
-		n.w.fail(fmt.Errorf("%s goes StandAlone: %w", n.name, f.Err))
-	case engine.Deposed:
-		n.deposed = true
-	case engine.Reply:
-		n.replied(f.Of, f.Err)
-	case engine.Note:
-		n.w.logf("%s: %s", n.name, f.Text)
-	default:
-		n.performMeta(f)
+func (n *node) view() any {
+	if n.eng == nil {
+		return "down"
 	}
-}
-
-// performMeta is what becomes durable on this node's metadata or in the ledger.
-func (n *node) performMeta(f *engine.Effect) {
-	switch f.Kind {
-	case engine.WriteActivity:
-		tx := f.Activity
-		store := func() { n.ring[tx.Number%uint64(actlog.RingBlocks(n.w.slots))] = tx }
-		n.later(&work{what: n.name + " activity", torn: store, run: func() {
-			store()
-			n.step(&engine.Event{Kind: engine.ActivityDone})
-		}})
-	case engine.WritePage:
-		page, version, data := f.Page, f.Version, append([]byte(nil), f.Payload...)
-		n.later(&work{what: n.name + " page", torn: func() { n.pages[page] = data }, run: func() {
-			n.pages[page] = data
-			n.step(&engine.Event{Kind: engine.PageDone, Page: page, Version: version})
-		}})
-	case engine.WriteSuper:
-		super, version := *f.Super, f.Version
-		n.later(&work{what: n.name + " super", torn: func() { n.super = super }, run: func() {
-			n.super = super
-			n.step(&engine.Event{Kind: engine.SuperDone, Version: version})
-		}})
-	case engine.LedgerExclude, engine.LedgerInclude:
-		who, token, include := f.Node, f.Token, f.Kind == engine.LedgerInclude
-		n.later(&work{what: n.name + " ledger", can: func() bool { return n.w.quorum(n) },
-			torn: func() { n.w.changeInSync(n, who, token, include) },
-			run: func() {
-				err := n.w.changeInSync(n, who, token, include)
-				n.step(&engine.Event{Kind: engine.LedgerDone, Record: n.w.copyRecord(), Err: err})
-			}})
-	default:
-		n.w.fail(fmt.Errorf("unknown effect %d", f.Kind))
-	}
+	return n.eng.View()
 }
 
 // holdsPen reports whether the node would answer now.
@@ -181,22 +167,28 @@ func (n *node) holdsPen() bool {
 	return v.Role == state.Primary && !v.Deposed && v.Tenure != 0 && n.w.now < v.LeaseTo
 }
 
-func (n *node) replied(of engine.EventKind, err error) {
-	n.w.logf("%s: reply to %d: %v", n.name, of, err)
-	n.commanded = false
-	switch of {
-	case engine.Promote:
-		n.promoting = 0
-	case engine.Demote:
-		n.demoting = false
-		if err == nil {
-			n.w.demoted(n)
+// broken reports whether a disk of the running engine has failed.
+func (n *node) broken() bool {
+	return n.up && n.anyDisk(func(d state.Disk) bool { return !d.HasData() })
+}
+
+// serves reports whether the node is up with copies that may be promoted.
+func (n *node) serves() bool {
+	return n.up && !n.anyDisk(func(d state.Disk) bool { return !d.CanServe() })
+}
+
+func (n *node) anyDisk(is func(state.Disk) bool) bool {
+	for _, v := range n.eng.View().Volumes {
+		if is(v.Disk) {
+			return true
 		}
 	}
+	return false
 }
 
 func (n *node) record(r wire.Record) {
 	if n.up {
+		n.fence.Told(r.Tenure)
 		n.step(&engine.Event{Kind: engine.LedgerRecord, Record: r})
 	}
 }

@@ -1,29 +1,24 @@
 package sim
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
 
+// stepsPerSeed is how long a world is under faults before it heals.
+const stepsPerSeed = 4000
+
 // TestSeeds runs SEEDS worlds (200 unless set) from SEED on.
 func TestSeeds(t *testing.T) {
-	seeds, first := envInt("SEEDS", 200), envInt("SEED", 1)
+	seeds, first := envInt(200, "SEEDS", "HAPAIR_SIM_SEEDS"), envInt(1, "SEED")
 	start, answers := time.Now(), 0
 	for seed := first; seed < first+seeds; seed++ {
-		w := New(uint64(seed), false)
-		if err := w.Run(3000); err != nil {
-			again := New(uint64(seed), true)
-			again.Run(3000)
-			path := fmt.Sprintf("%s/hapair-sim-%d.log", os.TempDir(), seed)
-			if werr := os.WriteFile(path, []byte(again.Log()), 0o644); werr != nil {
-				t.Log(werr)
-			}
-			t.Fatalf("seed %d: %v\nlog: %s\nagain: make sim SEEDS=1 SEED=%d", seed, err, path, seed)
-		}
-		answers += w.Answers()
+		answers += runSeed(t, uint64(seed), stepsPerSeed)
 	}
 	if answers == 0 {
 		t.Fatal("no request was ever answered: the simulation does nothing")
@@ -31,9 +26,70 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%d seeds, %d requests answered, %.0f seeds/s", seeds, answers, float64(seeds)/time.Since(start).Seconds())
 }
 
-func envInt(name string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-		return n
+// TestSeedsThatFailedOnce runs what seeds.txt lists: one seed a line, and what
+// it found.
+func TestSeedsThatFailedOnce(t *testing.T) {
+	f, err := os.Open("seeds.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		number, _, _ := strings.Cut(lines.Text(), " ")
+		if number == "" || number[0] == '#' {
+			continue
+		}
+		seed, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			t.Fatalf("seeds.txt: %v", err)
+		}
+		runSeed(t, seed, stepsPerSeed)
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The same seed gives the same run, to the last line.
+func TestSameSeedSameRun(t *testing.T) {
+	var logs [2]string
+	for i := range logs {
+		w := New(7, true)
+		if err := w.Run(stepsPerSeed); err != nil {
+			t.Fatal(err)
+		}
+		logs[i] = w.Log()
+	}
+	if logs[0] != logs[1] {
+		t.Fatal("two runs of seed 7 differ")
+	}
+}
+
+func runSeed(t *testing.T, seed uint64, steps int) (answers int) {
+	t.Helper()
+	w := New(seed, false)
+	err := w.Run(steps)
+	if err == nil {
+		return w.Answers()
+	}
+	again := New(seed, true)
+	if second := again.Run(steps); second == nil || second.Error() != err.Error() {
+		t.Errorf("seed %d fails differently the second time: %v", seed, second)
+	}
+	path := fmt.Sprintf("%s/hapair-sim-%d.log", os.TempDir(), seed)
+	if werr := os.WriteFile(path, []byte(again.Log()), 0o644); werr != nil {
+		t.Log(werr)
+	}
+	t.Fatalf("seed %d: %v\nlog: %s\nagain: make sim SEEDS=1 SEED=%d", seed, err, path, seed)
+	return 0
+}
+
+func envInt(otherwise int, names ...string) int {
+	for _, name := range names {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return n
+		}
 	}
 	return otherwise
 }

@@ -1,0 +1,121 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/mirror/state"
+	"hapair/test/check"
+)
+
+// request is what the application remembers of one.
+type request struct {
+	version check.Version
+	before  []check.Version // of a flush
+	vol     int
+	node    *node
+}
+
+// submit lets the Primary's application do something: mostly one request,
+// sometimes more than the engine takes at once.
+func (w *World) submit() {
+	n := w.nodes[w.rng.IntN(2)]
+	if !n.up || n.paused || len(w.inflight) > 12 {
+		return
+	}
+	if v := n.eng.View(); v.Role != state.Primary || n.command != 0 {
+		return
+	}
+	count := 1
+	if w.one(400) {
+		count = 530 + w.rng.IntN(100)
+		w.logf("%s: a burst of %d", n.name, count)
+	}
+	for range count {
+		if n.up {
+			w.submitOne(n)
+		}
+	}
+}
+
+func (w *World) submitOne(n *node) {
+	q := &request{node: n, vol: w.rng.IntN(len(w.sizes))}
+	hist, size := w.hists[q.vol], w.sizes[q.vol]
+	r := &block.Request{}
+	spot := int64(w.rng.IntN(11)) * (2 << 20)
+	r.Length = int64(1+w.rng.IntN(20)) * block.SectorBytes
+	r.Offset = min(spot+int64(w.rng.IntN(24))*block.SectorBytes, size-r.Length)
+	switch k := w.rng.IntN(20); {
+	case k < 2:
+		r.Op, r.Offset, r.Length = block.Flush, 0, 0
+		q.before = hist.Snapshot()
+	case k < 6:
+		r.Op, r.Data = block.Read, make([]byte, r.Length)
+	case k < 8:
+		r.Op = block.WriteZeroes
+		if k == 7 {
+			r.Op = block.Discard
+		}
+		q.version = hist.Submit(r.Offset, r.Length, true)
+	default:
+		r.Op, r.Data = block.Write, make([]byte, r.Length)
+		q.version = hist.Submit(r.Offset, r.Length, false)
+		fill(r.Data, uint64(q.version))
+		if w.one(8) {
+			r.Flags = block.FUA
+		}
+	}
+	w.inflight[r] = q
+	w.logf("%s: %d %s version %d", n.name, q.vol, r, q.version)
+	n.step(&engine.Event{Kind: engine.Submitted, Volume: q.vol, Request: r})
+}
+
+func fill(data []byte, v uint64) {
+	for i := 0; i < len(data); i += block.SectorBytes {
+		binary.LittleEndian.PutUint64(data[i:], v)
+	}
+}
+
+// answered judges what an application is told.
+func (w *World) answered(n *node, r *block.Request, err error) {
+	q, ok := w.inflight[r]
+	if !ok {
+		w.fail(fmt.Errorf("%s answers %s twice", n.name, r))
+		return
+	}
+	delete(w.inflight, r)
+	w.logf("%s answers %d %s version %d: %v", n.name, q.vol, r, q.version, err)
+	hist := w.hists[q.vol]
+	if err == nil {
+		w.answers++
+		w.judge(w.pen.Answers(w.now, n.name, r.String()))
+		if !n.holdsPen() {
+			w.fail(fmt.Errorf("pen law: %s answers %s without a lease", n.name, r))
+		}
+		switch r.Op {
+		case block.Read:
+			for i := int64(0); i < r.Length; i += block.SectorBytes {
+				found := check.Version(binary.LittleEndian.Uint64(r.Data[i:]))
+				if e := hist.Check(int((r.Offset+i)/block.SectorBytes), found); e != nil {
+					w.fail(fmt.Errorf("%s answers %s: %w", n.name, r, e))
+				}
+			}
+		case block.Flush:
+			hist.Flushed(q.before)
+		default:
+			hist.Acked(q.version)
+		}
+	}
+	fill(r.Data, 1<<60) // whoever still reads it reads nonsense
+}
+
+// failRequests forgets the requests of a node that dies: nobody is told.
+func (w *World) failRequests(n *node) {
+	for r, q := range w.inflight {
+		if q.node == n {
+			delete(w.inflight, r)
+		}
+	}
+}

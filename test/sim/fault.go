@@ -1,0 +1,158 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/mirror/state"
+)
+
+// fault breaks something, or mends it.
+func (w *World) fault() {
+	n := w.nodes[w.rng.IntN(2)]
+	switch w.rng.IntN(11) {
+	case 0, 1:
+		if n.up && !n.peer().bad { // a broken disk here and a crash there are two failures
+			n.crash(w.rng.IntN(3) > 0)
+		}
+	case 2, 3, 4:
+		if !n.up {
+			n.start()
+		}
+	case 5:
+		w.ab = !w.ab
+		w.logf("data link up %v", w.ab)
+		if !w.ab {
+			w.endSession()
+		}
+	case 6:
+		w.aw[n.i] = !w.aw[n.i]
+		w.logf("%s-witness up %v", n.name, w.aw[n.i])
+	case 7:
+		w.witness = !w.witness
+		w.logf("witness up %v", w.witness)
+	case 8:
+		n.paused = !n.paused && n.up
+		w.logf("%s paused %v", n.name, n.paused)
+	case 9:
+		n.ill = n.up && !n.ill
+		w.logf("%s's disks are ill %v", n.name, n.ill)
+	case 10:
+		w.now += time.Duration(w.rng.IntN(5000)) * time.Millisecond // leases and handshakes run out
+		w.logf("time passes")
+	}
+}
+
+// ail decides whether a request at a disk fails. What changes a copy fails only
+// while the other copy is good; a read may always.
+func (n *node) ail(op block.Op) error {
+	switch {
+	case n.w.healing, !n.ill || !n.w.one(4):
+		return nil
+	case op == block.Read:
+		return block.ErrIO
+	case !n.dispensable():
+		return nil
+	}
+	n.w.logf("%s: a disk fails", n.name)
+	n.bad = true
+	return block.ErrIO
+}
+
+// dispensable: everything answered is in good hands without this node.
+func (n *node) dispensable() bool {
+	p := n.peer()
+	return p.serves() && !p.bad && !p.lossy && !p.crashed && !p.eng.View().Suspect && !n.eng.View().Excluding && n.asking == 0 &&
+		slices.Contains(n.w.record.InSync, p.name) && p.asking == 0
+}
+
+// operate is a person with a keyboard.
+func (w *World) operate() {
+	n := w.nodes[w.rng.IntN(2)]
+	if !n.up || n.paused {
+		return
+	}
+	secondary := n.eng.View().Role == state.Secondary && n.command == 0
+	switch w.rng.IntN(7) {
+	case 0:
+		if secondary && n.dispensable() {
+			w.invalidate(n)
+		}
+	case 1:
+		n.step(&engine.Event{Kind: engine.Pause})
+	case 2:
+		n.step(&engine.Event{Kind: engine.Resume})
+	case 3:
+		if secondary {
+			n.run(&engine.Event{Kind: engine.Detach})
+		}
+	case 4:
+		n.standAlone = !n.standAlone
+		w.doomed = w.doomed || w.alive != 0
+		w.logf("%s stands alone %v", n.name, n.standAlone)
+	case 5:
+		w.doomed = w.doomed || w.alive != 0
+	case 6:
+		if n.leaseTenure != 0 {
+			w.logf("%s: the lease is lost", n.name)
+			n.renew(0)
+		}
+	}
+}
+
+func (w *World) invalidate(n *node) {
+	n.run(&engine.Event{Kind: engine.Invalidate})
+	if n.up && n.anyDisk(func(d state.Disk) bool { return d == state.Inconsistent }) {
+		n.bad = true
+	}
+}
+
+// detachedNow: the process ends in order; sometimes the power goes as well.
+func (n *node) detachedNow() {
+	broken := n.broken()
+	n.stop()
+	if n.w.one(2) {
+		n.w.logf("%s: power off", n.name)
+		for _, v := range n.vols {
+			v.disk.powerCut(n.w.rng)
+		}
+		if broken {
+			n.w.cacheLost(n)
+		}
+	}
+}
+
+// cacheLost: the only copy in the set may lose what was never flushed, and so
+// may two that crash one after the other.
+func (w *World) cacheLost(n *node) {
+	n.lost = true
+	if len(w.record.InSync) == 1 && w.record.InSync[0] == n.name {
+		w.rebase(n)
+		n.crashed = true
+	}
+}
+
+// bothCrashed: nobody is left who knows everything.
+func (w *World) bothCrashed() {
+	a, b := w.nodes[0], w.nodes[1]
+	if a.crashed && b.crashed {
+		a.lossy, b.lossy = a.lossy || a.lost, b.lossy || b.lost
+	}
+}
+
+func (w *World) heal() {
+	w.healing, w.ab, w.witness, w.aw = true, true, true, [2]bool{true, true}
+	w.logf("the world heals")
+	for _, n := range w.nodes {
+		n.paused, n.standAlone, n.ill = false, false, false
+		if n.broken() {
+			n.crash(false)
+		}
+		if !n.up {
+			n.start()
+		}
+		n.step(&engine.Event{Kind: engine.Resume})
+	}
+}

@@ -1,0 +1,141 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/test/check"
+)
+
+// laws looks at everything that must hold between two events.
+func (w *World) laws() {
+	if w.err != nil {
+		return
+	}
+	if w.nodes[0].holdsPen() && w.nodes[1].holdsPen() {
+		w.fail(fmt.Errorf("pen law: both nodes hold the pen"))
+	}
+	switch w.rng.IntN(24) {
+	case 0, 1:
+		w.compare()
+	case 2:
+		w.marks()
+	case 3, 4, 5:
+		for _, n := range w.nodes {
+			if n.up {
+				v := n.eng.View()
+				w.judge(n.fence.Says(v.Seen, v.Record.Token))
+			}
+		}
+	}
+}
+
+// quiet: both copies say they are equal and nothing is on its way.
+func (w *World) quiet() bool {
+	for _, n := range w.nodes {
+		if !n.up || len(n.pending) > 0 || n.session == 0 || n.session != w.alive || w.doomed || len(w.queue[n.i]) > 0 {
+			return false
+		}
+		v := n.eng.View()
+		if v.Replication != state.Established || v.InFlight > 0 || v.Excluding || n.broken() {
+			return false
+		}
+	}
+	return len(w.record.InSync) == 2
+}
+
+func (w *World) copies(i int) (a, b *check.Copy) {
+	return w.nodes[0].copy(i), w.nodes[1].copy(i)
+}
+
+func (n *node) copy(i int) *check.Copy {
+	return &check.Copy{Name: n.name, At: n.vols[i].disk.at}
+}
+
+// compare: copies that say they are equal are equal.
+func (w *World) compare() {
+	if !w.quiet() {
+		return
+	}
+	for i := range w.sizes {
+		a, b := w.copies(i)
+		w.judge(check.Equal(w.hists[i].Touched(), a, b))
+	}
+	for _, n := range w.nodes {
+		if !n.eng.View().Suspect {
+			n.crashed, n.lost, n.bad = false, false, false
+		}
+	}
+}
+
+// marks: what differs is marked on stable storage.
+func (w *World) marks() {
+	for i := range w.sizes {
+		a, b := w.copies(i)
+		a.Marked, b.Marked = w.nodes[0].marked(i), w.nodes[1].marked(i)
+		a.Whole = w.whole(i)
+		if err := check.Marks(w.hists[i].Touched(), a, b); err != nil {
+			w.fail(fmt.Errorf("volume %d: %w", i, err))
+		}
+	}
+}
+
+// marked says what a restart would find dirty.
+func (n *node) marked(i int) func(sector int) bool {
+	v := n.vols[i]
+	bits := v.bitmap(n.w.sizes[i])
+	var hot []uint32
+	if !v.super.Clean {
+		var err error
+		hot, err = actlog.Hotset(v.transactions(), n.w.slots)
+		n.w.judge(err)
+	}
+	return func(sector int) bool {
+		return slices.Contains(hot, extent(sector)) || bits.Any(int64(sector)*block.SectorBytes, block.SectorBytes)
+	}
+}
+
+// whole: a full resync is due, whatever the bitmaps say.
+func (w *World) whole(i int) bool {
+	a, b := &w.nodes[0].vols[i].super, &w.nodes[1].vols[i].super
+	switch genid.Compare(a.Gen, b.Gen) {
+	case genid.Equal, genid.SourceBitmap, genid.TargetBitmap:
+		return a.FullSync || b.FullSync
+	}
+	return true
+}
+
+// settled: one Primary with a lease, both copies in sync, everything answered.
+func (w *World) settled() bool {
+	return w.quiet() && len(w.inflight) == 0 && (w.nodes[0].holdsPen() || w.nodes[1].holdsPen())
+}
+
+func (w *World) checkCopy(n *node, when string) {
+	for i, v := range n.vols {
+		for _, s := range w.hists[i].Touched() {
+			if err := w.hists[i].Check(s, v.disk.at(s)); err != nil {
+				w.fail(fmt.Errorf("%s %s, volume %d: %w", n.name, when, i, err))
+				return
+			}
+		}
+	}
+}
+
+func (w *World) final() {
+	w.compare()
+	w.marks()
+	for _, n := range w.nodes {
+		w.checkCopy(n, "at the end")
+		for i, v := range n.vols {
+			for s := range w.hists[i].Sectors() {
+				if v.disk.at(s) != 0 && !slices.Contains(w.hists[i].Touched(), s) {
+					w.fail(fmt.Errorf("%s, volume %d: sector %d was never written and holds %d", n.name, i, s, v.disk.at(s)))
+				}
+			}
+		}
+	}
+}

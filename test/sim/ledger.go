@@ -1,0 +1,73 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"hapair/mirror/engine"
+	"hapair/mirror/wire"
+)
+
+// setRecord is a commit.
+func (w *World) setRecord(r wire.Record) {
+	r.InSync = slices.Clone(r.InSync)
+	w.record = r
+	w.past = append(w.past, r)
+	w.logf("ledger: %+v", r)
+}
+
+// tell brings the ledger's record to a node that can hear it; sometimes one
+// that is long past.
+func (w *World) tell() {
+	n := w.nodes[w.rng.IntN(2)]
+	if n.up && !n.paused && w.one(8) {
+		n.record(w.past[w.rng.IntN(len(w.past))])
+		return
+	}
+	if w.quorum(n) && w.views[n.i] != w.record.Token {
+		w.views[n.i] = w.record.Token
+		n.record(w.record)
+	}
+}
+
+// changeInSync is one change of the in-sync set, decided now; the node hears
+// of it later.
+func (w *World) changeInSync(n *node, who string, token uint64, include bool) error {
+	if w.record.Token != token {
+		return engine.ErrStaleToken
+	}
+	r := w.record
+	in := slices.Contains(r.InSync, who)
+	switch {
+	case include && !in:
+		r.InSync = append(slices.Clone(r.InSync), who)
+		slices.Sort(r.InSync)
+		w.included(n, n.peer())
+	case !include && in && who == r.Primary:
+		return engine.ErrStaleToken // the ledger never takes the Primary out
+	case !include && in:
+		if len(r.InSync) == 1 {
+			w.fail(fmt.Errorf("%s empties the in-sync set", n.name))
+			return nil
+		}
+		r.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(s string) bool { return s == who })
+		if p := n.peer(); n.broken() && !p.broken() && !p.bad {
+			w.fail(fmt.Errorf("%s, whose disk has failed, takes the healthy %s out of the set", n.name, p.name))
+		}
+	default:
+		return nil
+	}
+	r.Token++
+	w.setRecord(r)
+	return nil
+}
+
+// included: the target has everything that the source has.
+func (w *World) included(source, target *node) {
+	if source.lossy {
+		w.rebase(source)
+	}
+	target.lossy, target.lost, target.bad, target.crashed = false, false, false, false
+	source.lost, source.crashed = false, false
+	w.logf("%s is in line with %s", target.name, source.name)
+}

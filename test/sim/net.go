@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"fmt"
+
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/mirror/wire"
+)
+
+// quorum reports whether a node reaches a majority of the three voters.
+func (w *World) quorum(n *node) bool {
+	p := n.peer()
+	return n.up && !n.paused && ((w.ab && p.up && !p.paused) || (w.aw[n.i] && w.witness))
+}
+
+// deliver hands over the oldest message to node i, or the end of the session.
+func (w *World) deliver(i int) {
+	n := w.nodes[i]
+	if w.doomed && w.one(6) {
+		w.endSession()
+	}
+	if !n.up || n.paused || n.session == 0 {
+		return
+	}
+	if n.session != w.alive {
+		id := n.session
+		n.session = 0
+		n.step(&engine.Event{Kind: engine.LinkDown, Session: id, Err: fmt.Errorf("connection lost")})
+		return
+	}
+	if len(w.queue[i]) == 0 || !w.ab {
+		return
+	}
+	m := w.queue[i][0]
+	w.queue[i] = w.queue[i][1:]
+	w.logf("%s receives %s id %d token %d (%d, %d)", n.name, m.Kind, m.ID, m.Token, m.Offset, m.Length)
+	c := *m
+	if len(m.Data) > 0 {
+		// Only now: the sender's buffer belongs to the link until the ack, or
+		// until the session is over.
+		c.Buffer = block.GetBuffer(len(m.Data))
+		c.Data = c.Buffer.Bytes(len(m.Data))
+		copy(c.Data, m.Data)
+	}
+	n.taking = &c
+	n.step(&engine.Event{Kind: engine.Received, Session: n.session, Message: &c})
+	n.taking = nil
+}
+
+func (w *World) sendTo(from *node, m *wire.Message) {
+	if from.session != w.alive {
+		return
+	}
+	if err := wire.Check(m, len(m.Data)); err != nil {
+		w.fail(fmt.Errorf("%s sends what the wire refuses: %w", from.name, err))
+	}
+	c := *m
+	w.queue[1-from.i] = append(w.queue[1-from.i], &c)
+}
+
+func (w *World) endSession() { w.alive, w.doomed, w.queue = 0, false, [2][]*wire.Message{} }
+
+func (w *World) sessionLost(n *node) {
+	if n.session == w.alive {
+		w.endSession()
+	}
+	n.session = 0
+}
+
+// connect begins a session once both ends have noticed the end of the last.
+func (w *World) connect() {
+	a, b := w.nodes[0], w.nodes[1]
+	if !w.ab || !a.wantsLink() || !b.wantsLink() {
+		return
+	}
+	w.sessions++
+	w.alive = w.sessions
+	a.session, b.session = w.alive, w.alive
+	first, second := a, b
+	if w.one(2) {
+		first, second = b, a
+	}
+	first.step(&engine.Event{Kind: engine.LinkUp, Session: w.alive, Path: "crossover"})
+	if second.session != 0 {
+		second.step(&engine.Event{Kind: engine.LinkUp, Session: second.session, Path: "crossover"})
+	}
+}
+
+func (n *node) wantsLink() bool { return n.up && !n.paused && n.session == 0 && !n.standAlone }

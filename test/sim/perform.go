@@ -1,0 +1,143 @@
+package sim
+
+import (
+	"fmt"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/mirror/wire"
+)
+
+// perform carries out one effect, or queues it.
+func (n *node) perform(f *engine.Effect) {
+	switch f.Kind {
+	case engine.LocalIO:
+		n.localIO(f)
+	case engine.PeerSend:
+		if f.Session == n.session {
+			if m := &f.Message; m.Flags&wire.Resync == 0 && m.Kind.HasBlocks() {
+				n.hot(int(m.Volume), int64(m.Offset), int64(m.Length), "sends "+m.Kind.String())
+			}
+			n.w.sendTo(n, &f.Message)
+		}
+	case engine.Answer:
+		n.w.answered(n, f.Request, f.Err)
+	case engine.DropLink:
+		n.w.logf("%s drops session %d: %v", n.name, f.Session, f.Err)
+		n.w.doomed = n.w.doomed || f.Session == n.w.alive && f.Session != 0
+	case engine.StandAlone:
+		n.goStandAlone(f)
+	case engine.Deposed:
+		n.w.logf("%s is deposed: %v", n.name, f.Err)
+		n.deposed = true
+	case engine.Reply:
+		n.replied(f.Of, f.Err)
+	case engine.Note:
+		n.w.logf("%s: %s", n.name, f.Text)
+	default:
+		n.performMeta(f)
+	}
+}
+
+// goStandAlone: in this world only a detach and a failed disk are reasons.
+func (n *node) goStandAlone(f *engine.Effect) {
+	if n.command != engine.Detach && !n.broken() {
+		n.w.fail(fmt.Errorf("%s goes StandAlone: %w", n.name, f.Err))
+	}
+	n.standAlone = true
+	n.w.doomed = n.w.doomed || f.Session == n.w.alive && f.Session != 0
+}
+
+func (n *node) localIO(f *engine.Effect) {
+	r, v := f.Request, n.vols[f.Volume]
+	if r.Op.Changes() {
+		if n.taking == nil || !n.taking.Kind.HasBlocks() {
+			n.hot(f.Volume, r.Offset, r.Length, r.String())
+		} else {
+			n.w.judge(n.fence.Takes(n.taking.Token, r.String()))
+		}
+	}
+	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), run: func() {
+		err := n.ail(r.Op)
+		if err == nil {
+			v.disk.apply(r)
+		} else {
+			v.disk.spoil(r, n.w.rng)
+		}
+		n.step(&engine.Event{Kind: engine.LocalDone, Request: r, Err: err})
+	}, torn: func() { v.disk.tear(r, n.w.rng) }})
+}
+
+// hot is the first half of the mark law.
+func (n *node) hot(vol int, offset, length int64, what string) {
+	v := n.vols[vol]
+	extents, err := actlog.Hotset(v.transactions(), n.w.slots)
+	n.w.judge(err)
+	for e := offset / actlog.ExtentBytes; e <= (offset+length-1)/actlog.ExtentBytes; e++ {
+		found := false
+		for _, h := range extents {
+			found = found || int64(h) == e
+		}
+		if !found {
+			n.w.fail(fmt.Errorf("mark law: %s %s of volume %d before extent %d is durably hot", n.name, what, vol, e))
+		}
+	}
+}
+
+// performMeta is what becomes durable on this node's metadata or in the ledger.
+func (n *node) performMeta(f *engine.Effect) {
+	var v *volume
+	if f.Volume < len(n.vols) {
+		v = n.vols[f.Volume]
+	}
+	vol := f.Volume
+	switch f.Kind {
+	case engine.WriteActivity:
+		tx := f.Activity
+		n.meta("activity", func() { v.ring[tx.Number%uint64(actlog.RingBlocks(n.w.slots))] = tx }, engine.Event{Kind: engine.ActivityDone, Volume: vol})
+	case engine.WritePage:
+		page, data := f.Page, append([]byte(nil), f.Payload...)
+		n.meta("page", func() { v.pages[page] = data }, engine.Event{Kind: engine.PageDone, Volume: vol, Page: page, Version: f.Version})
+	case engine.WriteSuper:
+		super := *f.Super
+		n.meta("super", func() { v.super = super }, engine.Event{Kind: engine.SuperDone, Volume: vol, Version: f.Version})
+	case engine.LedgerExclude, engine.LedgerInclude:
+		n.ledger(f.Node, f.Token, f.Kind == engine.LedgerInclude)
+	default:
+		n.w.fail(fmt.Errorf("unknown effect %d", f.Kind))
+	}
+}
+
+func (n *node) meta(what string, store func(), done engine.Event) {
+	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, done.Volume, what), torn: store, run: func() {
+		if done.Err = n.ail(block.Write); done.Err == nil || n.w.one(2) {
+			store()
+		}
+		n.step(&done)
+	}})
+}
+
+// ledger asks for a change; when it is decided, the answer travels on its own.
+func (n *node) ledger(who string, token uint64, include bool) {
+	n.asking++
+	what := fmt.Sprintf("%s ledger: %s in %v at %d", n.name, who, include, token)
+	n.later(&work{what: what, can: func() bool { return n.w.quorum(n) },
+		torn: func() { n.w.judgeLater(n.w.changeInSync(n, who, token, include)) },
+		run: func() {
+			n.asking--
+			err := n.w.changeInSync(n, who, token, include)
+			r := n.w.record
+			n.later(&work{what: n.name + " hears of it", run: func() {
+				n.fence.Told(r.Tenure)
+				n.step(&engine.Event{Kind: engine.LedgerDone, Record: r, Err: err})
+			}})
+		}})
+}
+
+// judgeLater: who asked is gone, so nobody minds a lost race.
+func (w *World) judgeLater(err error) {
+	if err != nil {
+		w.logf("too late: %v", err)
+	}
+}
