@@ -1,0 +1,21 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"hapair/test/lab"
+)
+
+func TestMain(m *testing.M) {
+	lab.Reexec()
+	if len(os.Args) > 1 && os.Args[1] == proberWord {
+		if err := runProber(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "prober:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
