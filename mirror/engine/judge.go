@@ -171,8 +171,10 @@ func judgeOneCurrent(gen decision, want action, current, other *wire.HelloBody) 
 func judgeBothCurrent(mine, theirs *wire.HelloBody, gen decision) decision {
 	a, b := allCurrent(mine), allCurrent(theirs)
 	switch {
-	case gen.action != actNothing:
-		return gen
+	case gen.action == actSource:
+		return judgeSource(gen, mine, theirs)
+	case gen.action == actTarget:
+		return judgeSource(gen, theirs, mine)
 	case !a && !b:
 		return refusal(wire.BadState, "neither copy is UpToDate; force one of them Primary")
 	case !a:
@@ -188,6 +190,16 @@ func judgeBothCurrent(mine, theirs *wire.HelloBody, gen decision) decision {
 		return decision{action: actSource, why: why}
 	}
 	return decision{action: actTarget, why: why}
+}
+
+// judgeSource: the generations say who the source is; its copy has to be fit
+// for it, or the good one would be taken out of the in-sync set first.
+func judgeSource(gen decision, source, target *wire.HelloBody) decision {
+	if !allCurrent(source) {
+		return refusal(wire.BadState, "by its generation %s is the source, but its copy is not UpToDate", source.Node)
+	}
+	gen.full = gen.full || anyFull(target)
+	return gen
 }
 
 // preferredSource is rule R9 for two current copies: the Primary, else the one
