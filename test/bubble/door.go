@@ -40,6 +40,7 @@ func (d *door) Start(_ context.Context, h block.Handler, _ block.Geometry) (stri
 		return "", errKilled
 	}
 	if d.session == nil {
+		d.w.opens(d.node)
 		d.session = newSession(d, h, d.tenure)
 	}
 	return "door:" + d.node, nil

@@ -24,13 +24,14 @@ type fabric struct {
 	slow   time.Duration // the longest a message travels
 	loss   float64       // of datagrams
 	ends   map[string]*end
+	last   map[[2]string]time.Time // when the traffic was last cut
 }
 
 const quickest = 100 * time.Microsecond
 
 func newFabric(seed int64) *fabric {
 	f := &fabric{streams: ledgertest.NewNet(seed), rng: rand.New(rand.NewSource(seed)), cut: map[[2]string]bool{},
-		paused: map[string]bool{}, down: map[string]bool{}, slow: time.Millisecond, ends: map[string]*end{}}
+		paused: map[string]bool{}, down: map[string]bool{}, slow: time.Millisecond, ends: map[string]*end{}, last: map[[2]string]time.Time{}}
 	f.streams.Latency(func(r *rand.Rand, _, _ string) time.Duration { return f.latency(r) })
 	return f
 }
@@ -57,8 +58,22 @@ func (f *fabric) cutOneWay(from, to string) {
 	f.streams.CutOneWay(from, to)
 }
 
+// troubled reports whether a and b could not reach each other, now or lately.
+func (f *fabric) troubled(a, b string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	there, back := [2]string{a, b}, [2]string{b, a}
+	lately := func(k [2]string) bool { return !f.last[k].IsZero() && time.Since(f.last[k]) < 5*time.Second }
+	return f.cut[there] || f.cut[back] || lately(there) || lately(back)
+}
+
 func (f *fabric) heal(a, b string) {
 	f.mu.Lock()
+	for _, k := range [][2]string{{a, b}, {b, a}} {
+		if f.cut[k] {
+			f.last[k] = time.Now()
+		}
+	}
 	delete(f.cut, [2]string{a, b})
 	delete(f.cut, [2]string{b, a})
 	f.mu.Unlock()

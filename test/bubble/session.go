@@ -152,13 +152,16 @@ func (s *session) write(region, off, length int64, rng *rand.Rand) {
 	if rng.Intn(8) == 0 {
 		r.Flags = block.FUA
 	}
-	var owed *debt
+	cuts := s.d.w.powerCuts()
+	var owed []*debt
 	ok := s.do(region, r, func() {
 		k.wrote(s.d.node, s.tenure, v)
-		owed = s.d.w.owed(s.d.node)
+		owed = s.d.w.owed(cuts)
 	})
-	if ok && owed != nil {
-		owed.check(off, v, length)
+	for _, o := range owed {
+		if ok {
+			o.check(off, v, length)
+		}
 	}
 }
 

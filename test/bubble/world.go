@@ -130,6 +130,13 @@ func (w *World) think() time.Duration {
 	return w.pace
 }
 
+// quick sets the longest an application waits between two requests.
+func (w *World) quick(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pace = d
+}
+
 func (w *World) hush(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -220,6 +227,7 @@ func (w *World) crash(node string, power bool) {
 	}
 	w.notef("%s crashes, power cut: %t", node, power)
 	w.judgeLoss(node, power)
+	w.troubled(node)
 	b.kill(power)
 }
 
@@ -244,6 +252,29 @@ func (w *World) judgeLoss(node string, power bool) {
 	}
 }
 
+// troubled notes that something was done to a node against its will.
+func (w *World) troubled(node string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.boxes[node].trouble = time.Now()
+}
+
+// opens is called when the device of a node opens. On a copy that has lost what
+// it had not flushed, and was not brought in line since, that is right only when
+// the other node failed too, or cannot be reached: a double failure. A node
+// that was stopped in order has not failed.
+func (w *World) opens(node string) {
+	w.mu.Lock()
+	x, y := w.boxes[node], w.boxes[other(node)]
+	second := x.fragileCut && !y.trouble.IsZero() && (w.boots[y.name] == nil || time.Since(y.trouble) < 5*time.Second)
+	second = second || x.fragileCut && w.fabric.troubled(node, y.name)
+	w.mu.Unlock()
+	if second {
+		w.notef("%s serves without what it lost, %s being unreachable: a double failure", node, other(node))
+		w.book.lost()
+	}
+}
+
 // stop ends the agent of a node in order.
 func (w *World) stop(node string) error {
 	b := w.take(node)
@@ -251,6 +282,9 @@ func (w *World) stop(node string) error {
 		return nil
 	}
 	w.notef("%s stops in order", node)
+	w.mu.Lock()
+	w.boxes[node].trouble = time.Time{} // a stop in order is no trouble
+	w.mu.Unlock()
 	began := time.Now()
 	err := b.stop()
 	w.notef("%s has stopped after %v: %v", node, time.Since(began), err)
@@ -268,6 +302,7 @@ func (w *World) pause(node string, on bool) {
 	b.frozen = on
 	w.mu.Unlock()
 	w.notef("%s stands still: %t", node, on)
+	w.troubled(node)
 	if !on {
 		b.box.clock.freeze(false)
 	}
@@ -338,17 +373,22 @@ func (w *World) learn(node string, r ledger.Record) {
 	}
 }
 
-// owed returns what the other node owes when node answers a write now: nil when
-// the ledger does not count its copy.
-func (w *World) owed(node string) *debt {
+// powerCuts is how often the power of each data node was cut.
+func (w *World) powerCuts() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := other(node)
-	if !slices.Contains(w.record.InSync, p) {
-		return nil
+	return map[string]int{alpha: w.boxes[alpha].cuts, beta: w.boxes[beta].cuts}
+}
+
+// owed returns the copies the ledger counts now, when a write is answered that
+// was submitted at the time of cuts.
+func (w *World) owed(cuts map[string]int) (all []*debt) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.record.InSync {
+		all = append(all, &debt{w: w, box: w.boxes[n], cuts: cuts[n], token: uint64(w.record.Token)})
 	}
-	x := w.boxes[p]
-	return &debt{w: w, box: x, cuts: x.cuts, token: uint64(w.record.Token)}
+	return all
 }
 
 // debt is a copy that must be on a node's drive.
