@@ -19,6 +19,12 @@ func (b *backend) find(name string) (*resource, error) {
 	if r := b.a.res[name]; r != nil {
 		return r, nil
 	}
+	for _, x := range b.a.broken {
+		if x.name == name {
+			return nil, &apiv1.Problem{Code: apiv1.CodeUnavailable, Text: fmt.Sprintf("%s is not attached on this node: %v", name, x.err),
+				Hint: "mend it (hactl create-metadata " + name + " for a new disk, with the agent stopped), then start haagent again"}
+		}
+	}
 	var names []string
 	for _, r := range b.a.order {
 		names = append(names, r.name)

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"hapair/agent/apiv1"
 	"hapair/agent/config"
 	"hapair/failover"
 	"hapair/failover/lease"
@@ -45,6 +46,12 @@ type resource struct {
 	}
 }
 
+// broken is a resource that could not be attached when the agent started.
+type broken struct {
+	name string
+	err  error
+}
+
 // wake tells the controller that something changed. It may be called before
 // there is one.
 func (r *resource) wake(cause string) {
@@ -71,7 +78,11 @@ func (a *agent) startResources(ctx context.Context) error {
 	for i := range a.cfg.Resources {
 		r, err := a.openResource(ctx, &a.cfg.Resources[i])
 		if err != nil {
-			return err
+			// One bad disk does not take the other resources down.
+			a.broken = append(a.broken, broken{a.cfg.Resources[i].Name, err})
+			a.log.Error("resource is not attached", zap.String("resource", a.cfg.Resources[i].Name), zap.Error(err))
+			a.event(apiv1.EventProblem, a.cfg.Resources[i].Name, "not attached: "+err.Error())
+			continue
 		}
 		a.res[r.name] = r
 		a.order = append(a.order, r)

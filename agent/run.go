@@ -42,6 +42,7 @@ type agent struct {
 	heart  *heartbeat.Heartbeat
 	res    map[string]*resource // by name; none on a witness
 	order  []*resource
+	broken []broken // resources without their disks
 	server *api.Server
 
 	stops []stage // what to undo, last first

@@ -34,9 +34,20 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	for _, r := range a.order {
 		s.Resources = append(s.Resources, r.status(&ls))
 	}
+	for _, x := range a.broken {
+		s.Resources = append(s.Resources, a.brokenStatus(x))
+	}
 	s.Members = a.members()
 	s.LastProblem = a.problems.last("", true)
 	return s, nil
+}
+
+// brokenStatus shows a resource that is not attached here.
+func (a *agent) brokenStatus(x broken) apiv1.Resource {
+	rec, _ := a.ledger.Record(x.name)
+	return apiv1.Resource{Name: x.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: state.RoleUnknown.String(),
+		DiskState: state.Diskless.String(), Arbitration: string(a.cfg.Arbitration), Because: "not attached: " + x.err.Error(),
+		LastProblem: a.problems.last(x.name, false)}
 }
 
 func (r *resource) status(ls *ledger.Status) apiv1.Resource {
