@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -39,15 +40,24 @@ var scenes = []scene{
 	{"services", "ext4, a service on it, and the address", true},
 }
 
-// outage is how long a client waited once.
-type outage struct {
-	loss, switched []time.Duration
+// event is what happens to the Primary.
+type event struct {
+	key, title string
+	do         func(t *theatre, ctx context.Context, primary string) (time.Duration, error)
+}
+
+var events = []event{
+	{"power-loss", "power loss of the Primary", (*theatre).powerLoss},
+	{"switchover", "switchover", (*theatre).switchover},
 }
 
 const (
 	settleMax   = 60 * time.Second
 	servicePort = 7000
 	timesMax    = 1000
+
+	refusalsMax  = 50
+	refusalPause = 200 * time.Millisecond
 )
 
 func failoverCommand(out *string) *cobra.Command {
@@ -86,11 +96,13 @@ func (o *outages) run(ctx context.Context, out string) error {
 		if len(o.only) > 0 && !slices.Contains(o.only, s.key) {
 			continue
 		}
-		got, err := o.play(ctx, s)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.title, err)
+		for _, e := range events {
+			waits, err := o.play(ctx, s, e)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", s.title, e.title, err)
+			}
+			rows = append(rows, row(s.title, e.title, waits))
 		}
-		rows = append(rows, row(s.title, "power loss of the Primary", got.loss), row(s.title, "switchover", got.switched))
 	}
 	return publish(out, "failover", func(w io.Writer) {
 		fmt.Fprintf(w, "%d of each; witness, default timing, network namespaces on one machine with %d processors; load before %s, after %s; %s in all.\n\n",
@@ -110,42 +122,40 @@ func row(what, event string, waits []time.Duration) string {
 	return fmt.Sprintf("| %s | %s | %.0f | %.0f–%.0f | %.0f |", what, event, s.median, s.low, s.high, slices.Max(ms))
 }
 
-// play measures one scene in a lab of its own.
-func (o *outages) play(ctx context.Context, s scene) (got outage, err error) {
+// play lets one event happen again and again, in a lab of its own.
+func (o *outages) play(ctx context.Context, s scene, e event) (waits []time.Duration, err error) {
 	l, err := lab.Up(ctx, o.options(s))
 	if err != nil {
-		return got, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Down()) }()
 	t := &theatre{lab: l, scene: s, halab: filepath.Join(o.bin, "halab")}
 	primary, err := t.settle(ctx)
 	if err != nil {
-		return got, err
+		return nil, err
 	}
 	if err := t.serve(l.Data()...); err != nil {
-		return got, err
+		return nil, err
 	}
 	if t.probe, err = startProbe(l, fmt.Sprintf("%s:%d", lab.ServiceAddress, servicePort)); err != nil {
-		return got, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.probe.stop()) }()
-	for i := range 2 * o.times {
-		event, list := t.powerLoss, &got.loss
-		if i%2 == 1 {
-			event, list = t.switchover, &got.switched
+	for i := range o.times {
+		if err := t.probe.served(ctx); err != nil {
+			return nil, fmt.Errorf("before event %d: %w", i+1, err)
 		}
-		wait, err := event(ctx, primary)
+		wait, err := e.do(t, ctx, primary)
 		if err != nil {
-			return got, fmt.Errorf("event %d: %w", i+1, err)
+			return nil, fmt.Errorf("event %d: %w", i+1, err)
 		}
-		*list = append(*list, wait)
+		waits = append(waits, wait)
 		if primary, err = t.settle(ctx); err != nil {
-			return got, fmt.Errorf("after event %d: %w", i+1, err)
+			return nil, fmt.Errorf("after event %d: %w", i+1, err)
 		}
-		fmt.Fprintf(os.Stderr, "%-9s %2d/%d %-10s %6.0f ms; now %s\n", s.key, i+1, 2*o.times, [2]string{"power loss", "switchover"}[i%2],
-			float64(wait)/float64(time.Millisecond), primary)
+		fmt.Fprintf(os.Stderr, "%-9s %-10s %2d/%d %6.0f ms; now %s\n", s.key, e.key, i+1, o.times, float64(wait)/float64(time.Millisecond), primary)
 	}
-	return got, nil
+	return waits, nil
 }
 
 func (o *outages) options(s scene) lab.Options {
@@ -178,8 +188,13 @@ func (t *theatre) serve(nodes ...string) error {
 		return nil
 	}
 	for _, n := range nodes {
-		if out, err := t.lab.Run(context.Background(), n, t.halab, "recordd", "start", "--file", "/run/records"); err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+		// Without pipes: the server would inherit them and keep them open.
+		cmd := exec.Command(t.halab, "recordd", "start", "--file", "/run/records")
+		if err := t.lab.Enter(n, cmd); err != nil {
+			return err
+		}
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("start the record service on %s: %w", n, err)
 		}
 	}
 	return nil
@@ -191,7 +206,7 @@ func (t *theatre) settle(ctx context.Context) (string, error) {
 	var primary string
 	for _, n := range t.lab.Data() {
 		r, err := t.lab.AwaitResource(ctx, n, settleMax, func(r *apiv1.Resource) bool {
-			return r.Primary != "" && len(r.InSync) == 2 && r.DiskState == "UpToDate" && len(r.Peers) == 1 && r.Peers[0].Replication == "Established"
+			return r.Primary != "" && !r.Suspect && len(r.InSync) == 2 && r.DiskState == "UpToDate" && len(r.Peers) == 1 && r.Peers[0].Replication == "Established"
 		})
 		if err != nil {
 			return "", err
@@ -225,10 +240,24 @@ func (t *theatre) powerLoss(ctx context.Context, primary string) (time.Duration,
 	return wait, t.serve(primary)
 }
 
+// switchover asks for one, again while it is refused: the Primary may not know
+// yet what its peer says of itself.
 func (t *theatre) switchover(ctx context.Context, primary string) (time.Duration, error) {
-	began := time.Now()
-	if err := t.lab.Call(ctx, primary, http.MethodPost, apiv1.PathResources+t.lab.Resource()+"/switchover", apiv1.SwitchoverRequest{}, new(json.RawMessage)); err != nil {
-		return 0, err
+	path := apiv1.PathResources + t.lab.Resource() + "/switchover"
+	for refused := 0; ; refused++ {
+		began := time.Now()
+		err := t.lab.Call(ctx, primary, http.MethodPost, path, apiv1.SwitchoverRequest{}, new(json.RawMessage))
+		if err == nil {
+			return t.probe.gapSince(ctx, began)
+		}
+		var no *apiv1.Problem
+		if !errors.As(err, &no) || refused == refusalsMax {
+			return 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(refusalPause):
+		}
 	}
-	return t.probe.gapSince(ctx, began)
 }

@@ -144,6 +144,31 @@ const (
 	steadyGap = 250 * time.Millisecond
 )
 
+// served waits until the client has answers: what comes before the first one
+// cannot be seen.
+func (p *probe) served(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleMax)
+	defer cancel()
+	for {
+		p.mu.Lock()
+		n, fresh := len(p.mu.answers), p.mu.fresh
+		lately := n > 1 && time.Since(p.mu.answers[n-1]) < servedLately
+		p.mu.Unlock()
+		if lately {
+			return nil
+		}
+		select {
+		case <-fresh:
+		case <-p.done:
+			return errors.New("the client ended")
+		case <-ctx.Done():
+			return fmt.Errorf("the client is not served within %s", settleMax)
+		}
+	}
+}
+
+const servedLately = 20 * time.Millisecond
+
 // gapSince waits for an outage that came between an instant and now to be over,
 // and returns the longest time between two answers.
 func (p *probe) gapSince(ctx context.Context, began time.Time) (time.Duration, error) {

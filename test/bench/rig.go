@@ -197,6 +197,9 @@ func (r *rig) Linked(string, string, bool) { r.Changed("") }
 // Happened is of no interest.
 func (r *rig) Happened(string, string) {}
 
+// Trouble is of no interest: a request that fails ends the run.
+func (r *rig) Trouble(string, string) {}
+
 // Deposed cannot be: nobody else asks for the record.
 func (r *rig) Deposed(string, error) {}
 
