@@ -120,9 +120,6 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name}
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link}
-	if rec, ok := a.ledger.Record(rc.Name); ok {
-		mc.Record = toWire(rec)
-	}
 	for i := range rc.Volumes {
 		f, why, err := r.frontend(i)
 		if err != nil {
@@ -203,9 +200,6 @@ func (r *resource) newController() error {
 
 // start lets the mirror connect and the controller decide.
 func (r *resource) start() error {
-	if rec, ok := r.a.ledger.Record(r.name); ok {
-		r.mirror.SetRecord(toWire(rec))
-	}
 	r.mirror.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

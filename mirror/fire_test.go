@@ -54,7 +54,7 @@ func (w *writer) step(t *testing.T, d *door) error {
 func TestManyWritersWhileTheCableFlaps(t *testing.T) {
 	p := newPair(t)
 	a := p.nodes[0]
-	a.await(t, "Established", established)
+	p.established()
 	p.promote(0)
 	const writers, steps, share = 8, 250, pairSize / 8
 	var running sync.WaitGroup

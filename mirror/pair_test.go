@@ -283,6 +283,14 @@ func (n *pairNode) await(t *testing.T, what string, ok func(View) bool) {
 
 func established(v View) bool { return v.Replication == state.Established }
 
+// established waits until both ends know that every write is replicated.
+func (p *pair) established() {
+	p.t.Helper()
+	for _, n := range p.nodes {
+		n.await(p.t, "Established", established)
+	}
+}
+
 func (p *pair) promote(i int) {
 	p.t.Helper()
 	rec, err := p.ledger.change(p.ledger.rec.Token, func(r *wire.Record) { r.Tenure, r.Primary = r.Token, p.nodes[i].name })
@@ -338,7 +346,7 @@ func (p *pair) equal() {
 func TestMirrorLosesThePeerAndResyncs(t *testing.T) {
 	p := newPair(t)
 	a, b := p.nodes[0], p.nodes[1]
-	a.await(t, "Established", established)
+	p.established()
 	p.promote(0)
 	for i := range 64 {
 		must(t, a.door.do(t, &block.Request{Op: block.Write, Offset: int64(i) * 37 * 4096, Length: 8192, Data: fill(uint64(i), 8192)}))
@@ -375,7 +383,7 @@ func TestMirrorLosesThePeerAndResyncs(t *testing.T) {
 func TestAnswersWaitForTheLedger(t *testing.T) {
 	p := newPair(t)
 	a := p.nodes[0]
-	a.await(t, "Established", established)
+	p.established()
 	p.promote(0)
 	p.ledger.mu.Lock()
 	p.ledger.down = true
@@ -401,7 +409,7 @@ func TestAnswersWaitForTheLedger(t *testing.T) {
 func TestNothingIsAnsweredWithoutALease(t *testing.T) {
 	p := newPair(t)
 	a := p.nodes[0]
-	a.await(t, "Established", established)
+	p.established()
 	p.promote(0)
 	tenure := a.View().Tenure
 	a.SetLease(tenure, 0)
@@ -425,7 +433,7 @@ func TestNothingIsAnsweredWithoutALease(t *testing.T) {
 func TestAbortDoesNotWaitForTheLedger(t *testing.T) {
 	p := newPair(t)
 	a := p.nodes[0]
-	a.await(t, "Established", established)
+	p.established()
 	p.promote(0)
 	p.ledger.mu.Lock()
 	p.ledger.down = true

@@ -189,6 +189,15 @@ func (l *Ledger) learn(resource string, r Record, incarnation uint64) {
 	}
 }
 
+// tellAll tells what is known once the voter has caught up.
+func (l *Ledger) tellAll() {
+	l.view.mu.Lock()
+	defer l.view.mu.Unlock()
+	for name, r := range l.view.records {
+		l.tellRecord(name, r)
+	}
+}
+
 // onState is called by raft's goroutine after every change of the state.
 func (l *Ledger) onState(s *record.State, resource string) {
 	changed := l.view.take(s, resource, l.tellRecord)
@@ -200,7 +209,14 @@ func (l *Ledger) onState(s *record.State, resource string) {
 
 // tellRecord queues a record for every callback. It calls none, so it may be
 // called with view.mu held, which keeps the order.
+//
+// Before the voter has caught up nothing is told but that the ledger was
+// discarded: replayed history is not the present, and who takes it for that
+// may send a resync the wrong way.
 func (l *Ledger) tellRecord(name string, r Record) {
+	if r.Token != 0 && !l.voter.caughtUp() {
+		return
+	}
 	l.cbMu.Lock()
 	fns := l.onRecord
 	l.cbMu.Unlock()

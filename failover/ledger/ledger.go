@@ -223,7 +223,8 @@ func (l *Ledger) forgetLongest() {
 }
 
 // OnRecord has fn called for every record known now and for every change, in
-// order, never with locks held. A zero Record says the ledger was discarded.
+// order, never with locks held; for none before this node has applied all that
+// was committed before it started. A zero Record says the ledger was discarded.
 // fn may use the ledger but not close it.
 func (l *Ledger) OnRecord(fn func(resource string, r Record)) {
 	l.view.mu.Lock()
@@ -232,7 +233,9 @@ func (l *Ledger) OnRecord(fn func(resource string, r Record)) {
 	l.onRecord = append(l.onRecord, fn)
 	l.cbMu.Unlock()
 	for name, r := range l.view.records {
-		l.records.post("", func() { fn(name, r.Clone()) })
+		if l.voter.caughtUp() {
+			l.records.post("", func() { fn(name, r.Clone()) })
+		}
 	}
 }
 

@@ -171,6 +171,7 @@ func (l *Ledger) tryCatchUp() bool {
 		return false
 	}
 	l.voter.setCaught(true)
+	l.tellAll()
 	l.kick()
 	return true
 }

@@ -74,11 +74,14 @@ func openMirror(v View) Decision {
 
 // running is a Primary with its lease and its devices open.
 func running(v View) Decision {
+	if !v.Self.Disk.CanServe() && !v.Maintenance && peerCanTake(v).OK {
+		return forsake(v, fmt.Sprintf("the local disk is %s", v.Self.Disk))
+	}
 	switch {
 	case !v.Settings.HasServices || v.Services.State == Started:
 		text := fmt.Sprintf("%s is Primary and holds its lease", v.Self.Name)
 		if !v.Self.Disk.CanServe() {
-			text += fmt.Sprintf("; its disk is %s, I/O goes through %s", v.Self.Disk, v.Peer.Name)
+			text += fmt.Sprintf("; its disk is %s and its I/O fails: %s", v.Self.Disk, peerCanTake(v).Text)
 		}
 		return waitf(CodeSettled, 0, "%s", text)
 	case v.Maintenance:
@@ -92,6 +95,17 @@ func running(v View) Decision {
 		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
 	}
 	return steps("the devices are open", StartServices)
+}
+
+// forsake hands the resource to the peer although nothing here can be stopped
+// in order: the device answers with errors.
+func forsake(v View, because string) Decision {
+	d := steps(because)
+	if v.Settings.HasServices && v.Services.State != Stopped {
+		d.Steps = append(d.Steps, Step{Kind: StopServices, Force: true})
+	}
+	d.Steps = append(d.Steps, Step{Kind: MirrorDemote, Force: true})
+	return d.then(v, LedgerDemote, ReleaseLease, HandOver)
 }
 
 // stopBroken stops what is left of services that failed, before they are

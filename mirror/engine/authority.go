@@ -62,9 +62,13 @@ func (e *Engine) applyRecord(r wire.Record) {
 	case changed && s.phase == preparing && s.plan.action == actTarget && e.inSync(e.self) && !slices.Contains(s.mine.Record.InSync, e.self):
 		e.dropSession(errRecordChanged)
 	}
-	if e.excluding && !e.inSync(e.peer) && !e.ledger.inFlight {
+	if e.excluding && !e.inSync(e.peer) && !e.ledger.inFlight && !e.confirming() {
 		e.excluded()
 	}
+	if s.phase == agreed && s.repl == state.Established && !e.excluding && len(r.InSync) > 0 && !(e.inSync(e.peer) && e.inSync(e.self)) {
+		e.dropSession(errRecordChanged) // established by an older record
+	}
+	e.controlProgress()
 	e.tryHello()
 }
 
@@ -118,13 +122,19 @@ func (e *Engine) ledgerNext() {
 		}
 	}
 	switch {
-	case e.excluding && e.inSync(e.peer):
+	case e.excluding && (e.inSync(e.peer) || e.confirming()):
 		e.ledger.inFlight, e.ledger.include = true, false
 		e.emit(Effect{Kind: LedgerExclude, Node: e.peer, Token: e.record.Token})
 	case e.session.resync.include && e.session.phase == agreed && !e.excluding && !e.inSync(e.peer):
 		e.ledger.inFlight, e.ledger.include, e.including = true, true, true
 		e.emit(Effect{Kind: LedgerInclude, Node: e.peer, Token: e.record.Token})
 	}
+}
+
+// confirming: a resync from here waits for the ledger's word.
+func (e *Engine) confirming() bool {
+	s := &e.session
+	return s.phase == preparing && s.plan.action == actSource && !s.confirmed && !s.closing
 }
 
 // ledgerDone: the last change was decided; r is what the ledger holds now. A
@@ -141,6 +151,12 @@ func (e *Engine) ledgerDone(r wire.Record, err error) {
 	}
 	if include {
 		e.includeDone()
+	} else if e.confirming() {
+		if err != nil {
+			e.dropSession(errRecordChanged)
+		} else {
+			e.session.confirmed = true
+		}
 	}
 	if e.excluding && !e.inSync(e.peer) {
 		e.excluded()
@@ -182,7 +198,7 @@ func (e *Engine) excluded() {
 			e.paid(o, owedLedger)
 		}
 	}
-	if e.session.phase == preparing && e.session.plan.action == actSource {
+	if e.session.phase == preparing && e.session.confirmed {
 		e.startSource()
 	}
 	for _, v := range e.vols {

@@ -265,12 +265,32 @@ func (e *Engine) flushedAll() bool {
 	return done
 }
 
+// lacking reports whether the peer is known to lack blocks.
+func (e *Engine) lacking() bool {
+	for _, v := range e.vols {
+		if v.bits.Count() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (e *Engine) demoteProgress() {
 	if e.control.step > 0 {
 		return
 	}
 	if !e.flushedAll() {
 		return
+	}
+	// A peer that is away and lacks something must not be promoted because this
+	// node left in order: the ledger is told first.
+	if e.peerInSync() && !e.replicating() && e.lacking() {
+		if !e.excluding && !e.anyFailed() {
+			e.wantExclude()
+		}
+		if e.excluding {
+			return
+		}
 	}
 	e.control.step = 1
 	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0

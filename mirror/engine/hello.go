@@ -129,6 +129,10 @@ func (e *Engine) followSource(h *wire.HelloBody) {
 // decide compares both hellos and starts what follows. Both sides compute it
 // from the same two hellos.
 func (e *Engine) decide() {
+	if e.anyFailed() {
+		e.dropSession(errDiskFailed) // since our hello was sent
+		return
+	}
 	if !e.quiet() {
 		e.dropSession(errRecordChanged)
 		return
@@ -153,12 +157,10 @@ func (e *Engine) decide() {
 		e.closeGeneration()
 		e.established()
 	case actSource:
+		// The newest record may be known to neither node: the ledger is asked,
+		// whatever ours says, before anything is overwritten.
 		e.session.phase = preparing
-		if e.inSync(e.peer) {
-			e.wantExclude()
-		} else {
-			e.startSource()
-		}
+		e.wantExclude()
 	case actTarget:
 		e.session.phase = preparing
 	}

@@ -385,6 +385,10 @@ func (e *Engine) syncDoneAcked(m *wire.Message) {
 		e.dropSession(fmt.Errorf("%s could not finish the resync: status %d: %w", e.peer, m.Status, block.ErrIO))
 		return
 	}
+	if e.inSync(e.peer) {
+		e.included()
+		return
+	}
 	e.session.resync.include = true
 	e.ledgerNext()
 }

@@ -31,7 +31,10 @@ type session struct {
 	repl    state.Replication
 	plan    decision
 	resync  resync
-	closing bool // it was dropped here: nothing is obeyed any more
+	// confirmed: the ledger has said, after the handshake, that the peer is not in
+	// the in-sync set; only then is its copy overwritten
+	confirmed bool
+	closing   bool // it was dropped here: nothing is obeyed any more
 }
 
 func (e *Engine) send(m wire.Message) {
