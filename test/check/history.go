@@ -84,6 +84,26 @@ func (h *History) Acked(v Version) {
 	}
 }
 
+// Seen records what a read was answered with: nobody may take it back.
+func (h *History) Seen(sector int, found Version) error {
+	if err := h.Check(sector, found); err != nil {
+		return err
+	}
+	r := &h.sectors[sector]
+	if h.matches(found, r.acked) {
+		return nil
+	}
+	for i, m := range r.maybe {
+		if m > r.acked && h.matches(found, m) {
+			r.acked = m
+			r.past = append(r.past, r.maybe[:i+1]...)
+			r.maybe = slices.Delete(r.maybe, 0, i+1)
+			break
+		}
+	}
+	return nil
+}
+
 // Flushed records that a flush, submitted when before was the snapshot, was
 // answered with success.
 func (h *History) Flushed(before []Version) {

@@ -26,6 +26,15 @@ func Marks(sectors []int, a, b *Copy) error {
 	return nil
 }
 
+// InSet is rule R11: a copy that the ledger counts as in sync is not a half-made
+// one, whatever happens to its node.
+func InSet(node string, inconsistent bool) error {
+	if inconsistent {
+		return fmt.Errorf("mark law: %s is in the in-sync set, and its superblock says Inconsistent", node)
+	}
+	return nil
+}
+
 // Equal is what two copies that call themselves equal must be.
 func Equal(sectors []int, a, b *Copy) error {
 	for _, s := range sectors {

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
@@ -98,7 +99,7 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		case block.Read:
 			for i := int64(0); i < r.Length; i += block.SectorBytes {
 				found := check.Version(binary.LittleEndian.Uint64(r.Data[i:]))
-				if e := hist.Check(int((r.Offset+i)/block.SectorBytes), found); e != nil {
+				if e := hist.Seen(int((r.Offset+i)/block.SectorBytes), found); e != nil {
 					w.fail(fmt.Errorf("%s answers %s: %w", n.name, r, e))
 				}
 			}
@@ -106,9 +107,26 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 			hist.Flushed(q.before)
 		default:
 			hist.Acked(q.version)
+			w.everywhere(r, q)
 		}
 	}
 	fill(r.Data, 1<<60) // whoever still reads it reads nonsense
+}
+
+// everywhere is the ack law at the instant of the answer: every copy that the
+// ledger counts has it, unless that copy has failed since.
+func (w *World) everywhere(r *block.Request, q *request) {
+	for _, n := range w.nodes {
+		if n.lost || n.bad || !slices.Contains(w.record.InSync, n.name) {
+			continue
+		}
+		for s := int(r.Offset / block.SectorBytes); s < int(r.End()/block.SectorBytes); s++ {
+			if err := w.hists[q.vol].Check(s, n.vols[q.vol].disk.at(s)); err != nil {
+				w.fail(fmt.Errorf("%s is answered, %s is in the in-sync set: %w", r, n.name, err))
+				return
+			}
+		}
+	}
 }
 
 // failRequests forgets the requests of a node that dies: nobody is told.

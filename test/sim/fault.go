@@ -58,6 +58,7 @@ func (n *node) ail(op block.Op) error {
 	}
 	n.w.logf("%s: a disk fails", n.name)
 	n.bad = true
+	n.w.doomed = n.w.doomed || n.w.alive != 0 && n.w.one(3)
 	return block.ErrIO
 }
 
@@ -75,7 +76,7 @@ func (w *World) operate() {
 		return
 	}
 	secondary := n.eng.View().Role == state.Secondary && n.command == 0
-	switch w.rng.IntN(7) {
+	switch w.rng.IntN(8) {
 	case 0:
 		if secondary && n.dispensable() {
 			w.invalidate(n)
@@ -84,7 +85,7 @@ func (w *World) operate() {
 		n.step(&engine.Event{Kind: engine.Pause})
 	case 2:
 		n.step(&engine.Event{Kind: engine.Resume})
-	case 3:
+	case 3, 7:
 		if secondary {
 			n.run(&engine.Event{Kind: engine.Detach})
 		}
@@ -121,6 +122,8 @@ func (n *node) detachedNow() {
 		if broken {
 			n.w.cacheLost(n)
 		}
+	} else if n.w.one(2) {
+		n.start() // it was a restart
 	}
 }
 
@@ -138,7 +141,7 @@ func (w *World) cacheLost(n *node) {
 func (w *World) bothCrashed() {
 	a, b := w.nodes[0], w.nodes[1]
 	if a.crashed && b.crashed {
-		a.lossy, b.lossy = a.lossy || a.lost, b.lossy || b.lost
+		a.lossy, b.lossy = true, true
 	}
 }
 

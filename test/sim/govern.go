@@ -109,7 +109,7 @@ func (w *World) promote(n *node) {
 	w.pen.Returned(n.name) // of an earlier tenure, which it knows to be over
 	n.leaseTenure = r.Tenure
 	w.setRecord(r)
-	if !w.one(4) { // else the node hears of its promotion before its replica shows it
+	if !w.one(3) { // else the node hears of its promotion before its replica shows it
 		w.views[n.i] = r.Token
 		n.record(r)
 	}

@@ -74,6 +74,13 @@ func (w *World) compare() {
 
 // marks: what differs is marked on stable storage.
 func (w *World) marks() {
+	for _, n := range w.nodes {
+		for _, v := range n.vols {
+			if slices.Contains(w.record.InSync, n.name) && !n.bad {
+				w.judge(check.InSet(n.name, v.super.Disk == state.Inconsistent))
+			}
+		}
+	}
 	for i := range w.sizes {
 		a, b := w.copies(i)
 		a.Marked, b.Marked = w.nodes[0].marked(i), w.nodes[1].marked(i)

@@ -24,7 +24,7 @@ func (w *World) tell() {
 		n.record(w.past[w.rng.IntN(len(w.past))])
 		return
 	}
-	if w.quorum(n) && w.views[n.i] != w.record.Token {
+	if w.one(w.lag) && w.quorum(n) && w.views[n.i] != w.record.Token {
 		w.views[n.i] = w.record.Token
 		n.record(w.record)
 	}

@@ -17,7 +17,7 @@ func (w *World) quorum(n *node) bool {
 // deliver hands over the oldest message to node i, or the end of the session.
 func (w *World) deliver(i int) {
 	n := w.nodes[i]
-	if w.doomed && w.one(6) {
+	if w.doomed && w.one(12) {
 		w.endSession()
 	}
 	if !n.up || n.paused || n.session == 0 {

@@ -16,6 +16,10 @@ const stepsPerSeed = 4000
 // TestSeeds runs SEEDS worlds (200 unless set) from SEED on.
 func TestSeeds(t *testing.T) {
 	seeds, first := envInt(200, "SEEDS", "HAPAIR_SIM_SEEDS"), envInt(1, "SEED")
+	if os.Getenv("HAPAIR_SIM_COUNT") != "" {
+		countFailures(t, uint64(first), seeds)
+		return
+	}
 	start, answers := time.Now(), 0
 	for seed := first; seed < first+seeds; seed++ {
 		answers += runSeed(t, uint64(seed), stepsPerSeed)
@@ -64,6 +68,23 @@ func TestSameSeedSameRun(t *testing.T) {
 	if logs[0] != logs[1] {
 		t.Fatal("two runs of seed 7 differ")
 	}
+}
+
+// countFailures says in how many seeds something is wrong, for mutants.sh. A few
+// are enough to know how easily a fault is found.
+func countFailures(t *testing.T, first uint64, seeds int) {
+	const enough = 12
+	failed, run, words := 0, 0, ""
+	for ; run < seeds && failed < enough; run++ {
+		seed := first + uint64(run)
+		if err := New(seed, false).Run(stepsPerSeed); err != nil {
+			if failed++; failed == 1 {
+				first, _, _ := strings.Cut(err.Error(), "\n")
+				words = fmt.Sprintf("; seed %d: %.90s", seed, first)
+			}
+		}
+	}
+	fmt.Printf("MUTANT %d of %d seeds%s\n", failed, run, words)
 }
 
 func runSeed(t *testing.T, seed uint64, steps int) (answers int) {

@@ -32,6 +32,8 @@ type World struct {
 	now   time.Duration
 	sizes []int64 // of the volumes
 	slots int
+	rate  int // faults in 200 steps
+	lag   int // of the nodes' replicas of the ledger
 	ids   genid.ID
 	nodes [2]*node
 
@@ -65,7 +67,7 @@ type World struct {
 func New(seed uint64, keepLog bool) *World {
 	w := &World{rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), witness: true, ab: true, aw: [2]bool{true, true},
 		leaseHolder: -1, inflight: map[*block.Request]*request{}, keepLog: keepLog, ids: 100}
-	w.slots = 2 + w.rng.IntN(3)
+	w.slots, w.rate, w.lag = 2+w.rng.IntN(3), 1+w.rng.IntN(7), 1+w.rng.IntN(6)
 	for range 1 + w.rng.IntN(2) {
 		// Neither whole extents nor whole blocks.
 		w.sizes = append(w.sizes, 20<<20-int64(w.rng.IntN(3))*(1<<20+3*block.SectorBytes))
@@ -140,10 +142,14 @@ func (w *World) Run(steps int) (err error) {
 func (w *World) step() {
 	w.now += time.Duration(w.rng.IntN(2_000_000))
 	switch r := w.rng.IntN(200); {
-	case r < 6 && !w.healing:
+	case r < w.rate && !w.healing:
 		w.fault()
-	case r < 8 && !w.healing:
+	case r < w.rate+2 && !w.healing:
 		w.operate()
+	case r == 10 && !w.healing:
+		if n := w.nodes[w.rng.IntN(2)]; !n.up && w.one(4) {
+			n.start()
+		}
 	case r < 50:
 		w.work(w.nodes[w.rng.IntN(2)])
 	case r < 100:

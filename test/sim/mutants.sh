@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Plants one fault at a time into a copy of the engine and counts in how many
+# of N seeds the simulator finds it.
+#
+#   test/sim/mutants.sh [N=200] [name...]
+#
+# Prints a line per mutant: name, seeds that failed of those run, the first
+# seed and what it said. Fails when a mutant is never found, or when its
+# pattern is no longer in the source.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seeds=${1:-200}
+shift || true
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/mirror" "$work/test"
+cp go.mod go.sum "$work"
+cp -r test/sim test/check "$work/test"
+for room in block state genid dirty actlog wire engine; do cp -r "mirror/$room" "$work/mirror"; done
+rm -f "$work"/mirror/*/*_test.go
+cp -r "$work/mirror/engine" "$work/engine.sane"
+missed=0
+
+# mutant name file old new: replaces the first old by new.
+mutant() {
+	local name=$1 file=$2
+	[[ ${#only[@]} -eq 0 || " ${only[*]} " == *" $name "* ]] || return 0
+	rm -rf "$work/mirror/engine"
+	cp -r "$work/engine.sane" "$work/mirror/engine"
+	if ! OLD=$3 NEW=$4 perl -0777 -i -pe 'BEGIN { $o = $ENV{OLD}; $n = $ENV{NEW} } $hit += s/\Q$o\E/$n/; END { exit !$hit }' "$work/mirror/engine/$file"; then
+		echo "$name: not in $file any more: $3"
+		missed=1
+		return
+	fi
+	local out
+	out=$(cd "$work" && HAPAIR_SIM_SEEDS=$seeds HAPAIR_SIM_COUNT=1 go test -count=1 -timeout 60m -run 'TestSeeds$' -v ./test/sim 2>&1) || true
+	local line
+	line=$(grep -m1 -E 'MUTANT|\[build failed\]|^panic' <<<"$out" || true)
+	line=${line#*MUTANT }
+	echo "$name: ${line:-no result: $(tail -1 <<<"$out")}" | cut -c1-200
+	[[ $line == [1-9]* ]] || missed=1
+}
+only=("$@")
+
+# the rules of docs/safety.md, each dropped
+mutant R1-lease-at-answer answer.go 'if !e.hasLease() {' 'if false {'
+mutant R3-forget-activity-log engine.go 'e.suspect = true' 'e.suspect = true; v.al = actlog.New(v.al.Slots())'
+mutant R3-trust-equal-sets judge.go 'dirtyBlocks(mine)+dirtyBlocks(theirs) == 0' 'true'
+mutant R3-no-bitmap-of-target resync.go '!v.bits.PageEmpty(p)' 'false'
+mutant R4-clear-on-ack resync.go 'v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})' 'v.bits.Clear(o.disk.Offset, o.disk.Length); v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})'
+mutant R5-no-exclusion write.go 'if e.peerInSync() {' 'if false {'
+mutant R5-include-undecided engine.go 'return e.including || e.inSync(e.peer)' 'return e.inSync(e.peer)'
+mutant R6-forget-unflushed session.go 'v.bits.Set(off, length) })' '_, _ = off, length })'
+mutant R7-evict-unflushed write.go 'o.disk.Length, v.settled)' 'o.disk.Length, 0)'
+mutant R7-evict-unsaved-bits activity.go 'return !v.bits.Unsaved(dirty.PageOfExtent(extent))' 'return true'
+mutant R8-forget-crash super.go 'Clean: e.detaching && !e.suspect' 'Clean: e.detaching'
+mutant R8-never-suspect engine.go 'e.suspect = true' 'e.suspect = false'
+mutant R9-crashed-source judge.go 'return theirs.Suspect, "the' 'return mine.Suspect, "the'
+mutant R11-keep-target-in-set hello.go 'if e.inSync(e.peer) {' 'if false {'
+mutant R11-include-early resync.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
+mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.seen {' 'if false {'
+
+# other ways to get it wrong
+mutant cold-write-goes-ahead write.go 'o.disk.Length) == actlog.Hot {' 'o.disk.Length) == actlog.Hot || true {'
+mutant overlap-not-blocked conflict.go 'return true
+		}
+	}
+	for p := last' 'return false
+		}
+	}
+	for p := last'
+mutant chunk-not-locked resync.go 'if v.blocks(o) {' 'if false {'
+mutant inflight-not-dirty session.go 'v.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk'
+mutant one-sided-not-dirty write.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk'
+mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled'
+mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
+mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
+mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }'
+mutant failed-disk-serves super.go 'v.disk = state.Failed' 'v.disk = was'
+mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {'
+mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false'
+mutant promotion-before-record engine.go ' && e.record.Tenure == e.tenure && e.record.Primary == e.self' ''
+mutant hello-while-peer-writes hello.go 'return e.peerOps == 0 &&' 'return'
+mutant target-not-durable resync.go 'e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
+		}
+	})' '}
+	})
+	e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})'
+exit $missed
