@@ -8,12 +8,12 @@ import (
 	"hapair/test/lab"
 )
 
-func bare(o *lab.Options) { o.Witness = "-" }
+func withoutWitness(o *lab.Options) { o.Witness = "-" }
 
 // A pair without a witness: when the Secondary dies the Primary goes on; when
 // the Primary dies the Secondary waits for an operator.
 func TestManualSecondaryDies(t *testing.T) {
-	p := newPair(t, true, bare)
+	p := newPair(t, true, withoutWitness)
 	primary, secondary := p.settle()
 	w := p.write()
 	w.progress(steady)
@@ -35,7 +35,7 @@ func TestManualSecondaryDies(t *testing.T) {
 }
 
 func TestManualPrimaryDies(t *testing.T) {
-	p := newPair(t, true, bare)
+	p := newPair(t, true, withoutWitness)
 	primary, secondary := p.settle()
 	w := p.write()
 	for range 2 {
@@ -47,12 +47,14 @@ func TestManualPrimaryDies(t *testing.T) {
 			t.Error("promoted without force, though nobody knows whether the other is Primary")
 		}
 		why, err := p.Run(p.ctx, secondary, "hactl", "explain", p.Resource())
-		if err == nil || !strings.Contains(why, "would lose") || !strings.Contains(why, "--force") {
+		if err != nil || !strings.Contains(why, "would lose") || !strings.Contains(why, "--force") {
 			t.Errorf("the explanation does not say what force may lose: %v: %s", err, why)
 		}
-		p.say("%s", why)
-		out, err := p.Run(p.ctx, secondary, "hactl", "promote", p.Resource(), "--force", "--yes", "--reason", "the other box burns")
+		out, err := p.Run(p.ctx, secondary, "hactl", "promote", p.Resource(), "--force", "--reason", "the other box burns")
 		p.must(err)
+		if !strings.Contains(out, "would lose") {
+			t.Errorf("promote --force does not say what may be lost: %s", out)
+		}
 		p.say("%s", out)
 		p.takeover(secondary)
 		w.progress(steady)
@@ -66,7 +68,7 @@ func TestManualPrimaryDies(t *testing.T) {
 
 // All links between the two are cut: the Primary goes on, the Secondary waits.
 func TestManualPartition(t *testing.T) {
-	p := newPair(t, false, bare)
+	p := newPair(t, false, withoutWitness)
 	primary, secondary := p.settle()
 	b := p.probe(primary)
 	b.progress(steady)
@@ -84,7 +86,7 @@ func TestManualPartition(t *testing.T) {
 
 // Both lose power; alone, neither knows whether the other went on.
 func TestManualBothLosePower(t *testing.T) {
-	p := newPair(t, true, bare)
+	p := newPair(t, true, withoutWitness)
 	primary, secondary := p.settle()
 	w := p.write()
 	w.progress(steady)
@@ -102,7 +104,7 @@ func TestManualBothLosePower(t *testing.T) {
 
 // An agent of a bare pair is stopped in order: the one that stays serves.
 func TestManualStoppedAgent(t *testing.T) {
-	p := newPair(t, true, bare)
+	p := newPair(t, true, withoutWitness)
 	primary, secondary := p.settle()
 	w := p.write()
 	w.progress(steady)

@@ -225,6 +225,7 @@ func (p *pair) settle() (primary, secondary string) {
 	p.resource(secondary, "is Secondary and in sync", func(r *apiv1.Resource) bool {
 		return r.Role == "Secondary" && r.Primary == primary && inSync(r)
 	})
+	p.bare(secondary)
 	return primary, secondary
 }
 
@@ -239,7 +240,28 @@ func (p *pair) rejoined(node string) {
 	p.t.Helper()
 	p.resource(p.other(node), "serves, both copies are current", func(r *apiv1.Resource) bool { return serving(r) && inSync(r) })
 	p.resource(node, "is Secondary and in sync", func(r *apiv1.Resource) bool { return r.Role == "Secondary" && inSync(r) })
+	p.bare(node)
 }
+
+// bare waits until nothing of the resource is left on a node: no file system,
+// no service, no address, no device.
+func (p *pair) bare(node string) {
+	p.t.Helper()
+	p.eventually("nothing of the resource is left on "+node, func() error {
+		out, err := p.Run(p.ctx, node, "sh", "-c", leftovers)
+		if err == nil && strings.TrimSpace(out) != "" {
+			err = errors.New(out)
+		}
+		return err
+	})
+}
+
+// leftovers prints what a Primary has and a Secondary must not.
+const leftovers = `grep " /srv/pg " /proc/self/mountinfo
+ip -o address show | grep -F " ` + lab.ServiceAddress + `/"
+grep -az "^recordd$" /proc/[0-9]*/cmdline | tr "\0" " "
+ls -d /dev/hapair/*/* 2>/dev/null
+true`
 
 // pathOf waits until the mirror link of a node goes over a path.
 func (p *pair) pathOf(node, path string) {
