@@ -138,6 +138,12 @@ func (b *backend) Invalidate(ctx context.Context, name string, q apiv1.Invalidat
 }
 
 func (r *resource) invalidate(ctx context.Context) error {
+	if split := r.a.ledger.Status().SplitBrain; split != "" && r.mirror.View().Role != state.Primary {
+		// Both ledgers went on alone: the victim's is given up with its data.
+		if err := r.a.ledger.Surrender(ctx, "invalidated by the operator"); err != nil {
+			return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status on both nodes"}
+		}
+	}
 	if err := r.mirror.Invalidate(ctx); err != nil {
 		hint := "hactl explain " + r.name
 		if r.mirror.View().Role == state.Primary {

@@ -198,8 +198,32 @@ func (r *resource) newController() error {
 	return nil
 }
 
+// clearUp ends what an earlier life of this agent left running: it is not
+// Primary now, the device of those services is dead, and the other node may
+// have them already.
+func (r *resource) clearUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	found, err := r.group.Check(ctx)
+	left := err != nil
+	for _, s := range found {
+		left = left || s.State == service.Running || s.State == service.Unknown
+	}
+	if !left {
+		return
+	}
+	r.a.log.Warn("services of an earlier life are stopped", zap.String("resource", r.name), zap.Error(err))
+	if err := r.group.StopForced(ctx); err != nil {
+		r.a.log.Error("not everything of an earlier life could be stopped", zap.String("resource", r.name), zap.Error(err))
+		r.a.event(apiv1.EventProblem, r.name, "services of an earlier life: "+err.Error())
+	}
+}
+
 // start lets the mirror connect and the controller decide.
 func (r *resource) start() error {
+	if r.group != nil {
+		r.clearUp()
+	}
 	r.mirror.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -105,6 +105,9 @@ func frozen(v *mirror.View, leased bool, ls *ledger.Status) (why []string) {
 	if v.Greeting && v.Waiting > 0 {
 		why = append(why, "a handshake with the peer is under way")
 	}
+	if v.Waiting > 0 && (v.Record.Tenure != v.Tenure || v.Record.Primary == "") {
+		why = append(why, fmt.Sprintf("the ledger's record (Primary %q, tenure %d) is not this node's (tenure %d)", v.Record.Primary, v.Record.Tenure, v.Tenure))
+	}
 	return why
 }
 
@@ -212,7 +215,7 @@ func (r *rates) counters(i int, v *mirror.View) apiv1.Counters {
 		r.at[i] = sample{v.Now, now, out}
 	}
 	out.ReadsTotal, out.WritesTotal, out.FlushesTotal = now.Reads, now.Writes, now.Flushes
-	out.ReadBytesTotal, out.WriteBytesTotal, out.ErrorsTotal, out.InFlight = now.ReadBytes, now.WriteBytes, now.Errors, v.InFlight
+	out.ReadBytesTotal, out.WriteBytesTotal, out.ErrorsTotal, out.InFlight = now.ReadBytes, now.WriteBytes, now.Errors, v.InFlight+v.Waiting
 	return out
 }
 

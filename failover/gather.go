@@ -153,7 +153,7 @@ func (m *memory) newRecord(r plan.Record, now time.Duration, first bool) (Entry,
 		}
 	}
 	if r.Primary != "" {
-		m.hinted = false
+		m.hinted, m.hint = false, plan.Hint{}
 		m.lastPrimary = r.Primary
 	}
 	text := fmt.Sprintf("record: Primary was %s, now %s; in sync was %s, now %s", orNone(was.Primary), orNone(r.Primary),

@@ -170,7 +170,7 @@ func (c *Controller) Hinted(h Hint) error {
 	if h.Failures > 0 && h.FailedAgo >= 0 {
 		c.mu.peerFailed = tally{n: h.Failures, at: now - h.FailedAgo}
 	}
-	if h.Kind == Take {
+	if stale := h.Token != 0 && h.Token < c.mu.memory.record.Token || c.mu.memory.record.Primary == c.cfg.Self; h.Kind == Take && !stale {
 		c.mu.hint = plan.Hint{Take: true, From: h.From, Until: now + c.cfg.Settings.HandOverGrace}
 	}
 	c.mu.Unlock()

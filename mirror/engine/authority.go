@@ -40,6 +40,10 @@ func (e *Engine) depose(why error) {
 
 // applyRecord takes over what the ledger has committed.
 func (e *Engine) applyRecord(r wire.Record) {
+	if r.Token == 0 && e.record.Token != 0 {
+		e.discardRecord()
+		return
+	}
 	if r.Token < e.record.Token {
 		return
 	}
@@ -70,6 +74,18 @@ func (e *Engine) applyRecord(r wire.Record) {
 	}
 	e.controlProgress()
 	e.tryHello()
+}
+
+// discardRecord: this node's ledger was given up for the peer's, which counts
+// its tokens by itself. What was seen of the old ones fences nobody any more.
+func (e *Engine) discardRecord() {
+	e.depose(fmt.Errorf("this node's ledger was discarded: %w", ErrStaleToken))
+	e.record, e.seen, e.excluding = wire.Record{}, 0, false
+	for _, v := range e.vols {
+		v.touch() // the superblock remembers what was seen
+	}
+	e.dropSession(errRecordChanged)
+	e.note("the ledger of this node was discarded; the peer's counts")
 }
 
 // forgetLastPrimary: the peer has been Primary since.

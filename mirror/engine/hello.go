@@ -93,7 +93,6 @@ func (e *Engine) onHello(m *wire.Message) {
 		return
 	}
 	e.session.greeted, e.session.theirs = true, h
-	e.seen = max(e.seen, h.Record.Tenure)
 	if e.session.sent {
 		e.decide()
 	} else {
@@ -139,10 +138,6 @@ func (e *Engine) decide() {
 	}
 	d := judge(e.session.mine, e.session.theirs)
 	e.session.plan = d
-	if r := e.session.theirs.Record; r.Token > e.record.Token {
-		e.record = r // as committed as ours, only newer; what follows goes by it
-		e.judgeOwnCopy()
-	}
 	if d.refuse != nil {
 		e.refuseSession(d.refuse)
 		return
