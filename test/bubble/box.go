@@ -27,6 +27,7 @@ type box struct {
 	// After a crash, until both copies are in sync again. Guarded by World.mu.
 	fragile    bool
 	fragileCut bool // its power was cut
+	excludes   bool // it has asked for an exclusion since
 	// When the node last was crashed or stood still; zero once it was stopped
 	// in order. Guarded by World.mu.
 	trouble time.Time

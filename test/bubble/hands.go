@@ -86,6 +86,7 @@ func (h ledgerHands) Unmark(ctx context.Context, name string) error {
 type mirrorLedger struct{ b *boot }
 
 func (m mirrorLedger) Exclude(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
+	m.b.w.excludes(m.b.node)
 	r, err := m.b.ledger.Exclude(ctx, resource, node, lease.Token(token))
 	return m.decided(resource, r, err)
 }
