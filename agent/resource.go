@@ -229,6 +229,7 @@ func (r *resource) start() error {
 	done := make(chan error, 1)
 	go func() { done <- r.control.Run(ctx) }()
 	var monitoring sync.WaitGroup
+	monitoring.Go(func() { r.returned(ctx) })
 	if r.group != nil {
 		monitoring.Go(func() { r.monitor(ctx) })
 	}
@@ -239,6 +240,27 @@ func (r *resource) start() error {
 		return errors.Join(err, ignoreCancelled(<-done))
 	})
 	return nil
+}
+
+// returned takes the note of this node's last orderly stop out of the ledger,
+// once that can be read and changed.
+func (r *resource) returned(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		if s := r.a.ledger.Status(); s.Promising && s.Quorum {
+			err := r.control.Returned(ctx)
+			if err == nil {
+				return
+			}
+			r.a.log.Info("the note of the last stop stays for now", zap.String("resource", r.name), zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // monitor looks whether the services of a Primary still run, at the shortest

@@ -101,7 +101,7 @@ func (c *Controller) read() plan.View {
 	}
 	v.Peer = plan.Peer{
 		Name: c.cfg.Peer, Told: mv.PeerTold, Role: mv.PeerRole, Disk: mv.PeerDisk, Suspect: mv.PeerSuspect,
-		AssumeClean: mv.PeerAssumeClean, Standby: n.Marks.Marked(MarkStandby(c.cfg.Peer)),
+		AssumeClean: mv.PeerAssumeClean, Standby: n.Marks.Marked(MarkStandby(c.cfg.Peer)), Left: n.Marks.Marked(MarkLeft(res, c.cfg.Peer)),
 	}
 	v.Peer.Verdict, v.Peer.Reasons, v.Peer.Since = n.Heartbeat.Peer(c.cfg.Peer)
 	v.Ledger.Record, v.Ledger.Known = n.Ledger.Record(res)

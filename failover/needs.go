@@ -89,6 +89,10 @@ const MarkMaintenance = "maintenance"
 // MarkStandby names the mark of a node on which nothing is to run.
 func MarkStandby(node string) string { return "standby/" + node }
 
+// MarkLeft names the mark of a node that was stopped in order while its peer's
+// copy was in doubt: the peer is not to go on with that by itself.
+func MarkLeft(resource, node string) string { return "left/" + resource + "/" + node }
+
 // MarkDown names the mark of a resource the operator demoted.
 func MarkDown(resource string) string { return "down/" + resource }
 

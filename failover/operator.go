@@ -149,6 +149,9 @@ func (c *Controller) Leave(ctx context.Context) error {
 	c.mu.leaving = true
 	c.mu.Unlock()
 	c.Wake("the agent stops")
+	if err := c.markLeft(ctx, v); err != nil {
+		c.log.Warn("the peer could not be told that this node's copy is the better one", zap.Error(err))
+	}
 	if v.Ledger.Record.Primary != c.cfg.Self {
 		return nil
 	}
@@ -158,6 +161,28 @@ func (c *Controller) Leave(ctx context.Context) error {
 		err = c.ask(ctx, plan.Wish{Kind: plan.Demote})
 	}
 	return err
+}
+
+// markLeft notes in the ledger that this node leaves with a copy that is in
+// line while its peer, still counted as in sync, crashed or is away.
+func (c *Controller) markLeft(ctx context.Context, v plan.View) error {
+	name := MarkLeft(c.cfg.Resource, c.cfg.Self)
+	r := v.Ledger.Record
+	if v.Self.Suspect || !r.Has(c.cfg.Self) || !r.Has(c.cfg.Peer) || v.Mirror.Replication == state.Established || c.needs.Marks.Marked(name) {
+		return nil
+	}
+	return bounded(ctx, ledgerTimeout, func(ctx context.Context) error {
+		return c.needs.Marks.Mark(ctx, name, "stopped in order while "+c.cfg.Peer+" was not connected")
+	})
+}
+
+// Returned takes the note of an orderly stop away, until ctx ends.
+func (c *Controller) Returned(ctx context.Context) error {
+	name := MarkLeft(c.cfg.Resource, c.cfg.Self)
+	if !c.needs.Marks.Marked(name) {
+		return nil
+	}
+	return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) })
 }
 
 // Hinted takes in what the peer told. It refuses what it cannot follow.

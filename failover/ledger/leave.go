@@ -30,10 +30,18 @@ func (l *Ledger) handOverLead(ctx context.Context) error {
 	if g == nil || g.raft.State() != raft.Leader {
 		return nil
 	}
+	l.transferring.Add(1)
+	defer l.transferring.Add(-1)
 	err := error(nil)
 	for _, node := range voterNames(g.raft) {
 		p := l.peers[node]
 		if p == nil || l.cfg.isWitness(node) {
+			continue
+		}
+		select {
+		case <-p.returned():
+		default:
+			err = errors.Join(err, fmt.Errorf("hand the ledger's leadership to %s: it cannot be reached", node))
 			continue
 		}
 		r := awaitRaft(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))

@@ -63,8 +63,11 @@ type Ledger struct {
 	closed    bool
 	diskErr   error
 	stalledAt bool
-	rescue    atomic.Bool           // a witness may ask for votes
-	conns     map[net.Conn]struct{} // accepted streams
+	rescue    atomic.Bool // a witness may ask for votes
+	// transferring counts hand-overs of the leadership under way: meanwhile
+	// nothing waits for an absent peer
+	transferring atomic.Int32
+	conns        map[net.Conn]struct{} // accepted streams
 
 	view   *view
 	hands  *hands

@@ -129,12 +129,13 @@ type transport struct {
 
 // peerPoll is how often a wait for an absent peer looks whether this node
 // still leads.
-const peerPoll = 250 * time.Millisecond
+const peerPoll = 50 * time.Millisecond
 
 var (
-	errWitness    = errors.New("a witness asks for no votes")
-	errNotLeading = errors.New("this node leads no more")
-	errStalled    = errors.New("the ledger's disk does not answer: not leading")
+	errWitness      = errors.New("a witness asks for no votes")
+	errTransferring = errors.New("the leadership is being handed over")
+	errNotLeading   = errors.New("this node leads no more")
+	errStalled      = errors.New("the ledger's disk does not answer: not leading")
 )
 
 func newTransport(l *Ledger, layer *streamLayer) *transport {
@@ -159,7 +160,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 // awaitPeer waits until the target answers the lease protocol, which asks it
 // several times a second. Left to itself raft tries an absent peer ever more
 // seldom, and lets one that came back wait up to ten seconds for the log; all
-// that time it cannot be counted for a commit. Waiting ends with the leadership.
+// that time it cannot be counted for a commit. Waiting ends with the leadership,
+// and when that is to be handed over: raft's transfer waits for this peer's
+// replication without a limit of its own, and refuses every command meanwhile.
 func (t *transport) awaitPeer(node string) error {
 	p := t.l.peers[node]
 	if p == nil {
@@ -172,6 +175,9 @@ func (t *transport) awaitPeer(node string) error {
 		case <-t.layer.ctx.Done():
 			return net.ErrClosed
 		case <-time.After(peerPoll):
+		}
+		if t.l.transferring.Load() > 0 {
+			return errTransferring
 		}
 		if g := t.l.group(); g == nil || g.raft.State() != raft.Leader {
 			return errNotLeading

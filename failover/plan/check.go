@@ -144,7 +144,12 @@ func checkSuspect(v View) Reason {
 	if !v.peerInSync() {
 		return good(CodeSuspect, "this node crashed, but its copy is the only one in sync")
 	}
-	if !v.peerReachable() {
+	if v.Peer.Left {
+		return bad(CodeSuspect, fmt.Sprintf("start haagent on %s, or hactl promote %s --force", v.Peer.Name, v.Resource),
+			"this node crashed, and %s, in sync, was stopped in order with a better copy", v.Peer.Name)
+	}
+	unheard := v.Peer.Verdict == Unheard && v.Now < v.Started+v.Settings.ColdGrace // not yet, which says nothing
+	if !v.peerReachable() && !unheard {
 		return good(CodeSuspect, "this node crashed, but %s is not reachable (%s)", v.Peer.Name, v.Peer.Verdict)
 	}
 	if v.connected() && (v.Peer.Suspect || !v.Peer.Disk.CanServe()) {

@@ -94,6 +94,7 @@ type Peer struct {
 	Suspect     bool
 	AssumeClean bool
 
+	Left     bool // it was stopped in order while this node's copy was in doubt
 	Standby  bool
 	Failures int // its failed attempts, as it told when it handed over
 	FailedAt time.Duration

@@ -48,7 +48,6 @@ func (e *Engine) applyRecord(r wire.Record) {
 		return
 	}
 	changed := r.Token != e.record.Token
-	declared := len(e.record.InSync) == 0 && len(r.InSync) > 0
 	e.record = r
 	e.seen = max(e.seen, r.Tenure)
 	if e.role == state.Primary && (r.Primary != e.self || r.Tenure != e.tenure) && r.Tenure >= e.tenure {
@@ -61,7 +60,7 @@ func (e *Engine) applyRecord(r wire.Record) {
 	e.useLease()
 	s := &e.session
 	switch {
-	case changed && s.phase == greeting && s.sent, declared && s.phase == agreed && s.repl == state.Off:
+	case changed && s.phase == greeting && s.sent, changed && s.phase == agreed && s.repl == state.Off:
 		e.dropSession(errRecordChanged)
 	case changed && s.phase == preparing && s.plan.action == actTarget && e.inSync(e.self) && !slices.Contains(s.mine.Record.InSync, e.self):
 		e.dropSession(errRecordChanged)

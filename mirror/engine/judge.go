@@ -60,7 +60,12 @@ func judge(mine, theirs *wire.HelloBody) decision {
 	if d.refuse != nil {
 		return d
 	}
-	d = judgeCurrent(mine, theirs, newerRecord(mine.Record, theirs.Record), gen)
+	rec := newerRecord(mine.Record, theirs.Record)
+	d = judgeCurrent(mine, theirs, rec, gen)
+	if named := rec.Primary; d.action == actSource && named == theirs.Node && theirs.Role != state.Primary ||
+		d.action == actTarget && named == mine.Node && mine.Role != state.Primary {
+		return decision{action: actWait, why: fmt.Sprintf("%s would be overwritten, and the ledger still names it Primary", named)}
+	}
 	return judgeRoles(d, mine, theirs)
 }
 
