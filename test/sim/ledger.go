@@ -54,6 +54,9 @@ func (w *World) changeInSync(n *node, who string, token uint64, include bool) er
 		if p := n.peer(); n.broken() && !p.broken() && !p.bad {
 			w.fail(fmt.Errorf("%s, whose disk has failed, takes the healthy %s out of the set", n.name, p.name))
 		}
+		if p := n.peer(); n.crashed && !n.lossy && w.record.Primary != n.name && p.up && !p.crashed && !p.bad && !p.lossy {
+			w.fail(fmt.Errorf("%s came back from a crash and takes %s, which did not crash, out of the set", n.name, p.name))
+		}
 	default:
 		return nil
 	}

@@ -56,7 +56,7 @@ mutant R7-evict-unsaved-bits activity.go 'return !v.bits.Unsaved(dirty.PageOfExt
 mutant R8-forget-crash super.go 'Clean: e.detaching && !e.suspect' 'Clean: e.detaching'
 mutant R8-never-suspect engine.go 'e.suspect = true' 'e.suspect = false'
 mutant R9-crashed-source judge.go 'return theirs.Suspect, "the' 'return mine.Suspect, "the'
-mutant R11-keep-target-in-set hello.go 'if e.inSync(e.peer) {' 'if false {'
+mutant R11-keep-target-in-set hello.go 'e.wantExclude()' 'e.startSource()'
 mutant R11-include-early resync.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
 mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.seen {' 'if false {'
 

@@ -128,7 +128,7 @@ func (n *node) ledger(who string, token uint64, include bool) {
 			n.asking--
 			err := n.w.changeInSync(n, who, token, include)
 			r := n.w.record
-			n.later(&work{what: n.name + " hears of it", run: func() {
+			n.later(&work{what: n.name + " hears of it", can: func() bool { return n.w.one(6) }, run: func() {
 				n.fence.Told(r.Tenure)
 				n.step(&engine.Event{Kind: engine.LedgerDone, Record: r, Err: err})
 			}})
