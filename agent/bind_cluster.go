@@ -7,7 +7,6 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -16,10 +15,6 @@ import (
 	"hapair/agent/peering"
 	"hapair/failover/ledger"
 )
-
-// witnessHandover is how long a witness that alone has the last committed entry
-// waits for a leader before it leads for a moment, to hand over.
-const witnessHandover = time.Second
 
 // witnessPath names the one path to a witness.
 const witnessPath = "lan"
@@ -103,8 +98,8 @@ func (s streams) Handle(prefix string, fn func(node string, c net.Conn)) {
 
 func (a *agent) startLedger(context.Context) error {
 	lc := ledger.Config{Self: a.self, Dir: filepath.Join(a.cfg.StateDir, "ledger"), Clock: a.clock, Logger: a.log, Streams: streams{a},
-		Timing:          ledger.Timing{Lease: a.cfg.Timing.Lease, Renew: a.cfg.Timing.Renew, Margin: a.cfg.Timing.Grace - a.cfg.Timing.Lease, Heartbeat: a.cfg.Timing.Heartbeat},
-		WitnessHandover: witnessHandover, Events: a.ledgerEvent}
+		Timing: ledger.Timing{Lease: a.cfg.Timing.Lease, Renew: a.cfg.Timing.Renew, Margin: a.cfg.Timing.Grace - a.cfg.Timing.Lease, Heartbeat: a.cfg.Timing.Heartbeat},
+		Events: a.ledgerEvent}
 	for _, n := range a.cfg.Nodes {
 		lc.Voters = append(lc.Voters, ledger.Voter{Node: n.Name})
 	}

@@ -219,6 +219,10 @@ func (r *resource) clearUp() {
 	}
 }
 
+// leavePatience bounds the hand-over at an orderly stop; without a quorum there
+// is none to be had, and the resource is taken down here.
+const leavePatience = 15 * time.Second
+
 // start lets the mirror connect and the controller decide.
 func (r *resource) start() error {
 	if r.group != nil {
@@ -226,18 +230,20 @@ func (r *resource) start() error {
 	}
 	r.mirror.Start()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.control.Run(ctx) }()
+	ended := make(chan error, 1)
+	go func() { ended <- r.control.Run(ctx) }()
 	var monitoring sync.WaitGroup
 	monitoring.Go(func() { r.returned(ctx) })
 	if r.group != nil {
 		monitoring.Go(func() { r.monitor(ctx) })
 	}
 	r.a.onStop("controller of "+r.name, func(stopCtx context.Context) error {
-		err := r.control.Leave(stopCtx)
+		leave, done := context.WithTimeout(stopCtx, leavePatience)
+		err := r.control.Leave(leave)
+		done()
 		cancel()
 		monitoring.Wait()
-		return errors.Join(err, ignoreCancelled(<-done))
+		return errors.Join(err, ignoreCancelled(<-ended))
 	})
 	return nil
 }

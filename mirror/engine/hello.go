@@ -147,7 +147,7 @@ func (e *Engine) decide() {
 	case actWait:
 		e.session.phase, e.session.repl = agreed, state.Off
 	case actNothing:
-		e.suspect = false
+		e.suspect, e.session.theirs.Suspect = false, false
 		e.session.phase, e.session.repl = agreed, state.Established
 		e.closeGeneration()
 		e.established()

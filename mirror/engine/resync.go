@@ -401,6 +401,9 @@ func (e *Engine) included() {
 		v.full = false
 	}
 	e.suspect = false
+	if e.session.theirs != nil {
+		e.session.theirs.Suspect = false
+	}
 	e.note(fmt.Sprintf("resync to %s is complete: in sync", e.peer))
 	if e.session.phase != agreed {
 		return
