@@ -58,7 +58,7 @@ type stage struct {
 
 // run starts everything, waits for ctx, and stops everything in reverse.
 func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) error {
-	a := &agent{cfg: cfg, self: self, log: log.With(zap.String("node", self)), clock: lease.Boottime(), began: time.Now(),
+	a := &agent{cfg: cfg, self: self, log: log, clock: lease.Boottime(), began: time.Now(),
 		hub: api.NewHub(self, time.Now), res: map[string]*resource{}}
 	err := a.start(ctx)
 	if err == nil {
