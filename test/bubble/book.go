@@ -88,7 +88,18 @@ func (k *book) wrote(node string, tenure uint64, v check.Version) {
 func (k *book) snapshot() []check.Version {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.history.Snapshot()
+	return k.kept(k.history.Snapshot())
+}
+
+// kept takes out of a snapshot what may be lost: no flush brings it back.
+func (k *book) kept(before []check.Version) []check.Version {
+	touched := k.history.Touched()
+	for n := range before {
+		if k.lossy[touched[n]] {
+			before[n] = 0
+		}
+	}
+	return before
 }
 
 func (k *book) flushed(node string, tenure uint64, before []check.Version) {
@@ -96,7 +107,21 @@ func (k *book) flushed(node string, tenure uint64, before []check.Version) {
 	defer k.mu.Unlock()
 	k.answered(node, tenure, "flush")
 	k.flushes++
-	k.history.Flushed(before)
+	k.history.Flushed(k.kept(before))
+}
+
+// durable checks that a platter holds what a flush that was answered covers.
+func (k *book) durable(node string, before []check.Version, at func(i int) check.Version) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	touched := k.history.Touched()
+	for n, v := range before {
+		i := touched[n]
+		if got := at(i); got != 0 && got < v { // a zero may be a later zeroing
+			k.fail("flush law: sector %d: a flush answered by %s covers version %d, its platter has %d", i, node, v, got)
+			return
+		}
+	}
 }
 
 // read judges what an answered read found.

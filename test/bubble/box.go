@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"hapair/mirror/block"
 	"hapair/mirror/meta"
+	"hapair/test/check"
 )
 
 const (
@@ -108,4 +110,12 @@ func (x *box) powerFlush() {
 		d.cache.Submit(&block.Request{Op: block.Flush, Done: func(_ *block.Request, err error) { done <- err }})
 		<-done
 	}
+}
+
+// onPlatter is the version in a sector of the book that no power cut takes.
+func (x *box) onPlatter(i int) check.Version {
+	p := x.drives[diskFile].platter
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return check.Version(binary.LittleEndian.Uint64(p.data[onVolume(int64(i)*sector):]))
 }

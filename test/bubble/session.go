@@ -181,7 +181,10 @@ func (s *session) read(region, off, length int64) bool {
 func (s *session) flush(region int64) {
 	k := s.d.w.book
 	before := k.snapshot()
-	s.do(region, &block.Request{Op: block.Flush}, func() { k.flushed(s.d.node, s.tenure, before) })
+	s.do(region, &block.Request{Op: block.Flush}, func() {
+		k.flushed(s.d.node, s.tenure, before)
+		k.durable(s.d.node, before, s.d.w.boxes[s.d.node].onPlatter)
+	})
 }
 
 // oldest is how long the oldest request under way has been waiting.
