@@ -173,6 +173,15 @@ func checkMaintenance(v View) Reason {
 	return bad(CodeMaintenance, "hactl maintenance off", "maintenance is on: nothing is promoted by itself")
 }
 
+// checkConnected is for a hand-over: the Primary gives up nothing to a copy
+// that does not follow it.
+func checkConnected(v View) Reason {
+	if v.connected() {
+		return good(CodePeerCannot, "%s is connected", v.Peer.Name)
+	}
+	return bad(CodePeerCannot, "hactl connect "+v.Resource, "%s is not connected (%s): it would not hand over", v.Peer.Name, v.Mirror.Connection)
+}
+
 func checkStandby(v View) Reason {
 	if !v.Self.Standby {
 		return good(CodeStandby, "%s is not on standby", v.Self.Name)

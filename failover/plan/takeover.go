@@ -57,7 +57,7 @@ func takeLapsed(v View, asked bool) Decision {
 func wishBehindPrimary(v View) (Decision, bool) {
 	w := v.Wish
 	if w.Kind == Switchover && w.Target == v.Self.Name && !v.Hinted && !v.Lease.PeerLapsed {
-		if r, no := failing(v, []check{checkRecord, checkQuorum, checkInSync, checkDisk, checkResync}); no {
+		if r, no := failing(v, []check{checkRecord, checkQuorum, checkInSync, checkDisk, checkResync, checkStandby, checkConnected}); no {
 			return refuse(r), true // the Primary would not hand over to this copy
 		}
 	}
