@@ -171,6 +171,11 @@ func (c *Controller) waitFor(ctx context.Context, at time.Duration) bool {
 func (c *Controller) decide() (plan.View, plan.Decision) {
 	for {
 		v := c.look()
+		if r := c.running; r != nil && r.step.Kind == plan.StartServices && v.Services.State == plan.Broken {
+			// The step fails by itself in a moment, and its error is what
+			// counts: broken off it would not be counted at all.
+			v.Services.State = plan.Partial
+		}
 		d := plan.Next(v)
 		if v.Wish.Kind == plan.NoWish || !c.answer(v, d) {
 			return v, d
