@@ -131,7 +131,7 @@ func (b *boot) openMirror() (err error) {
 func (b *boot) newController() (err error) {
 	s := plan.Defaults()
 	s.Run = true
-	h := ledgerHands{b.ledger, b.w}
+	h := ledgerHands{b.ledger}
 	b.control, err = failover.New(failover.Config{Resource: resource, Self: b.node, Peer: b.peer, Settings: s, Clock: b.box.clock.now, Log: b.log,
 		Needs: failover.Needs{Ledger: h, Leases: h, Group: h, Marks: h, Mirror: mirrorHands{b}, Heartbeat: heartHands{b}, Peers: hints{b}}})
 	b.ready.Store(err == nil)
@@ -141,7 +141,7 @@ func (b *boot) newController() (err error) {
 func (b *boot) startResource() error {
 	b.ledger.OnRecord(func(name string, r ledger.Record) {
 		if name == resource {
-			b.w.learn(b.node, r)
+			b.w.learn(r)
 			b.mirror.SetRecord(toWire(r))
 			b.wake("record")
 		}

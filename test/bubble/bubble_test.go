@@ -1,7 +1,6 @@
 package bubble
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -34,15 +33,6 @@ func story(t *testing.T, fn func(w *World, primary, secondary string)) {
 		t.Logf("all is well %v after the end", w.recover(again))
 		w.still()
 	})
-}
-
-// known skips the story of a fault that is known and not mended, unless
-// HAPAIR_OPEN is set.
-func known(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("HAPAIR_OPEN") == "" {
-		t.Skip("known and open: " + what)
-	}
 }
 
 // takesOver waits until the node serves and its applications are answered.
@@ -281,9 +271,6 @@ func TestTheSecondarysDiskHangs(t *testing.T) {
 func TestADiskFails(t *testing.T) {
 	for _, who := range []string{"primary", "secondary"} {
 		t.Run(who, func(t *testing.T) {
-			if who == "primary" {
-				known(t, "a Primary whose disk has failed stays Primary and fails its requests")
-			}
 			story(t, func(w *World, p, s string) {
 				n := map[string]string{"primary": p, "secondary": s}[who]
 				w.failDisk(n, block.ErrIO)
@@ -301,7 +288,6 @@ func TestADiskFails(t *testing.T) {
 
 // A suspect copy is not served because the healthy one was stopped in order.
 func TestTheHealthyNodeStopsBesideASuspectOne(t *testing.T) {
-	known(t, "a node that leaves does not take a suspect peer out of the in-sync set")
 	story(t, func(w *World, p, s string) {
 		w.hush(true)
 		time.Sleep(100 * time.Millisecond)
@@ -319,7 +305,6 @@ func TestTheHealthyNodeStopsBesideASuspectOne(t *testing.T) {
 // The target of a resync is in sync by a record that only the source has
 // applied; then the source loses its power.
 func TestOnlyTheLostNodeKnewOfTheInclude(t *testing.T) {
-	known(t, "a handshake is judged by records that are not the newest committed")
 	story(t, func(w *World, p, s string) {
 		w.fabric.cutLink(p, witness)
 		w.crash(s, false)

@@ -21,10 +21,7 @@ import (
 // The hands are those of package agent, without faces: the ledger for failover
 // and for the mirror, the mirror and the heartbeat for failover, hints.
 
-type ledgerHands struct {
-	*ledger.Ledger
-	w *World
-}
+type ledgerHands struct{ *ledger.Ledger }
 
 func toPlan(r ledger.Record) plan.Record {
 	return plan.Record{Token: r.Token, Tenure: r.Tenure, Primary: r.Primary, InSync: r.InSync}
@@ -98,7 +95,7 @@ func (m mirrorLedger) Include(ctx context.Context, resource, node string, token 
 
 func (m mirrorLedger) decided(resource string, r ledger.Record, err error) (wire.Record, error) {
 	if err == nil {
-		m.b.w.learn(m.b.node, r)
+		m.b.w.learn(r)
 		return toWire(r), nil
 	}
 	for _, refusal := range []error{ledger.ErrStale, ledger.ErrNotInSync, ledger.ErrLastCopy, ledger.ErrNotPrimary, ledger.ErrInvalid} {
@@ -106,7 +103,7 @@ func (m mirrorLedger) decided(resource string, r ledger.Record, err error) (wire
 			if have, ok := m.b.ledger.Record(resource); ok && have.Token > r.Token {
 				r = have
 			}
-			m.b.w.learn(m.b.node, r)
+			m.b.w.learn(r)
 			return toWire(r), fmt.Errorf("%w: %w", mirror.ErrStale, err)
 		}
 	}

@@ -399,7 +399,7 @@ func (w *World) close() {
 }
 
 // learn notes a record that some node has seen.
-func (w *World) learn(node string, r ledger.Record) {
+func (w *World) learn(r ledger.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if r.Token <= w.record.Token {
