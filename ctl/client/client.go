@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"hapair/agent/apiv1"
 )
@@ -65,19 +66,33 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Status asks for everything.
 func (c *Client) Status(ctx context.Context) (apiv1.Status, error) {
 	var st apiv1.Status
-	return st, c.do(ctx, http.MethodGet, apiv1.PathStatus, nil, &st)
+	return st, c.look(ctx, apiv1.PathStatus, &st)
 }
 
 // Version asks who answers.
 func (c *Client) Version(ctx context.Context) (apiv1.Version, error) {
 	var v apiv1.Version
-	return v, c.do(ctx, http.MethodGet, apiv1.PathVersion, nil, &v)
+	return v, c.look(ctx, apiv1.PathVersion, &v)
 }
 
 // Explain asks whether and why a resource can be promoted here.
 func (c *Client) Explain(ctx context.Context, resource string) (apiv1.Explanation, error) {
 	var e apiv1.Explanation
-	return e, c.do(ctx, http.MethodGet, resourcePath(resource, apiv1.VerbExplain), nil, &e)
+	return e, c.look(ctx, resourcePath(resource, apiv1.VerbExplain), &e)
+}
+
+// lookTimeout bounds a question that changes nothing: the agent answers those
+// from memory, and one that does not hangs.
+const lookTimeout = 5 * time.Second
+
+func (c *Client) look(ctx context.Context, path string, ans any) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err := c.do(ctx, http.MethodGet, path, nil, ans)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the agent on %s does not answer within %v; is it stopped or overloaded? %w", c.socket, lookTimeout, err)
+	}
+	return err
 }
 
 // Change asks for a change of a resource: one of apiv1's verbs and its request.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
@@ -44,6 +45,9 @@ func judge(err error) (apiv1.Problem, int) {
 		return apiv1.Problem{Code: p.Code, Text: err.Error(), Hint: p.Hint}, exitOf(p.Code)
 	case errors.As(err, &u):
 		return apiv1.Problem{Code: apiv1.CodeBadRequest, Text: err.Error(), Hint: u.hint}, ExitUsage
+	case errors.As(err, &gone) && errors.Is(err, fs.ErrPermission):
+		return apiv1.Problem{Code: apiv1.CodeForbidden, Text: "not permitted to use " + gone.Socket,
+			Hint: "as root, or to look: as a member of the group that api.read_group names"}, ExitForbidden
 	case errors.As(err, &gone):
 		return apiv1.Problem{Code: apiv1.CodeUnavailable, Text: err.Error(), Hint: "systemctl status haagent; another socket is named with --socket"}, ExitUnreachable
 	case errors.As(err, &bad):

@@ -37,8 +37,12 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 		fmt.Fprintf(b, "  lease %d ms", r.LeaseMS)
 	}
 	b.WriteByte('\n')
-	if r.Primary == "" && r.Because != "" {
+	switch {
+	case r.Because == "":
+	case r.Primary == "":
 		fmt.Fprintf(b, "  nobody is Primary: %s\n", clean(r.Because))
+	case r.Primary != st.Node && !connectedTo(r, r.Primary):
+		fmt.Fprintf(b, "  %s is away: %s\n", clean(r.Primary), clean(r.Because))
 	}
 	renderCopies(b, st, r, s)
 	for i := range r.Volumes {
@@ -61,6 +65,10 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 
 // problemShown is how long a problem stays in the human status.
 const problemShown = 10 * time.Minute
+
+func connectedTo(r *apiv1.Resource, node string) bool {
+	return slices.ContainsFunc(r.Peers, func(p apiv1.Peer) bool { return p.Node == node && p.Connection == "Connected" })
+}
 
 func votersText(q apiv1.Quorum, s style) string {
 	text := fmt.Sprintf("%d of %d voters", q.Reachable, q.Voters)
@@ -257,7 +265,7 @@ func renderTrouble(b *strings.Builder, st *apiv1.Status, s style) {
 	for _, n := range st.Standby {
 		fmt.Fprintf(b, "%s %s is not promoted; hactl standby %s --off ends it\n", s.warn("standby:"), clean(n), clean(n))
 	}
-	if p := st.LastProblem; p != nil {
+	if p := st.LastProblem; p != nil && st.Resource(p.Resource) == nil && st.Time.Sub(p.Time) < problemShown {
 		fmt.Fprintf(b, "%s %s: %s\n", s.warn("last problem"), p.Time.Format("2006-01-02 15:04:05"), clean(p.Text))
 		if p.Hint != "" {
 			fmt.Fprintf(b, "  try: %s\n", clean(p.Hint))
