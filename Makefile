@@ -54,7 +54,7 @@ test: deps build ## everything that must hold: vet, units, golden files, form, s
 unit: ## the tests that need no pair
 	$(GO) test -timeout 10m $$($(UNIT))
 netns: build ## a pair with its witness in network namespaces, killed, cut and paused (root)
-	$(GO) test -p 1 -count=1 -v -timeout 15m $(PAIR)
+	HAPAIR_LONG=1 HAPAIR_FAILOVERS=$${HAPAIR_FAILOVERS:-20} $(GO) test -p 1 -count=1 -v -timeout 25m $(PAIR)
 
 .PHONY: race
 race: ## all tests under the race detector (needs gcc)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +20,6 @@ import (
 	"hapair/failover/service"
 	"hapair/mirror"
 	"hapair/mirror/front"
-	"hapair/mirror/front/export"
-	"hapair/mirror/front/fuse"
 	"hapair/mirror/state"
 )
 
@@ -146,28 +143,19 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 }
 
 // frontend makes the front end of a volume; auto takes the first that works
-// and says why.
+// and says why. What an earlier life of this agent left of it is taken away.
 func (r *resource) frontend(volume int) (front.Frontend, string, error) {
-	name := r.name + "-" + strconv.Itoa(volume)
-	run := r.a.cfg.RunDir
-	newFuse := func() front.Frontend {
-		return fuse.New(fuse.Config{Mountpoint: filepath.Join(run, "fuse", name), Link: r.a.cfg.DevicePath(r.name, volume), Log: r.a.log})
+	f, why, err := front.Choose(string(r.conf.Frontend), front.Options{Resource: r.name, Volume: volume, DeviceDir: r.a.cfg.DeviceDir,
+		FuseDir: filepath.Join(r.a.cfg.RunDir, "fuse"), SocketDir: filepath.Join(r.a.cfg.RunDir, "export"), Log: r.a.log})
+	if err != nil {
+		return nil, "", err
 	}
-	newExport := func() front.Frontend {
-		return export.New(export.Config{Socket: filepath.Join(run, "export", name+".sock"), Name: r.name + "/" + strconv.Itoa(volume), Log: r.a.log})
-	}
-	switch r.conf.Frontend {
-	case config.FrontendFUSE:
-		return newFuse(), "configured", nil
-	case config.FrontendExport:
-		return newExport(), "configured", nil
-	case config.FrontendAuto:
-		if err := fuse.Usable(); err != nil {
-			return newExport(), fmt.Sprintf("auto: ublk and nbd are not implemented, fuse does not work here (%v)", err), nil
+	if c, ok := f.(interface{ Clean() error }); ok {
+		if err := c.Clean(); err != nil {
+			r.a.log.Warn("what an earlier life left of the device stays for now", zap.String("resource", r.name), zap.Error(err))
 		}
-		return newFuse(), "auto: ublk and nbd are not implemented, fuse works", nil
 	}
-	return nil, "", fmt.Errorf("front end %s: not implemented; use auto, fuse or export", r.conf.Frontend)
+	return f, why, nil
 }
 
 func (r *resource) newController() error {

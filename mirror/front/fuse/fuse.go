@@ -102,6 +102,25 @@ func (f *Fuse) Start(ctx context.Context, h block.Handler, g block.Geometry) (st
 	return d.path(), nil
 }
 
+// Clean takes away what a killed predecessor left: a dead mount, and a link to
+// a loop device that somebody else may get. It does nothing once started.
+func (f *Fuse) Clean() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.device != nil {
+		return nil
+	}
+	d := &device{fd: -1, settled: make(chan struct{})}
+	err := d.prepare(f.config.Mountpoint)
+	if st, lerr := os.Lstat(f.config.Link); err == nil && f.config.Link != "" && lerr == nil && st.Mode()&os.ModeSymlink != 0 {
+		err = os.Remove(f.config.Link)
+	}
+	if err = errors.Join(err, d.demolish()); err != nil {
+		return fmt.Errorf("fuse %s: clean up: %w", f.config.Mountpoint, err)
+	}
+	return nil
+}
+
 // path is what an operator opens.
 func (d *device) path() string {
 	if d.link != "" {

@@ -83,6 +83,16 @@ func TestKilledPredecessor(t *testing.T) {
 	if err := child.Wait(); err == nil {
 		t.Fatal("the child was not killed")
 	}
+	if err := f.Clean(); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(mounts), point) {
+		t.Fatal("the dead mount is still there")
+	}
 	dev, err := f.Start(context.Background(), m, m.Geometry())
 	if err != nil {
 		t.Fatal(err)
