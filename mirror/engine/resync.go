@@ -76,7 +76,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 	}
 	id := e.session.id
 	e.afterSupers(func() {
-		if e.session.id == id && e.session.phase == preparing {
+		if e.session.id == id && e.session.phase == preparing && !e.session.closing && !e.anyFailed() {
 			e.sendBitmaps()
 		}
 	})
@@ -369,7 +369,7 @@ func (e *Engine) onSyncDone(m *wire.Message) {
 	e.suspect = false
 	id := e.session.id
 	e.afterSupers(func() {
-		if e.session.id == id && e.session.phase == agreed {
+		if e.session.id == id && e.session.phase == agreed && !e.session.closing && !e.anyFailed() {
 			e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
 		}
 	})
