@@ -167,6 +167,20 @@ func (k *book) lost() {
 	}
 }
 
+// String says how much was answered.
+func (k *book) String() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return fmt.Sprintf("%d writes, %d reads, %d flushes answered, %d failed, %d tenures served", k.writes, k.reads, k.flushes, k.failed, k.tenures)
+}
+
+// served is how many tenures have answered anything.
+func (k *book) served() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.tenures
+}
+
 func (k *book) failure() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -386,9 +386,7 @@ func (w *World) close() {
 	for _, x := range w.boxes {
 		x.close()
 	}
-	k := w.book
-	w.t.Logf("seed %d: %v of virtual time, %d writes, %d reads, %d flushes answered, %d failed, %d tenures served",
-		w.seed, w.now().Round(time.Second), k.writes, k.reads, k.flushes, k.failed, k.tenures)
+	w.t.Logf("seed %d: %v of virtual time, %v", w.seed, w.now().Round(time.Second), w.book)
 	if w.t.Failed() {
 		name := filepath.Join(os.TempDir(), fmt.Sprintf("hapair-bubble-%s-%d.log", strings.ReplaceAll(w.t.Name(), "/", "-"), w.seed))
 		if err := os.WriteFile(name, w.lines.bytes(), 0o644); err != nil {
