@@ -40,10 +40,6 @@ func (e *Engine) depose(why error) {
 
 // applyRecord takes over what the ledger has committed.
 func (e *Engine) applyRecord(r wire.Record) {
-	if r.Token == 0 && e.record.Token != 0 {
-		e.discardRecord()
-		return
-	}
 	if r.Token < e.record.Token {
 		return
 	}
@@ -80,6 +76,7 @@ func (e *Engine) applyRecord(r wire.Record) {
 func (e *Engine) discardRecord() {
 	e.depose(fmt.Errorf("this node's ledger was discarded: %w", ErrStaleToken))
 	e.record, e.seen, e.excluding = wire.Record{}, 0, false
+	e.ledger.void = e.ledger.inFlight // what it still answers is of the old one
 	for _, v := range e.vols {
 		v.touch() // the superblock remembers what was seen
 	}
@@ -136,10 +133,17 @@ func (e *Engine) ledgerNext() {
 			e.dropSession(errRecordChanged)
 		}
 	}
+	e.excluding = e.excluding && (e.role == state.Primary || e.confirming())
 	switch {
+	case e.excluding && e.confirming() && e.record.Token > e.decidedBy():
+		e.dropSession(errRecordChanged) // the decision rests on an older record
 	case e.excluding && (e.inSync(e.peer) || e.confirming()):
+		token := e.record.Token
+		if e.confirming() {
+			token = e.decidedBy()
+		}
 		e.ledger.inFlight, e.ledger.include = true, false
-		e.emit(Effect{Kind: LedgerExclude, Node: e.peer, Token: e.record.Token})
+		e.emit(Effect{Kind: LedgerExclude, Node: e.peer, Token: token})
 	case e.session.resync.include && e.session.phase == agreed && !e.excluding && !e.inSync(e.peer):
 		e.ledger.inFlight, e.ledger.include, e.including = true, true, true
 		e.emit(Effect{Kind: LedgerInclude, Node: e.peer, Token: e.record.Token})
@@ -152,13 +156,41 @@ func (e *Engine) confirming() bool {
 	return s.phase == preparing && s.plan.action == actSource && !s.confirmed && !s.closing
 }
 
+// decidedBy is the token of the record that the handshake was judged by.
+func (e *Engine) decidedBy() uint64 {
+	return newerRecord(e.session.mine.Record, e.session.theirs.Record).Token
+}
+
+// owesLedger reports whether an application waits for the peer's removal.
+func (e *Engine) owesLedger() bool {
+	for _, v := range e.vols {
+		for o := v.active.head; o != nil; o = o.next {
+			if o.owed&owedLedger != 0 {
+				return true
+			}
+		}
+	}
+	for _, o := range e.flushes {
+		if o.owed&owedLedger != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // ledgerDone: the last change was decided; r is what the ledger holds now. A
 // failure is a lost race: judged by what the record says.
 func (e *Engine) ledgerDone(r wire.Record, err error) {
-	include := e.ledger.include
-	e.ledger.inFlight = false
+	include, void := e.ledger.include, e.ledger.void
+	e.ledger.inFlight, e.ledger.void = false, false
 	if include {
 		e.including = false
+	}
+	if void {
+		e.ledgerNext()
+		e.tryHello()
+		e.controlProgress()
+		return
 	}
 	e.applyRecord(r)
 	if err != nil && !errors.Is(err, ErrStaleToken) {
@@ -169,6 +201,7 @@ func (e *Engine) ledgerDone(r wire.Record, err error) {
 	} else if e.confirming() {
 		if err != nil {
 			e.dropSession(errRecordChanged)
+			e.excluding = e.owesLedger()
 		} else {
 			e.session.confirmed = true
 		}

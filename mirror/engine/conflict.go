@@ -4,8 +4,10 @@ import "hapair/mirror/block"
 
 // blocks reports whether o must wait: a changing op that overlaps it is in
 // flight, or waits before it. Overlapping writes are so applied in the same
-// order on both copies; a read waits too, so that it never shows data that a
-// failover could still take back. A resync chunk does not change what a read
+// order on both copies; a read that comes after such a write waits too, so that
+// it does not show data that a failover could still take back. (A write that
+// comes after a read in flight does not wait for it: of two that an application
+// lets race, either order is right.) A resync chunk does not change what a read
 // at the source returns.
 func (v *volume) blocks(o *op) bool {
 	return v.blockedBy(o, v.waiting.tail)

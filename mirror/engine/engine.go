@@ -108,6 +108,7 @@ type Engine struct {
 	ledger struct {
 		inFlight bool
 		include  bool
+		void     bool // the change in flight belongs to a ledger that was discarded
 	}
 	flushes   []*op    // application and own flushes in flight
 	minting   bool     // a new generation is on its way to the superblocks
@@ -189,7 +190,11 @@ func (e *Engine) dispatch(ev *Event) {
 	case LinkDown:
 		e.linkDown(ev.Session, ev.Err)
 	case LedgerRecord:
-		e.applyRecord(ev.Record)
+		if ev.Record.Token == 0 && e.record.Token != 0 {
+			e.discardRecord()
+		} else {
+			e.applyRecord(ev.Record)
+		}
 	case LedgerDone:
 		e.ledgerDone(ev.Record, ev.Err)
 	case LeaseRenewed:
