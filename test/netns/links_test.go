@@ -64,8 +64,8 @@ func TestCutLAN(t *testing.T) {
 func TestIsolatedPrimary(t *testing.T) {
 	p := newPair(t, false, nil)
 	primary, survivor := p.settle()
-	for range 2 { // both ways round
-		b := p.probe(primary)
+	for _, start := range []func(string) *probe{p.probe, p.probe, p.probeReads, p.probeReads} { // both ways round
+		b := start(primary)
 		b.progress(steady)
 		p.isolate(primary)
 		over := bootTime() + leaseMax

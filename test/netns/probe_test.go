@@ -25,6 +25,7 @@ type answer struct {
 type probe struct {
 	p    *pair
 	node string
+	kind string // of the requests that count as progress
 	cmd  *exec.Cmd
 	done chan struct{} // closed when its output ended
 
@@ -40,18 +41,29 @@ func (p *pair) probe(node string) *probe {
 	return p.probeDevice(node, p.device(node))
 }
 
+// probeReads starts a prober that only reads: no write or flush that waits for
+// the peer stands before its requests in the kernel's queue, so it sees the
+// very end of the lease.
+func (p *pair) probeReads(node string) *probe {
+	p.t.Helper()
+	return p.probeDevice(node, p.device(node), "-reads-only")
+}
+
 // lateProbe starts a prober on a node that should not answer any more.
 func (p *pair) lateProbe(node string) *probe {
 	p.t.Helper()
 	return p.probeDevice(node, "/dev/hapair/"+p.Resource()+"/0")
 }
 
-func (p *pair) probeDevice(node, device string) *probe {
+func (p *pair) probeDevice(node, device string, more ...string) *probe {
 	p.t.Helper()
 	self, err := os.Executable()
 	p.must(err)
-	b := &probe{p: p, node: node, done: make(chan struct{}), more: make(chan struct{}, 1),
-		cmd: exec.Command(self, proberWord, "-device", device, "-first", fmt.Sprint(p.next))}
+	args := append([]string{proberWord, "-device", device, "-first", fmt.Sprint(p.next)}, more...)
+	b := &probe{p: p, node: node, kind: "w", done: make(chan struct{}), more: make(chan struct{}, 1), cmd: exec.Command(self, args...)}
+	if len(more) > 0 {
+		b.kind = "r"
+	}
 	p.next += writerSpan
 	r, out, err := os.Pipe()
 	p.must(err)
@@ -110,31 +122,32 @@ func (b *probe) end() {
 	}
 }
 
-func (b *probe) writes() int {
+func (b *probe) answered() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0
 	for _, a := range b.answers {
-		if a.kind == "w" && a.failure == "" {
+		if a.kind == b.kind && a.failure == "" {
 			n++
 		}
 	}
 	return n
 }
 
-// progress waits until more writes are answered.
-func (b *probe) progress(writes int) {
+// progress waits until more requests are answered: writes, of a prober that
+// writes.
+func (b *probe) progress(requests int) {
 	b.p.t.Helper()
-	want := b.writes() + writes
+	want := b.answered() + requests
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
-	for b.writes() < want {
+	for b.answered() < want {
 		select {
 		case <-b.more:
 		case <-b.done:
 			b.p.t.Fatalf("the prober ended: %+v", b.failures())
 		case <-timeout.C:
-			b.p.t.Fatalf("%d writes were answered, and not %d after %s", b.writes(), want, patience)
+			b.p.t.Fatalf("%d requests were answered, and not %d after %s", b.answered(), want, patience)
 		}
 	}
 }
@@ -176,7 +189,7 @@ func (b *probe) stop() {
 			b.p.t.Errorf("%s: slot %d: %s", b.node, a.slot, a.failure)
 		}
 	}
-	b.p.say("%s: %d writes answered, %d requests in all, then %+v", b.node, b.writes(), len(b.answers), b.failures())
+	b.p.say("%s: %d answered, %d requests in all, then %+v", b.node, b.answered(), len(b.answers), b.failures())
 }
 
 // silentAfter checks that nothing which was asked after an instant was
@@ -200,6 +213,10 @@ func (b *probe) silentAfter(end time.Duration) {
 		if wrong > 5 {
 			return
 		}
+	}
+	if last.ended == 0 {
+		b.p.say("%s: nothing was answered", b.node)
+		return
 	}
 	b.p.say("%s: the last request was answered %s before the latest end of its lease", b.node, end-last.ended)
 }

@@ -25,9 +25,10 @@ const (
 
 // prober is the process on the node.
 type prober struct {
-	device string
-	first  uint64
-	out    struct {
+	device    string
+	first     uint64
+	readsOnly bool
+	out       struct {
 		sync.Mutex
 		failed error
 	}
@@ -40,6 +41,7 @@ func runProber(args []string) error {
 	p := &prober{}
 	flags.StringVar(&p.device, "device", "", "the block device")
 	flags.Uint64Var(&p.first, "first", 1, "the first number written")
+	flags.BoolVar(&p.readsOnly, "reads-only", false, "write nothing")
 	dump := flags.Bool("dump", false, "print what the slots hold, and end")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -48,7 +50,9 @@ func runProber(args []string) error {
 		return p.dump()
 	}
 	var both sync.WaitGroup
-	both.Go(func() { p.work("w", p.writeOne) })
+	if !p.readsOnly {
+		both.Go(func() { p.work("w", p.writeOne) })
+	}
 	both.Go(func() { p.work("r", p.readOne) })
 	both.Wait() // each ends with its first error
 	return p.out.failed

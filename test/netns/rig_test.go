@@ -207,7 +207,8 @@ func (p *pair) eventually(what string, ok func() error) {
 
 func serving(r *apiv1.Resource) bool {
 	idle := func(s apiv1.Service) bool { return s.State != apiv1.ServiceRunning }
-	return r.Role == "Primary" && !r.Frozen && !slices.ContainsFunc(r.Services, idle)
+	absent := func(v apiv1.Volume) bool { return v.Device == "" } // promoted, but not open yet
+	return r.Role == "Primary" && !r.Frozen && !slices.ContainsFunc(r.Volumes, absent) && !slices.ContainsFunc(r.Services, idle)
 }
 
 func inSync(r *apiv1.Resource) bool {
