@@ -10,9 +10,10 @@
 //	book.go               what the applications were told, judged
 //	boot.go  hands.go     one run of an agent, as package agent wires it
 //	world.go watch.go     the cluster, and what must hold at every moment
+//	loss.go               which losses are one fault too many
 //	chaos.go              faults by seed
 //
-// One virtual minute takes about a second. The order in which goroutines run
+// One virtual minute takes less than a second. The order in which goroutines run
 // within one instant is the scheduler's: a seed gives the same faults at the
 // same times, not the same run to the last step.
 package bubble
