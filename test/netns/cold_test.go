@@ -116,6 +116,35 @@ func TestAllLosePower(t *testing.T) {
 	p.finish()
 }
 
+// The survivor loses its power in the middle of its takeover, at one step after
+// another: its processes are gone at once, whatever they waited for, and what
+// was answered is there when both are back.
+func TestPowerOffDuringTakeover(t *testing.T) {
+	p := newPair(t, true, nil)
+	for _, step := range []func(*apiv1.Resource) bool{
+		func(r *apiv1.Resource) bool { return r.Primary == "" || r.Role == "Primary" || r.LeaseMS > 0 },
+		func(r *apiv1.Resource) bool { return r.Role == "Primary" },
+		func(r *apiv1.Resource) bool { return r.Role == "Primary" && r.Volumes[0].Device != "" },
+		func(r *apiv1.Resource) bool {
+			return r.Role == "Primary" && r.Services[0].State == apiv1.ServiceRunning
+		},
+		serving,
+	} {
+		primary, survivor := p.settle()
+		w := p.write()
+		w.progress(steady)
+		p.must(p.PowerOff(primary))
+		p.resource(survivor, "is on its way", step)
+		p.must(p.PowerOff(survivor))
+		p.must(p.PowerOn(survivor))
+		p.must(p.PowerOn(primary))
+		p.settle()
+		w.progress(steady)
+		w.stop()
+		p.finish()
+	}
+}
+
 // stays watches a node for a while: it must not become Primary.
 func (p *pair) stays(node string) {
 	p.t.Helper()
