@@ -72,6 +72,10 @@ SEED ?=
 sim: ## the simulator with SEEDS=200 seeds; SEED=n plays one again
 	SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 60m -v ./test/sim
 
+.PHONY: bubble
+bubble: ## the cluster on virtual time, with SEEDS=200 seeds
+	HAPAIR_BUBBLE_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 120m -v -run TestChaos ./test/bubble
+
 .PHONY: bench
 bench: build ## hapair beside what QEMU offers, by fio, as tables; ARGS=--help says how to choose
 	$(GO) run ./test/bench $(ARGS)
