@@ -84,8 +84,13 @@ func (h *History) Acked(v Version) {
 	}
 }
 
-// Seen records what a read was answered with: nobody may take it back.
-func (h *History) Seen(sector int, found Version) error {
+// Last is the latest version submitted.
+func (h *History) Last() Version { return h.next }
+
+// Seen records what a read was answered with: nobody may take it back, unless
+// it is of a write that was submitted after the read, beside it; last is Last
+// at the submission of the read.
+func (h *History) Seen(sector int, found, last Version) error {
 	if err := h.Check(sector, found); err != nil {
 		return err
 	}
@@ -94,7 +99,7 @@ func (h *History) Seen(sector int, found Version) error {
 		return nil
 	}
 	for i, m := range r.maybe {
-		if m > r.acked && h.matches(found, m) {
+		if m > r.acked && m <= last && h.matches(found, m) {
 			r.acked = m
 			r.past = append(r.past, r.maybe[:i+1]...)
 			r.maybe = slices.Delete(r.maybe, 0, i+1)

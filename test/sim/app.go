@@ -13,7 +13,7 @@ import (
 
 // request is what the application remembers of one.
 type request struct {
-	version check.Version
+	version check.Version   // of a change; of a read, the latest before it
 	before  []check.Version // of a flush
 	vol     int
 	node    *node
@@ -54,6 +54,7 @@ func (w *World) submitOne(n *node) {
 		q.before = hist.Snapshot()
 	case k < 6:
 		r.Op, r.Data = block.Read, make([]byte, r.Length)
+		q.version = hist.Last()
 	case k < 8:
 		r.Op = block.WriteZeroes
 		if k == 7 {
@@ -99,7 +100,7 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		case block.Read:
 			for i := int64(0); i < r.Length; i += block.SectorBytes {
 				found := check.Version(binary.LittleEndian.Uint64(r.Data[i:]))
-				if e := hist.Seen(int((r.Offset+i)/block.SectorBytes), found); e != nil {
+				if e := hist.Seen(int((r.Offset+i)/block.SectorBytes), found, q.version); e != nil {
 					w.fail(fmt.Errorf("%s answers %s: %w", n.name, r, e))
 				}
 			}

@@ -9,10 +9,34 @@ import (
 	"hapair/mirror/state"
 )
 
+// trouble is what may come between any two steps.
+func (w *World) trouble() {
+	switch {
+	case w.one(w.every):
+		w.fault()
+	case w.one(2 * w.every):
+		w.operate()
+	case w.one(w.mends):
+		w.mend()
+	}
+}
+
+// mend puts right most of what is broken.
+func (w *World) mend() {
+	for _, n := range w.nodes {
+		if !n.up && w.one(2) {
+			n.start()
+		}
+		n.paused, n.standAlone, n.slow = n.paused && w.one(2), n.standAlone && w.one(3), n.slow && w.one(2)
+		w.aw[n.i] = w.aw[n.i] || w.one(2)
+	}
+	w.ab, w.witness = w.ab || !w.one(3), w.witness || w.one(2)
+}
+
 // fault breaks something, or mends it.
 func (w *World) fault() {
 	n := w.nodes[w.rng.IntN(2)]
-	switch w.rng.IntN(11) {
+	switch w.rng.IntN(12) {
 	case 0, 1:
 		if n.up && !n.peer().bad { // a broken disk here and a crash there are two failures
 			n.crash(w.rng.IntN(3) > 0)
@@ -42,6 +66,9 @@ func (w *World) fault() {
 	case 10:
 		w.now += time.Duration(w.rng.IntN(5000)) * time.Millisecond // leases and handshakes run out
 		w.logf("time passes")
+	case 11:
+		n.slow = !n.slow
+		w.logf("%s's disks are slow %v", n.name, n.slow)
 	}
 }
 
@@ -149,7 +176,7 @@ func (w *World) heal() {
 	w.healing, w.ab, w.witness, w.aw = true, true, true, [2]bool{true, true}
 	w.logf("the world heals")
 	for _, n := range w.nodes {
-		n.paused, n.standAlone, n.ill = false, false, false
+		n.paused, n.standAlone, n.ill, n.slow = false, false, false, false
 		if n.broken() {
 			n.crash(false)
 		}

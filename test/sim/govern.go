@@ -113,7 +113,6 @@ func (w *World) promote(n *node) {
 		w.views[n.i] = r.Token
 		n.record(r)
 	}
-	n.fence.Told(r.Tenure)
 	n.run(&engine.Event{Kind: engine.Promote, Tenure: r.Tenure})
 	n.fence.Told(n.eng.View().Seen)
 }

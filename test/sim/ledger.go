@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"hapair/mirror/engine"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -70,7 +71,8 @@ func (w *World) included(source, target *node) {
 	if source.lossy {
 		w.rebase(source)
 	}
-	target.lossy, target.lost, target.bad, target.crashed = false, false, false, false
+	invalidated := target.up && target.anyDisk(func(d state.Disk) bool { return d == state.Inconsistent }) // since
+	target.lossy, target.lost, target.bad, target.crashed = false, false, invalidated, false
 	source.lost, source.crashed = false, false
 	w.logf("%s is in line with %s", target.name, source.name)
 }

@@ -30,6 +30,7 @@ type node struct {
 
 	up      bool
 	paused  bool
+	slow    bool // its disks
 	eng     *engine.Engine
 	life    int // counts restarts
 	session uint64

@@ -32,7 +32,8 @@ type World struct {
 	now   time.Duration
 	sizes []int64 // of the volumes
 	slots int
-	rate  int // faults in 200 steps
+	every int // steps between faults, on average
+	mends int // steps until one of them is mended
 	lag   int // of the nodes' replicas of the ledger
 	ids   genid.ID
 	nodes [2]*node
@@ -67,7 +68,8 @@ type World struct {
 func New(seed uint64, keepLog bool) *World {
 	w := &World{rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), witness: true, ab: true, aw: [2]bool{true, true},
 		leaseHolder: -1, inflight: map[*block.Request]*request{}, keepLog: keepLog, ids: 100}
-	w.slots, w.rate, w.lag = 2+w.rng.IntN(3), 1+w.rng.IntN(7), 1+w.rng.IntN(6)
+	w.slots, w.lag = 2+w.rng.IntN(3), 1+w.rng.IntN(6)
+	w.every, w.mends = 30+w.rng.IntN(200), 20+w.rng.IntN(150)
 	for range 1 + w.rng.IntN(2) {
 		// Neither whole extents nor whole blocks.
 		w.sizes = append(w.sizes, 20<<20-int64(w.rng.IntN(3))*(1<<20+3*block.SectorBytes))
@@ -141,15 +143,10 @@ func (w *World) Run(steps int) (err error) {
 // step lets one thing happen.
 func (w *World) step() {
 	w.now += time.Duration(w.rng.IntN(2_000_000))
+	if !w.healing {
+		w.trouble()
+	}
 	switch r := w.rng.IntN(200); {
-	case r < w.rate && !w.healing:
-		w.fault()
-	case r < w.rate+2 && !w.healing:
-		w.operate()
-	case r == 10 && !w.healing:
-		if n := w.nodes[w.rng.IntN(2)]; !n.up && w.one(4) {
-			n.start()
-		}
 	case r < 50:
 		w.work(w.nodes[w.rng.IntN(2)])
 	case r < 100:
@@ -175,6 +172,9 @@ func (w *World) step() {
 // work finishes one of a node's pending units, in any order.
 func (w *World) work(n *node) {
 	if !n.up || n.paused || len(n.pending) == 0 {
+		return
+	}
+	if n.slow && !w.one(12) {
 		return
 	}
 	i := w.rng.IntN(len(n.pending))
