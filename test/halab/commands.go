@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +27,12 @@ func upCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if o.Services, err = services(o.Services); err != nil {
+				return err
+			}
+			if o.Filesystem == "" && slices.ContainsFunc(o.Services, func(s string) bool { return strings.HasPrefix(s, "mount:") }) {
+				o.Filesystem = "ext4"
+			}
 			o.Size, o.Dir = bytes, *dir
 			o.Log = func(format string, args ...any) { fmt.Fprintf(c.OutOrStdout(), format+"\n", args...) }
 			release, err := lab.Lock(*dir)
@@ -43,9 +50,9 @@ func upCommand(dir *string) *cobra.Command {
 	f.StringVar(&size, "size", "256M", "size of the volume")
 	f.StringVar(&o.Resource, "resource", "pg", "name of the resource")
 	f.StringVar(&o.Frontend, "frontend", "auto", "auto, fuse or export")
-	f.StringVar(&o.Filesystem, "filesystem", "", "made on both copies beforehand: ext4 or xfs")
+	f.StringVar(&o.Filesystem, "filesystem", "", "made on both copies beforehand: ext4 or xfs; ext4 when something is mounted")
 	f.BoolVar(&o.Internal, "internal", false, "metadata at the end of the disk")
-	f.StringArrayVar(&o.Services, "service", nil, "a service as in the configuration, such as 'mount: {path: /srv/pg, type: ext4}'; again for more")
+	f.StringArrayVar(&o.Services, "service", nil, "mount,exec,address for the usual ones, or one as in the configuration, such as 'mount: {path: /srv/pg, type: ext4}'; again for more")
 	f.StringVar(&o.Extra, "config", "", "more lines for the top level of the configuration")
 	f.BoolVar(&o.FirstSync, "first-sync", false, "do not call the copies equal: hactl promote --force one of them, and see it copied")
 	f.BoolVar(&o.NoAgents, "no-agents", false, "boot the nodes only")

@@ -54,19 +54,8 @@ func demoCommand(dir *string) *cobra.Command {
 }
 
 func demoOptions(dir, frontend string) (lab.Options, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return lab.Options{}, err
-	}
-	exec := fmt.Sprintf("exec: {start: [%[1]s, recordd, start], stop: [%[1]s, recordd, stop], status: [%[1]s, recordd, status]}", self)
-	return lab.Options{
-		Dir: dir, Filesystem: "ext4", Frontend: frontend,
-		Services: []string{
-			"mount: {path: /srv/pg, type: ext4}",
-			"{name: records, " + exec + "}",
-			"address: {ip: " + lab.ServiceAddress + "/24, dev: eth0}",
-		},
-	}, nil
+	all, err := services([]string{"mount,exec,address"})
+	return lab.Options{Dir: dir, Filesystem: "ext4", Frontend: frontend, Services: all}, err
 }
 
 func runDemo(ctx context.Context, out io.Writer, dir, frontend string, keep bool) (err error) {
