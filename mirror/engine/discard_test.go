@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"os"
 	"testing"
 
 	"hapair/mirror/block"
@@ -10,9 +9,6 @@ import (
 
 // What the ledger that was given up still had on its way does not come back.
 func TestLateAnswerOfADiscardedLedgerIsNotTaken(t *testing.T) {
-	if os.Getenv("HAPAIR_OPEN") == "" {
-		t.Skip("known and open (HAPAIR_OPEN=1 runs it)")
-	}
 	s := equal()
 	s.record.Token = 50
 	b := newBox(t, s)
@@ -30,9 +26,6 @@ func TestLateAnswerOfADiscardedLedgerIsNotTaken(t *testing.T) {
 
 // A change that failed without a record says nothing about the ledger.
 func TestLedgerDoneWithoutARecordDiscardsNothing(t *testing.T) {
-	if os.Getenv("HAPAIR_OPEN") == "" {
-		t.Skip("known and open (HAPAIR_OPEN=1 runs it)")
-	}
 	b := mirrored(t, equal())
 	b.submit(block.Write, 0, 4096)
 	b.linkDown()

@@ -126,6 +126,32 @@ func TestR6AnsweredWritesOfALostPeerAreDirty(t *testing.T) {
 	}
 }
 
+// The peer had answered, the local disk not yet, when the peer was lost: it may
+// lose what it answered.
+func TestR6WriteThatOnlyThePeerAnsweredIsDirty(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Write, 0, 4096)
+	b.ack(b.message(wire.Write))
+	b.linkDown()
+	if got := b.eng.vols[0].bits.Count(); got != 1 {
+		t.Fatalf("%d blocks dirty, want 1", got)
+	}
+}
+
+// A write of the last session that is still at the disk could land on top of
+// what the next session sends.
+func TestHelloWaitsForThePeersWrites(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(nil)
+	b.receive(wire.Message{Kind: wire.Write, Token: 1, Length: 512, Data: make([]byte, 512)})
+	b.linkDown()
+	b.linkUp()
+	b.none(PeerSend)
+	b.localDone(nil)
+	b.message(wire.Hello)
+	b.none(PeerSend) // the ack of the last session is nobody's
+}
+
 func TestR7ColdExtentWaitsForTheLogAndEvictionForAFlush(t *testing.T) {
 	s := equal()
 	s.slots, s.held = 2, []EffectKind{WriteActivity}
