@@ -126,11 +126,15 @@ func (f *File) sync() error {
 			return nil
 		case unix.EINTR:
 		default:
-			failure := sentinel(err)
-			f.lost.CompareAndSwap(nil, &failure)
-			return failure
+			return f.lose(sentinel(err))
 		}
 	}
+}
+
+// lose makes every later sync fail.
+func (f *File) lose(failure error) error {
+	f.lost.CompareAndSwap(nil, &failure)
+	return failure
 }
 
 // discard frees what lies below where that is possible, and else does nothing:
