@@ -126,15 +126,11 @@ func (f *File) sync() error {
 			return nil
 		case unix.EINTR:
 		default:
-			return f.lose(sentinel(err))
+			failure := sentinel(err)
+			f.lost.CompareAndSwap(nil, &failure)
+			return failure
 		}
 	}
-}
-
-// lose makes every later sync fail.
-func (f *File) lose(failure error) error {
-	f.lost.CompareAndSwap(nil, &failure)
-	return failure
 }
 
 // discard frees what lies below where that is possible, and else does nothing:

@@ -223,15 +223,15 @@ func TestNothingIsAllocated(t *testing.T) {
 
 func BenchmarkWrite4K(b *testing.B) {
 	for _, dir := range []string{"", "/dev/shm"} {
-		for way, o := range map[string]Options{"workers": {Inline: InlineNever}, "8 workers": {Inline: InlineNever, Workers: 8}, "inline": {Inline: InlineAlways}, "ring": {IO: IOURing}} {
-			for _, depth := range []int{1, 32} {
-				b.Run(fmt.Sprintf("dir=%s/%s/qd=%d", dir, way, depth), func(b *testing.B) {
+		for _, inline := range []Inline{InlineNever, InlineAlways} {
+			for _, depth := range []int{1, 16} {
+				b.Run(fmt.Sprintf("dir=%s/inline=%v/qd=%d", dir, inline == InlineAlways, depth), func(b *testing.B) {
 					tmp, err := os.MkdirTemp(dir, "store")
 					if err != nil {
 						b.Skip(err)
 					}
 					defer os.RemoveAll(tmp) // a leftover in a temporary directory
-					f := opened(b, newFile(b, tmp, 64*mib), o)
+					f := opened(b, newFile(b, tmp, 64*mib), Options{Inline: inline})
 					if err := f.writeZeroes(&block.Request{Length: 64 * mib}); err != nil {
 						b.Fatal(err)
 					}

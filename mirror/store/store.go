@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapair/mirror/block"
-	"hapair/mirror/uring"
 )
 
 // Limits and defaults.
@@ -43,21 +42,10 @@ const (
 	InlineAlways               // Submit does, and completes the request before it returns; flushes go to a worker
 )
 
-// IO says how requests that do not run inline reach the disk.
-type IO uint8
-
-// The ways.
-const (
-	IOAuto    IO = iota // IOWorkers: the ring has not been measured to be faster, see DESIGN.md
-	IOURing             // by an io_uring, also in memory; Open fails where there is none
-	IOWorkers           // by system calls of the workers
-)
-
 // Options tune a File. The zero Options are good.
 type Options struct {
 	Workers  int    // requests carried out at once; 0 is DefaultWorkers
-	Inline   Inline // whether Submit carries them out
-	IO       IO     // who does when Submit does not
+	Inline   Inline // who carries them out
 	Buffered bool   // never use direct I/O
 	ReadOnly bool   // writes fail; nothing is locked exclusively
 }
@@ -76,10 +64,6 @@ type File struct {
 	geometry block.Geometry
 	can      capabilities
 	lost     atomic.Pointer[error] // the first failure of a sync; all later ones fail too
-
-	ring    *uring.Ring // nil: the workers do everything
-	ringFd  int         // the ring's own open file of the same disk
-	ringWhy string      // why there is no ring
 
 	queue   *queue
 	workers sync.WaitGroup
@@ -111,9 +95,6 @@ func Open(path string, o Options) (*File, error) {
 		return nil, fmt.Errorf("open backing disk %s: %w", path, err)
 	}
 	f.queue = newQueue()
-	if err := f.openRing(o); err != nil {
-		return nil, fmt.Errorf("open backing disk %s: %w", path, errors.Join(err, f.lock.Close()))
-	}
 	for range o.Workers {
 		f.workers.Go(f.work)
 	}
@@ -132,9 +113,6 @@ func (f *File) IsBlockDevice() bool { return f.isBlock }
 // IsInline reports whether Submit carries reads and writes out itself.
 func (f *File) IsInline() bool { return f.inline }
 
-// URing reports whether requests go through an io_uring, and if not, why.
-func (f *File) URing() (used bool, why string) { return f.ring != nil, f.ringWhy }
-
 // Geometry describes the disk as it was when it was opened.
 func (f *File) Geometry() block.Geometry { return f.geometry }
 
@@ -148,9 +126,6 @@ func (f *File) Submit(r *block.Request) {
 	}
 	if f.inline && (f.inMemory || r.Op != block.Flush && r.Flags&block.FUA == 0) {
 		f.submitInline(r)
-		return
-	}
-	if f.ring != nil && f.submitRing(r) {
 		return
 	}
 	if !f.queue.put(r) {
@@ -199,18 +174,15 @@ func (f *File) work() {
 // Close refuses further requests, waits for those in flight and releases the
 // disk. It does not flush. A Done that calls Close would wait for itself.
 func (f *File) Close() error {
-	f.mu.Lock()
-	was := f.mu.closed
-	f.mu.closed = true
-	f.mu.Unlock()
-	if was {
+	if !f.queue.close() {
 		return fmt.Errorf("close backing disk %s: %w", f.path, block.ErrClosed)
 	}
-	err := f.closeRing() // before the queue, which takes what it leaves undone
-	f.queue.close()
+	f.mu.Lock()
+	f.mu.closed = true
+	f.mu.Unlock()
 	f.workers.Wait()
 	f.mu.inline.Wait()
-	if err := errors.Join(err, f.lock.Close()); err != nil {
+	if err := f.lock.Close(); err != nil {
 		return fmt.Errorf("close backing disk: %w", err)
 	}
 	return nil

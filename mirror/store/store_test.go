@@ -84,11 +84,7 @@ func loop(t testing.TB, size int64) string {
 
 // kinds are the disks every behaviour is tested on.
 func kinds(t *testing.T, fn func(t *testing.T, f *File)) {
-	for name, o := range map[string]Options{"file": {}, "buffered": {Buffered: true}, "inline": {Inline: InlineAlways}, "one worker": {Workers: 1},
-		"ring": {IO: IOURing}} {
-		if o.IO == IOURing {
-			needRing(t)
-		}
+	for name, o := range map[string]Options{"file": {}, "buffered": {Buffered: true}, "inline": {Inline: InlineAlways}, "one worker": {Workers: 1}} {
 		t.Run(name, func(t *testing.T) { fn(t, opened(t, newFile(t, t.TempDir(), 8*mib), o)) })
 	}
 	t.Run("memory", func(t *testing.T) {
@@ -104,10 +100,6 @@ func kinds(t *testing.T, fn func(t *testing.T, f *File)) {
 		fn(t, opened(t, newFile(t, dir, 8*mib), Options{}))
 	})
 	t.Run("loop device", func(t *testing.T) { fn(t, opened(t, loop(t, 8*mib), Options{})) })
-	t.Run("loop device by a ring", func(t *testing.T) {
-		needRing(t)
-		fn(t, opened(t, loop(t, 8*mib), Options{IO: IOURing}))
-	})
 }
 
 // Random requests, aligned or not in memory, against a copy in memory.
@@ -245,15 +237,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestCloseWaits(t *testing.T) {
-	for _, io := range []IO{IOWorkers, IOURing} {
-		if io == IOURing {
-			needRing(t)
-		}
-		testCloseWaits(t, opened(t, newFile(t, t.TempDir(), 8*mib), Options{Workers: 2, IO: io}))
-	}
-}
-
-func testCloseWaits(t *testing.T, f *File) {
+	f := opened(t, newFile(t, t.TempDir(), 8*mib), Options{Workers: 2})
 	var answered sync.WaitGroup
 	var mu sync.Mutex
 	n := 0
