@@ -86,12 +86,8 @@ func TestKilledPredecessor(t *testing.T) {
 	if err := f.Clean(); err != nil {
 		t.Fatal(err)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(mounts), point) {
-		t.Fatal("the dead mount is still there")
+	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(mounts), point) {
+		t.Fatal("the dead mount is still there, or nobody knows", err)
 	}
 	dev, err := f.Start(context.Background(), m, m.Geometry())
 	if err != nil {
