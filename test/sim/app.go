@@ -100,7 +100,11 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		case block.Read:
 			for i := int64(0); i < r.Length; i += block.SectorBytes {
 				found := check.Version(binary.LittleEndian.Uint64(r.Data[i:]))
-				if e := hist.Seen(int((r.Offset+i)/block.SectorBytes), found, q.version); e != nil {
+				last := q.version
+				if n.bad {
+					last = 0 // a write that failed is undecided, though its data are here
+				}
+				if e := hist.Seen(int((r.Offset+i)/block.SectorBytes), found, last); e != nil {
 					w.fail(fmt.Errorf("%s answers %s: %w", n.name, r, e))
 				}
 			}

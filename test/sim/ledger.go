@@ -71,8 +71,12 @@ func (w *World) included(source, target *node) {
 	if source.lossy {
 		w.rebase(source)
 	}
-	invalidated := target.up && target.anyDisk(func(d state.Disk) bool { return d == state.Inconsistent }) // since
-	target.lossy, target.lost, target.bad, target.crashed = false, false, invalidated, false
 	source.lost, source.crashed = false, false
+	if source.session == 0 || source.session != target.session {
+		return // it may have crashed since its last word; the next handshake tells
+	}
+	// Since its last word it may have been invalidated, or its disk may have failed.
+	bad := target.up && target.anyDisk(func(d state.Disk) bool { return !d.CanServe() && d != state.Outdated })
+	target.lossy, target.lost, target.bad, target.crashed = false, false, bad, false
 	w.logf("%s is in line with %s", target.name, source.name)
 }
