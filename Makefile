@@ -12,7 +12,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOBUILD := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # Everything but what needs a pair of its own; that runs alone, afterwards.
 UNIT := $(GO) list ./... | grep -vE '/test/(netns|lab/stories)$$'
-PAIR := ./test/lab/stories ./test/netns
+PAIR := ./test/lab/stories
+# The long ones: every failure of every node and cable, by `make netns`.
+PAIRS := $(PAIR) ./test/netns
 # Commands the tests call, and the Debian packages that bring them.
 TOOLS := ip:iproute2 ping:iputils-ping losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio nbdinfo:libnbd-bin qemu-io:qemu-utils git:git
 
@@ -54,7 +56,7 @@ test: deps build ## everything that must hold: vet, units, golden files, form, s
 unit: ## the tests that need no pair
 	$(GO) test -timeout 10m $$($(UNIT))
 netns: build ## a pair with its witness in network namespaces, killed, cut and paused (root)
-	HAPAIR_LONG=1 HAPAIR_FAILOVERS=$${HAPAIR_FAILOVERS:-20} $(GO) test -p 1 -count=1 -v -timeout 25m $(PAIR)
+	HAPAIR_LONG=1 HAPAIR_FAILOVERS=$${HAPAIR_FAILOVERS:-20} $(GO) test -p 1 -count=1 -v -timeout 40m $(PAIRS)
 
 .PHONY: race
 race: ## all tests under the race detector (needs gcc)

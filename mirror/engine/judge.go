@@ -165,7 +165,7 @@ func judgeOneCurrent(gen decision, want action, current, other *wire.HelloBody) 
 		return refusal(wire.BadState, "the ledger calls only %s current, but the data of %s are newer by their generation", current.Node, other.Node)
 	}
 	d := decision{action: want, full: gen.full || anyFull(other), why: fmt.Sprintf("only %s is in the in-sync set", current.Node)}
-	if !allCurrent(current) {
+	if !countsAsCurrent(current) {
 		return refusal(wire.BadState, "the ledger calls only %s current, but its disk is not UpToDate", current.Node)
 	}
 	return d
@@ -174,7 +174,7 @@ func judgeOneCurrent(gen decision, want action, current, other *wire.HelloBody) 
 // judgeBothCurrent: rule R3 (logs and bitmaps are merged even so) and R9 (the
 // healthy copy is the source).
 func judgeBothCurrent(mine, theirs *wire.HelloBody, gen decision) decision {
-	a, b := allCurrent(mine), allCurrent(theirs)
+	a, b := countsAsCurrent(mine), countsAsCurrent(theirs)
 	switch {
 	case gen.action == actSource:
 		return judgeSource(gen, mine, theirs)
@@ -200,7 +200,7 @@ func judgeBothCurrent(mine, theirs *wire.HelloBody, gen decision) decision {
 // judgeSource: the generations say who the source is; its copy has to be fit
 // for it, or the good one would be taken out of the in-sync set first.
 func judgeSource(gen decision, source, target *wire.HelloBody) decision {
-	if !allCurrent(source) {
+	if !countsAsCurrent(source) {
 		return refusal(wire.BadState, "by its generation %s is the source, but its copy is not UpToDate", source.Node)
 	}
 	gen.full = gen.full || anyFull(target)
@@ -236,9 +236,11 @@ func dirtyBlocks(h *wire.HelloBody) (n uint64) {
 	return n
 }
 
-func allCurrent(h *wire.HelloBody) bool {
+// countsAsCurrent is for a copy that the newest record has in the in-sync set.
+// One that says Outdated goes by an older record, and does not know yet.
+func countsAsCurrent(h *wire.HelloBody) bool {
 	for i := range h.Volumes {
-		if !h.Volumes[i].Disk.CanServe() {
+		if d := h.Volumes[i].Disk; !d.CanServe() && d != state.Outdated {
 			return false
 		}
 	}

@@ -54,7 +54,7 @@ func TestJudgeIsSymmetric(t *testing.T) {
 		source, target := a, b
 		switch here.action {
 		case actNothing:
-			if !allCurrent(a) || !allCurrent(b) {
+			if !countsAsCurrent(a) || !countsAsCurrent(b) {
 				t.Fatalf("nothing to resync, and a copy is not current: %+v", here)
 			}
 			return
@@ -66,7 +66,7 @@ func TestJudgeIsSymmetric(t *testing.T) {
 		if target.Role == state.Primary {
 			t.Fatalf("a Primary would be overwritten: %+v", here)
 		}
-		if !allCurrent(source) {
+		if !countsAsCurrent(source) {
 			t.Fatalf("the source %s is not current: %+v", source.Node, here)
 		}
 		if rec := newerRecord(a.Record, b.Record); !slices.Contains(rec.InSync, source.Node) {
@@ -112,7 +112,7 @@ func TestRefusalsOfAHandshake(t *testing.T) {
 		{name: "split brain", alpha: gen(80, 77), beta: gen(81, 77), status: wire.SplitBrain, lasting: true,
 			wantSentence: "volume 0: both copies were written without the other; choose the victim: there run hactl invalidate, on the other node hactl connect"},
 		{name: "unrelated", beta: gen(90, 0), status: wire.Unrelated, lasting: true, wantSentence: "volume 0: the copies have no common ancestor; was a disk swapped?"},
-		{name: "neither current", alpha: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Inconsistent }, beta: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Outdated },
+		{name: "neither current", alpha: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Inconsistent }, beta: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Inconsistent },
 			status: wire.BadState, wantSentence: "neither copy is UpToDate; force one of them Primary"},
 		{name: "Primary is behind", alpha: func(h *wire.HelloBody) { h.Role = state.Primary; h.Volumes[0].Disk = state.Inconsistent },
 			status: wire.BadState, wantSentence: "the Primary would have to become the target of a resync (our copy is not UpToDate)"},
