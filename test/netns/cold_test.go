@@ -48,20 +48,17 @@ func TestOneReturns(t *testing.T) {
 	primary, secondary := p.settle()
 	w := p.write()
 	w.progress(steady)
-	p.must(p.PowerOff(secondary)) // the Primary has no time to go on alone
-	p.must(p.PowerOff(primary))
+	p.must(p.PowerOff(primary)) // in this order the ledger's last entry is on the one that returns
+	p.must(p.PowerOff(secondary))
 	p.must(p.PowerOn(secondary))
 	p.must(p.AwaitAPI(p.ctx, secondary))
 	r := p.resource(secondary, "has read the record", func(r *apiv1.Resource) bool { return r.Token != 0 })
-	current := slices.Contains(r.InSync, secondary)
-	p.say("the ledger: %+v", r.InSync)
-	if current {
-		p.takeover(secondary)
-		w.progress(steady)
-		p.verifyNow(w, secondary)
-	} else {
-		p.stays(secondary) // the Primary had a one-sided write answered in between
+	if !slices.Contains(r.InSync, secondary) {
+		t.Errorf("the ledger calls only %v current", r.InSync)
 	}
+	p.takeover(secondary)
+	w.progress(steady)
+	p.verifyNow(w, secondary)
 	p.must(p.PowerOn(primary))
 	p.settle()
 	w.progress(steady)
@@ -81,7 +78,10 @@ func TestStaleCopyWaits(t *testing.T) {
 	w.progress(steady)
 	p.must(p.PowerOff(primary))
 	p.must(p.PowerOn(secondary))
-	p.resource(secondary, "knows that it lacks something", func(r *apiv1.Resource) bool { return slices.Equal(r.InSync, []string{primary}) })
+	p.must(p.AwaitAPI(p.ctx, secondary))
+	if open() { // the entry that says so may be on the witness alone, which does not lead
+		p.resource(secondary, "knows that it lacks something", func(r *apiv1.Resource) bool { return slices.Equal(r.InSync, []string{primary}) })
+	}
 	p.stays(secondary)
 	if err := p.Verb(p.ctx, secondary, apiv1.VerbPromote, apiv1.PromoteRequest{WaitMS: 2000}, nil); err == nil {
 		t.Error("a copy that lacks answered writes was promoted without force")
@@ -120,6 +120,9 @@ func TestAllLosePower(t *testing.T) {
 // another: its processes are gone at once, whatever they waited for, and what
 // was answered is there when both are back.
 func TestPowerOffDuringTakeover(t *testing.T) {
+	if !open() {
+		t.Skip("known: an agent killed while it attaches its device hangs in the kernel, and all loop devices with it; HAPAIR_OPEN=1")
+	}
 	p := newPair(t, true, nil)
 	for _, step := range []func(*apiv1.Resource) bool{
 		func(r *apiv1.Resource) bool { return r.Primary == "" || r.Role == "Primary" || r.LeaseMS > 0 },
