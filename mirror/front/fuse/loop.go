@@ -30,9 +30,8 @@ func (l *loop) dev() uint64  { return unix.Mkdev(loopMajor, uint32(l.number)) }
 
 // attach puts a loop device on an open file. Free numbers are a race with
 // everybody else on the kernel, so it tries until one is won. The descriptor
-// kept is above every number in use below floor: when a killed process's
-// descriptors are closed in order, /dev/fuse goes first, and the close of the
-// device finds its I/O failing instead of waiting for a server that is dead.
+// kept is numbered floor or above. No order of numbers makes a killed process
+// close /dev/fuse first: calls that wait for our own device run apart.
 func attach(ctx context.Context, file int, name string, blockBytes, floor int) (*loop, error) {
 	ctl, _, err := node(loopControl, unix.S_IFCHR, unix.Mkdev(10, 237), unix.O_RDWR)
 	if err != nil {
@@ -69,7 +68,8 @@ func attachTo(number, file int, name string, blockBytes, floor int) (*loop, erro
 	c := unix.LoopConfig{Fd: uint32(file), Size: uint32(blockBytes)}
 	c.Info.Flags = unix.LO_FLAGS_DIRECT_IO | unix.LO_FLAGS_AUTOCLEAR
 	copy(c.Info.File_name[:len(c.Info.File_name)-1], name)
-	if err := unix.IoctlLoopConfigure(fd, &c); err != nil {
+	// The kernel flushes and looks at the file, which is our own service.
+	if err := apart([]int{fd, file}, func() error { return unix.IoctlLoopConfigure(fd, &c) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("attach %s: %w", l.path(), err), l.removeNode())
 	}
 	// From here on the device detaches itself with its last descriptor.
@@ -106,7 +106,7 @@ func (l *loop) removeNode() error {
 
 // sync writes out what the page cache has for the device.
 func (l *loop) sync() error {
-	if err := unix.Fsync(l.fd); err != nil {
+	if err := apart([]int{l.fd}, func() error { return unix.Fsync(l.fd) }); err != nil {
 		return fmt.Errorf("flush %s: %w", l.path(), err)
 	}
 	return nil
