@@ -249,9 +249,10 @@ func serviceSpec(s *config.Service) service.Spec {
 
 // device finds the path of a volume for a service.
 func (r *resource) device(volume int) (string, error) {
-	for i, v := range r.mirror.View().Volumes {
+	view := r.mirror.View()
+	for i, v := range view.Volumes {
 		if int(v.Number) == volume {
-			if path := r.mirror.View().Devices[i]; path != "" {
+			if path := view.Devices[i]; path != "" {
 				return path, nil
 			}
 			return "", fmt.Errorf("volume %d of %s is not offered on this node", volume, r.name)

@@ -28,7 +28,6 @@ type resync struct {
 	flush   *op // a flush of the target on its way
 	total   int64
 	done    int64
-	started bool
 	told    bool // SyncDone is out
 	include bool // the target is complete: the ledger is to record it
 	rate    rate
@@ -113,7 +112,7 @@ func (e *Engine) onBitmapDone() {
 		return
 	}
 	e.session.phase, e.session.repl = agreed, state.SyncSource
-	e.session.resync = resync{started: true}
+	e.session.resync = resync{}
 	if e.paused {
 		e.session.repl = state.PausedSyncS
 	}

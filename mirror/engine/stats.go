@@ -8,11 +8,10 @@ import (
 // Stats counts what applications did since attach. Latency is from the
 // submission of a write to its answer.
 type Stats struct {
-	Writes, Reads, Flushes  uint64
-	WriteBytes, ReadBytes   uint64
-	Errors                  uint64
-	WriteLatency            Histogram
-	ResyncBytes, PeerWrites uint64
+	Writes, Reads, Flushes uint64
+	WriteBytes, ReadBytes  uint64
+	Errors                 uint64
+	WriteLatency           Histogram
 }
 
 // histogramBuckets: four per power of two, from 1 us to over 4 s.

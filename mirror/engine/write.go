@@ -19,7 +19,6 @@ func (e *Engine) begin(o *op) {
 			return
 		}
 		o.owed = owedLocal
-		o.vol.reads++
 		e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
 		return
 	}
@@ -114,9 +113,6 @@ func (e *Engine) localDone(o *op, err error) {
 		if o.disk.Op != block.Read {
 			e.diskFailed(o.vol, err)
 		}
-	}
-	if o.kind == opApplication && o.req.Op == block.Read {
-		o.vol.reads--
 	}
 	e.paid(o, owedLocal)
 }

@@ -66,7 +66,8 @@ type Record struct {
 //	1  format, 1          then   Record
 //	1  Role               2      number of volumes, each:
 //	1  bits: 0 Suspect,     2    length of what follows, at least 104
-//	   1 LastPrimary        2 8 4 1  Number SizeBytes LogicalBlockBytes Disk
+//	   1 LastPrimary,       2 8 4 1  Number SizeBytes LogicalBlockBytes Disk
+//	   2 SyncPaused
 //	1  zero                 1    bits: 0 AssumeClean, 1 FullSync
 //	8  Features             80   Gen
 //	   Resource, Node       8    DirtyBlocks
@@ -116,7 +117,7 @@ func ParseHello(b []byte) (*HelloBody, error) {
 		return nil, refuse(ErrHello, "format %d, this release reads %d", f, helloFormat)
 	}
 	h := &HelloBody{Role: state.Role(r.u8("role"))}
-	h.Suspect, h.LastPrimary, h.SyncPaused = r.bits3("node bits")
+	r.bits("node bits", &h.Suspect, &h.LastPrimary, &h.SyncPaused)
 	if z := r.u8("reserved byte"); r.err == nil && z != 0 {
 		return nil, refuse(ErrHello, "reserved byte is %d, must be zero", z)
 	}

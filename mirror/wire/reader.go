@@ -55,22 +55,17 @@ func (r *reader) u64(what string) uint64 {
 	return 0
 }
 
-// bits reads a byte of which only the lowest two may be set.
-func (r *reader) bits(what string) (bit0, bit1 bool) {
+// bits reads a byte of which only the lowest len(into) may be set, one for
+// each of into.
+func (r *reader) bits(what string, into ...*bool) {
 	b := r.u8(what)
-	if r.err == nil && b > 3 {
-		r.err = refuse(r.reason, "%s are %#x, known are 0x3", what, b)
+	known := byte(1)<<len(into) - 1
+	if r.err == nil && b > known {
+		r.err = refuse(r.reason, "%s are %#x, known are %#x", what, b, known)
 	}
-	return b&1 != 0, b&2 != 0
-}
-
-// bits3 is bits for three of them.
-func (r *reader) bits3(what string) (bit0, bit1, bit2 bool) {
-	b := r.u8(what)
-	if r.err == nil && b > 7 {
-		r.err = refuse(r.reason, "%s are %#x, known are 0x7", what, b)
+	for i, bit := range into {
+		*bit = b&(1<<i) != 0
 	}
-	return b&1 != 0, b&2 != 0, b&4 != 0
 }
 
 func (r *reader) name(what string) string {
@@ -114,7 +109,7 @@ func (r *reader) volume() (v HelloVolume) {
 	v.SizeBytes = int64(r.u64("volume size"))
 	v.LogicalBlockBytes = r.u32("logical block")
 	v.Disk = state.Disk(r.u8("disk state"))
-	v.AssumeClean, v.FullSync = r.bits("volume bits")
+	r.bits("volume bits", &v.AssumeClean, &v.FullSync)
 	for i := range v.Gen {
 		v.Gen[i] = r.u64("generation")
 	}
