@@ -30,8 +30,10 @@ func (s *sink) Up(session uint64, path string) {
 }
 
 func (s *sink) Message(session uint64, m *wire.Message) {
-	s.r.step(&engine.Event{Kind: engine.Received, Session: session, Message: m})
+	s.r.stepPlugged(&engine.Event{Kind: engine.Received, Session: session, Message: m})
 }
+
+func (s *sink) Drained() { s.r.Unplug() }
 
 func (s *sink) Down(session uint64, reason error) {
 	s.session.Store(0)

@@ -13,11 +13,19 @@ import (
 	"hapair/mirror/wire"
 )
 
-// step brings one event to the engine and carries out the effects. Frames are
-// queued under the lock, because their order counts; everything else happens
-// after it is released. It may be called from any goroutine, and again from
-// inside an effect.
+// step brings one event to the engine, carries out the effects, and lets go
+// what they and earlier ones left to be started together. It may be called
+// from any goroutine, and again from inside an effect.
 func (r *Resource) step(ev *engine.Event) {
+	r.stepPlugged(ev)
+	r.Unplug()
+}
+
+// stepPlugged is step for one of several events in a row: frames, disk requests
+// and answers may lie until Unplug, which the caller calls after the last, and
+// before it waits for anything. Frames are queued under the lock, because their
+// order counts; everything else happens after it is released.
+func (r *Resource) stepPlugged(ev *engine.Event) {
 	r.mu.Lock()
 	var effects []engine.Effect
 	if n := len(r.mu.free); n > 0 {
@@ -40,15 +48,48 @@ func (r *Resource) step(ev *engine.Event) {
 	r.mu.Unlock()
 }
 
+// Unplug lets go what steps have left to be started together: first the frames,
+// so that the peer begins at once, then the answers, then the disks.
+func (r *Resource) Unplug() {
+	r.link.Flush()
+	r.plug.Lock()
+	answered := r.plug.answered
+	r.plug.answered = block.Answers{}
+	r.plug.Unlock()
+	answered.Flush()
+	for _, v := range r.vols {
+		if v.plug != nil {
+			v.plug.Unplug()
+		}
+	}
+}
+
+// Answered makes the Resource the submitter of its disk requests: they ended
+// in a row.
+func (r *Resource) Answered() { r.Unplug() }
+
+// answerPlugged ends a request of a front end, which hears of it at Unplug.
+func (r *Resource) answerPlugged(req *block.Request, err error) {
+	by := req.By
+	req.Done(req, err)
+	if by == nil {
+		return
+	}
+	r.plug.Lock()
+	r.plug.answered.Add(by)
+	r.plug.Unlock()
+}
+
 // perform carries out one effect.
 func (r *Resource) perform(f *engine.Effect) {
 	switch f.Kind {
 	case engine.PeerSend: // queued already
 	case engine.LocalIO:
-		f.Request.Done = r.done
-		r.vols[f.Volume].data.Submit(f.Request)
+		v := r.vols[f.Volume]
+		f.Request.Done, f.Request.By, f.Request.Plugged = r.done, r, v.plug != nil
+		v.data.Submit(f.Request)
 	case engine.Answer:
-		f.Request.Done(f.Request, f.Err)
+		r.answerPlugged(f.Request, f.Err)
 	case engine.WriteActivity, engine.WritePage, engine.WriteSuper:
 		r.writeMeta(f)
 	case engine.LedgerExclude, engine.LedgerInclude:
@@ -88,9 +129,9 @@ func (r *Resource) performRare(f *engine.Effect) {
 	r.cfg.Observer.Changed(r.cfg.Resource)
 }
 
-// diskDone is the return of the engine's own requests.
+// diskDone is the return of the engine's own requests; Answered follows.
 func (r *Resource) diskDone(req *block.Request, err error) {
-	r.step(&engine.Event{Kind: engine.LocalDone, Request: req, Err: err})
+	r.stepPlugged(&engine.Event{Kind: engine.LocalDone, Request: req, Err: err})
 }
 
 // writeMeta makes metadata durable; whatever comes of it is an event.

@@ -59,6 +59,11 @@ type Resource struct {
 		replies map[engine.EventKind]chan error
 	}
 
+	plug struct {
+		sync.Mutex
+		answered block.Answers // front ends that have answers and were not told
+	}
+
 	admin   sync.Mutex // one command at a time
 	abortMu sync.Mutex
 	ctx     context.Context

@@ -33,7 +33,7 @@ func split(r *block.Request, submit func(*block.Request)) {
 	p.left.Store(int32(n))
 	for i := range p.parts {
 		part := &p.parts[i]
-		part.Op, part.Flags, part.Done = r.Op, r.Flags, p.done
+		part.Op, part.Flags, part.Done, part.By = r.Op, r.Flags, p.done, r.By
 		part.Offset = r.Offset + int64(i)*pieceBytes
 		part.Length = min(pieceBytes, r.End()-part.Offset)
 		submit(part)

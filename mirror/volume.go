@@ -38,6 +38,7 @@ type volume struct {
 
 	disks []block.Disk // what Close releases, innermost last
 	data  block.Disk
+	plug  block.Unplugger // data, if it keeps plugged requests back
 	meta  *meta.Store
 	fixed meta.Super // of the superblock: what never changes
 	geo   block.Geometry
@@ -97,6 +98,7 @@ func (v *volume) open() (engine.VolumeConfig, error) {
 		return vc, fmt.Errorf("the metadata describe %d bytes, %s has %d", snap.Super.DataBytes, v.cfg.Disk, size)
 	}
 	v.data = disk // the engine keeps every request within the data
+	v.plug, _ = disk.(block.Unplugger)
 	v.meta, v.fixed = ms, snap.Super
 	v.geo = disk.Geometry()
 	v.geo.SizeBytes = snap.Super.DataBytes
@@ -122,11 +124,11 @@ func (v *volume) superblock(s *engine.Super) meta.Super {
 	return m
 }
 
-// Submit is the upper door.
+// Submit is the upper door; Unplug starts what was Plugged.
 func (v *volume) Submit(req *block.Request) {
 	if long(req) {
 		if err := block.Check(req, v.geo); err != nil {
-			req.Done(req, err)
+			req.Answer(err)
 			return
 		}
 		split(req, v.enter)
@@ -136,8 +138,15 @@ func (v *volume) Submit(req *block.Request) {
 }
 
 func (v *volume) enter(req *block.Request) {
-	v.r.step(&engine.Event{Kind: engine.Submitted, Volume: v.index, Request: req})
+	plugged := req.Plugged // req is not ours any more when the step returns
+	v.r.stepPlugged(&engine.Event{Kind: engine.Submitted, Volume: v.index, Request: req})
+	if !plugged {
+		v.r.Unplug()
+	}
 }
+
+// Unplug starts what was submitted Plugged.
+func (v *volume) Unplug() { v.r.Unplug() }
 
 // frontend returns the front end while the volume is offered.
 func (v *volume) frontend() front.Frontend {

@@ -39,10 +39,13 @@ func newLinkSink(echo bool) *linkSink {
 }
 
 func (s *linkSink) Up(session uint64, path string) { s.num <- session; s.up <- path }
-func (s *linkSink) Down(_ uint64, reason error)    { s.down <- reason }
+func (s *linkSink) Drained()                       {}
+
+func (s *linkSink) Down(_ uint64, reason error) { s.down <- reason }
 func (s *linkSink) Message(session uint64, m *wire.Message) {
 	if s.echo {
 		s.link().Send(session, wire.Message{Kind: wire.Ack, ID: m.ID})
+		s.link().Flush()
 		return
 	}
 	s.acks <- m.ID
@@ -72,6 +75,7 @@ func TestMirrorLinkOverPeering(t *testing.T) {
 			session := <-asink.num
 			for id := range uint64(100) {
 				a.Send(session, wire.Message{Kind: wire.Write, ID: id, Length: 65536, Data: make([]byte, 65536)})
+				a.Flush()
 				if got := <-asink.acks; got != id {
 					t.Fatalf("ack %d for %d", got, id)
 				}

@@ -68,9 +68,16 @@ type Request struct {
 	Length int64  // bytes; 0 for Flush
 	Data   []byte // Length bytes for Read (filled in) and Write, nil otherwise
 
+	// Plugged says that more requests follow: the receiver may keep this one
+	// back until the submitter calls its Unplug, or submits one that is not
+	// Plugged. A receiver that is no Unplugger starts it at once.
+	Plugged bool
+
 	// Done runs exactly once, on any goroutine, and must not block. err is nil
-	// or one that Errno can translate.
+	// or one that Errno can translate. Receivers call it by Answer or Answers.
 	Done func(r *Request, err error)
+	// By, when set, is told after a Done, or after several in a row.
+	By Submitter
 
 	// Tag and Owner are the submitter's own; nobody else looks at them.
 	Tag   uint64
@@ -100,14 +107,16 @@ type Geometry struct {
 const MaxTransferBytes = 1 << 20
 
 // Handler is the upper door: what a front end hands its requests to. Submit
-// blocks only for back-pressure; Done may run before Submit returns.
+// blocks only for back-pressure; Done may run before Submit returns. A Handler
+// may be an Unplugger.
 type Handler interface {
 	Submit(r *Request)
 }
 
 // Disk is the lower door: a backing device. Requests may complete in any
 // order; the caller keeps overlapping ones apart. A completed Flush covers
-// every request completed before the Flush was submitted.
+// every request completed before the Flush was submitted. A Disk may be an
+// Unplugger.
 type Disk interface {
 	Submit(r *Request)
 	Geometry() Geometry

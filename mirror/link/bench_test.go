@@ -12,6 +12,7 @@ func pingPong(t testing.TB) (r *rig, session uint64, acks chan struct{}) {
 	r = newRig(t, nil, func(r *rig) {
 		r.bsink.hook = func(session uint64, m *wire.Message) {
 			r.beta.Send(session, wire.Message{Kind: wire.Ack, ID: m.ID, Token: m.Token})
+			r.beta.Flush()
 		}
 		r.asink.hook = func(uint64, *wire.Message) { acks <- struct{}{} }
 	})
@@ -24,6 +25,7 @@ func TestNoAllocations(t *testing.T) {
 	m := writeMessage(1, 4096)
 	if n := testing.AllocsPerRun(2000, func() {
 		r.alpha.Send(session, m)
+		r.alpha.Flush()
 		<-acks
 	}); n > 0.1 { // pings allocate nothing either; the runtime now and then
 		t.Fatalf("%v allocations per round trip", n)
@@ -39,6 +41,7 @@ func benchmark(b *testing.B, size, depth int) {
 	flying := 0
 	for range b.N {
 		r.alpha.Send(session, m)
+		r.alpha.Flush()
 		if flying++; flying == depth {
 			<-acks
 			flying--

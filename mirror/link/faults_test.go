@@ -32,6 +32,7 @@ func TestCutMidFrame(t *testing.T) {
 			a, _ := r.up()
 			for id := range uint64(5) {
 				r.alpha.Send(a, writeMessage(id, 4096))
+				r.alpha.Flush()
 			}
 			for want := uint64(0); ; want++ {
 				e := r.bsink.next()

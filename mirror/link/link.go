@@ -42,8 +42,13 @@ const (
 
 	readBufferBytes = 256 << 10
 	copyBufferBytes = 64 << 10 // mode without writev: encrypted streams
-	batchFrames     = 128      // frames in one writev
-	pendingMax      = 4        // streams that wait for their other half
+	batchFrames     = 128      // frames in one system call
+	// directBytesMax is how much Flush writes itself: copying it into the
+	// socket must not keep its caller from work that could go side by side.
+	directBytesMax = 256 << 10
+	// directRoundsMax is how often it does so in a row, for others.
+	directRoundsMax = 4
+	pendingMax      = 4 // streams that wait for their other half
 
 	pairTimeout = 2 * time.Second        // until a session that was offered is taken
 	halfTimeout = 5 * time.Second        // until the other stream has come
@@ -62,14 +67,17 @@ type Needs interface {
 }
 
 // Sink is whom a link talks to. Its calls never overlap, not even those of two
-// sessions: Up, then Messages, then Down, exactly one per Up. They may call
-// Send, Drop, Connect and Disconnect, not Stop.
+// sessions: Up, then Messages and Drained, then Down, exactly one per Up. They
+// may call Send, Flush, Drop, Connect and Disconnect, not Stop.
 type Sink interface {
 	// Up says that a session stands; numbers grow and are this node's own.
 	Up(session uint64, path string)
 	// Message hands a message over. m is the link's and released when Message
 	// returns; to keep Data, take m.Buffer and set it to nil.
 	Message(session uint64, m *wire.Message)
+	// Drained says that no further message is at hand: the link is about to
+	// read from the network.
+	Drained()
 	// Down says that the session is over and that the link touches no buffer
 	// handed to Send in it any more.
 	Down(session uint64, reason error)
@@ -239,7 +247,7 @@ func (l *Link) kick() {
 	}
 }
 
-// Send queues a message of a session; it never waits for the network. Messages
+// Send queues a message of a session; Flush sends it. It never waits. Messages
 // go out in the order of the calls; one of a session that is over is dropped
 // silently. m.Data is borrowed until the peer acknowledges the message or the
 // session's Down. After a Refuse nothing more is sent, and the link ends the
@@ -250,6 +258,17 @@ func (l *Link) Send(session uint64, m wire.Message) {
 	l.mu.Unlock()
 	if s != nil && s.id == session {
 		s.send(&m)
+	}
+}
+
+// Flush sends what is queued, or sees that it is sent. It never waits for the
+// network.
+func (l *Link) Flush() {
+	l.mu.Lock()
+	s := l.mu.session
+	l.mu.Unlock()
+	if s != nil {
+		s.flush()
 	}
 }
 

@@ -33,7 +33,9 @@ func TestMessagesArriveInOrder(t *testing.T) {
 				}
 				sent = append(sent, m)
 				r.alpha.Send(a, m)
+				r.alpha.Flush()
 				r.beta.Send(b, wire.Message{Kind: wire.Ack, ID: id})
+				r.beta.Flush()
 			}
 			for id := range uint64(n) {
 				got, m := r.bsink.want("message").m, sent[id]
@@ -61,8 +63,10 @@ func TestOldSession(t *testing.T) {
 		t.Fatalf("%v, %v", alpha.reason, beta.reason)
 	}
 	r.alpha.Send(a, wire.Message{Kind: wire.Flush, ID: 1})
+	r.alpha.Flush()
 	r.alpha.Drop(a, errors.New("too late"))
 	r.alpha.Send(a+1, wire.Message{Kind: wire.Flush, ID: 2})
+	r.alpha.Flush()
 	if m := r.bsink.want("message").m; m.ID != 2 {
 		t.Fatal(&m)
 	}
@@ -88,6 +92,7 @@ func TestSlowReader(t *testing.T) {
 	m := writeMessage(1, block.MaxTransferBytes)
 	for range 40 {
 		r.alpha.Send(a, m)
+		r.alpha.Flush()
 	}
 	heard := r.alpha.Stats().Paths[0].RoundTrip
 	for r.alpha.now() < 1200*time.Millisecond { // three times Silence
@@ -99,6 +104,7 @@ func TestSlowReader(t *testing.T) {
 	}
 	for range 64 {
 		r.alpha.Send(a, m)
+		r.alpha.Flush()
 	}
 	if e := r.asink.want("down"); !errors.Is(e.reason, ErrQueueFull) {
 		t.Fatal(e.reason)
@@ -114,11 +120,15 @@ func TestRefuse(t *testing.T) {
 	a, b := r.up()
 	for id := range uint64(100) {
 		r.beta.Send(b, writeMessage(id, 4096))
+		r.beta.Flush()
 		r.alpha.Send(a, writeMessage(id, 4096))
+		r.alpha.Flush()
 	}
 	text := []byte("split brain, both sides have written")
 	r.alpha.Send(a, wire.Message{Kind: wire.Refuse, Status: wire.SplitBrain, Token: 9, Data: text})
+	r.alpha.Flush()
 	r.alpha.Send(a, wire.Message{Kind: wire.Flush})
+	r.alpha.Flush()
 	r.alpha.Drop(a, errors.New("refused by the engine"))
 	for id := range uint64(100) {
 		if m := r.bsink.want("message").m; m.ID != id {
@@ -144,6 +154,7 @@ func TestRefuseThenStop(t *testing.T) {
 	r := newRig(t, nil, nil)
 	a, _ := r.up()
 	r.alpha.Send(a, wire.Message{Kind: wire.Refuse, Status: wire.Shutdown})
+	r.alpha.Flush()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := r.alpha.Stop(ctx); err != nil {
@@ -212,6 +223,7 @@ func TestBuffersAreReturnedByDown(t *testing.T) {
 			lent = append(lent, m.Data)
 			mu.Unlock()
 			r.alpha.Send(a, m)
+			r.alpha.Flush()
 		}
 		r.alpha.Drop(a, errors.New("by the test"))
 		r.asink.want("down")
@@ -232,6 +244,7 @@ func TestTakeBuffer(t *testing.T) {
 	a, _ := r.up()
 	for id := range uint64(100) {
 		r.alpha.Send(a, writeMessage(id, 4096))
+		r.alpha.Flush()
 	}
 	for id := range uint64(100) {
 		if b := (<-kept).Bytes(4096); !bytes.Equal(b, writeMessage(id, 4096).Data) {
@@ -252,6 +265,7 @@ func TestInvalidMessageEndsTheSession(t *testing.T) {
 	r := newRig(t, nil, nil)
 	a, _ := r.up()
 	r.alpha.Send(a, wire.Message{Kind: wire.Write, Length: 512})
+	r.alpha.Flush()
 	if alpha, _ := r.downUp(); !errors.Is(alpha.reason, wire.ErrField) {
 		t.Fatal(alpha.reason)
 	}

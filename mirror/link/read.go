@@ -18,7 +18,7 @@ import (
 // readData hands the frames of the data stream to the Sink until the stream or
 // the session ends, and says why it ended.
 func (s *session) readData() error {
-	in := inflow{conn: s.pair.data, s: s, count: &s.count.bytesIn, buf: make([]byte, readBufferBytes)}
+	in := inflow{conn: s.pair.data, s: s, count: &s.count.bytesIn, before: s.link.cfg.Sink.Drained, buf: make([]byte, readBufferBytes)}
 	var m wire.Message
 	for {
 		if err := in.next(&m); err != nil {
@@ -46,11 +46,12 @@ func (s *session) deaf() bool {
 
 // inflow takes frames off a stream.
 type inflow struct {
-	conn  net.Conn
-	s     *session
-	count *atomic.Uint64 // of bytes; nil: not counted
-	buf   []byte
-	r, w  int // unread bytes are buf[r:w]
+	conn   net.Conn
+	s      *session
+	count  *atomic.Uint64 // of bytes; nil: not counted
+	before func()         // runs before a read; nil: nothing does
+	buf    []byte
+	r, w   int // unread bytes are buf[r:w]
 }
 
 // fill makes at least n bytes available in buf; n is at most len(buf).
@@ -63,9 +64,8 @@ func (in *inflow) fill(n int) error {
 		in.r = 0
 	}
 	for in.w-in.r < n {
-		k, err := in.conn.Read(in.buf[in.w:])
+		k, err := in.read(in.buf[in.w:])
 		in.w += k
-		in.note(k)
 		if err != nil && in.w-in.r < n {
 			return closedByPeer(err, in.w == in.r)
 		}
@@ -73,14 +73,19 @@ func (in *inflow) fill(n int) error {
 	return nil
 }
 
-// note counts bytes that arrived.
-func (in *inflow) note(n int) {
+// read takes what the network has.
+func (in *inflow) read(p []byte) (int, error) {
+	if in.before != nil {
+		in.before()
+	}
+	n, err := in.conn.Read(p)
 	if n > 0 {
 		in.s.hearing()
 		if in.count != nil {
 			in.count.Add(uint64(n))
 		}
 	}
+	return n, err
 }
 
 // closedByPeer names the end of a stream; between frames it is in order.
@@ -113,9 +118,8 @@ func (in *inflow) next(m *wire.Message) error {
 	have := copy(m.Data, in.buf[in.r:in.w])
 	in.r += have
 	for have < p.Bytes {
-		k, err := in.conn.Read(m.Data[have:])
+		k, err := in.read(m.Data[have:])
 		have += k
-		in.note(k)
 		if err != nil && have < p.Bytes {
 			m.Release()
 			return closedByPeer(err, false)

@@ -77,6 +77,14 @@ func (s *sink) Message(session uint64, m *wire.Message) {
 	s.events <- event{what: "message", session: session, m: c}
 }
 
+func (s *sink) Drained() {
+	s.enter()
+	defer s.inside.Store(false)
+	if s.up == 0 {
+		s.t.Errorf("%s: drained while nothing is up", s.name)
+	}
+}
+
 func (s *sink) Down(session uint64, reason error) {
 	s.enter()
 	defer s.inside.Store(false)

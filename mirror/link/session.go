@@ -25,15 +25,19 @@ type session struct {
 
 	mu struct {
 		sync.Mutex
-		filled   sync.Cond      // queue is no longer empty, or the session is over
-		queue    []wire.Message // not yet taken by the writer
-		messages int            // in queue or with the writer
+		idle     sync.Cond      // there is no sender
+		filled   sync.Cond      // there is work for the writer, or the session is over
+		queue    []wire.Message // not yet taken by a sender
+		messages int            // in queue or with the sender
 		bytes    int64          // of these
+		sending  bool           // somebody is the sender
+		handed   bool           // the writer is to take over from it
 		refusing bool           // a Refuse is queued or gone: nothing more is
 		ended    bool
 		reason   error
 		linger   *time.Timer
 	}
+	out     *outflow   // the sender's
 	control sync.Mutex // one write at a time on the control stream
 }
 
@@ -48,8 +52,14 @@ func (l *Link) serve(p *pair) {
 			}
 		}
 	}
-	s := &session{pair: p, link: l, done: make(chan struct{})}
-	s.mu.filled.L = &s.mu.Mutex
+	out, err := newOutflow(p.data)
+	if err != nil {
+		l.log.Info("no session", zap.Error(err))
+		p.close(l.log)
+		return
+	}
+	s := &session{pair: p, link: l, out: out, done: make(chan struct{})}
+	s.mu.filled.L, s.mu.idle.L = &s.mu.Mutex, &s.mu.Mutex
 	s.heard.Store(int64(l.now()))
 	l.mu.Lock()
 	if !l.mu.wanted {
@@ -86,6 +96,9 @@ func (s *session) live() {
 	s.link.mu.session = nil
 	s.link.mu.Unlock()
 	s.mu.Lock()
+	for s.mu.sending && !s.mu.handed { // a Flush that is still at it; it does not wait
+		s.mu.idle.Wait()
+	}
 	reason := s.mu.reason
 	clear(s.mu.queue)
 	s.mu.queue = nil
@@ -127,7 +140,7 @@ func (s *session) drop(reason error) {
 	}
 }
 
-// send queues m.
+// send queues m; flush follows.
 func (s *session) send(m *wire.Message) {
 	size := int64(wire.HeaderBytes + len(m.Data))
 	s.mu.Lock()
@@ -147,9 +160,6 @@ func (s *session) send(m *wire.Message) {
 	if m.Kind == wire.Refuse {
 		s.mu.refusing = true
 		s.mu.linger = time.AfterFunc(lingerTime, func() { s.end(ErrRefusing) })
-	}
-	if len(s.mu.queue) == 1 {
-		s.mu.filled.Signal()
 	}
 	s.mu.Unlock()
 }

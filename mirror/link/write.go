@@ -1,85 +1,186 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
+	"hapair/mirror/gather"
 	"hapair/mirror/wire"
 
 	"go.uber.org/zap"
 )
 
 // Writing, in the order a message meets it: 1 queued by Send, 2 taken in a
-// batch, 3 headers encoded side by side, 4 headers and payloads in one writev.
+// batch, by Flush or by the writer goroutine, 3 headers encoded side by side,
+// 4 headers and payloads in one system call.
+//
+// At any time at most one goroutine, the sender, has the outflow. Flush becomes
+// the sender when nobody is, so that a lone frame costs no hand-off, and leaves
+// to the writer goroutine what the socket does not take at once.
 
-// outflow is the writer's own: nothing in it is shared.
+// outflow is the sender's own: nothing in it is shared.
 type outflow struct {
 	conn    net.Conn
-	tcp     *net.TCPConn // nil: copy into one buffer instead
+	vector  *gather.Vector // nil: copy into one buffer instead
 	headers [batchFrames * wire.HeaderBytes]byte
-	vector  [2 * batchFrames][]byte
-	buffers net.Buffers // a window of vector; a field, so that it does not escape anew each time
 	scratch []byte
+
+	batch []wire.Message // taken off the queue
+	next  int            // of batch, not yet in part
+	part  []wire.Message // of batch, with the socket now
+	bytes int64          // of part
 }
 
-func newOutflow(conn net.Conn) *outflow {
+func newOutflow(conn net.Conn) (*outflow, error) {
 	o := &outflow{conn: conn}
-	switch c := conn.(type) {
-	case *net.TCPConn:
-		o.tcp = c
-	case interface{ Raw() *net.TCPConn }:
-		o.tcp = c.Raw()
+	tcp, ok := conn.(*net.TCPConn)
+	if c, raw := conn.(interface{ Raw() *net.TCPConn }); raw && !ok {
+		tcp = c.Raw()
 	}
-	if o.tcp == nil {
+	if tcp == nil {
 		o.scratch = make([]byte, 0, copyBufferBytes)
+		return o, nil
 	}
-	return o
+	v, err := gather.New(tcp, 2*batchFrames)
+	if err != nil {
+		return nil, fmt.Errorf("write to data stream: %w", err)
+	}
+	o.vector = v
+	return o, nil
 }
 
-// write sends what is queued until the session ends.
+// direct reports whether the stream can be written without waiting.
+func (o *outflow) direct() bool { return o.vector != nil }
+
+// flush sends what is queued, if the socket takes it at once and nobody else
+// is about to; otherwise it sees that the writer does. It never waits.
+func (s *session) flush() {
+	s.mu.Lock()
+	if s.mu.ended || s.mu.sending || len(s.mu.queue) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	if !s.out.direct() || s.mu.bytes > directBytesMax {
+		s.mu.filled.Signal()
+		s.mu.Unlock()
+		return
+	}
+	s.mu.sending = true
+	s.mu.Unlock()
+	s.deliver(false)
+}
+
+// write is the writer goroutine: it takes over from a sender that met a full
+// socket, and sends what Flush leaves to it, until the session ends.
 func (s *session) write() {
-	out := newOutflow(s.pair.data)
-	var batch []wire.Message
-	for {
-		batch = s.take(batch)
-		if batch == nil {
-			return
-		}
-		for rest := batch; len(rest) > 0; {
-			part := rest[:min(len(rest), batchFrames)]
-			rest = rest[len(part):]
-			n, err := out.send(part)
-			if err != nil {
-				s.end(fmt.Errorf("write to data stream: %w", err))
-				return
-			}
-			s.sent(len(part), n)
-			if part[len(part)-1].Kind == wire.Refuse {
-				s.farewell()
-				return
-			}
-		}
-		clear(batch) // keeps no payload alive
+	for s.takeOver() {
+		s.deliver(true)
 	}
 }
 
-// take waits for messages and exchanges the queue for the used batch; nil when
-// the session is over.
-func (s *session) take(used []wire.Message) []wire.Message {
+// takeOver waits until the writer is to be the sender; false when the session
+// is over.
+func (s *session) takeOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.mu.queue) == 0 && !s.mu.ended {
+	for !s.mu.ended {
+		if s.mu.handed || !s.mu.sending && len(s.mu.queue) > 0 && (!s.out.direct() || s.mu.bytes > directBytesMax) {
+			s.mu.handed, s.mu.sending = false, true
+			return true
+		}
 		s.mu.filled.Wait()
 	}
-	if s.mu.ended {
-		return nil
-	}
-	batch := s.mu.queue
-	s.mu.queue = used[:0]
-	return batch
+	return false
 }
 
-func (s *session) sent(messages int, bytes int64) {
+// deliver empties the queue; the caller is the sender and is no more when it
+// returns. Without wait it hands over to the writer where it would have to, or
+// would be kept for long.
+func (s *session) deliver(wait bool) {
+	for round := 0; ; round++ {
+		more, err := s.nextPart(wait || round < directRoundsMax, wait)
+		if err == nil && !more {
+			return
+		}
+		if err == nil {
+			err = s.out.push(wait)
+		}
+		switch {
+		case errors.Is(err, gather.ErrFull):
+			s.handOver()
+			return
+		case err != nil:
+			s.end(fmt.Errorf("write to data stream: %w", err))
+			s.release()
+			return
+		}
+		s.sent()
+		if s.out.part[len(s.out.part)-1].Kind == wire.Refuse {
+			s.farewell()
+			s.release()
+			return
+		}
+		s.out.part = nil
+	}
+}
+
+// nextPart makes the next frames ready for the socket. With none left, or when
+// they are handed over, the caller is the sender no more.
+func (s *session) nextPart(goOn, wait bool) (more bool, err error) {
+	o := s.out
+	if o.part != nil {
+		return true, nil // handed over half sent
+	}
+	if o.next == len(o.batch) && !s.take(goOn, wait) {
+		return false, nil
+	}
+	o.part = o.batch[o.next:min(len(o.batch), o.next+batchFrames)]
+	o.next += len(o.part)
+	return true, o.encode()
+}
+
+// take exchanges the queue for the used batch. With nothing queued the caller
+// is the sender no more; nor is it when what is there is the writer's.
+func (s *session) take(goOn, wait bool) bool {
+	o := s.out
+	clear(o.batch) // keeps no payload alive
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.mu.queue) == 0 || s.mu.ended {
+		s.mu.sending = false
+		s.mu.idle.Broadcast()
+		return false
+	}
+	if !goOn || !wait && s.mu.bytes > directBytesMax {
+		s.mu.handed = true
+		s.mu.filled.Signal()
+		return false
+	}
+	o.batch, s.mu.queue = s.mu.queue, o.batch[:0]
+	o.next = 0
+	return true
+}
+
+// handOver makes the writer the sender.
+func (s *session) handOver() {
+	s.mu.Lock()
+	s.mu.handed = true
+	s.mu.filled.Signal()
+	s.mu.Unlock()
+}
+
+// release ends the sender's part where the session is over or about to be.
+func (s *session) release() {
+	s.mu.Lock()
+	s.mu.sending = false
+	s.mu.idle.Broadcast()
+	s.mu.Unlock()
+}
+
+// sent accounts for the part that is gone.
+func (s *session) sent() {
+	messages, bytes := len(s.out.part), s.out.bytes
 	s.count.framesOut.Add(uint64(messages))
 	s.count.bytesOut.Add(uint64(bytes))
 	s.mu.Lock()
@@ -107,61 +208,69 @@ func (s *session) farewell() {
 	}
 }
 
-// send writes up to batchFrames messages and returns their bytes.
-func (o *outflow) send(batch []wire.Message) (int64, error) {
-	for i := range batch {
-		if err := wire.EncodeHeader(o.header(i), &batch[i]); err != nil {
-			return 0, fmt.Errorf("%s: %w", &batch[i], err)
+// encode writes the headers of part and, for a socket, lists the pieces.
+func (o *outflow) encode() error {
+	o.bytes = 0
+	for i := range o.part {
+		if err := wire.EncodeHeader(o.header(i), &o.part[i]); err != nil {
+			return fmt.Errorf("%s: %w", &o.part[i], err)
 		}
+		o.bytes += int64(wire.HeaderBytes + len(o.part[i].Data))
 	}
-	if o.tcp == nil {
-		return o.sendCopied(batch)
+	if o.vector == nil {
+		return nil
 	}
 	// headers of frames without payload lie side by side: one piece
-	n, from := 0, 0
-	for i := range batch {
-		if len(batch[i].Data) == 0 && i < len(batch)-1 {
+	o.vector.Reset()
+	from := 0
+	for i := range o.part {
+		if len(o.part[i].Data) == 0 && i < len(o.part)-1 {
 			continue
 		}
-		o.vector[n] = o.headers[from*wire.HeaderBytes : (i+1)*wire.HeaderBytes]
-		n, from = n+1, i+1
-		if len(batch[i].Data) > 0 {
-			o.vector[n] = batch[i].Data
-			n++
-		}
+		o.vector.Add(o.headers[from*wire.HeaderBytes : (i+1)*wire.HeaderBytes])
+		o.vector.Add(o.part[i].Data)
+		from = i + 1
 	}
-	o.buffers = o.vector[:n]
-	written, err := o.buffers.WriteTo(o.tcp)
-	clear(o.vector[:n])
-	return written, err
+	return nil
+}
+
+// push sends part, or what is left of it.
+func (o *outflow) push(wait bool) error {
+	if o.vector == nil {
+		return o.pushCopied()
+	}
+	err := o.vector.Push(wait)
+	if err == nil {
+		o.vector.Reset()
+	}
+	return err
 }
 
 func (o *outflow) header(i int) []byte {
 	return o.headers[i*wire.HeaderBytes : (i+1)*wire.HeaderBytes]
 }
 
-// sendCopied gathers frames in one buffer, so that an encrypted stream makes
+// pushCopied gathers frames in one buffer, so that an encrypted stream makes
 // as few records as it can.
-func (o *outflow) sendCopied(batch []wire.Message) (total int64, err error) {
+func (o *outflow) pushCopied() (err error) {
 	add := func(b []byte) {
 		for len(b) > 0 && err == nil {
 			n := min(len(b), cap(o.scratch)-len(o.scratch))
 			o.scratch = append(o.scratch, b[:n]...)
 			b = b[n:]
-			total += int64(n)
 			if len(o.scratch) == cap(o.scratch) {
 				_, err = o.conn.Write(o.scratch)
 				o.scratch = o.scratch[:0]
 			}
 		}
 	}
-	for i := range batch {
+	for i := range o.part {
 		add(o.header(i))
-		add(batch[i].Data)
+		add(o.part[i].Data)
 	}
 	if err == nil && len(o.scratch) > 0 {
 		_, err = o.conn.Write(o.scratch)
 	}
 	o.scratch = o.scratch[:0]
-	return total, err
+	return err
 }

@@ -53,7 +53,7 @@ func (d *memDisk) Submit(r *block.Request) {
 	}
 	err := d.carryOut(r)
 	d.mu.Unlock()
-	r.Done(r, err)
+	r.Answer(err)
 }
 
 // release completes the oldest held write with err.
@@ -65,7 +65,7 @@ func (d *memDisk) release(err error) {
 		err = d.carryOut(r)
 	}
 	d.mu.Unlock()
-	r.Done(r, err)
+	r.Answer(err)
 }
 
 func (d *memDisk) carryOut(r *block.Request) error {

@@ -89,7 +89,7 @@ func (f *File) prepare(o Options) error {
 		MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true, Discard: true,
 	}
 	if f.isBlock {
-		f.inline = o.Inline == InlineAlways
+		f.inline = o.Mode == Inline
 		return f.measureDevice()
 	}
 	return f.measureFile(o)
@@ -105,7 +105,7 @@ func (f *File) measureFile(o Options) error {
 		return fmt.Errorf("statfs: %w", err)
 	}
 	f.inMemory = fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
-	f.inline = o.Inline == InlineAlways || o.Inline == InlineAuto && f.inMemory
+	f.inline = o.Mode == Inline || o.Mode == Auto && f.inMemory
 	if f.direct {
 		f.geometry.LogicalBlockBytes = directAlignment(f.fd, int(st.Blksize))
 	}

@@ -223,15 +223,15 @@ func TestNothingIsAllocated(t *testing.T) {
 
 func BenchmarkWrite4K(b *testing.B) {
 	for _, dir := range []string{"", "/dev/shm"} {
-		for _, inline := range []Inline{InlineNever, InlineAlways} {
-			for _, depth := range []int{1, 16} {
-				b.Run(fmt.Sprintf("dir=%s/inline=%v/qd=%d", dir, inline == InlineAlways, depth), func(b *testing.B) {
+		for name, mode := range map[string]Mode{"auto": Auto, "workers": Workers, "inline": Inline} {
+			for _, depth := range []int{1, 4, 32} {
+				b.Run(fmt.Sprintf("dir=%s/%s/qd=%d", dir, name, depth), func(b *testing.B) {
 					tmp, err := os.MkdirTemp(dir, "store")
 					if err != nil {
 						b.Skip(err)
 					}
 					defer os.RemoveAll(tmp) // a leftover in a temporary directory
-					f := opened(b, newFile(b, tmp, 64*mib), Options{Inline: inline})
+					f := opened(b, newFile(b, tmp, 64*mib), Options{Mode: mode})
 					if err := f.writeZeroes(&block.Request{Length: 64 * mib}); err != nil {
 						b.Fatal(err)
 					}

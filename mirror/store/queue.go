@@ -65,12 +65,10 @@ func (q *queue) get() (*block.Request, bool) {
 	return r, true
 }
 
-// close reports false when it was closed before.
-func (q *queue) close() bool {
+// close lets the workers end when the queue is empty.
+func (q *queue) close() {
 	q.Lock()
-	was := q.closed
 	q.closed = true
 	q.Unlock()
 	q.some.Broadcast()
-	return !was
 }

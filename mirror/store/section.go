@@ -47,13 +47,13 @@ func (s *section) Geometry() block.Geometry { return s.geometry }
 
 func (s *section) Submit(r *block.Request) {
 	if err := block.Check(r, s.geometry); err != nil {
-		r.Done(r, err)
+		r.Answer(err)
 		return
 	}
 	s.mu.Lock()
 	if s.mu.closed {
 		s.mu.Unlock()
-		r.Done(r, fmt.Errorf("%s: %w", r, block.ErrClosed))
+		r.Answer(fmt.Errorf("%s: %w", r, block.ErrClosed))
 		return
 	}
 	s.mu.inflight.Add(1)
@@ -64,6 +64,7 @@ func (s *section) Submit(r *block.Request) {
 		q.inner.Done = q.done
 	}
 	q.outer = r
+	q.inner.By = r.By
 	q.inner.Op, q.inner.Flags, q.inner.Offset, q.inner.Length, q.inner.Data = r.Op, r.Flags, r.Offset, r.Length, r.Data
 	if r.Op != block.Flush {
 		q.inner.Offset += s.offset
@@ -73,9 +74,9 @@ func (s *section) Submit(r *block.Request) {
 
 func (q *shifted) done(_ *block.Request, err error) {
 	s, r := q.of, q.outer
-	q.outer, q.inner.Data = nil, nil
+	q.outer, q.inner.Data, q.inner.By = nil, nil, nil
 	s.requests.Put(q)
-	r.Done(r, err)
+	r.Done(r, err) // whoever ends q tells By
 	s.mu.inflight.Done()
 }
 

@@ -32,22 +32,26 @@ var (
 	ErrKind    = errors.New("neither a block device nor a regular file")
 )
 
-// Inline says who carries a request out.
-type Inline uint8
+// Mode says who carries requests out.
+type Mode uint8
 
-// The ways.
+// The modes.
 const (
-	InlineAuto   Inline = iota // InlineNever, except on a filesystem in memory
-	InlineNever                // workers do: Submit returns at once
-	InlineAlways               // Submit does, and completes the request before it returns; flushes go to a worker
+	// Auto: the caller on a filesystem in memory; elsewhere the kernel,
+	// asynchronously, with workers for what it does not do so.
+	Auto Mode = iota
+	// Workers: Submit returns at once.
+	Workers
+	// Inline: Submit carries a request out before it returns; flushes go to a worker.
+	Inline
 )
 
 // Options tune a File. The zero Options are good.
 type Options struct {
-	Workers  int    // requests carried out at once; 0 is DefaultWorkers
-	Inline   Inline // who carries them out
-	Buffered bool   // never use direct I/O
-	ReadOnly bool   // writes fail; nothing is locked exclusively
+	Workers  int  // requests carried out at once by workers; 0 is DefaultWorkers
+	Mode     Mode // who carries them out
+	Buffered bool // never use direct I/O
+	ReadOnly bool // writes fail; nothing is locked exclusively
 }
 
 // File is an open backing disk. It is safe for concurrent use.
@@ -65,6 +69,8 @@ type File struct {
 	can      capabilities
 	lost     atomic.Pointer[error] // the first failure of a sync; all later ones fail too
 
+	closing atomic.Bool
+	async   async // what the kernel carries out asynchronously
 	queue   *queue
 	workers sync.WaitGroup
 	mu      struct {
@@ -76,7 +82,7 @@ type File struct {
 
 // capabilities are found out by trying: once refused, not asked again.
 type capabilities struct {
-	noDsync, noPunch, noZero atomic.Bool
+	noDsync, noPunch, noZero, noAsync atomic.Bool
 }
 
 // Open opens a block device or a regular file for the exclusive use of the
@@ -98,6 +104,9 @@ func Open(path string, o Options) (*File, error) {
 	for range o.Workers {
 		f.workers.Go(f.work)
 	}
+	if o.Mode == Auto && f.direct && !f.inline {
+		f.openAsync()
+	}
 	return f, nil
 }
 
@@ -110,25 +119,27 @@ func (f *File) Direct() (direct bool, why string) { return f.direct, f.directBy 
 // IsBlockDevice reports whether the disk is a block device, not a file.
 func (f *File) IsBlockDevice() bool { return f.isBlock }
 
-// IsInline reports whether Submit carries reads and writes out itself.
-func (f *File) IsInline() bool { return f.inline }
+// Async reports whether reads and writes are carried out by the kernel's
+// asynchronous I/O, and if not, why.
+func (f *File) Async() (async bool, why string) { return f.async.queue != nil, f.async.why }
 
 // Geometry describes the disk as it was when it was opened.
 func (f *File) Geometry() block.Geometry { return f.geometry }
 
-// Submit carries a request out, or hands it to a worker. It never waits for
-// another request, so a Done may call it. Done gets an error that wraps one of
-// block's and names the path and the request.
+// Submit carries a request out, or hands it to the kernel or to a worker. It
+// never waits for another request, so a Done may call it. Done gets an error
+// that wraps one of block's and names the path and the request.
 func (f *File) Submit(r *block.Request) {
 	if err := f.check(r); err != nil {
 		f.answer(r, err)
 		return
 	}
-	if f.inline && (f.inMemory || r.Op != block.Flush && r.Flags&block.FUA == 0) {
+	switch {
+	case f.inline && (f.inMemory || r.Op != block.Flush && r.Flags&block.FUA == 0):
 		f.submitInline(r)
-		return
-	}
-	if !f.queue.put(r) {
+	case f.goesAsync(r):
+		f.submitAsync(r)
+	case !f.queue.put(r):
 		f.answer(r, block.ErrClosed)
 	}
 }
@@ -153,11 +164,13 @@ func (f *File) check(r *block.Request) error {
 	return block.Check(r, f.geometry)
 }
 
-func (f *File) answer(r *block.Request, err error) {
-	if err != nil {
-		err = fmt.Errorf("backing disk %s: %s: %w", f.path, r, err)
+func (f *File) answer(r *block.Request, err error) { r.Answer(f.wrap(r, err)) }
+
+func (f *File) wrap(r *block.Request, err error) error {
+	if err == nil {
+		return nil
 	}
-	r.Done(r, err)
+	return fmt.Errorf("backing disk %s: %s: %w", f.path, r, err)
 }
 
 // work is a worker: it carries out requests until the queue is closed.
@@ -174,15 +187,18 @@ func (f *File) work() {
 // Close refuses further requests, waits for those in flight and releases the
 // disk. It does not flush. A Done that calls Close would wait for itself.
 func (f *File) Close() error {
-	if !f.queue.close() {
+	if f.closing.Swap(true) {
 		return fmt.Errorf("close backing disk %s: %w", f.path, block.ErrClosed)
 	}
+	// The kernel's first: what it could not do went to the workers.
+	err := f.closeAsync()
+	f.queue.close()
 	f.mu.Lock()
 	f.mu.closed = true
 	f.mu.Unlock()
 	f.workers.Wait()
 	f.mu.inline.Wait()
-	if err := f.lock.Close(); err != nil {
+	if err = errors.Join(err, f.lock.Close()); err != nil {
 		return fmt.Errorf("close backing disk: %w", err)
 	}
 	return nil

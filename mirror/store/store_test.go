@@ -84,7 +84,7 @@ func loop(t testing.TB, size int64) string {
 
 // kinds are the disks every behaviour is tested on.
 func kinds(t *testing.T, fn func(t *testing.T, f *File)) {
-	for name, o := range map[string]Options{"file": {}, "buffered": {Buffered: true}, "inline": {Inline: InlineAlways}, "one worker": {Workers: 1}} {
+	for name, o := range map[string]Options{"file": {}, "buffered": {Buffered: true}, "inline": {Mode: Inline}, "workers": {Mode: Workers}, "one worker": {Workers: 1}} {
 		t.Run(name, func(t *testing.T) { fn(t, opened(t, newFile(t, t.TempDir(), 8*mib), o)) })
 	}
 	t.Run("memory", func(t *testing.T) {
@@ -204,6 +204,30 @@ func TestSubmitFromDone(t *testing.T) {
 	})
 }
 
+// Plugged requests wait for Unplug where the kernel carries them out, and for
+// nothing elsewhere.
+func TestPlugged(t *testing.T) {
+	kinds(t, func(t *testing.T, f *File) {
+		const n = 40
+		ended := make(chan error, n)
+		for i := range n {
+			r := write(int64(i)*4096, block.Aligned(4096), 0)
+			r.Plugged = true
+			r.Done = func(_ *block.Request, err error) { ended <- err }
+			f.Submit(r)
+		}
+		if async, _ := f.Async(); async && len(ended) != 0 {
+			t.Errorf("%d requests ended before Unplug", len(ended))
+		}
+		f.Unplug()
+		for range n {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestRefusals(t *testing.T) {
 	kinds(t, func(t *testing.T, f *File) {
 		size := f.Geometry().SizeBytes
@@ -237,7 +261,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestCloseWaits(t *testing.T) {
-	f := opened(t, newFile(t, t.TempDir(), 8*mib), Options{Workers: 2})
+	f := opened(t, newFile(t, t.TempDir(), 8*mib), Options{Mode: Workers, Workers: 2})
 	var answered sync.WaitGroup
 	var mu sync.Mutex
 	n := 0
@@ -270,7 +294,7 @@ func TestCloseWaits(t *testing.T) {
 func TestCloseWaitsInline(t *testing.T) {
 	path := newFile(t, t.TempDir(), mib)
 	synctest.Test(t, func(t *testing.T) {
-		f, err := Open(path, Options{Inline: InlineAlways})
+		f, err := Open(path, Options{Mode: Inline})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,7 +37,7 @@ func (p *platter) Submit(r *block.Request) {
 		}
 		p.mu.Unlock()
 	}
-	r.Done(r, err)
+	r.Answer(err)
 }
 
 // Close implements block.Disk.
@@ -124,7 +124,7 @@ func (h *handle) enter(r *block.Request) {
 }
 
 func (h *handle) answer(r *block.Request, err error) {
-	r.Done(r, err)
+	r.Answer(err)
 	h.pending.Done()
 }
 

@@ -89,7 +89,7 @@ func (c *Cache) Submit(r *block.Request) {
 	}
 	c.queue.Unlock()
 	if closed {
-		r.Done(r, fmt.Errorf("%s: %w", r, block.ErrClosed))
+		r.Answer(fmt.Errorf("%s: %w", r, block.ErrClosed))
 		return
 	}
 	c.queue.some.Signal()
@@ -142,7 +142,7 @@ func (c *Cache) run() {
 			return
 		}
 		for _, r := range batch {
-			r.Done(r, c.carryOut(r))
+			r.Answer(c.carryOut(r))
 		}
 	}
 }

@@ -187,7 +187,7 @@ func (d *Disk) act(r *block.Request, u Rule) {
 		if err == nil {
 			err = u.Err
 		}
-		r.Done(r, err)
+		r.Answer(err)
 	}
 	if u.Torn && r.Op == block.Write {
 		unit := int64(d.inner.Geometry().LogicalBlockBytes)
@@ -198,5 +198,5 @@ func (d *Disk) act(r *block.Request, u Rule) {
 		d.inner.Submit(&part)
 		return
 	}
-	r.Done(r, u.Err)
+	r.Answer(u.Err)
 }

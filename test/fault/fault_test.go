@@ -41,7 +41,7 @@ func (m *memory) Submit(r *block.Request) {
 	default:
 		clear(m.data[r.Offset:r.End()])
 	}
-	r.Done(r, err)
+	r.Answer(err)
 }
 
 func do(d block.Disk, op block.Op, flags block.Flags, off int64, data []byte) error {

@@ -88,7 +88,9 @@ var sameLayer = []struct{ from, to, why string }{
 	{"mirror/front/...", "mirror/front/...", "front ends share errno, holder and their suite"},
 	{"failover/ledger/...", "failover/ledger/...", "the ledger's own parts: log store, transport"},
 	{"failover/service/...", "failover/vip", "an address is one of the services"},
-	{"mirror/store/...", "mirror/store/...", "a disk made of disks"},
+	{"mirror/store/...", "mirror/store/...", "a disk, and how the kernel is asked"},
+	{"mirror/link", "mirror/gather", "frames leave together"},
+	{"mirror/front/...", "mirror/gather", "replies leave together"},
 	{"agent/config", "agent/config/...", "parts of the parser"},
 }
 

@@ -18,7 +18,7 @@ import (
 // instant completes everything inside Submit and touches nothing.
 type instant struct{}
 
-func (instant) Submit(r *block.Request) { r.Done(r, nil) }
+func (instant) Submit(r *block.Request) { r.Answer(nil) }
 
 // deferred completes on another goroutine.
 type deferred struct{ queue chan *block.Request }
@@ -27,7 +27,7 @@ func newDeferred() deferred {
 	d := deferred{make(chan *block.Request, 128)}
 	go func() {
 		for r := range d.queue {
-			r.Done(r, nil)
+			r.Answer(nil)
 		}
 	}()
 	return d
@@ -59,7 +59,10 @@ func pair(tb testing.TB, h block.Handler, ses session, size int64) (client *net.
 		tb.Fatal(err)
 	}
 	g := block.Geometry{SizeBytes: size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, Discard: true}
-	c := newConn(sock, h, g, ses, holder.Holder{}, zap.NewNop())
+	c, err := newConn(sock, h, g, ses, holder.Holder{}, zap.NewNop())
+	if err != nil {
+		tb.Fatal(err)
+	}
 	served = make(chan error, 1)
 	go func() {
 		err := c.serve()

@@ -27,10 +27,9 @@ type command struct {
 
 // piece is a part of a command that the Handler takes at once.
 type piece struct {
-	req  block.Request
-	cmd  *command
-	buf  *block.Buffer // nil for what has no data
-	hold atomic.Bool   // the reader is inside Submit and will flush the outbox
+	req block.Request
+	cmd *command
+	buf *block.Buffer // nil for what has no data
 }
 
 // newCommand binds what never changes.
@@ -42,7 +41,7 @@ func newCommand(c *conn) *command {
 
 func (p *piece) bind(cmd *command) {
 	p.cmd = cmd
-	p.req.Done = p.done
+	p.req.Done, p.req.By = p.done, cmd.conn
 }
 
 // piece returns the i-th piece.
@@ -78,7 +77,7 @@ func (p *piece) done(r *block.Request, err error) {
 		p.release()
 	}
 	if cmd.owed.Add(-1) == 0 {
-		cmd.conn.answer(cmd, p)
+		cmd.conn.answer(cmd)
 	}
 }
 

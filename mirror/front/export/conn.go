@@ -6,12 +6,12 @@ import (
 	"io"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"go.uber.org/zap"
 
 	"hapair/mirror/block"
 	"hapair/mirror/front/holder"
+	"hapair/mirror/gather"
 )
 
 // conn is one client in the transmission phase.
@@ -27,24 +27,37 @@ type conn struct {
 	log      *zap.Logger
 	peer     holder.Holder
 
-	pool      *pool
-	in        reader
-	out       outbox
-	stuck     chan struct{}
-	holdTimer *time.Timer
-	flushOut  func() // c.flush, bound once
-	onLeft    func() // the client has gone; requests may be in flight
-	aborted   atomic.Bool
+	pool    *pool
+	in      reader
+	out     outbox
+	stuck   chan struct{}
+	plug    block.Unplugger // handler, if it keeps plugged requests back
+	idle    func()          // c.unplug, bound once
+	onLeft  func()          // the client has gone; requests may be in flight
+	aborted atomic.Bool
 }
 
-func newConn(s *socket, h block.Handler, g block.Geometry, ses session, peer holder.Holder, log *zap.Logger) *conn {
+func newConn(s *socket, h block.Handler, g block.Geometry, ses session, peer holder.Holder, log *zap.Logger) (*conn, error) {
+	v, err := gather.New(s.conn, iovecsMax)
+	if err != nil {
+		return nil, fmt.Errorf("reach the client: %w", err)
+	}
 	c := &conn{handler: h, geometry: g, session: ses, sock: s, peer: peer, log: log, stuck: make(chan struct{}, 1)}
 	c.pool = newPool(c)
-	c.flushOut = c.flush
-	c.holdTimer = time.AfterFunc(time.Hour, c.flush)
-	c.holdTimer.Stop()
-	c.in = reader{recv: s.recv, before: c.flushOut, buf: make([]byte, readBufferBytes)}
-	return c
+	c.out.vector = v
+	c.plug, _ = h.(block.Unplugger)
+	c.idle = c.unplug
+	c.in = reader{recv: s.recv, before: c.idle, buf: make([]byte, readBufferBytes)}
+	return c, nil
+}
+
+// unplug lets go what the requests so far have led to. The reader calls it
+// before it waits for anything.
+func (c *conn) unplug() {
+	if c.plug != nil {
+		c.plug.Unplug()
+	}
+	c.flush()
 }
 
 // serve handles requests until the client leaves, and returns when everything
@@ -59,14 +72,13 @@ func (c *conn) serve() error {
 	if c.onLeft != nil {
 		c.onLeft()
 	}
-	c.flush()
+	c.unplug()
 	if !ended(err) {
 		// Nobody reads what is still to be sent: do not wait for it. (After
 		// an end between two requests the client may still be reading.)
 		err = errors.Join(err, c.sock.shutdown())
 	}
 	c.pool.drain()
-	c.holdTimer.Stop()
 	close(c.stuck)
 	<-written
 	return err
@@ -107,17 +119,17 @@ func (c *conn) start(q request) error {
 		left, offset = 0, 0
 	}
 	count := max(1, int((left+unit-1)/unit))
-	cmd := c.pool.take(c.flushOut)
+	cmd := c.pool.take(c.idle)
 	cmd.begin(q, op, count)
 	for i := range count {
 		p := cmd.piece(i)
 		n := min(left, unit)
-		p.req.Op, p.req.Flags, p.req.Offset, p.req.Length = op, flags, offset, n
+		p.req.Op, p.req.Flags, p.req.Offset, p.req.Length, p.req.Plugged = op, flags, offset, n, c.plug != nil
 		if err := c.supply(p); err != nil {
 			c.giveUp(cmd, p, count-i)
 			return err
 		}
-		c.submit(p)
+		c.handler.Submit(&p.req)
 		left, offset = left-n, offset+n
 	}
 	return nil
@@ -132,7 +144,7 @@ func (c *conn) supply(p *piece) error {
 		return nil
 	}
 	n := int(p.req.Length)
-	c.pool.reserve(n, c.flushOut)
+	c.pool.reserve(n, c.idle)
 	p.buf = block.GetBuffer(n)
 	p.req.Data = p.buf.Bytes(n)
 	if p.req.Op == block.Write {
@@ -143,19 +155,6 @@ func (c *conn) supply(p *piece) error {
 	return nil
 }
 
-// submit hands a piece over. Replies that become due inside, on this
-// goroutine, wait for the rest of what the client has sent already.
-func (c *conn) submit(p *piece) {
-	hold := c.in.buffered() >= requestHeadBytes
-	if hold {
-		p.hold.Store(true)
-	}
-	c.handler.Submit(&p.req)
-	if hold {
-		p.hold.Store(false)
-	}
-}
-
 // giveUp accounts for the pieces that will never be submitted.
 func (c *conn) giveUp(cmd *command, p *piece, missing int) {
 	cmd.fail(nbdErrno(syscall.EIO))
@@ -163,7 +162,7 @@ func (c *conn) giveUp(cmd *command, p *piece, missing int) {
 		p.release()
 	}
 	if cmd.owed.Add(int32(-missing)) == 0 {
-		c.answer(cmd, nil)
+		c.answer(cmd)
 	}
 }
 
@@ -174,14 +173,14 @@ func (c *conn) reject(q request, number uint32) error {
 			return fmt.Errorf("skip the data of a refused write: %w", err)
 		}
 	}
-	cmd := c.pool.take(c.flushOut)
+	cmd := c.pool.take(c.idle)
 	op := block.Op(0) // answered without data
 	if q.kind == cmdRead {
 		op = block.Read
 	}
 	cmd.begin(q, op, 0)
 	cmd.fail(number)
-	c.answer(cmd, nil)
+	c.answer(cmd)
 	return nil
 }
 

@@ -55,9 +55,6 @@ const (
 	// itself; more is left to the connection's writer.
 	directBytesMax  = 256 << 10
 	directRoundsMax = 4
-	// holdMax is the longest a reply waits because the reader expects more
-	// to come with it.
-	holdMax = time.Millisecond
 )
 
 // The bounds depend on each other; a change that breaks this does not build.

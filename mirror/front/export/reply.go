@@ -1,11 +1,12 @@
 package export
 
 import (
+	"errors"
 	"sync"
-	"unsafe"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
+
+	"hapair/mirror/gather"
 )
 
 // outbox holds the commands whose replies are due. At any time at most one
@@ -22,42 +23,29 @@ type outbox struct {
 	// The rest belongs to the sender.
 	broken bool // the client cannot be reached any more
 	first  *command
-	bytes  int
-	iovecs [iovecsMax]unix.Iovec
-	used   int // iovecs filled
-	sent   int // iovecs gone
-	msg    unix.Msghdr
+	vector *gather.Vector
 }
 
-// answer puts a settled command on the outbox and sees that it leaves. p is
-// the piece that was last. It runs inside the Handler's Done and must not
-// block: the socket is written without waiting, and for a bounded time.
-func (c *conn) answer(cmd *command, p *piece) {
+// answer puts a settled command on the outbox; flush sends it. It runs inside
+// the Handler's Done.
+func (c *conn) answer(cmd *command) {
 	o := &c.out
 	o.mu.Lock()
-	empty := o.mu.head == nil
-	if empty {
+	if o.mu.head == nil {
 		o.mu.head = cmd
 	} else {
 		o.mu.tail.next = cmd
 	}
 	o.mu.tail = cmd
-	// hold is read with the lock held: a reader that has cleared it flushes
-	// the outbox afterwards, so either it or we send.
-	hold := p != nil && p.hold.Load()
-	if hold || o.mu.sending {
-		o.mu.Unlock()
-		if hold && empty {
-			c.holdTimer.Reset(holdMax)
-		}
-		return
-	}
-	o.mu.sending = true
 	o.mu.Unlock()
-	c.send(false)
 }
 
-// flush sends what is on the outbox, unless somebody does already.
+// Answered makes a connection the submitter of its requests: a series of
+// replies is due.
+func (c *conn) Answered() { c.flush() }
+
+// flush sends what is on the outbox, unless somebody does already. It must not
+// block: the socket is written without waiting, and for a bounded time.
 func (c *conn) flush() {
 	o := &c.out
 	o.mu.Lock()
@@ -79,7 +67,7 @@ func (c *conn) send(wait bool) {
 		if o.first == nil && !c.nextBatch() {
 			return
 		}
-		if !wait && (round >= directRoundsMax || o.bytes > directBytesMax) || !c.push(wait) {
+		if !wait && (round >= directRoundsMax || o.vector.Bytes() > directBytesMax) || !c.push(wait) {
 			c.stuck <- struct{}{} // has room: there is one sender
 			return
 		}
@@ -98,7 +86,6 @@ func (c *conn) writer() {
 // the caller is the sender no more.
 func (c *conn) nextBatch() bool {
 	o := &c.out
-	o.used, o.sent, o.bytes = 0, 0, 0
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.mu.head == nil {
@@ -107,10 +94,10 @@ func (c *conn) nextBatch() bool {
 	}
 	o.first = o.mu.head
 	last := o.first
-	for cmd := o.first; cmd != nil && o.used+1+cmd.count <= iovecsMax; cmd = cmd.next {
+	for cmd := o.first; cmd != nil && o.vector.Room() > cmd.count; cmd = cmd.next {
 		c.gather(cmd)
 		last = cmd
-		if o.bytes > directBytesMax {
+		if o.vector.Bytes() > directBytesMax {
 			break
 		}
 	}
@@ -121,56 +108,28 @@ func (c *conn) nextBatch() bool {
 // gather adds one reply to the batch.
 func (c *conn) gather(cmd *command) {
 	n, data := cmd.encode(c.session.structured)
-	c.out.add(cmd.head[:n])
+	c.out.vector.Add(cmd.head[:n])
 	if !data {
 		return
 	}
 	for i := range cmd.count {
-		c.out.add(cmd.piece(i).req.Data)
+		c.out.vector.Add(cmd.piece(i).req.Data)
 	}
-}
-
-func (o *outbox) add(b []byte) {
-	o.iovecs[o.used].Base = &b[0]
-	o.iovecs[o.used].SetLen(len(b))
-	o.used++
-	o.bytes += len(b)
 }
 
 // push writes the batch; false means the socket is full.
 func (c *conn) push(wait bool) bool {
-	o := &c.out
-	for !o.broken && o.sent < o.used {
-		o.msg.Iov = &o.iovecs[o.sent]
-		o.msg.SetIovlen(o.used - o.sent)
-		n, err := c.sock.send(&o.msg)
-		if err == unix.EAGAIN && wait {
-			n, err = c.sock.waitSend(&o.msg)
-		}
-		if err == unix.EAGAIN {
-			return false
-		}
-		if err != nil {
-			c.breakOff(err)
-			break
-		}
-		o.advance(n)
+	if c.out.broken {
+		return true
+	}
+	err := c.out.vector.Push(wait)
+	if errors.Is(err, gather.ErrFull) {
+		return false
+	}
+	if err != nil {
+		c.breakOff(err)
 	}
 	return true
-}
-
-// advance steps over n bytes that have gone.
-func (o *outbox) advance(n int) {
-	for n > 0 {
-		v := &o.iovecs[o.sent]
-		if n < int(v.Len) {
-			v.Base = (*byte)(unsafe.Add(unsafe.Pointer(v.Base), n))
-			v.SetLen(int(v.Len) - n)
-			return
-		}
-		n -= int(v.Len)
-		o.sent++
-	}
 }
 
 // breakOff gives the client up; the reader sees the end of the stream.
@@ -186,7 +145,7 @@ func (c *conn) breakOff(err error) {
 func (c *conn) retire() {
 	cmd := c.out.first
 	c.out.first = nil
-	clear(c.out.iovecs[:c.out.used]) // pooled memory must not be reachable from here
+	c.out.vector.Reset()
 	for cmd != nil {
 		next := cmd.next
 		cmd.next = nil

@@ -49,7 +49,7 @@ func TestRefuse(t *testing.T) {
 // failing fails everything the same way.
 type failing struct{ err error }
 
-func (f failing) Submit(r *block.Request) { r.Done(r, fmt.Errorf("volume 0: %w", f.err)) }
+func (f failing) Submit(r *block.Request) { r.Answer(fmt.Errorf("volume 0: %w", f.err)) }
 
 // exchange sends a stream, hangs up and returns what came back.
 func exchange(t testing.TB, h block.Handler, ses session, stream []byte) []byte {
@@ -117,7 +117,7 @@ type count struct{ lengths []int64 }
 
 func (c *count) Submit(r *block.Request) {
 	c.lengths = append(c.lengths, r.Length)
-	r.Done(r, block.Check(r, block.Geometry{SizeBytes: 1 << 26, LogicalBlockBytes: 512, MaxTransferBytes: block.MaxTransferBytes}))
+	r.Answer(block.Check(r, block.Geometry{SizeBytes: 1 << 26, LogicalBlockBytes: 512, MaxTransferBytes: block.MaxTransferBytes}))
 }
 
 func TestLongRequestsAreSplit(t *testing.T) {

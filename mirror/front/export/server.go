@@ -231,7 +231,10 @@ func (e *Export) greet(nc *net.UnixConn, peer holder.Holder, log *zap.Logger) (*
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
-	c := newConn(s, e.handler, e.geometry, ses, peer, log)
+	c, err := newConn(s, e.handler, e.geometry, ses, peer, log)
+	if err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
 	c.onLeft = func() { e.left(c) }
 	e.mu.serving[c] = true
 	return c, nil

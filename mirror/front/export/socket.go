@@ -6,26 +6,18 @@ import (
 	"io"
 	"net"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// socket is a client's connection. Receiving parks the goroutine in the
-// runtime's poller: a goroutine that blocks in the kernel instead keeps its
-// processor until the scheduler's watchdog takes it away, which costs the
-// Handler's goroutines far more than the poll (DESIGN.md has the figures).
-// Sending is tried first, on whatever goroutine has something to send.
+// socket is a client's connection, for receiving; replies leave by a
+// gather.Vector. Receiving parks the goroutine in the runtime's poller: a
+// goroutine that blocks in the kernel instead keeps its processor until the
+// scheduler's watchdog takes it away, which costs the Handler's goroutines far
+// more than the poll (DESIGN.md has the figures).
 type socket struct {
 	conn *net.UnixConn
 	raw  syscall.RawConn
-	fd   int
-
-	// The sender's, see waitSend.
-	msg  *unix.Msghdr
-	sent int
-	err  error
-	poll func(uintptr) bool
 }
 
 func newSocket(c *net.UnixConn) (*socket, error) {
@@ -33,12 +25,7 @@ func newSocket(c *net.UnixConn) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach the client's socket: %w", err)
 	}
-	s := &socket{conn: c, raw: raw}
-	s.poll = s.trySend
-	if err := raw.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
-		return nil, fmt.Errorf("reach the client's socket: %w", err)
-	}
-	return s, nil
+	return &socket{conn: c, raw: raw}, nil
 }
 
 // recv waits for some bytes. io.EOF says the other side, or shutdown, is done.
@@ -50,37 +37,14 @@ func (s *socket) recv(p []byte) (int, error) {
 	return n, err
 }
 
-// send writes what the message has, as much as fits; unix.EAGAIN says nothing
-// does.
-func (s *socket) send(m *unix.Msghdr) (int, error) {
-	for {
-		n, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(m)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-		if e == 0 {
-			return int(n), nil
-		}
-		if e != unix.EINTR {
-			return 0, e
-		}
-	}
-}
-
-// waitSend is send that waits for room.
-func (s *socket) waitSend(m *unix.Msghdr) (int, error) {
-	s.msg = m
-	if err := s.raw.Write(s.poll); err != nil {
-		return 0, fmt.Errorf("wait for a client to read: %w", err)
-	}
-	return s.sent, s.err
-}
-
-func (s *socket) trySend(uintptr) bool {
-	s.sent, s.err = s.send(s.msg)
-	return s.err != unix.EAGAIN
-}
-
-// shutdown ends both directions; whoever waits in recv or waitSend returns.
+// shutdown ends both directions; whoever waits for the client returns.
 func (s *socket) shutdown() error {
-	if err := unix.Shutdown(s.fd, unix.SHUT_RDWR); err != nil && err != unix.ENOTCONN {
+	var down error
+	err := s.raw.Control(func(fd uintptr) { down = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	if down != nil && down != unix.ENOTCONN {
+		err = errors.Join(err, down)
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("shut a client's socket down: %w", err)
 	}
 	return nil

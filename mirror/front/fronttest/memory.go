@@ -123,7 +123,7 @@ func (m *Memory) carryOut(r *block.Request) {
 		m.mu.changed.Broadcast()
 		m.mu.Unlock()
 	}
-	r.Done(r, err)
+	r.Answer(err)
 }
 
 // apply touches the data. Which of overlapping requests in flight comes first
