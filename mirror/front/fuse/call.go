@@ -124,11 +124,18 @@ func newCalls(s *server) *calls {
 	return p
 }
 
-// take waits for a free call and for room for n bytes of data.
-func (p *calls) take(n int) *call {
+// take waits for a free call and for room for n bytes of data; idle runs once
+// before it must wait.
+func (p *calls) take(n int, idle func()) *call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.mu.free == nil || p.mu.bytes+n > payloadBytesMax {
+	full := func() bool { return p.mu.free == nil || p.mu.bytes+n > payloadBytesMax }
+	if full() {
+		p.mu.Unlock()
+		idle()
+		p.mu.Lock()
+	}
+	for full() {
 		p.wake.Wait()
 	}
 	c := p.mu.free

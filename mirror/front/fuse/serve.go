@@ -24,6 +24,7 @@ type server struct {
 	file     *os.File // fd, for the runtime's poller
 	raw      syscall.RawConn
 	handler  block.Handler
+	plug     block.Unplugger // handler, if it keeps plugged requests back
 	geometry block.Geometry
 	log      *zap.Logger
 	calls    *calls
@@ -46,6 +47,7 @@ func newServer(fd int, h block.Handler, g block.Geometry, log *zap.Logger) (*ser
 		return nil, errors.Join(fmt.Errorf("poll /dev/fuse: %w", err), s.file.Close())
 	}
 	s.raw = raw
+	s.plug, _ = h.(block.Unplugger)
 	s.calls = newCalls(s)
 	return s, nil
 }
@@ -54,6 +56,14 @@ func newServer(fd int, h block.Handler, g block.Geometry, log *zap.Logger) (*ser
 func (s *server) run() {
 	for range readersMax {
 		s.readers.Go(s.read)
+	}
+}
+
+// unplug starts what the requests so far have led to. A reader calls it before
+// it waits for anything.
+func (s *server) unplug() {
+	if s.plug != nil {
+		s.plug.Unplug()
 	}
 }
 
@@ -70,13 +80,14 @@ type inbox struct {
 	buf    *block.Buffer
 	iovecs [2]unix.Iovec
 	out    reply
+	idle   func() // runs before the reader waits
 	n      int
 	failed syscall.Errno
 }
 
 // read is a reader: one request of the kernel after the other.
 func (s *server) read() {
-	in := &inbox{buf: block.GetBuffer(block.MaxTransferBytes)}
+	in := &inbox{buf: block.GetBuffer(block.MaxTransferBytes), idle: s.unplug}
 	defer func() { in.buf.Put() }()
 	try := in.try
 	for {
@@ -121,6 +132,7 @@ func (in *inbox) try(fd uintptr) bool {
 		case unix.EINTR, unix.ENOENT: // ENOENT: given up before we had it
 			continue
 		case unix.EAGAIN:
+			in.idle()
 			return false
 		}
 		in.n, in.failed = int(n), e
@@ -191,7 +203,7 @@ func (s *server) transfer(in *inbox, m message, n int) {
 		return
 	}
 	length := int(t.length)
-	c := s.calls.take(length)
+	c := s.calls.take(length, s.unplug)
 	c.begin(m.unique, 1)
 	if m.op == opWrite {
 		c.req.Op = block.Write
@@ -201,7 +213,7 @@ func (s *server) transfer(in *inbox, m message, n int) {
 		c.buf = block.GetBuffer(length)
 	}
 	c.req.Data = c.buf.Bytes(length)
-	c.req.Flags, c.req.Offset, c.req.Length = 0, int64(t.offset), int64(length)
+	c.req.Flags, c.req.Offset, c.req.Length, c.req.Plugged = 0, int64(t.offset), int64(length), s.plug != nil
 	s.submit(c, &c.req)
 }
 
@@ -232,9 +244,9 @@ func (s *server) submit(c *call, r *block.Request) {
 }
 
 func (s *server) flush(m message) {
-	c := s.calls.take(0)
+	c := s.calls.take(0, s.unplug)
 	c.begin(m.unique, 1)
-	c.req.Op, c.req.Flags, c.req.Offset, c.req.Length = block.Flush, 0, 0, 0
+	c.req.Op, c.req.Flags, c.req.Offset, c.req.Length, c.req.Plugged = block.Flush, 0, 0, 0, false
 	s.submit(c, &c.req)
 }
 
@@ -277,9 +289,10 @@ func (s *server) hole(in *inbox, m message) {
 		return
 	}
 	count := int((h.length + rangeBytesMax - 1) / rangeBytesMax)
-	c := s.calls.take(0)
+	c := s.calls.take(0, s.unplug)
 	c.begin(m.unique, count)
 	c.req.Op = block.WriteZeroes // what answer looks at, whichever piece is last
+	c.req.Plugged = false
 	offset, left := int64(h.offset), int64(h.length)
 	more := make([]block.Request, count-1)
 	for i := range count {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +70,8 @@ type Queue struct {
 	fd     int
 	ctx    uintptr
 	event  *os.File
-	ended  func([]Op) // on the reaper
+	raw    syscall.RawConn // event's
+	ended  func([]Op)      // on the reaper
 	reaper sync.WaitGroup
 
 	mu struct {
@@ -122,6 +124,9 @@ func New(fd, depth int, ended func([]Op)) (*Queue, error) {
 		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), q.destroy())
 	}
 	q.event = os.NewFile(uintptr(fd), "eventfd of asynchronous I/O")
+	if q.raw, err = q.event.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), q.event.Close(), q.destroy())
+	}
 	for i := range q.mu.slots {
 		cb := &q.mu.slots[i].cb
 		cb.data, cb.fd, cb.flags, cb.resfd = uint64(i), uint32(q.fd), flagResFD, uint32(fd)
@@ -243,13 +248,18 @@ func (q *Queue) vacate(at uint32) Op {
 // reap is a goroutine: it is woken by the end of operations, and ends when the
 // eventfd is closed.
 func (q *Queue) reap() {
-	var count [8]byte
-	for {
-		if _, err := q.event.Read(count[:]); err != nil {
-			return // closed: nothing is in flight
-		}
+	// The runtime polls edge by edge, and every end is an edge: the counter of
+	// the eventfd need not be read.
+	err := q.raw.Read(func(uintptr) bool {
 		for q.collect() == batch {
 		}
+		return false
+	})
+	q.mu.Lock()
+	closed := q.mu.closed
+	q.mu.Unlock()
+	if !closed {
+		panic(fmt.Sprintf("aio: the eventfd cannot be polled: %v", err)) // no end would ever be seen
 	}
 }
 
@@ -258,7 +268,7 @@ func (q *Queue) collect() int {
 	var now unix.Timespec
 	n, _, e := unix.Syscall6(unix.SYS_IO_GETEVENTS, q.ctx, 0, batch, uintptr(unsafe.Pointer(&q.events[0])), uintptr(unsafe.Pointer(&now)), 0)
 	if e != 0 || n == 0 {
-		return 0 // nothing there: the eventfd told of events seen before
+		return 0 // seen before the eventfd told
 	}
 	q.ops = q.ops[:0]
 	q.mu.Lock()
