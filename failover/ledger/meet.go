@@ -148,7 +148,7 @@ func (l *Ledger) dial(ctx context.Context, node, purpose string) (net.Conn, erro
 		limit = time.Until(at)
 	}
 	var you hello
-	stop := context.AfterFunc(ctx, func() { c.Close() })
+	stop := context.AfterFunc(ctx, func() { c.Close() }) // breaks off whoever waits
 	defer stop()
 	if err = exchange(c, limit, l.greeting(), &you); err == nil {
 		err = you.check()

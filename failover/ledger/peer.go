@@ -176,7 +176,7 @@ func (p *peer) call(ctx context.Context, c call) (r callReply, sent bool, err er
 		if err != nil {
 			return r, sent, err
 		}
-		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		stop := context.AfterFunc(ctx, func() { conn.Close() }) // breaks off whoever waits
 		err = exchange(conn, c.Budget, c, &r)
 		if stop() && err == nil {
 			p.put(conn)

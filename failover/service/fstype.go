@@ -72,7 +72,7 @@ func detectDevice(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("open %s to find its filesystem: %w", path, err)
 	}
-	defer f.Close()
+	defer f.Close() // read only
 	kind, err := detectType(f)
 	if err != nil {
 		return "", fmt.Errorf("find the filesystem of %s: %w", path, err)

@@ -1,7 +1,8 @@
 // Package tidy keeps the form of the code: who may import whom, what the pure
 // packages may not do, what must carry a comment, which patterns are banned,
 // and how long things may get. It reads the sources with go/parser and builds
-// nothing; the tables with the reasons are in layers.go and ratchet.go.
+// nothing, but for Dropped, which asks the go command for types; the tables
+// with the reasons are in layers.go and ratchet.go.
 //
 //  1. tidy.go      reads a tree and runs the checks over it
 //  2. layers.go    the table of packages, their layers and rooms
@@ -9,6 +10,7 @@
 //  4. comments.go  every package and every exported name says what it is
 //  5. banned.go    errors matched by text or dropped, words that do not belong
 //  6. length.go    functions and files, against the table in ratchet.go
+//  7. dropped.go   calls whose error nobody looks at
 package tidy
 
 import (
@@ -29,7 +31,7 @@ const Module = "hapair"
 
 // Finding is one place that breaks one rule.
 type Finding struct {
-	Rule string // layer, purity, comment, banned, length
+	Rule string // layer, purity, comment, banned, length, dropped
 	File string // slash-separated, from the root of the tree
 	Line int
 	Text string
