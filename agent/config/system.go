@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/mounts"
 )
 
 // CheckImplemented refuses what the file may describe but this version does not
@@ -150,42 +151,26 @@ func (m machine) withPartitions(dev uint64) map[string]string {
 // mountsOf reads mountinfo: by the device number of the file system, and by
 // its source for those that have a number of their own (btrfs).
 func (m machine) mountsOf(devs map[string]string) ([]string, error) {
-	f, err := os.Open(filepath.Join(m.proc, "self/mountinfo"))
+	all, err := mounts.Read(filepath.Join(m.proc, "self/mountinfo"))
 	if err != nil {
-		return nil, fmt.Errorf("read mounts: %w", err)
+		return nil, err
 	}
-	defer f.Close() // only read from
 	var out []string
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, MaxFileBytes)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 10 {
-			continue
-		}
-		part, hit := devs[fields[2]]
-		if !hit {
-			part, hit = bySource(fields, devs)
-		}
-		switch {
-		case hit && part == "":
-			out = append(out, "carries a file system mounted on "+fields[4])
-		case hit:
-			out = append(out, fmt.Sprintf("has a partition (%s) mounted on %s", part, fields[4]))
-		}
-	}
-	return out, lines.Err()
-}
-
-func bySource(fields []string, devs map[string]string) (part string, hit bool) {
-	for i, f := range fields {
-		if f == "-" && i+2 < len(fields) && strings.HasPrefix(fields[i+2], "/") {
-			if id, err := identify(fields[i+2]); err == nil && id.block {
+	for _, x := range all {
+		part, hit := devs[devName(x.Dev)]
+		if !hit && strings.HasPrefix(x.Source, "/") {
+			if id, err := identify(x.Source); err == nil && id.block {
 				part, hit = devs[devName(id.dev)]
 			}
 		}
+		switch {
+		case hit && part == "":
+			out = append(out, "carries a file system mounted on "+x.Point)
+		case hit:
+			out = append(out, fmt.Sprintf("has a partition (%s) mounted on %s", part, x.Point))
+		}
 	}
-	return part, hit
+	return out, nil
 }
 
 func (m machine) swapsOn(id identity) ([]string, error) {

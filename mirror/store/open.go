@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"hapair/kernel/mounts"
 	"hapair/mirror/block"
 )
 
@@ -175,14 +175,13 @@ func queueAttribute(dev uint64, name string) (string, bool) {
 
 // mountPoint is where a block device is mounted in this mount namespace, or "".
 func mountPoint(dev uint64) string {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := mounts.Read(mounts.Own)
 	if err != nil {
 		return "" // O_EXCL refuses it all the same
 	}
-	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 4 && fields[2] == want {
-			return unescape(fields[4])
+	for _, m := range all {
+		if m.Dev == dev {
+			return m.Point
 		}
 	}
 	return ""
@@ -204,21 +203,4 @@ func loopDevice(path string) string {
 		}
 	}
 	return ""
-}
-
-// unescape turns mountinfo's octal escapes (\040 for a space) back.
-func unescape(s string) string {
-	var out strings.Builder
-	for len(s) > 0 {
-		if s[0] == '\\' && len(s) >= 4 {
-			if n, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
-				out.WriteByte(byte(n))
-				s = s[4:]
-				continue
-			}
-		}
-		out.WriteByte(s[0])
-		s = s[1:]
-	}
-	return out.String()
 }

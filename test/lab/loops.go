@@ -1,16 +1,15 @@
 package lab
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/mounts"
 )
 
 // fileID is one file of the machine, as the loop driver names it.
@@ -19,36 +18,22 @@ type fileID struct{ dev, ino uint64 }
 // loops are the loop devices over files that only this node can see: those
 // served by a FUSE file system of its own.
 func (p process) loops() []string {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", p.PID))
+	all, err := mounts.Read(fmt.Sprintf("/proc/%d/mountinfo", p.PID))
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
 	served := map[uint64]bool{}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		for i, word := range fields {
-			if word == "-" && i+1 < len(fields) && strings.HasPrefix(fields[i+1], "fuse") {
-				served[deviceNumber(fields[2])] = true
-			}
+	for _, m := range all {
+		if strings.HasPrefix(m.Type, "fuse") {
+			served[encodeDevice(m.Dev)] = true
 		}
 	}
 	return loopsOver(func(id fileID) bool { return served[id.dev] })
 }
 
-// deviceNumber reads "major:minor" as the loop driver writes it.
-func deviceNumber(text string) uint64 {
-	a, b, _ := strings.Cut(text, ":")
-	major, err1 := strconv.ParseUint(a, 10, 32)
-	minor, err2 := strconv.ParseUint(b, 10, 32)
-	if err1 != nil || err2 != nil {
-		return 0
-	}
-	return encodeDevice(uint32(major), uint32(minor))
-}
-
-func encodeDevice(major, minor uint32) uint64 {
+// encodeDevice is a device number as the loop driver writes it.
+func encodeDevice(dev uint64) uint64 {
+	major, minor := unix.Major(dev), unix.Minor(dev)
 	return uint64(minor&0xff | major<<8 | minor&^0xff<<12)
 }
 
@@ -113,7 +98,7 @@ func loopsBelow(dir string) ([]string, error) {
 		}
 		var st unix.Stat_t
 		if err := unix.Stat(p, &st); err == nil {
-			files[fileID{encodeDevice(unix.Major(st.Dev), unix.Minor(st.Dev)), st.Ino}] = true
+			files[fileID{encodeDevice(st.Dev), st.Ino}] = true
 		}
 		return nil
 	})

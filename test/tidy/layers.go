@@ -14,6 +14,7 @@ const (
 	Words    Layer = iota // plain types, nothing of ours below them but words
 	Pure                  // no clock, goroutine, I/O or randomness
 	Core                  // pure as well, built of pure parts: the engine, the plan
+	Kernel                // what the kernel offers, in the form all hands need it; it decides nothing
 	Hands                 // kernel, disk, network, processes
 	Faces                 // one per room: what the agent talks to
 	Agent                 // fills the needs of the rooms
@@ -23,7 +24,7 @@ const (
 
 // String returns the word for the layer.
 func (l Layer) String() string {
-	return [...]string{"words", "pure", "core", "hands", "face", "agent", "command", "test"}[l]
+	return [...]string{"words", "pure", "core", "kernel", "hands", "face", "agent", "command", "test"}[l]
 }
 
 // place is one line of the table.
@@ -52,6 +53,9 @@ var places = []place{
 	{"mirror/engine", Core, "one resource as a function of its state and one event"},
 	{"failover/plan", Core, "one node's next step as a function of what it sees"},
 
+	{"kernel/apart", Kernel, "threads for system calls that wait for a device of ours"},
+	{"kernel/mounts", Kernel, "the mount tables, in one spelling"},
+
 	{"mirror/...", Hands, "front ends, disks, links, metadata"},
 	{"heartbeat/...", Hands, "memberlist, netlink"},
 	{"failover/...", Hands, "raft, addresses, services"},
@@ -72,11 +76,14 @@ var places = []place{
 	{"test/...", Tests, "may import everything and is imported by tests and lab builds only"},
 }
 
-// shared are the words that other rooms may import: they cross the rooms'
-// borders as values, and a second spelling of them would be a second meaning.
+// shared is what all rooms may import: words that cross the rooms' borders as
+// values, and what the kernel asks of every room alike. A second spelling of
+// them would be a second meaning.
 var shared = map[string]string{
 	"mirror/state":   "the plan judges disk states; the API and the log spell them alike",
 	"failover/lease": "the mirror answers under a lease and fences by its token",
+	"kernel/apart":   "the mirror serves the devices that the services mount: a killed agent must leave both",
+	"kernel/mounts":  "front ends, disks and services look for the same mounts",
 }
 
 // sameLayer lists the imports that stay within one layer, beside those of a

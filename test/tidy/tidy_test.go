@@ -36,7 +36,7 @@ func TestTable(t *testing.T) {
 		seen[p.path] = true
 	}
 	for pkg, want := range map[string]Layer{
-		"mirror": Faces, "mirror/engine": Core, "mirror/front/fuse": Hands, "mirror/genid": Pure, "failover/plan": Core,
+		"mirror": Faces, "mirror/engine": Core, "mirror/front/fuse": Hands, "mirror/genid": Pure, "failover/plan": Core, "kernel/apart": Kernel,
 		"agent": Commands, "agent/api": Agent, "agent/config": Hands, "test/lab": Tests, "heartbeat/detect": Pure,
 		"mirror/front/fronttest": Tests,
 	} {
