@@ -42,12 +42,17 @@ type device struct {
 	point   string
 	guard   *guard
 	touched bool
+	order   order
 	fd      int // /dev/fuse; -1: none
 	mounted bool
 	server  *server
 	loop    *loop
 	link    string
 	settled chan struct{} // closed when nothing is at the Handler and fd is closed
+}
+
+func newDevice() *device {
+	return &device{fd: -1, order: order{home: -1, share: -1}, settled: make(chan struct{})}
 }
 
 // New makes a front end that offers nothing yet.
@@ -93,7 +98,7 @@ func (f *Fuse) Start(ctx context.Context, h block.Handler, g block.Geometry) (st
 	if g.SizeBytes <= 0 || g.SizeBytes%block.SectorBytes != 0 || g.LogicalBlockBytes < block.SectorBytes || g.LogicalBlockBytes > 4096 {
 		return "", fmt.Errorf("fuse %s: geometry of %d bytes in blocks of %d: %w", f.config.Mountpoint, g.SizeBytes, g.LogicalBlockBytes, block.ErrRange)
 	}
-	d := &device{fd: -1, settled: make(chan struct{})}
+	d := newDevice()
 	if err := f.build(ctx, d, h, g); err != nil {
 		return "", errors.Join(fmt.Errorf("fuse %s: %w", f.config.Mountpoint, err), d.demolish())
 	}
@@ -110,7 +115,7 @@ func (f *Fuse) Clean() error {
 	if f.mu.device != nil {
 		return nil
 	}
-	d := &device{fd: -1, settled: make(chan struct{})}
+	d := newDevice()
 	err := d.prepare(f.config.Mountpoint)
 	if st, lerr := os.Lstat(f.config.Link); err == nil && f.config.Link != "" && lerr == nil && st.Mode()&os.ModeSymlink != 0 {
 		err = os.Remove(f.config.Link)
@@ -134,8 +139,15 @@ func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Ge
 	if err := d.prepare(f.config.Mountpoint); err != nil {
 		return err
 	}
+	var err error
+	if d.order, err = newOrder(); err != nil {
+		return err
+	}
 	fd, _, err := node(fuseDevice, unix.S_IFCHR, unix.Mkdev(10, 229), unix.O_RDWR)
 	if err != nil {
+		return err
+	}
+	if fd, err = d.order.above(fd); err != nil {
 		return err
 	}
 	d.fd = fd
@@ -157,7 +169,7 @@ func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Ge
 	case <-time.After(5 * time.Second):
 		return errNotGreeted
 	}
-	if err := d.attach(ctx, g); err != nil {
+	if err := d.attach(ctx, g.LogicalBlockBytes); err != nil {
 		return err
 	}
 	return d.makeLink(f.config.Link)
@@ -178,19 +190,6 @@ func (d *device) prepare(path string) error {
 	}
 	d.touched = true
 	return touch(point)
-}
-
-// attach opens the file and puts the loop device on it. Both make the kernel
-// ask our readers; they are other threads, and system calls that may wait
-// leave the scheduler free.
-func (d *device) attach(ctx context.Context, g block.Geometry) error {
-	file, err := unix.Open(d.point, unix.O_RDWR|unix.O_CLOEXEC|unix.O_DIRECT, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", d.point, err)
-	}
-	defer unix.Close(file) // the loop device has its own share; nothing was written
-	d.loop, err = attach(ctx, file, d.point, g.LogicalBlockBytes, d.fd+1)
-	return err
 }
 
 // makeLink points the link to the device, replacing an older one at once.

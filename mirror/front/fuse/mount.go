@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hapair/kernel/mounts"
 	"hapair/mirror/block"
-	"hapair/mirror/front/holder"
 )
 
 const fsType = "fuse.hapair"
@@ -66,11 +66,11 @@ func (g *guard) release() error { return errors.Join(os.Remove(g.path), unix.Clo
 // clearStale unmounts what a killed process left at the mount point. The
 // caller has the lock, so nobody serves it.
 func clearStale(point string) error {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := mounts.Read(mounts.Own)
 	if err != nil {
-		return fmt.Errorf("read the mount table: %w", err)
+		return err
 	}
-	for _, m := range holder.ParseMountinfo(text) {
+	for _, m := range all {
 		if m.Point != point {
 			continue
 		}

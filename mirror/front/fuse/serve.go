@@ -174,7 +174,10 @@ func (s *server) housekeeping(m message) ([]byte, syscall.Errno) {
 			return nil, syscall.EBUSY // the volume is reached through its device
 		}
 		return openReply(), 0
-	case opRelease, opDestroy:
+	case opRelease:
+		s.opened.Store(false) // another loop device is tried, or the end
+		return nil, 0
+	case opDestroy:
 		return nil, 0
 	case opLookup:
 		return nil, syscall.ENOENT

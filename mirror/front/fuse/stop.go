@@ -170,6 +170,7 @@ func (d *device) demolish() error {
 	if d.loop != nil {
 		err = errors.Join(err, d.dropLoop())
 	}
+	err = errors.Join(err, d.order.release())
 	if d.touched {
 		err = errors.Join(err, os.Remove(d.point))
 		d.touched = false

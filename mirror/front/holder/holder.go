@@ -3,7 +3,6 @@
 package holder
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -15,6 +14,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/apart"
+	"hapair/kernel/mounts"
 )
 
 // Holder is one user of a device. PID is 0 when the kernel itself holds it (a
@@ -70,11 +72,11 @@ func OfBlockDevice(dev uint64, own ...Own) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := mountsOf(dev)
+	mounted, err := mountsOf(dev)
 	if err != nil {
 		return nil, err
 	}
-	found = append(found, mounts...)
+	found = append(found, mounted...)
 	swaps, err := swapsOn(dev)
 	if err != nil {
 		return nil, err
@@ -126,8 +128,8 @@ func hasOpen(pid int, dev uint64, own []Own) bool {
 }
 
 // isDevice reports whether path leads to the block device dev, under any name.
-// It asks for what the kernel knows already: a file system that hangs, among
-// them our own, must not hang us.
+// It asks for what the kernel knows already, so that a file system that hangs
+// does not hang us, as long as path is a link of /proc to an open file.
 func isDevice(path string, dev uint64) (bool, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
@@ -149,7 +151,6 @@ func isOwn(fd string, own []Own) bool {
 // processes, each mount point once. One in another namespace than ours is told
 // by a process that lives there: umount here does not reach it.
 func mountsOf(dev uint64) ([]Holder, error) {
-	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 	own, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
 		return nil, fmt.Errorf("find our mount namespace: %w", err)
@@ -171,9 +172,13 @@ func mountsOf(dev uint64) ([]Holder, error) {
 			continue // the process has ended
 		}
 		namespaces[ns] = true
-		for _, m := range ParseMountinfo(text) {
+		all, err := mounts.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("read mounts from %s: %w", table, err)
+		}
+		for _, m := range all {
 			switch {
-			case m.Device != want:
+			case m.Dev != dev:
 			case ns == own:
 				points["mount on "+m.Point] = true
 			default:
@@ -185,7 +190,7 @@ func mountsOf(dev uint64) ([]Holder, error) {
 }
 
 // elsewhere describes a mount in another namespace.
-func elsewhere(m Mount, table string) Holder {
+func elsewhere(m mounts.Mount, table string) Holder {
 	pid, err := strconv.Atoi(filepath.Base(filepath.Dir(table)))
 	if err != nil {
 		return Holder{Command: "mount on " + m.Point + " in another mount namespace"}
@@ -213,14 +218,37 @@ func swapsOn(dev uint64) ([]Holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list swap areas: %w", err)
 	}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		name, _, _ := strings.Cut(lines.Text(), " ")
-		if is, err := isDevice(unescape(name), dev); err == nil && is {
-			return []Holder{{Command: "swap area " + name}}, nil
+	var areas []string
+	for line := range strings.Lines(string(text)) {
+		if name, _, _ := strings.Cut(line, " "); filepath.IsAbs(name) {
+			areas = append(areas, mounts.Unescape(name))
 		}
 	}
-	return nil, nil
+	are, err := areDevice(areas, dev)
+	if err != nil {
+		return nil, err
+	}
+	var found []Holder
+	for i, name := range areas {
+		if are[i] {
+			found = append(found, Holder{Command: "swap area " + name})
+		}
+	}
+	return found, nil
+}
+
+// areDevice reports which of the paths lead to the block device. They may lie
+// on a file system on the very device, and wait for it.
+func areDevice(paths []string, dev uint64) ([]bool, error) {
+	are := make([]bool, len(paths))
+	err := apart.Do(func() error {
+		for i, path := range paths {
+			is, err := isDevice(path, dev)
+			are[i] = err == nil && is
+		}
+		return nil
+	})
+	return are, err
 }
 
 // stackedOn lists block devices on top of this one: device mapper and md
@@ -239,13 +267,21 @@ func stackedOn(dev uint64) ([]Holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list loop devices: %w", err)
 	}
-	for _, file := range backing {
+	var paths []string
+	for i, file := range backing {
 		path, err := os.ReadFile(file)
 		if err != nil {
-			continue // detached meanwhile
+			path = nil // detached meanwhile
 		}
-		if is, err := isDevice(string(bytes.TrimSpace(path)), dev); err == nil && is {
-			names["device "+filepath.Base(filepath.Dir(filepath.Dir(file)))] = true
+		paths, backing[i] = append(paths, string(bytes.TrimSpace(path))), filepath.Base(filepath.Dir(filepath.Dir(file)))
+	}
+	are, err := areDevice(paths, dev)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range backing {
+		if are[i] {
+			names["device "+name] = true
 		}
 	}
 	return kernelHolders(names), nil

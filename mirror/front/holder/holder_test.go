@@ -5,35 +5,8 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
-
-func TestParseMountinfo(t *testing.T) {
-	text := []byte("36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n" +
-		"40 35 7:3 / /srv/a\\040b\\134c rw - ext4 /dev/loop3 rw\n" +
-		"nonsense\n41 35 7:4 / /short rw\n")
-	want := []Mount{
-		{Device: "98:0", Point: "/mnt2", Type: "ext3", Source: "/dev/root"},
-		{Device: "7:3", Point: `/srv/a b\c`, Type: "ext4", Source: "/dev/loop3"},
-	}
-	if diff := cmp.Diff(want, ParseMountinfo(text)); diff != "" {
-		t.Fatal(diff)
-	}
-}
-
-func FuzzParseMountinfo(f *testing.F) {
-	f.Add([]byte("36 35 98:0 / /mnt2 rw master:1 - ext3 /dev/root rw\n"))
-	f.Add([]byte("1 2 3:4 / /a\\04 rw - x \\\n"))
-	f.Add([]byte(" - \n - -"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		for _, m := range ParseMountinfo(text) {
-			if m.Device == "" || m.Type == "" {
-				t.Fatalf("a mount without device or type from %q", text)
-			}
-		}
-	})
-}
 
 // attachLoop offers a small file as a loop device for one test.
 func attachLoop(t *testing.T) (path string, dev uint64) {
