@@ -19,7 +19,8 @@ import (
 // argument list; Shell makes one of a line.
 //
 // A command runs in a session of its own with HAPAIR_RESOURCE, HAPAIR_NODE,
-// HAPAIR_DEVICE (of volume 0), PATH, HOME and LANG, and nothing else. Start may
+// HAPAIR_DEVICE (of volume 0), PATH, HOME and LANG, and nothing else but what
+// the shell adds through which it is started (PWD). Start may
 // leave a process behind; so that it outlives the agent, what it prints after
 // the command has ended is lost.
 type Exec struct {
@@ -81,6 +82,7 @@ type execService struct {
 	deps    Deps
 	log     *zap.Logger
 	running bool // used without a status command
+	calls   calls
 }
 
 func newExec(cfg Exec, deps Deps) (Movable, error) {
@@ -150,21 +152,21 @@ func (e *execService) run(ctx context.Context, action string, argv []string, lim
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: %s", ErrTimeout, limit))
 	defer cancel()
 	fail := &ExecError{Action: action, Command: strings.Join(argv, " "), Code: -1}
+	if fail.Cause = e.executable(ctx, argv[0]); fail.Cause != nil {
+		return fail
+	}
 	out, err := newOutput()
 	if err != nil {
 		fail.Cause = err
 		return fail
 	}
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := throughShell(argv)
 	cmd.Env, cmd.Dir = e.environment(), "/"
 	cmd.Stdout, cmd.Stderr = out.child, out.child
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		out.close()
 		fail.Cause = err
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-			fail.Cause = permanent{err}
-		}
 		return fail
 	}
 	begin := time.Now()
@@ -181,6 +183,23 @@ func (e *execService) run(ctx context.Context, action string, argv []string, lim
 		return nil
 	}
 	return fail
+}
+
+// throughShell starts argv through the shell, which becomes it. The program may lie
+// on a device of ours. A process has all that the agent has open until its first
+// program is loaded: it must not wait for the device with /dev/fuse, and no other
+// process can be started before it has done with waiting.
+func throughShell(argv []string) *exec.Cmd {
+	return exec.Command("/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, argv...)...)
+}
+
+// executable tells a program that is not there from one that fails.
+func (e *execService) executable(ctx context.Context, path string) error {
+	err := e.calls.slowly(ctx, "look at", path, func() error { return unix.Access(path, unix.X_OK) })
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
+		return permanent{fmt.Errorf("look at %s: %w", path, err)}
+	}
+	return err
 }
 
 // logEnd keeps the log of a status command that is asked all the time short.

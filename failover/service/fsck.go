@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 )
 
 // FsckError is returned when a filesystem needs hands before it is mounted.
@@ -96,16 +95,6 @@ func fsck(ctx context.Context, device, kind string, log *zap.Logger) error {
 	}
 	log.Info("filesystem checked", zap.String("device", device), zap.String("result", fsckMeaning(code)), zap.String("output", text))
 	return nil
-}
-
-// claimable fails with unix.EBUSY while the block device is mounted or
-// otherwise held exclusively, in any namespace.
-func claimable(device string) error {
-	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("claim %s: %w", device, err)
-	}
-	return unix.Close(fd)
 }
 
 // tail returns the last n bytes of b as text on one line.

@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrUnknownFilesystem is returned when a device carries no filesystem that is
@@ -67,15 +68,35 @@ func extType(sb []byte) string {
 	}
 }
 
+// detectDevice reads the filesystem type from a device.
 func detectDevice(path string) (string, error) {
-	f, err := os.Open(path)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", fmt.Errorf("open %s to find its filesystem: %w", path, err)
 	}
-	defer f.Close() // read only
-	kind, err := detectType(f)
+	defer unix.Close(fd) // only read from
+	kind, err := detectType(descriptor(fd))
 	if err != nil {
 		return "", fmt.Errorf("find the filesystem of %s: %w", path, err)
 	}
 	return kind, nil
+}
+
+// descriptor is an io.ReaderAt on a bare descriptor, which any thread may have.
+type descriptor int
+
+func (d descriptor) ReadAt(p []byte, at int64) (read int, err error) {
+	for read < len(p) {
+		n, err := unix.Pread(int(d), p[read:], at+int64(read))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return read, err
+		case n == 0:
+			return read, io.EOF
+		default:
+			read += n
+		}
+	}
+	return read, nil
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/mounts"
 )
 
 // Holder is what keeps a filesystem busy: a process, or something of the
@@ -138,8 +140,8 @@ func kernelHolders(path string) (found []Holder) {
 		return found
 	}
 	for _, line := range strings.Split(string(swaps), "\n") {
-		if file, _, _ := strings.Cut(line, " "); strings.HasPrefix(unescape(file), under) {
-			found = append(found, Holder{Command: "swap", Uses: "swap file " + unescape(file)})
+		if file, _, _ := strings.Cut(line, " "); strings.HasPrefix(mounts.Unescape(file), under) {
+			found = append(found, Holder{Command: "swap", Uses: "swap file " + mounts.Unescape(file)})
 		}
 	}
 	return found
@@ -152,12 +154,12 @@ func namespaceHolders(rdev uint64) (found []Holder) {
 	if own, err := os.Readlink("/proc/thread-self/ns/mnt"); err == nil {
 		seen[own] = true
 	}
-	all, err := readMounts(ownMounts)
+	all, err := mounts.Read(mounts.Own)
 	if err != nil {
 		all = nil // the other namespaces may still say something
 	}
 	for _, m := range mountsOf(all, rdev) {
-		found = append(found, Holder{Command: "a mount of this node's", Uses: "at " + m.Path})
+		found = append(found, Holder{Command: "a mount of this node's", Uses: "at " + m.Point})
 	}
 	for _, pid := range processes() {
 		ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
@@ -165,12 +167,12 @@ func namespaceHolders(rdev uint64) (found []Holder) {
 			continue
 		}
 		seen[ns] = true
-		all, err := readMounts(fmt.Sprintf("/proc/%d/mountinfo", pid))
+		all, err := mounts.Read(fmt.Sprintf("/proc/%d/mountinfo", pid))
 		if err != nil {
 			continue // it ended meanwhile
 		}
 		for _, m := range mountsOf(all, rdev) {
-			found = append(found, Holder{PID: pid, Command: commandOf(pid), Uses: "mounted at " + m.Path + " in its own mount namespace"})
+			found = append(found, Holder{PID: pid, Command: commandOf(pid), Uses: "mounted at " + m.Point + " in its own mount namespace"})
 			break
 		}
 	}

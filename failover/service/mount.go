@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/mounts"
 )
 
 // Mount is a filesystem on a volume of the resource.
@@ -78,28 +79,13 @@ func (e *ReadOnlyError) Error() string {
 	return e.Path + " has gone read-only after a filesystem error; the kernel log says which"
 }
 
-// StuckError is returned when a system call did not return before the context
-// ended. The call goes on; the service's next operation waits for it.
-type StuckError struct {
-	What, Path string
-	Cause      error
-}
-
-// Error says what still goes on.
-func (e *StuckError) Error() string {
-	return fmt.Sprintf("%s %s: still under way when time ran out: %v", e.What, e.Path, e.Cause)
-}
-
-// Unwrap returns why it was not waited for any longer.
-func (e *StuckError) Unwrap() error { return e.Cause }
-
 type mount struct {
 	cfg   Mount
 	flags uintptr
 	data  string
 	deps  Deps
 	log   *zap.Logger
-	stuck chan struct{} // closed when the call that was left alone returns; nil: none
+	calls calls
 }
 
 func newMount(cfg Mount, deps Deps) (Movable, error) {
@@ -133,31 +119,32 @@ func newMount(cfg Mount, deps Deps) (Movable, error) {
 
 func (m *mount) Name() string { return "mount:" + m.cfg.Path }
 
-// device returns the path and number of the block device.
-func (m *mount) device() (path string, rdev uint64, err error) {
-	path = m.cfg.Device
-	if path == "" {
-		if path, err = m.deps.device(m.cfg.Volume); err != nil {
-			return "", 0, err
-		}
-	}
-	if path == "" {
-		return "", 0, fmt.Errorf("volume %d has no device on this node", m.cfg.Volume)
-	}
-	rdev, err = blockNumber(path)
-	return path, rdev, err
+// sight is what a mount looks like from outside.
+type sight struct {
+	point   string // the mount point as the kernel spells it
+	device  string
+	rdev    uint64
+	unknown error // why there is no device
 }
 
-// point returns the mount point as the kernel spells it.
-func (m *mount) point() (string, error) {
-	real, err := filepath.EvalSymlinks(m.cfg.Path)
-	if errors.Is(err, os.ErrNotExist) {
-		return m.cfg.Path, nil
+// look finds the device and the mount point.
+func (m *mount) look(ctx context.Context) (sight, error) {
+	s := sight{device: m.cfg.Device}
+	if s.device == "" {
+		s.device, s.unknown = m.deps.device(m.cfg.Volume)
 	}
-	if err != nil {
-		return "", fmt.Errorf("resolve mount point %s: %w", m.cfg.Path, err)
+	if s.device == "" && s.unknown == nil {
+		s.unknown = fmt.Errorf("volume %d has no device on this node", m.cfg.Volume)
 	}
-	return real, nil
+	return slowly(ctx, &m.calls, "look at", m.cfg.Path, func() (sight, error) {
+		s := s
+		if s.unknown == nil {
+			s.rdev, s.unknown = blockNumber(s.device)
+		}
+		var err error
+		s.point, err = resolve(m.cfg.Path)
+		return s, err
+	})
 }
 
 func (m *mount) Start(ctx context.Context) error {
@@ -168,66 +155,79 @@ func (m *mount) Start(ctx context.Context) error {
 }
 
 func (m *mount) start(ctx context.Context) error {
-	if err := m.await(ctx); err != nil {
-		return err
-	}
-	device, rdev, err := m.device()
+	s, err := m.look(ctx)
 	if err != nil {
 		return err
 	}
-	if done, err := m.vacant(device, rdev); done || err != nil {
+	if s.unknown != nil {
+		return s.unknown
+	}
+	if done, err := m.vacant(ctx, s); done || err != nil {
 		return err
 	}
 	kind := m.cfg.Type
 	if kind == "" {
-		if kind, err = detectDevice(device); err != nil {
-			return permanent{err}
+		kind, err = slowly(ctx, &m.calls, "read", s.device, func() (string, error) { return detectDevice(s.device) })
+		var stuck *StuckError
+		if err != nil && !errors.As(err, &stuck) {
+			err = permanent{err}
 		}
-	}
-	if !m.cfg.NoFsck {
-		if err := fsck(ctx, device, kind, m.log); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(m.cfg.Path, 0o755); err != nil {
+	if !m.cfg.NoFsck {
+		if err := fsck(ctx, s.device, kind, m.log); err != nil {
+			return err
+		}
+	}
+	if err := m.calls.slowly(ctx, "make", m.cfg.Path, func() error { return makeDirectory(m.cfg.Path) }); err != nil {
 		return fmt.Errorf("create mount point: %w", err)
 	}
-	return m.mount(ctx, device, kind)
+	return m.mount(ctx, s.device, kind)
 }
 
 // vacant reports whether the device is mounted as wanted already, and fails
 // when anything is in the way of mounting it.
-func (m *mount) vacant(device string, rdev uint64) (done bool, err error) {
-	point, err := m.point()
+func (m *mount) vacant(ctx context.Context, s sight) (done bool, err error) {
+	at, err := mountAt(s.point)
 	if err != nil {
 		return false, err
 	}
-	at, err := mountAt(point)
-	if err != nil {
-		return false, err
-	}
-	if at != nil && at.isOf(rdev) {
+	if at != nil && isOf(*at, s.rdev) {
 		return true, nil
 	}
 	if at != nil {
-		return false, &OtherMountError{Path: point, Source: at.Source, Type: at.Type, Want: device}
+		return false, &OtherMountError{Path: s.point, Source: at.Source, Type: at.Type, Want: s.device}
 	}
-	all, err := readMounts(ownMounts)
+	all, err := mounts.Read(mounts.Own)
 	if err != nil {
 		return false, err
 	}
-	for _, x := range mountsOf(all, rdev) {
-		return false, &OtherMountError{Path: x.Path, Source: x.Source, Type: x.Type, Want: "to be mounted there but at " + point}
+	for _, x := range mountsOf(all, s.rdev) {
+		return false, &OtherMountError{Path: x.Point, Source: x.Source, Type: x.Type, Want: "to be mounted there but at " + s.point}
 	}
-	err = claimable(device)
+	err = m.claim(ctx, s.device)
 	if errors.Is(err, unix.EBUSY) {
-		return false, fmt.Errorf("%w: %w", err, &BusyError{Path: device, Device: device, Holders: namespaceHolders(rdev)})
+		return false, fmt.Errorf("%w: %w", err, &BusyError{Path: s.device, Device: s.device, Holders: namespaceHolders(s.rdev)})
 	}
 	return false, err
 }
 
+// claim fails with unix.EBUSY while the block device is mounted or otherwise
+// held exclusively, in any namespace.
+func (m *mount) claim(ctx context.Context, device string) error {
+	return m.calls.slowly(ctx, "claim", device, func() error {
+		fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("claim %s: %w", device, err)
+		}
+		return unix.Close(fd)
+	})
+}
+
 func (m *mount) mount(ctx context.Context, device, kind string) error {
-	err := m.slowly(ctx, "mount", func() error {
+	err := m.calls.slowly(ctx, "mount", m.cfg.Path, func() error {
 		return unix.Mount(device, m.cfg.Path, kind, m.flags, m.data)
 	})
 	op := fmt.Errorf("mount %s as %s with options %q: %w", device, kind, m.cfg.Options, err)
@@ -246,53 +246,20 @@ func (m *mount) mount(ctx context.Context, device, kind string) error {
 	}
 }
 
-// slowly runs a system call that no signal interrupts, but waits no longer
-// than ctx.
-func (m *mount) slowly(ctx context.Context, what string, call func() error) error {
-	var err error
-	done := make(chan struct{})
-	go func() {
-		err = call()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return err
-	case <-ctx.Done():
-		m.stuck = done
-		return &StuckError{What: what, Path: m.cfg.Path, Cause: context.Cause(ctx)}
-	}
-}
-
-// await waits for a call that was left alone. Its result is moot: what is
-// mounted is read anew.
-func (m *mount) await(ctx context.Context) error {
-	if m.stuck == nil {
-		return nil
-	}
-	select {
-	case <-m.stuck:
-		m.stuck = nil
-		return nil
-	case <-ctx.Done():
-		return &StuckError{What: "earlier call on", Path: m.cfg.Path, Cause: context.Cause(ctx)}
-	}
-}
-
-func (m *mount) Monitor(context.Context) (bool, error) {
-	point, err := m.point()
+func (m *mount) Monitor(ctx context.Context) (bool, error) {
+	s, err := m.look(ctx)
 	if err != nil {
 		return false, err
 	}
-	at, err := mountAt(point)
+	at, err := mountAt(s.point)
 	if err != nil || at == nil {
 		return false, err
 	}
-	if device, rdev, err := m.device(); err == nil && !at.isOf(rdev) {
-		return false, &OtherMountError{Path: point, Source: at.Source, Type: at.Type, Want: device}
+	if s.unknown == nil && !isOf(*at, s.rdev) {
+		return false, &OtherMountError{Path: s.point, Source: at.Source, Type: at.Type, Want: s.device}
 	}
 	if at.ReadOnly && m.flags&unix.MS_RDONLY == 0 {
-		return true, &ReadOnlyError{Path: point}
+		return true, &ReadOnlyError{Path: s.point}
 	}
 	return true, nil
 }

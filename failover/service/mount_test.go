@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -131,10 +130,10 @@ func TestBusyNamesTheHolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			holder := hold(path)
-			holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			if err := holder.Start(); err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { _ = holder.Process.Kill() }) // it has ended, if the test passes
 			ended := make(chan error, 1)
 			go func() { ended <- holder.Wait() }()
 			awaitHolder(t, path, holder.Process.Pid, name)
@@ -166,11 +165,11 @@ func awaitHolder(t *testing.T, path string, pid int, use string) {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if strings.HasPrefix(useOf(pid, at.fileDev()), use) {
+		if strings.HasPrefix(useOf(pid, at.Dev), use) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("pid %d does not hold %s: %q", pid, path, useOf(pid, at.fileDev()))
+			t.Fatalf("pid %d does not hold %s: %q", pid, path, useOf(pid, at.Dev))
 		}
 	}
 }
@@ -209,7 +208,6 @@ func TestMountedInAnotherNamespace(t *testing.T) {
 	dev := ext4(t)
 	m, _ := mounted(t, Mount{Device: dev})
 	other := exec.Command("unshare", "--mount", "--propagation", "private", "sleep", "100")
-	other.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := other.Start(); err != nil {
 		t.Skipf("needs unshare: %v", err)
 	}
@@ -307,21 +305,22 @@ func TestNothingToMount(t *testing.T) {
 // A system call that hangs is not waited for beyond the context, and the next
 // operation begins only when it has returned.
 func TestStuckCall(t *testing.T) {
-	m := &mount{cfg: Mount{Path: "/srv/x"}}
+	var c calls
 	release := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var stuck *StuckError
-	err := m.slowly(ctx, "mount", func() error { <-release; return nil })
+	err := c.slowly(ctx, "mount", "/srv/x", func() error { <-release; return nil })
 	if !errors.As(err, &stuck) || !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v", err)
 	}
-	if err := m.await(ctx); !errors.As(err, &stuck) {
+	called := false
+	if err := c.slowly(ctx, "unmount", "/srv/x", func() error { called = true; return nil }); !errors.As(err, &stuck) || called {
 		t.Errorf("the next one begins meanwhile: %v", err)
 	}
 	close(release)
-	if err := m.await(t.Context()); err != nil || m.stuck != nil {
-		t.Errorf("%v", err)
+	if err := c.slowly(t.Context(), "unmount", "/srv/x", func() error { called = true; return nil }); err != nil || !called {
+		t.Errorf("the next one does not begin afterwards: %v", err)
 	}
 }
 

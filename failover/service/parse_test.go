@@ -4,53 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"os"
-	"reflect"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-const mountinfoSample = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw,discard
-36 35 7:3 / /srv/a\040b rw,noatime master:1 propagate_from:2 - ext4 /dev/loop3 ro,errors=remount-ro
-90 22 0:45 /sub /data rw - btrfs /dev/sdb rw,subvol=/sub
-91 22 0:46 / /x rw - tmpfs tmp\134fs rw
-`
-
-func TestParseMountinfo(t *testing.T) {
-	got, err := parseMountinfo([]byte(mountinfoSample))
-	want := []mountPoint{
-		{Dev: unix.Mkdev(254, 0), Path: "/", Type: "ext4", Source: "/dev/root"},
-		{Dev: unix.Mkdev(7, 3), Path: "/srv/a b", Type: "ext4", Source: "/dev/loop3", ReadOnly: true},
-		{Dev: unix.Mkdev(0, 45), Path: "/data", Type: "btrfs", Source: "/dev/sdb"},
-		{Dev: unix.Mkdev(0, 46), Path: "/x", Type: "tmpfs", Source: `tmp\fs`},
-	}
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v %v", got, err)
-	}
-	for _, bad := range []string{"1 2 3", "36 35 7:3 / /srv rw", "36 35 73 / /srv rw - ext4 /dev/x rw", "36 35 7:x / /srv rw - ext4 /dev/x rw", "36 35 7:3 / /srv rw - ext4"} {
-		if got, err := parseMountinfo([]byte(bad)); err == nil {
-			t.Errorf("%q: %+v", bad, got)
-		}
-	}
-}
-
-func FuzzParseMountinfo(f *testing.F) {
-	f.Add([]byte(mountinfoSample))
-	if own, err := os.ReadFile(ownMounts); err == nil {
-		f.Add(own)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		all, err := parseMountinfo(b)
-		if err != nil && all != nil {
-			t.Fatal("an error and a result")
-		}
-		if len(all) > bytes.Count(b, []byte("\n"))+1 {
-			t.Fatalf("%d mounts in %q", len(all), b)
-		}
-	})
-}
 
 func TestParseOptions(t *testing.T) {
 	for text, want := range map[string]struct {

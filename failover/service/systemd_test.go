@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,7 +33,6 @@ func bus(t *testing.T) func(context.Context) (*dbus.Conn, error) {
 		t.Fatal(err)
 	}
 	d := exec.Command(tool, "--config-file="+conf, "--nofork", "--nosyslog", "--print-address=1")
-	d.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := d.StdoutPipe()
 	if err == nil {
 		err = d.Start()

@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/mounts"
 )
 
 func (m *mount) Stop(ctx context.Context) error {
@@ -30,21 +32,17 @@ func (m *mount) StopForced(ctx context.Context) error {
 
 // stop finds what is mounted, lets off take it away, and makes sure that
 // nobody has it in another namespace.
-func (m *mount) stop(ctx context.Context, off func(context.Context, mountPoint) error) error {
-	if err := m.await(ctx); err != nil {
-		return err
-	}
-	point, err := m.point()
+func (m *mount) stop(ctx context.Context, off func(context.Context, mounts.Mount) error) error {
+	s, err := m.look(ctx)
 	if err != nil {
 		return err
 	}
-	device, rdev, unknown := m.device()
-	at, err := mountAt(point)
+	at, err := mountAt(s.point)
 	if err != nil {
 		return err
 	}
 	if at != nil {
-		ours, err := m.ours(*at, rdev, unknown)
+		ours, err := ours(*at, s)
 		if err != nil {
 			return err
 		}
@@ -55,50 +53,50 @@ func (m *mount) stop(ctx context.Context, off func(context.Context, mountPoint) 
 			m.log.Info("unmounted", zap.String("device", at.Source))
 		}
 	}
-	if unknown != nil {
+	if s.unknown != nil {
 		return nil
 	}
-	return m.released(ctx, device, rdev)
+	return m.released(ctx, s)
 }
 
 // ours tells this service's mount from another. Without a device to compare
 // with, any block device at the mount point is ours.
-func (m *mount) ours(at mountPoint, rdev uint64, unknown error) (bool, error) {
-	if unknown == nil && at.isOf(rdev) {
+func ours(at mounts.Mount, s sight) (bool, error) {
+	if s.unknown == nil && isOf(at, s.rdev) {
 		return true, nil
 	}
-	other := &OtherMountError{Path: at.Path, Source: at.Source, Type: at.Type, Want: "this service's device"}
-	if unknown != nil {
+	other := &OtherMountError{Path: at.Point, Source: at.Source, Type: at.Type, Want: "this service's device"}
+	if s.unknown != nil {
 		if unix.Major(at.Dev) != 0 || at.Type == "btrfs" {
 			return true, nil
 		}
 		return false, other
 	}
-	all, err := readMounts(ownMounts)
+	all, err := mounts.Read(mounts.Own)
 	if err != nil {
 		return false, err
 	}
-	if len(mountsOf(all, rdev)) > 0 {
+	if len(mountsOf(all, s.rdev)) > 0 {
 		return false, other // ours lies beneath it
 	}
 	return false, nil
 }
 
-func (m *mount) unmount(ctx context.Context, at mountPoint) error {
+func (m *mount) unmount(ctx context.Context, at mounts.Mount) error {
 	deadline := time.Now().Add(m.cfg.BusyWait)
 	for {
-		err := m.detach(ctx, at.Path, 0)
+		err := m.detach(ctx, at.Point, 0)
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
 		if time.Now().After(deadline) || !pause(ctx, busyRetry) {
-			return busy(at)
+			return m.busy(ctx, at)
 		}
 	}
 }
 
 func (m *mount) detach(ctx context.Context, path string, flags int) error {
-	err := m.slowly(ctx, "unmount", func() error {
+	err := m.calls.slowly(ctx, "unmount", path, func() error {
 		return unix.Unmount(path, flags|unix.UMOUNT_NOFOLLOW)
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
@@ -119,51 +117,54 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func busy(at mountPoint) error {
-	mounts, err := below(at.Path)
-	b := &BusyError{Path: at.Path, Device: at.Source, Holders: holdersOf(at.fileDev(), at.Path), Mounts: mounts}
+func (m *mount) busy(ctx context.Context, at mounts.Mount) error {
+	found, err := below(at.Point)
+	b := &BusyError{Path: at.Point, Device: at.Source, Holders: holdersOf(m.fileDev(ctx, at), at.Point), Mounts: found}
 	return errors.Join(b, err)
 }
 
-// fileDev is the device number that files of the mount carry.
-func (p mountPoint) fileDev() uint64 {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, p.Path, unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
-		return p.Dev
+// fileDev is the device number that files of the mount carry. It has a time of
+// its own: who holds a filesystem is to be told when ctx has ended, too.
+func (m *mount) fileDev(ctx context.Context, at mounts.Mount) uint64 {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
+	defer cancel()
+	dev, err := slowly(ctx, &m.calls, "look at", at.Point, func() (uint64, error) { return fileNumber(at.Point) })
+	if err != nil {
+		return at.Dev // the same, but for btrfs
 	}
-	return unix.Mkdev(st.Dev_major, st.Dev_minor)
+	return dev
 }
 
 // force tries the polite way once, then kills the holders, then detaches.
-func (m *mount) force(ctx context.Context, at mountPoint) error {
-	dev := at.fileDev()
+func (m *mount) force(ctx context.Context, at mounts.Mount) error {
+	dev := m.fileDev(ctx, at)
 	for range 3 {
-		err := m.detach(ctx, at.Path, 0)
+		err := m.detach(ctx, at.Point, 0)
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		m.kill(holdersOf(dev, at.Path))
+		m.kill(holdersOf(dev, at.Point))
 		if !pause(ctx, busyRetry) {
 			break
 		}
 	}
-	if err := m.detach(ctx, at.Path, unix.MNT_DETACH); err != nil {
+	if err := m.detach(ctx, at.Point, unix.MNT_DETACH); err != nil {
 		return err
 	}
 	return m.gone(ctx, at, dev)
 }
 
 // gone waits until no killed process has a file of the detached filesystem.
-func (m *mount) gone(ctx context.Context, at mountPoint, dev uint64) error {
+func (m *mount) gone(ctx context.Context, at mounts.Mount, dev uint64) error {
 	deadline := time.Now().Add(max(m.cfg.BusyWait, settle))
 	for {
-		left := holdersOf(dev, at.Path)
+		left := holdersOf(dev, at.Point)
 		if len(left) == 0 {
 			return nil
 		}
 		m.kill(left)
 		if time.Now().After(deadline) || !pause(ctx, busyRetry) {
-			return &BusyError{Path: at.Path, Device: at.Source, Holders: left}
+			return &BusyError{Path: at.Point, Device: at.Source, Holders: left}
 		}
 	}
 }
@@ -180,10 +181,14 @@ func (m *mount) kill(all []Holder) {
 
 // released waits until the kernel has let go of the device, and names who has
 // it mounted elsewhere if it does not.
-func (m *mount) released(ctx context.Context, device string, rdev uint64) error {
+func (m *mount) released(ctx context.Context, s sight) error {
 	deadline := time.Now().Add(m.cfg.BusyWait)
 	for {
-		err := claimable(device)
+		err := m.claim(ctx, s.device)
+		var stuck *StuckError
+		if errors.As(err, &stuck) {
+			return err
+		}
 		if !errors.Is(err, unix.EBUSY) {
 			return nil // free; or gone, or cut off: no filesystem can reach it through us
 		}
@@ -191,9 +196,9 @@ func (m *mount) released(ctx context.Context, device string, rdev uint64) error 
 			break
 		}
 	}
-	if holders := namespaceHolders(rdev); len(holders) > 0 {
-		return &BusyError{Path: device, Device: device, Holders: holders}
+	if holders := namespaceHolders(s.rdev); len(holders) > 0 {
+		return &BusyError{Path: s.device, Device: s.device, Holders: holders}
 	}
-	m.log.Warn("device is still claimed, though mounted nowhere", zap.String("device", device))
+	m.log.Warn("device is still claimed, though mounted nowhere", zap.String("device", s.device))
 	return nil
 }
