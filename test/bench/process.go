@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,14 +43,25 @@ func start(dir, name, program string, args ...string) (*process, error) {
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Stdout, p.cmd.Stderr = f, f
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	started := make(chan error)
+	go p.follow(started)
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	go func() { // ends with the process, which stop sees to
-		defer close(p.done)
-		p.cmd.Wait() //nolint:errcheck // how it ended shows in its log
-	}()
 	return p, nil
+}
+
+// follow ends with the process, which stop sees to. The signal comes when the
+// thread dies that started the process: this one is kept.
+func (p *process) follow(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(p.done)
+	err := p.cmd.Start()
+	started <- err
+	if err == nil {
+		p.cmd.Wait() //nolint:errcheck // how it ended shows in its log
+	}
 }
 
 func (p *process) alive() bool {
