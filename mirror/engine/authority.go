@@ -52,7 +52,9 @@ func (e *Engine) applyRecord(r wire.Record) {
 	if r.Primary == e.peer {
 		e.forgetLastPrimary()
 	}
-	e.judgeOwnCopy()
+	if e.judgeOwnCopy() {
+		e.sendState()
+	}
 	e.useLease()
 	s := &e.session
 	switch {
@@ -95,25 +97,29 @@ func (e *Engine) forgetLastPrimary() {
 }
 
 // judgeOwnCopy: a copy that the ledger has removed is Outdated; one that it
-// counts, and that knows of no damage, is UpToDate.
-func (e *Engine) judgeOwnCopy() {
+// counts, and that knows of no damage, is UpToDate. It reports whether that
+// changed.
+func (e *Engine) judgeOwnCopy() (changed bool) {
 	if len(e.record.InSync) == 0 || e.role == state.Primary {
-		return
+		return false
 	}
 	syncing := e.session.repl == state.SyncTarget || e.session.repl == state.PausedSyncT
 	for _, v := range e.vols {
+		was := v.disk
 		switch {
 		case !e.inSync(e.self) && v.disk == state.UpToDate && !syncing:
 			v.disk = state.Outdated
-			v.touch()
 		case e.inSync(e.self) && v.disk == state.Outdated:
 			v.disk = state.UpToDate
-			v.touch()
 		case e.inSync(e.self) && v.assume && v.disk == state.Inconsistent && !v.full:
 			v.disk = state.UpToDate // declared equal by the operator
+		}
+		if v.disk != was {
 			v.touch()
+			changed = true
 		}
 	}
+	return changed
 }
 
 // wantExclude asks the ledger to take the peer out of the in-sync set.

@@ -148,6 +148,9 @@ func (e *Engine) decide() {
 		e.session.phase, e.session.repl = agreed, state.Off
 	case actNothing:
 		e.suspect, e.session.theirs.Suspect = false, false
+		for i := range e.session.theirs.Volumes { // also where the peer does not know yet, see countsAsCurrent
+			e.session.theirs.Volumes[i].Disk = state.UpToDate
+		}
 		e.session.phase, e.session.repl = agreed, state.Established
 		e.closeGeneration()
 		e.established()

@@ -237,10 +237,13 @@ func dirtyBlocks(h *wire.HelloBody) (n uint64) {
 }
 
 // countsAsCurrent is for a copy that the newest record has in the in-sync set.
-// One that says Outdated goes by an older record, and does not know yet.
+// One that says Outdated goes by an older record, and does not know yet; so
+// does one that was created as equal and waits to be declared.
 func countsAsCurrent(h *wire.HelloBody) bool {
 	for i := range h.Volumes {
-		if d := h.Volumes[i].Disk; !d.CanServe() && d != state.Outdated {
+		v := &h.Volumes[i]
+		declared := v.Disk == state.Inconsistent && v.AssumeClean && !v.FullSync
+		if !v.Disk.CanServe() && v.Disk != state.Outdated && !declared {
 			return false
 		}
 	}
