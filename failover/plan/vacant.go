@@ -67,9 +67,12 @@ func elect(v View) Decision {
 	switch {
 	case !v.peerInSync():
 		return promote(v, "nobody is Primary and this is the only copy in sync")
-	case v.peerReachable() && !v.connected():
+	case v.peerReachable() && !v.compared():
 		return electUnknown(v)
 	case !v.connected():
+		if first, why := rank(v); first == v.Self.Name && !v.Self.Suspect && !v.exhausted() {
+			return promote(v, fmt.Sprintf("nobody is Primary, the ledger calls this copy current, and %s; %s is %s", why, v.Peer.Name, v.Peer.Verdict))
+		}
 		if at := v.coldStartEnds(); at != 0 {
 			return waitf(CodeColdStart, at, "this agent just began: it waits for %s, also in sync, for another %s", v.Peer.Name, ago(at-v.Now))
 		}
@@ -78,14 +81,18 @@ func elect(v View) Decision {
 	return electKnown(v)
 }
 
-// electUnknown waits for a living peer to connect: it may be the better one.
+// electUnknown waits for a living peer to connect and to compare its copy with
+// this one: it may be the better one.
 func electUnknown(v View) Decision {
 	at := max(v.Started, v.Ledger.Since, v.Peer.Since) + v.Settings.ColdGrace
-	if v.Now < at {
-		return waitf(CodeColdStart, at, "%s is %s but not connected (%s): it is waited for, for another %s",
-			v.Peer.Name, v.Peer.Verdict, v.Mirror.Connection, ago(at-v.Now))
+	switch {
+	case v.Now >= at:
+		return promote(v, fmt.Sprintf("nobody is Primary, the ledger calls this copy current, and %s does not connect", v.Peer.Name))
+	case v.connected():
+		return waitf(CodeColdStart, at, "%s is connected, the copies are not compared yet: that is waited for, for another %s", v.Peer.Name, ago(at-v.Now))
 	}
-	return promote(v, fmt.Sprintf("nobody is Primary, the ledger calls this copy current, and %s does not connect", v.Peer.Name))
+	return waitf(CodeColdStart, at, "%s is %s but not connected (%s): it is waited for, for another %s",
+		v.Peer.Name, v.Peer.Verdict, v.Mirror.Connection, ago(at-v.Now))
 }
 
 func electKnown(v View) Decision {
@@ -117,6 +124,15 @@ func choose(v View) (name string, why string) {
 		return last, "both crashed and " + last + " was the last Primary"
 	case v.Peer.Suspect != v.Self.Suspect && v.Peer.Suspect:
 		return self, peer + " crashed, this node did not"
+	}
+	return rank(v)
+}
+
+// rank names the node that goes first when neither crashed or failed, and why.
+// What is known of the peer does not matter here.
+func rank(v View) (name string, why string) {
+	self, peer, last := v.Self.Name, v.Peer.Name, v.Ledger.Record.LastPrimary
+	switch {
 	case v.Settings.Preferred == self || v.Settings.Preferred == peer:
 		return v.Settings.Preferred, v.Settings.Preferred + " is preferred"
 	case last == self || last == peer:

@@ -228,6 +228,11 @@ func (v View) connected() bool {
 	return v.Mirror.Connection == state.Connected && v.Peer.Told
 }
 
+// compared reports whether the present session has compared the copies, by a
+// record that says which of them count. What the peer told before that may be
+// by an older record, or by none.
+func (v View) compared() bool { return v.connected() && v.Mirror.Replication != state.Off }
+
 // peerReachable reports whether the peer is there at all.
 func (v View) peerReachable() bool {
 	return v.Mirror.Connection == state.Connected || v.Peer.Verdict == Alive || v.Peer.Verdict == Suspected
