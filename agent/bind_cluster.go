@@ -132,7 +132,10 @@ func (a *agent) stopLedger(ctx context.Context) error {
 }
 
 func (a *agent) ledgerEvent(e ledger.Event) {
-	text := fmt.Sprintf("ledger: %s %s (incarnation %d): %s", e.Kind, e.Node, e.Incarnation, e.Because)
+	text := fmt.Sprintf("ledger: %s %s (incarnation %d)", e.Kind, e.Node, e.Incarnation)
+	if e.Because != "" {
+		text += ": " + e.Because
+	}
 	kind := apiv1.EventQuorum
 	if e.Err != nil {
 		text, kind = text+": "+e.Err.Error(), apiv1.EventProblem

@@ -83,7 +83,7 @@ func loadGossipKey(path string) ([]byte, error) {
 // pathDown ends every stream over a path that is dead.
 func (a *agent) pathDown(node, path string, because []detect.Reason) {
 	why := fmt.Errorf("path %s to %s is dead: %s", path, node, reasonsText(because))
-	for _, r := range a.order {
+	for _, r := range a.resources() {
 		if r.peer == node && r.mirror.View().Link.Path == path {
 			r.mirror.DropSession(why)
 		}

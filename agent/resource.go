@@ -36,6 +36,7 @@ type resource struct {
 	rates   rates
 	chosen  []string // per volume: why this front end
 	roles   roles
+	leased  atomic.Bool // the last word about the lease was that it is held
 
 	mu struct {
 		sync.Mutex
@@ -60,8 +61,17 @@ func (r *resource) wake(cause string) {
 	}
 }
 
+// resources is for what may be asked while the agent starts: none before all
+// have been opened.
+func (a *agent) resources() []*resource {
+	if !a.opened.Load() {
+		return nil
+	}
+	return a.order
+}
+
 func (a *agent) wakeAll(cause string) {
-	for _, r := range a.order {
+	for _, r := range a.resources() {
 		r.wake(cause)
 	}
 }
@@ -85,6 +95,7 @@ func (a *agent) startResources(ctx context.Context) error {
 		a.order = append(a.order, r)
 		a.onStop("resource "+r.name, r.close)
 	}
+	a.opened.Store(true)
 	a.ledger.OnRecord(a.onRecord)
 	a.ledger.OnLease(a.onLease)
 	a.net.Handle("mirror", a.acceptMirror)
@@ -105,11 +116,17 @@ func (a *agent) onRecord(name string, rec ledger.Record) {
 }
 
 func (a *agent) onLease(l lease.Lease) {
-	if r := a.res[l.Resource]; r != nil {
-		r.mirror.SetLease(uint64(l.Tenure), l.Until)
-		if l.Until == 0 {
-			r.wake("lease lost")
-		}
+	r := a.res[l.Resource]
+	if r == nil {
+		return
+	}
+	r.mirror.SetLease(uint64(l.Tenure), l.Until)
+	held := l.Until != 0
+	switch was := r.leased.Swap(held); {
+	case !held:
+		r.wake("lease lost")
+	case !was:
+		r.wake("lease held")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -42,7 +43,8 @@ type agent struct {
 	heart  *heartbeat.Heartbeat
 	res    map[string]*resource // by name; none on a witness
 	order  []*resource
-	broken []broken // resources without their disks
+	opened atomic.Bool // res and order are complete
+	broken []broken    // resources without their disks
 	server *api.Server
 
 	stops []stage // what to undo, last first

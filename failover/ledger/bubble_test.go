@@ -299,3 +299,17 @@ func (c *cluster) takeOver(l *Ledger, resource string) time.Duration {
 	c.eventually(5*time.Second, l.cfg.Self+" takes over", c.holds(l.cfg.Self, resource))
 	return time.Since(began)
 }
+
+// That a node has read the ledger is told: nothing else happens then in a pair
+// that was never declared.
+func TestCatchingUpIsTold(t *testing.T) {
+	bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+		c.openAll()
+		for _, node := range []string{"a", "b", "w"} {
+			took := c.eventually(2*time.Second, node+" has caught up", func() bool { return c.happened(node + ":caught-up:" + node) })
+			if s := c.node(node).Status(); s.Applied == 0 || s.Leader == "" {
+				t.Errorf("%s after %v: %+v", node, took, s)
+			}
+		}
+	})
+}

@@ -56,6 +56,7 @@ type EventKind string
 // The events.
 const (
 	EventLeader     EventKind = "leader"     // Node leads now; "" nobody
+	EventCaughtUp   EventKind = "caught-up"  // this node has applied all that was committed before it started
 	EventAlone      EventKind = "alone"      // this node goes on alone
 	EventRejoining  EventKind = "rejoining"  // this node discarded its ledger to join Node's
 	EventRejoined   EventKind = "rejoined"   // Node is a voter again

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -172,6 +173,7 @@ func (l *Ledger) tryCatchUp() bool {
 	}
 	l.voter.setCaught(true)
 	l.tellAll()
+	l.event(Event{Kind: EventCaughtUp, Node: l.cfg.Self, Because: fmt.Sprintf("applied up to entry %d, all that was committed before", r.Index)})
 	l.kick()
 	return true
 }
