@@ -29,8 +29,6 @@ const (
 	cluster  = "shop"
 	resource = "data"
 	probe    = 200 * time.Millisecond
-	silence  = 300 * time.Millisecond
-	margin   = 60 * time.Millisecond
 	patience = time.Minute // of an orderly stop, each stage of it
 )
 
@@ -51,6 +49,7 @@ type boot struct {
 	mirror  *mirror.Resource
 	control *failover.Controller
 	ready   atomic.Bool // control is set
+	leased  atomic.Bool
 	cancel  context.CancelFunc
 	ran     chan error // the controller's Run has returned
 
@@ -83,7 +82,7 @@ func (b *boot) start() error {
 func (b *boot) startLedger() (err error) {
 	b.ledger, err = ledger.Open(ledger.Config{Self: b.node, Dir: filepath.Join(b.w.dir, b.node, "ledger"), Clock: b.box.clock.now, Logger: b.log, Streams: b.port,
 		Arbitration: ledger.ArbitrationWitness, Voters: []ledger.Voter{{Node: alpha}, {Node: beta}, {Node: witness, Witness: true}},
-		Timing:          ledger.Timing{Margin: margin},
+		Timing:          b.w.setup.timing,
 		WitnessHandover: time.Second, Events: func(e ledger.Event) {
 			b.log.Info("ledger: "+string(e.Kind), zap.String("who", e.Node), zap.String("because", e.Because), zap.Error(e.Err))
 			b.wake("ledger " + string(e.Kind))
@@ -119,7 +118,7 @@ func (b *boot) openMirror() (err error) {
 		return h
 	}
 	cfg := mirror.Config{Cluster: cluster, Resource: resource, Self: b.node, Peer: b.peer, Ledger: mirrorLedger{b}, Dialer: dialer{b}, Clock: b.box.clock.now,
-		Observer: observer{b}, Logger: b.log, Silence: silence,
+		Observer: observer{b}, Logger: b.log, Silence: b.w.setup.silence,
 		Volumes: []mirror.VolumeConfig{{Disk: b.box.file(diskFile), Metadata: b.box.file(metaFile), Frontend: front.Frontend(b.door), Wrap: wrap}}}
 	if rec, ok := b.ledger.Record(resource); ok {
 		cfg.Record = toWire(rec)
@@ -130,7 +129,7 @@ func (b *boot) openMirror() (err error) {
 
 func (b *boot) newController() (err error) {
 	s := plan.Defaults()
-	s.Run = true
+	s.Run, s.Preferred = true, b.w.setup.preferred
 	h := ledgerHands{b.ledger}
 	b.control, err = failover.New(failover.Config{Resource: resource, Self: b.node, Peer: b.peer, Settings: s, Clock: b.box.clock.now, Log: b.log,
 		Needs: failover.Needs{Ledger: h, Leases: h, Group: h, Marks: h, Mirror: mirrorHands{b}, Heartbeat: heartHands{b}, Peers: hints{b}}})
@@ -148,8 +147,12 @@ func (b *boot) startResource() error {
 	})
 	b.ledger.OnLease(func(l lease.Lease) {
 		b.mirror.SetLease(uint64(l.Tenure), l.Until)
-		if l.Until == 0 {
+		held := l.Until != 0
+		switch was := b.leased.Swap(held); {
+		case !held:
 			b.wake("lease lost")
+		case !was:
+			b.wake("lease held")
 		}
 	})
 	b.port.Handle(link.DataPurpose(resource), func(_ string, c net.Conn) { b.mirror.Accept(c, link.DataPurpose(resource)) })

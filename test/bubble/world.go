@@ -42,10 +42,23 @@ func other(node string) string {
 	return ""
 }
 
+// setup is how a pair is configured.
+type setup struct {
+	timing    ledger.Timing
+	silence   time.Duration // of the mirror link
+	preferred string
+}
+
+// usual are the defaults of a configuration without timing.
+func usual() setup {
+	return setup{timing: ledger.Timing{Margin: 60 * time.Millisecond}, silence: 300 * time.Millisecond}
+}
+
 // World is a pair with its witness, on virtual time.
 type World struct {
 	t      testing.TB
 	seed   int64
+	setup  setup
 	dir    string
 	start  time.Time
 	fabric *fabric
@@ -69,14 +82,21 @@ type World struct {
 // Run makes a world in a bubble of its own, has fn do things to it, and takes
 // it down. Nothing is broken yet and nobody has been promoted when fn begins.
 func Run(t *testing.T, seed int64, fn func(w *World)) {
-	dir := scratch(t)
-	defer forgive(t)
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, dir, seed)
-		defer w.close()
+	run(t, seed, usual(), func(w *World) {
 		for _, n := range allNodes {
 			w.boot(n)
 		}
+		fn(w)
+	})
+}
+
+// run is Run for a pair that is configured and has not been switched on.
+func run(t *testing.T, seed int64, s setup, fn func(w *World)) {
+	dir := scratch(t)
+	defer forgive(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir, seed, s)
+		defer w.close()
 		w.wg.Go(w.watch)
 		fn(w)
 	})
@@ -123,8 +143,8 @@ func scratch(t testing.TB) string {
 	return t.TempDir()
 }
 
-func newWorld(t testing.TB, dir string, seed int64) *World {
-	w := &World{t: t, seed: seed, dir: dir, start: time.Now(), fabric: newFabric(seed), boxes: map[string]*box{}, boots: map[string]*boot{},
+func newWorld(t testing.TB, dir string, seed int64, s setup) *World {
+	w := &World{t: t, seed: seed, setup: s, dir: dir, start: time.Now(), fabric: newFabric(seed), boxes: map[string]*box{}, boots: map[string]*boot{},
 		done: make(chan struct{}), rng: rand.New(rand.NewSource(seed)), pace: 40 * time.Millisecond}
 	w.book = newBook(w.failf)
 	enc := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{LevelKey: "l", MessageKey: "m", EncodeLevel: zapcore.CapitalLevelEncoder, EncodeDuration: zapcore.StringDurationEncoder})
