@@ -15,7 +15,6 @@ import (
 	"text/template"
 	"time"
 
-	"hapair/agent/apiv1"
 	"hapair/ctl/client"
 )
 
@@ -101,29 +100,8 @@ func (h *pair) start(ctx context.Context) (string, error) {
 	}
 	h.first = client.New(h.socket("alpha"))
 	export := filepath.Join(h.home("alpha"), "run", "export", resourceName+"-0.sock")
-	next := time.Now().Add(kickInterval)
-	err := await(ctx, "start hapair", h.procs, func() error {
-		err := errors.Join(h.healthy(ctx), listens(export))
-		if err != nil && time.Now().After(next) {
-			next = time.Now().Add(kickInterval)
-			err = errors.Join(err, h.kick(ctx))
-		}
-		return err
-	})
+	err := await(ctx, "start hapair", h.procs, func() error { return errors.Join(h.healthy(ctx), listens(export)) })
 	return "nbd+unix:///?socket=" + url.QueryEscape(export), err
-}
-
-// kickInterval is how long a pair may take to choose a Primary before it is
-// asked to look again.
-const kickInterval = 3 * time.Second
-
-// kick makes an agent look at everything anew: with waits as long as these it
-// may see nothing happen after its ledger has chosen a leader.
-func (h *pair) kick(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, kickInterval)
-	defer cancel()
-	_, err := h.first.Maintenance(ctx, apiv1.MaintenanceRequest{})
-	return err
 }
 
 func writeKey(file string) error {
