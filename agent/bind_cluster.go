@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
-	"strconv"
 
 	"go.uber.org/zap"
 
@@ -19,24 +19,35 @@ import (
 // witnessPath names the one path to a witness.
 const witnessPath = "lan"
 
-// addresses lists every node's address per path. The witness has one address;
-// it is dialed, and dials, over it.
-func addresses(cfg *config.Config, port uint16) (nodes map[string]map[string]string, order []string) {
-	nodes = map[string]map[string]string{}
-	p := strconv.Itoa(int(port))
+// addresses lists every node's address per path, and the paths in their order.
+// The witness has one address; it is dialed, and dials, over it.
+func addresses(cfg *config.Config) (nodes map[string]map[string]netip.Addr, order []string) {
+	nodes = map[string]map[string]netip.Addr{}
 	for _, n := range cfg.Nodes {
-		nodes[n.Name] = map[string]string{}
+		nodes[n.Name] = map[string]netip.Addr{}
 		for _, ad := range n.Addresses {
-			nodes[n.Name][ad.Path] = net.JoinHostPort(ad.IP.String(), p)
+			nodes[n.Name][ad.Path] = ad.IP
 		}
 	}
 	for _, ad := range cfg.Nodes[0].Addresses {
 		order = append(order, ad.Path)
 	}
 	if w := cfg.Witness; w != nil {
-		nodes[w.Name] = map[string]string{witnessPathOf(cfg): net.JoinHostPort(w.Address.String(), p)}
+		nodes[w.Name] = map[string]netip.Addr{witnessPathOf(cfg): w.Address}
 	}
 	return nodes, order
+}
+
+// onPort are the same addresses as a dialer wants them.
+func onPort(nodes map[string]map[string]netip.Addr, port uint16) map[string]map[string]string {
+	out := map[string]map[string]string{}
+	for name, paths := range nodes {
+		out[name] = map[string]string{}
+		for path, ip := range paths {
+			out[name][path] = netip.AddrPortFrom(ip, port).String()
+		}
+	}
+	return out
 }
 
 // witnessPathOf is the path a witness shares with the data nodes: the last
@@ -49,8 +60,8 @@ func witnessPathOf(cfg *config.Config) string {
 }
 
 func (a *agent) startPeering(context.Context) error {
-	nodes, order := addresses(a.cfg, a.cfg.Port)
-	pc := peering.Config{Cluster: a.cfg.Cluster, Node: a.self, Nodes: nodes, PathOrder: order, Logger: a.log,
+	nodes, order := addresses(a.cfg)
+	pc := peering.Config{Cluster: a.cfg.Cluster, Node: a.self, Nodes: onPort(nodes, a.cfg.Port), PathOrder: order, Logger: a.log,
 		Incarnation: a.incarnation}
 	var err error
 	switch a.cfg.Security.Mode {
@@ -78,7 +89,7 @@ func (a *agent) incarnation() uint64 {
 	if a.ledger == nil {
 		return 0
 	}
-	return a.ledger.Status().Incarnation
+	return a.ledger.Incarnation()
 }
 
 // streams is what the ledger needs of peering.

@@ -32,7 +32,7 @@ func toPlan(r ledger.Record) plan.Record {
 
 func (h ledgerHands) Record(resource string) (plan.Record, bool) {
 	r, ok := h.l.Record(resource)
-	if !ok && h.l.Status().Applied > 0 {
+	if !ok && h.l.Read() {
 		return plan.Record{}, true // the ledger is read and says nothing yet
 	}
 	return toPlan(r), ok
@@ -70,12 +70,9 @@ func (h ledgerHands) Lapsed(ctx context.Context, resource string) (bool, error) 
 	return h.l.Lapsed(ctx, resource)
 }
 
-func (h ledgerHands) Quorum() bool {
-	s := h.l.Status()
-	return s.Quorum && s.Leader != ""
-}
-
-func (h ledgerHands) Alone() bool { return h.l.Status().Alone }
+func (h ledgerHands) Quorum() bool            { return h.l.CanChange() }
+func (h ledgerHands) Alone() bool             { return h.l.Alone() }
+func (h ledgerHands) Marked(name string) bool { return h.l.Marked(name) }
 
 func (h ledgerHands) GoAlone(ctx context.Context, reason string) error {
 	return h.l.GoAlone(ctx, reason)
@@ -83,11 +80,6 @@ func (h ledgerHands) GoAlone(ctx context.Context, reason string) error {
 
 func (h ledgerHands) ForceAlone(ctx context.Context, reason string) error {
 	return h.l.ForceAlone(ctx, reason)
-}
-
-func (h ledgerHands) Marked(name string) bool {
-	_, ok := h.l.Status().Maintenance[name]
-	return ok
 }
 
 func (h ledgerHands) Mark(ctx context.Context, name, reason string) error {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -16,32 +15,13 @@ import (
 	"hapair/heartbeat/detect"
 )
 
-// heartbeatAddresses are every node's addresses per path.
-func (a *agent) heartbeatAddresses() (map[string]map[string]netip.Addr, []string) {
-	nodes := map[string]map[string]netip.Addr{}
-	var order []string
-	for _, n := range a.cfg.Nodes {
-		nodes[n.Name] = map[string]netip.Addr{}
-		for _, ad := range n.Addresses {
-			nodes[n.Name][ad.Path] = ad.IP
-		}
-	}
-	for _, ad := range a.cfg.Nodes[0].Addresses {
-		order = append(order, ad.Path)
-	}
-	if w := a.cfg.Witness; w != nil {
-		nodes[w.Name] = map[string]netip.Addr{witnessPathOf(a.cfg): w.Address}
-	}
-	return nodes, order
-}
-
 func (a *agent) startHeartbeat(context.Context) error {
 	key, err := loadGossipKey(a.cfg.Security.GossipKeyFile)
 	if err != nil {
 		return err
 	}
-	nodes, order := a.heartbeatAddresses()
-	h, err := heartbeat.New(heartbeat.Config{Cluster: a.cfg.Cluster, Self: a.self, Incarnation: a.ledger.Status().Incarnation, Nodes: nodes, Order: order,
+	nodes, order := addresses(a.cfg)
+	h, err := heartbeat.New(heartbeat.Config{Cluster: a.cfg.Cluster, Self: a.self, Incarnation: a.ledger.Incarnation(), Nodes: nodes, Order: order,
 		Port: int(a.cfg.HeartbeatPort), Key: key, Probe: a.cfg.Timing.Probe, Clock: a.clock, Logger: a.log, OnPathDown: a.pathDown})
 	if err != nil {
 		return err
@@ -135,7 +115,7 @@ func (a *agent) members() []apiv1.Member {
 	if a.cfg.Witness != nil {
 		names = append(names, a.cfg.Witness.Name)
 	}
-	addresses, _ := a.heartbeatAddresses()
+	nodes, _ := addresses(a.cfg)
 	var out []apiv1.Member
 	for _, name := range names {
 		m := apiv1.Member{Name: name, Kind: kindOf(a.cfg, name), State: apiv1.MemberUnknown, Self: name == a.self}
@@ -148,7 +128,7 @@ func (a *agent) members() []apiv1.Member {
 				m.Reasons = append(m.Reasons, r.Text)
 			}
 			for _, p := range n.Paths {
-				m.Paths = append(m.Paths, apiv1.Path{Name: p.Path, Address: addresses[name][p.Path].String(), State: p.State.String()})
+				m.Paths = append(m.Paths, apiv1.Path{Name: p.Path, Address: nodes[name][p.Path].String(), State: p.State.String()})
 			}
 		}
 		out = append(out, m)

@@ -313,3 +313,32 @@ func TestCatchingUpIsTold(t *testing.T) {
 		}
 	})
 }
+
+// What is asked often is answered without the whole status, and alike.
+func TestShortAnswersAreThoseOfTheStatus(t *testing.T) {
+	bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+		c.openAll()
+		l := c.node("a")
+		alike := func() {
+			t.Helper()
+			s := l.Status()
+			if l.CanChange() != (s.Quorum && s.Leader != "") || l.Alone() != s.Alone || l.Incarnation() != s.Incarnation || l.Read() != (s.Applied > 0) {
+				t.Errorf("can change %t, alone %t, incarnation %d, read %t; status %+v", l.CanChange(), l.Alone(), l.Incarnation(), l.Read(), s)
+			}
+		}
+		alike()
+		c.eventually(2*time.Second, "a quorum", l.CanChange)
+		alike()
+		if err := l.SetMaintenance(limit(time.Second), "standby/a", "a test"); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually(time.Second, "the mark is read", func() bool { return l.Marked("standby/a") })
+		if l.Marked("standby/b") {
+			t.Error("a mark that nobody made")
+		}
+		c.crash("b")
+		c.crash("w")
+		c.eventually(5*time.Second, "no quorum", func() bool { return !l.CanChange() })
+		alike()
+	})
+}

@@ -130,6 +130,13 @@ func (v *view) all() map[string]Record {
 	return maps.Clone(v.records)
 }
 
+func (v *view) marked(subject string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, ok := v.marks[subject]
+	return ok
+}
+
 func (v *view) inc() uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()

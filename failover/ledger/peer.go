@@ -159,6 +159,13 @@ func (p *peer) note(err error) {
 	p.reached, p.why = err == nil, err
 }
 
+// answers reports whether the peer answered the last question.
+func (p *peer) answers() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reached
+}
+
 // returned is closed while the peer answers.
 func (p *peer) returned() <-chan struct{} {
 	p.mu.Lock()

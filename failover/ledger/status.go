@@ -37,6 +37,51 @@ type Status struct {
 	Err         error // the disk's, if it failed
 }
 
+// Incarnation is what every handshake tells.
+func (l *Ledger) Incarnation() uint64 { return l.view.inc() }
+
+// Marked reports whether SetMaintenance noted subject, as far as applied here.
+func (l *Ledger) Marked(subject string) bool { return l.view.marked(subject) }
+
+// Read reports whether anything of the ledger was applied since the start.
+func (l *Ledger) Read() bool {
+	g := l.group()
+	return g != nil && g.raft.AppliedIndex() > 0
+}
+
+// CanChange reports whether the ledger can be changed, as far as known now: a
+// leader is known and a majority of the voters answers.
+func (l *Ledger) CanChange() bool {
+	g := l.group()
+	if g == nil {
+		return false
+	}
+	if _, id := g.raft.LeaderWithID(); id == "" {
+		return false
+	}
+	voters, reached := voterNames(g.raft), 0
+	for _, node := range voters {
+		if l.reaches(node) {
+			reached++
+		}
+	}
+	return reached > len(voters)/2
+}
+
+// Alone reports whether this node is the only voter of a group configured larger.
+func (l *Ledger) Alone() bool {
+	voters, _ := l.voters()
+	return len(voters) == 1 && voters[0] == l.cfg.Self && len(l.cfg.Voters) > 1
+}
+
+func (l *Ledger) reaches(node string) bool {
+	if node == l.cfg.Self {
+		return true
+	}
+	p := l.peers[node]
+	return p != nil && p.answers()
+}
+
 // Status returns what this node knows now. It waits for nothing.
 func (l *Ledger) Status() Status {
 	s := Status{Arbitration: l.cfg.Arbitration, Promising: l.voter.ready()}

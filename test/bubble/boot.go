@@ -96,7 +96,7 @@ func (b *boot) startHeartbeat() (err error) {
 		nodes[n] = map[string]netip.Addr{path: address(n)}
 	}
 	down := func(node, _ string, _ []detect.Reason) { b.port.closeTo(node) }
-	cfg := heartbeat.Config{Cluster: cluster, Self: b.node, Incarnation: b.ledger.Status().Incarnation, Nodes: nodes, Port: gossipPort, Key: make([]byte, 32),
+	cfg := heartbeat.Config{Cluster: cluster, Self: b.node, Incarnation: b.ledger.Incarnation(), Nodes: nodes, Port: gossipPort, Key: make([]byte, 32),
 		Probe: probe, Clock: b.box.clock.now, Logger: b.log, OnPathDown: down}
 	if b.heart, err = heartbeat.New(heartbeattest.On(cfg, b.port.membership)); err != nil {
 		return err

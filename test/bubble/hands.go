@@ -33,7 +33,7 @@ func toWire(r ledger.Record) wire.Record {
 
 func (h ledgerHands) Record(resource string) (plan.Record, bool) {
 	r, ok := h.Ledger.Record(resource)
-	if !ok && h.Ledger.Status().Applied > 0 {
+	if !ok && h.Read() {
 		return plan.Record{}, true
 	}
 	return toPlan(r), ok
@@ -59,17 +59,7 @@ func (h ledgerHands) Force(ctx context.Context, resource, node, reason string, e
 	return toPlan(r), err
 }
 
-func (h ledgerHands) Quorum() bool {
-	s := h.Ledger.Status()
-	return s.Quorum && s.Leader != ""
-}
-
-func (h ledgerHands) Alone() bool { return h.Ledger.Status().Alone }
-
-func (h ledgerHands) Marked(name string) bool {
-	_, ok := h.Ledger.Status().Maintenance[name]
-	return ok
-}
+func (h ledgerHands) Quorum() bool { return h.CanChange() }
 
 func (h ledgerHands) Mark(ctx context.Context, name, reason string) error {
 	return h.SetMaintenance(ctx, name, reason)
