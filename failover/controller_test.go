@@ -136,6 +136,21 @@ func TestFailedServiceIsRetriedThenHandedOverThenReported(t *testing.T) {
 	})
 }
 
+func TestFailedDiskHandsOverAtOnce(t *testing.T) {
+	for name, deaf := range map[string]bool{"told": false, "the word is lost": true} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, nil, func(t *testing.T, w *world) {
+				n1, n2 := w.nodes["n1"], w.nodes["n2"]
+				w.in(func() { n1.disk, n2.deaf = state.Failed, deaf })
+				if took := w.until(10*time.Second, "n2 serves", func() bool { return w.serves("n2") }); took > 2*time.Second {
+					t.Errorf("it took %v\n%s", took, w.story())
+				}
+				w.until(0, "n1 rests", func() bool { return n1.role == state.Secondary && n1.running == plan.Stopped })
+			})
+		})
+	}
+}
+
 func TestLostAuthorityAborts(t *testing.T) {
 	scene(t, nil, func(t *testing.T, w *world) {
 		w.setCut("n1", "n2", true)

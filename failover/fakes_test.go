@@ -205,6 +205,9 @@ func (m mirror) Demote(context.Context, string) error {
 	if len(m.holders) > 0 {
 		return heldOpen{m.holders}
 	}
+	if m.disk == state.Failed {
+		return errors.New("flush: input/output error")
+	}
 	if m.running != plan.Stopped {
 		m.w.wrong = append(m.w.wrong, m.name+" was demoted below running services")
 	}
@@ -225,7 +228,7 @@ func (m mirror) View(string) MirrorView {
 	o := m.w.nodes[m.peer()]
 	v := MirrorView{Role: m.role, Disk: m.disk, Suspect: m.suspect, Tenure: m.tenure}
 	v.State.Connection = state.Connecting
-	if m.w.connected() {
+	if m.w.session() {
 		v.State.Connection, v.State.Replication, v.PeerTold = state.Connected, state.Established, true
 		v.PeerRole, v.PeerDisk, v.PeerSuspect = o.role, o.disk, o.suspect
 	}

@@ -208,6 +208,16 @@ func (w *world) quorum(name string) bool {
 
 func (w *world) connected() bool { return w.nodes["n1"].up && w.nodes["n2"].up && !w.cut["n1-n2"] }
 
+// session is the mirror's: a Secondary whose disk failed keeps none.
+func (w *world) session() bool {
+	for _, n := range w.nodes {
+		if n.disk == state.Failed && n.role == state.Secondary {
+			return false
+		}
+	}
+	return w.connected()
+}
+
 func (w *world) tick() {
 	w.mu.Lock()
 	now := w.now()
@@ -280,10 +290,12 @@ func (w *world) replicate() {
 			continue
 		}
 		switch {
-		case !w.connected() && w.rec.Has(other.name):
+		case n.disk == state.Failed: // answers errors, and asks for nobody's removal
+			continue
+		case !w.session() && w.rec.Has(other.name):
 			w.rec.InSync = []string{n.name}
 			w.rec.Token++
-		case w.connected() && !w.rec.Has(other.name):
+		case w.session() && !w.rec.Has(other.name):
 			w.rec.InSync = []string{"n1", "n2"}
 			w.rec.Token++
 			other.disk, other.version = state.UpToDate, n.version
@@ -323,7 +335,7 @@ func (w *world) watch(now time.Duration) {
 
 func (w *world) digest(n *node, now time.Duration) string {
 	o := w.nodes[n.peer()]
-	return fmt.Sprint(n.known.Token, n.read, w.quorum(n.name), n.lease.Valid(now), w.connected(), n.verdict, o.role, o.disk, o.suspect, n.suspect, n.running, w.marks)
+	return fmt.Sprint(n.known.Token, n.read, w.quorum(n.name), n.lease.Valid(now), w.session(), n.disk, n.verdict, o.role, o.disk, o.suspect, n.suspect, n.running, w.marks)
 }
 
 func (w *world) in(f func()) {

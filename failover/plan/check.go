@@ -110,9 +110,13 @@ func checkDisk(v View) Reason {
 	x := bad(CodeDisk, "hactl status "+v.Resource, "the local disk is %s", v.Self.Disk)
 	x.Passing = v.Self.Disk == state.Attaching
 	if v.Self.Disk == state.Diskless || v.Self.Disk == state.Failed {
-		x.Hint = "hactl attach " + v.Resource
+		x.Hint = diskHint(v)
 	}
 	return x
+}
+
+func diskHint(v View) string {
+	return "stop haagent, mend or replace the disk, hactl create-metadata " + v.Resource + ", start haagent"
 }
 
 func checkResync(v View) Reason {

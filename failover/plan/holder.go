@@ -74,7 +74,7 @@ func openMirror(v View) Decision {
 
 // running is a Primary with its lease and its devices open.
 func running(v View) Decision {
-	if !v.Self.Disk.CanServe() && !v.Maintenance && peerCanTake(v).OK {
+	if !v.Self.Disk.CanServe() && !v.Maintenance && (peerCanTake(v).OK || diskGone(v) && peerMayTake(v)) {
 		return forsake(v, fmt.Sprintf("the local disk is %s", v.Self.Disk))
 	}
 	switch {

@@ -191,7 +191,7 @@ func authority(t *rapid.T, v View, d Decision) {
 	}
 	settled := v.Ledger.Known && r.Primary == "n1" && v.Tenure != 0 && v.Tenure == r.Tenure && v.Self.Role == state.Primary && v.Self.Tenure == r.Tenure &&
 		v.Lease.Asked && v.Lease.Own.Tenure == r.Tenure && v.Now < v.Lease.Own.Until &&
-		(v.Services.State == Started || !v.Settings.HasServices) && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby
+		(v.Services.State == Started || !v.Settings.HasServices) && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby && v.Self.Disk.CanServe()
 	if settled && len(d.Steps) > 0 {
 		t.Fatalf("a Primary that holds its lease and does its work is not left alone: %+v", d)
 	}

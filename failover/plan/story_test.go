@@ -185,9 +185,12 @@ func nominal(v *View, s Step) {
 		v.Services.State = Stopped
 	case MirrorDemote:
 		v.Self.Role, v.Self.Tenure = state.Secondary, 0
+		if v.Self.Disk == state.Failed { // a Secondary without its disk keeps no session
+			v.Mirror.Connection, v.Peer.Told, v.Mirror.Replication = state.Connecting, false, state.Off
+		}
 	case LedgerDemote:
 		r.Token++
-		r.Primary, v.Ledger.Since = "", v.Now
+		r.LastPrimary, r.Primary, v.Ledger.Since = v.Self.Name, "", v.Now
 	case ReleaseLease:
 		v.Lease.Asked, v.Lease.Own = false, lease.Lease{}
 	case AbortLost:

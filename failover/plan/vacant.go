@@ -18,6 +18,8 @@ func vacant(v View) Decision {
 		return waitf(CodeDown, 0, "nobody is Primary, as the operator asked")
 	case v.Self.Standby && !v.Hinted && v.Tenure != 0 && peerCanTake(v).OK:
 		return handOver(v, v.Self.Name+" is on standby")
+	case diskGone(v) && !v.Hinted && v.Tenure != 0 && peerMayTake(v):
+		return handOver(v, fmt.Sprintf("the local disk is %s", v.Self.Disk))
 	}
 	if r, no := failing(v, soft); no {
 		return wait(r, 0)
@@ -60,6 +62,16 @@ func handedOver(v View) Decision {
 
 func handOver(v View, because string) Decision { return steps(because).then(v, HandOver) }
 
+// diskGone reports whether the local disk will not serve again by itself.
+func diskGone(v View) bool { return v.Self.Disk == state.Failed || v.Self.Disk == state.Diskless }
+
+// peerMayTake is peerCanTake for a node whose disk failed: it keeps no mirror
+// session, so what the peer would say of itself is not known. The hint only
+// asks; the peer judges by its own view.
+func peerMayTake(v View) bool {
+	return v.peerInSync() && v.peerReachable() && !v.Peer.Standby && !v.peerExhausted() && !v.Maintenance && !v.Down && !v.Mirror.SplitBrain
+}
+
 // elect picks one of two nodes that both could. Both nodes pick the same from
 // what both know; where they do not, the other one goes later, and the ledger
 // lets only one of them win.
@@ -82,8 +94,12 @@ func elect(v View) Decision {
 }
 
 // electUnknown waits for a living peer to connect and to compare its copy with
-// this one: it may be the better one.
+// this one: it may be the better one. One that was Primary while this agent
+// ran, and gave it up, says thereby that it is not.
 func electUnknown(v View) Decision {
+	if v.Ledger.Record.LastPrimary == v.Peer.Name {
+		return promote(v, fmt.Sprintf("nobody is Primary, the ledger calls this copy current, and %s gave it up", v.Peer.Name))
+	}
 	at := max(v.Started, v.Ledger.Since, v.Peer.Since) + v.Settings.ColdGrace
 	switch {
 	case v.Now >= at:

@@ -59,7 +59,7 @@ func force(v View) Decision {
 	peer := r.Primary == v.Peer.Name
 	switch {
 	case !v.Self.Disk.HasData():
-		return refuse(bad(CodeDisk, "hactl attach "+v.Resource, "the local disk is %s: there is nothing to promote", v.Self.Disk))
+		return refuse(bad(CodeDisk, diskHint(v), "the local disk is %s: there is nothing to promote", v.Self.Disk))
 	case peer && v.connected() && v.Peer.Role == state.Primary && !v.Lease.PeerLapsed:
 		return refuse(checkHolder(v))
 	case peer && !v.Lease.PeerLapsed:
