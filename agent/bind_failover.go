@@ -219,9 +219,13 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 		if err != nil {
 			return nil, fmt.Errorf("service %d of %s: %w", i+1, rc.Name, err)
 		}
-		gc.Services = append(gc.Services, m)
+		gc.Services = append(gc.Services, service.Item{Movable: m, Label: rc.Services[i].Name, Limits: limits(&rc.Services[i])})
 	}
 	return service.NewGroup(gc)
+}
+
+func limits(s *config.Service) service.Limits {
+	return service.Limits{Start: s.StartTimeout, Stop: s.StopTimeout, Monitor: s.MonitorTimeout}
 }
 
 func serviceSpec(s *config.Service) service.Spec {

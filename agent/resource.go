@@ -292,11 +292,9 @@ func (r *resource) monitor(ctx context.Context) {
 		if r.mirror.View().Role != state.Primary {
 			continue
 		}
-		check, cancel := context.WithTimeout(ctx, config.DefaultMonitorTimeout)
-		if _, err := r.group.Check(check); err != nil && ctx.Err() == nil {
+		if _, err := r.group.Check(ctx); err != nil && ctx.Err() == nil {
 			r.a.log.Warn("services could not be checked", zap.String("resource", r.name), zap.Error(err))
 		}
-		cancel()
 	}
 }
 

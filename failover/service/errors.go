@@ -19,7 +19,10 @@ type StartError struct {
 
 // Error says what failed and what is left.
 func (e *StartError) Error() string {
-	text := fmt.Sprintf("%s did not start in %d attempts: %v", e.Service, e.Attempts, e.Err)
+	text := fmt.Sprintf("%s did not start: %v", e.Service, e.Err)
+	if e.Attempts > 1 {
+		text = fmt.Sprintf("%s did not start in %d attempts: %v", e.Service, e.Attempts, e.Err)
+	}
 	if len(e.Stopped) > 0 {
 		text += "; stopped again: " + strings.Join(e.Stopped, ", ")
 	}

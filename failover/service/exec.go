@@ -74,9 +74,6 @@ func (e *ExecError) Error() string {
 // Unwrap returns the cause.
 func (e *ExecError) Unwrap() error { return e.Cause }
 
-// ErrTimeout is the cause of an ExecError when a command took too long.
-var ErrTimeout = errors.New("took too long")
-
 type execService struct {
 	cfg     Exec
 	deps    Deps

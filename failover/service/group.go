@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -14,9 +13,8 @@ import (
 
 // Defaults of GroupConfig.
 const (
-	DefaultAttempts    = 3
-	DefaultRetryWait   = 500 * time.Millisecond
-	DefaultStopTimeout = 90 * time.Second
+	DefaultAttempts  = 3
+	DefaultRetryWait = 500 * time.Millisecond
 
 	attemptsMax = 100
 	groupMax    = 256 // services
@@ -25,11 +23,10 @@ const (
 // GroupConfig describes the services of one resource.
 type GroupConfig struct {
 	Resource string
-	Services []Movable // in the order they are started
+	Services []Item // in the order they are started
 
-	Attempts    int           // to start each; 0: DefaultAttempts
-	RetryWait   time.Duration // between attempts; 0: DefaultRetryWait
-	StopTimeout time.Duration // to undo a start that failed; 0: DefaultStopTimeout
+	Attempts  int           // to start each; 0: DefaultAttempts
+	RetryWait time.Duration // between attempts; 0: DefaultRetryWait
 
 	// Progress, when not nil, is told each step. It is called by whoever runs
 	// the group, one call at a time, and must not call back into the Group.
@@ -73,12 +70,13 @@ type Status struct {
 
 // Group starts and stops the services of a resource in order. Its methods are
 // safe for concurrent use and run one at a time; Stop and StopForced interrupt
-// a Start that is under way.
+// a Start that is under way. Every attempt at a service is bounded (limit.go).
 type Group struct {
 	cfg GroupConfig
 	log *zap.Logger
 
-	turn chan struct{} // holds a token while nobody runs the group
+	slots []*slot
+	turn  chan struct{} // holds a token while nobody runs the group
 
 	mu struct {
 		sync.Mutex
@@ -95,9 +93,10 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	}
 	g := &Group{cfg: cfg, log: cfg.Logger.With(zap.String("resource", cfg.Resource)), turn: make(chan struct{}, 1)}
 	g.turn <- struct{}{}
-	for _, s := range cfg.Services {
-		kind, _, _ := strings.Cut(s.Name(), ":")
-		g.mu.status = append(g.mu.status, Status{Name: s.Name(), Kind: kind, State: Unknown, Since: cfg.Now()})
+	for _, i := range cfg.Services {
+		s := newSlot(i)
+		g.slots = append(g.slots, s)
+		g.mu.status = append(g.mu.status, Status{Name: s.name, Kind: s.kind, State: Unknown, Since: cfg.Now()})
 	}
 	return g, nil
 }
@@ -107,24 +106,24 @@ func checkGroup(cfg *GroupConfig) error {
 		return fmt.Errorf("%d services, at most %d", len(cfg.Services), groupMax)
 	}
 	seen := map[string]bool{}
-	for _, s := range cfg.Services {
-		if seen[s.Name()] {
-			return fmt.Errorf("%s is there twice", s.Name())
+	for _, i := range cfg.Services {
+		name := newSlot(i).name
+		if seen[name] {
+			return fmt.Errorf("%s is there twice", name)
 		}
-		seen[s.Name()] = true
+		if i.Limits.negative() {
+			return fmt.Errorf("%s: time-outs %+v: must not be negative", name, i.Limits)
+		}
+		seen[name] = true
 	}
-	if cfg.Attempts < 0 || cfg.Attempts > attemptsMax || cfg.RetryWait < 0 || cfg.StopTimeout < 0 {
-		return fmt.Errorf("%d attempts, %s between them, %s to stop: attempts must be 0 to %d, times not negative",
-			cfg.Attempts, cfg.RetryWait, cfg.StopTimeout, attemptsMax)
+	if cfg.Attempts < 0 || cfg.Attempts > attemptsMax || cfg.RetryWait < 0 {
+		return fmt.Errorf("%d attempts, %s between them: attempts must be 0 to %d, the time not negative", cfg.Attempts, cfg.RetryWait, attemptsMax)
 	}
 	if cfg.Attempts == 0 {
 		cfg.Attempts = DefaultAttempts
 	}
 	if cfg.RetryWait == 0 {
 		cfg.RetryWait = DefaultRetryWait
-	}
-	if cfg.StopTimeout == 0 {
-		cfg.StopTimeout = DefaultStopTimeout
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -151,9 +150,9 @@ func (g *Group) acquire(ctx context.Context) error {
 func (g *Group) release() { g.turn <- struct{}{} }
 
 // Start starts every service in order. One that fails is stopped and tried
-// again; when its attempts are used up, or ctx ends, everything started is
-// stopped again, in reverse, and a *StartError returned. Services that run
-// already stay.
+// again; when its attempts are used up, one of them took too long, or ctx ends,
+// everything started is stopped again, in reverse, and a *StartError returned.
+// Services that run already stay.
 func (g *Group) Start(ctx context.Context) error {
 	if err := g.acquire(ctx); err != nil {
 		return err
@@ -165,7 +164,7 @@ func (g *Group) Start(ctx context.Context) error {
 		return fmt.Errorf("start services of %s: %w", g.cfg.Resource, ErrOverruled)
 	}
 	defer g.interruptible(nil)
-	for i := range g.cfg.Services {
+	for i := range g.slots {
 		if attempts, err := g.startOne(ctx, i); err != nil {
 			return g.undo(ctx, i, attempts, err)
 		}
@@ -187,44 +186,43 @@ func (g *Group) interruptible(cancel context.CancelCauseFunc) bool {
 
 // startOne returns the number of attempts made.
 func (g *Group) startOne(ctx context.Context, i int) (attempts int, err error) {
-	s := g.cfg.Services[i]
+	s := g.slots[i]
 	for n := 1; ; n++ {
 		if ctx.Err() != nil {
 			return n - 1, context.Cause(ctx)
 		}
 		begin := g.cfg.Now()
 		g.set(i, Progress{Now: Starting, Attempt: n, Err: err})
-		err = s.Start(ctx)
+		err = s.start(ctx)
 		took := g.cfg.Now().Sub(begin)
 		if err == nil {
 			g.set(i, Progress{Now: Running, Attempt: n, Took: took})
 			return n, nil
 		}
 		g.set(i, Progress{Now: Failed, Attempt: n, Took: took, Err: err})
-		if n >= g.cfg.Attempts || isPermanent(err) || ctx.Err() != nil {
+		if n >= g.cfg.Attempts || isPermanent(err) || errors.Is(err, ErrTimeout) || ctx.Err() != nil {
 			return n, err
 		}
-		if stopErr := s.Stop(ctx); stopErr != nil {
+		if stopErr := s.stop(ctx); stopErr != nil {
 			return n, errors.Join(err, fmt.Errorf("and could not be stopped for another attempt: %w", stopErr))
 		}
 		pause(ctx, g.cfg.RetryWait)
 	}
 }
 
-// undo stops services 0 to last, of which the last did not start. It has a
-// time of its own: ctx may have ended, which must not leave half a resource.
+// undo stops services 0 to last, of which the last did not start. It heeds no
+// end of ctx, which must not leave half a resource: each stop has its limit.
 func (g *Group) undo(ctx context.Context, last, attempts int, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.StopTimeout)
-	defer cancel()
-	e := &StartError{Service: g.cfg.Services[last].Name(), Attempts: attempts, Err: cause}
+	ctx = context.WithoutCancel(ctx)
+	e := &StartError{Service: g.slots[last].name, Attempts: attempts, Err: cause}
 	for i := last; i >= 0; i-- {
-		if err := g.stopOne(ctx, i, Movable.Stop); err != nil {
-			e.StopErrors = append(e.StopErrors, fmt.Errorf("stop %s: %w", g.cfg.Services[i].Name(), err))
+		if err := g.stopOne(ctx, i, (*slot).stop); err != nil {
+			e.StopErrors = append(e.StopErrors, fmt.Errorf("stop %s: %w", g.slots[i].name, err))
 			e.Left = g.names(i)
 			break
 		}
 		if i < last {
-			e.Stopped = append(e.Stopped, g.cfg.Services[i].Name())
+			e.Stopped = append(e.Stopped, g.slots[i].name)
 		}
 		if i == last { // stopped cleanly, but it is why the resource does not run
 			g.set(i, Progress{Now: Failed, Err: cause})
@@ -236,15 +234,15 @@ func (g *Group) undo(ctx context.Context, last, attempts int, cause error) error
 // names lists services i to 0.
 func (g *Group) names(i int) (all []string) {
 	for ; i >= 0; i-- {
-		all = append(all, g.cfg.Services[i].Name())
+		all = append(all, g.slots[i].name)
 	}
 	return all
 }
 
-func (g *Group) stopOne(ctx context.Context, i int, stop func(Movable, context.Context) error) error {
+func (g *Group) stopOne(ctx context.Context, i int, stop func(*slot, context.Context) error) error {
 	begin := g.cfg.Now()
 	g.set(i, Progress{Now: Stopping})
-	err := stop(g.cfg.Services[i], ctx)
+	err := stop(g.slots[i], ctx)
 	p := Progress{Now: Stopped, Took: g.cfg.Now().Sub(begin), Err: err}
 	if err != nil {
 		p.Now = Failed
@@ -262,9 +260,9 @@ func (g *Group) Stop(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	for i := len(g.cfg.Services) - 1; i >= 0; i-- {
-		if err := g.stopOne(ctx, i, Movable.Stop); err != nil {
-			return &StopError{Service: g.cfg.Services[i].Name(), Err: err, Left: g.names(i)}
+	for i := len(g.slots) - 1; i >= 0; i-- {
+		if err := g.stopOne(ctx, i, (*slot).stop); err != nil {
+			return &StopError{Service: g.slots[i].name, Err: err, Left: g.names(i)}
 		}
 	}
 	return nil
@@ -279,20 +277,13 @@ func (g *Group) StopForced(ctx context.Context) error {
 	}
 	defer done()
 	var all error
-	for i := len(g.cfg.Services) - 1; i >= 0; i-- {
-		if err := g.stopOne(ctx, i, forced); err != nil {
-			name := g.cfg.Services[i].Name()
+	for i := len(g.slots) - 1; i >= 0; i-- {
+		if err := g.stopOne(ctx, i, (*slot).stopForced); err != nil {
+			name := g.slots[i].name
 			all = errors.Join(all, &StopError{Service: name, Err: err, Left: []string{name}})
 		}
 	}
 	return all
-}
-
-func forced(s Movable, ctx context.Context) error {
-	if f, ok := s.(Forcible); ok {
-		return f.StopForced(ctx)
-	}
-	return s.Stop(ctx)
 }
 
 // overrule ends a Start under way and takes the turn.
@@ -324,8 +315,8 @@ func (g *Group) Check(ctx context.Context) ([]Status, error) {
 		return nil, err
 	}
 	defer g.release()
-	for i, s := range g.cfg.Services {
-		running, err := s.Monitor(ctx)
+	for i, s := range g.slots {
+		running, err := s.monitor(ctx)
 		g.set(i, judge(g.Status()[i], running, err))
 	}
 	return g.Status(), nil
@@ -386,8 +377,8 @@ func (g *Group) Close(ctx context.Context) error {
 	}
 	defer g.release()
 	var all error
-	for _, s := range g.cfg.Services {
-		switch c := s.(type) {
+	for _, s := range g.slots {
+		switch c := s.m.(type) {
 		case io.Closer:
 			all = errors.Join(all, c.Close())
 		case interface{ Close() }:

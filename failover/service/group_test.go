@@ -66,7 +66,10 @@ func (f *forcibleFake) StopForced(context.Context) error {
 }
 
 func group(t interface{ Fatal(...any) }, cfg GroupConfig, services ...Movable) *Group {
-	cfg.Resource, cfg.Services = "pg", services
+	cfg.Resource = "pg"
+	for _, s := range services {
+		cfg.Services = append(cfg.Services, Item{Movable: s})
+	}
 	g, err := NewGroup(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +322,9 @@ func TestNeverHalfWithoutSayingSo(t *testing.T) {
 func TestGroupRefusals(t *testing.T) {
 	_, a, _, _ := three()
 	for name, cfg := range map[string]GroupConfig{
-		"twice":         {Services: []Movable{a, a}},
+		"twice":         {Services: []Item{{Movable: a}, {Movable: a}}},
+		"twice a label": {Services: []Item{{Movable: a, Label: "c"}, {Movable: &fake{name: "mount:c"}}}},
+		"negative time": {Services: []Item{{Movable: a, Limits: Limits{Stop: -1}}}},
 		"attempts":      {Attempts: 101},
 		"negative":      {Attempts: -1},
 		"negative wait": {RetryWait: -1},
