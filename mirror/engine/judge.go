@@ -238,12 +238,13 @@ func dirtyBlocks(h *wire.HelloBody) (n uint64) {
 
 // countsAsCurrent is for a copy that the newest record has in the in-sync set.
 // One that says Outdated goes by an older record, and does not know yet; so
-// does one that was created as equal and waits to be declared.
+// does one that was created as equal and waits to be declared. One that is to
+// be replaced as a whole is current by no record.
 func countsAsCurrent(h *wire.HelloBody) bool {
 	for i := range h.Volumes {
 		v := &h.Volumes[i]
-		declared := v.Disk == state.Inconsistent && v.AssumeClean && !v.FullSync
-		if !v.Disk.CanServe() && v.Disk != state.Outdated && !declared {
+		declared := v.Disk == state.Inconsistent && v.AssumeClean
+		if v.FullSync || !v.Disk.CanServe() && v.Disk != state.Outdated && !declared {
 			return false
 		}
 	}
