@@ -45,6 +45,7 @@ type volume struct {
 
 	admin   sync.Mutex             // one start or stop of the front end at a time
 	offered atomic.Pointer[string] // where it is offered, nil when it is not
+	aborts  atomic.Uint64          // so far
 }
 
 // attach opens the disks of a volume and reads its metadata.
@@ -163,11 +164,16 @@ func (v *volume) offer(ctx context.Context) (string, error) {
 	if path := v.offered.Load(); path != nil {
 		return *path, nil
 	}
+	before := v.aborts.Load()
 	path, err := v.cfg.Frontend.Start(ctx, v, v.geo)
 	if err != nil {
 		return "", fmt.Errorf("volume %d: start %s: %w", v.cfg.Number, v.cfg.Frontend.Kind(), err)
 	}
 	v.offered.Store(&path)
+	if v.aborts.Load() != before { // it has taken the device away, or will
+		v.offered.Store(nil)
+		return "", fmt.Errorf("volume %d: start %s: aborted: %w", v.cfg.Number, v.cfg.Frontend.Kind(), block.ErrClosed)
+	}
 	return path, nil
 }
 
@@ -188,6 +194,7 @@ func (v *volume) withdraw(ctx context.Context) error {
 // abort takes the front end away whatever its state, even while it is being
 // started or stopped.
 func (v *volume) abort(ctx context.Context) error {
+	v.aborts.Add(1)
 	err := v.cfg.Frontend.Abort(ctx)
 	v.offered.Store(nil)
 	return err

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,14 +26,18 @@ type Config struct {
 	Log  *zap.Logger // nil: no log
 }
 
-// Fuse offers one volume. Its methods may be called concurrently.
+// Fuse offers one volume. Its methods may be called concurrently; but for the
+// beginning of Abort they run one at a time.
 type Fuse struct {
 	config Config
 	log    *zap.Logger
-	mu     struct {
-		sync.Mutex
-		device *device // nil: not started
-	}
+	turn   chan struct{} // holds a token while nobody has the turn
+	device *device       // nil: not started; of whoever has the turn
+
+	// connected is the device that has a connection, also while it is being
+	// built or withdrawn: Abort cuts it without waiting for a turn.
+	connected atomic.Pointer[device]
+	aborts    atomic.Int32 // under way: what is connected meanwhile is cut at once
 }
 
 // device is what a start has built so far, so that a failed start, a stop and
@@ -60,8 +64,13 @@ func New(c Config) *Fuse {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	return &Fuse{config: c, log: c.Log}
+	f := &Fuse{config: c, log: c.Log, turn: make(chan struct{}, 1)}
+	f.release()
+	return f
 }
+
+func (f *Fuse) acquire() { <-f.turn }
+func (f *Fuse) release() { f.turn <- struct{}{} }
 
 // Kind is "fuse".
 func (*Fuse) Kind() string { return "fuse" }
@@ -90,9 +99,9 @@ func Usable() error {
 // killed predecessor left at the mount point is removed; a living one is an
 // error.
 func (f *Fuse) Start(ctx context.Context, h block.Handler, g block.Geometry) (string, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.mu.device != nil {
+	f.acquire()
+	defer f.release()
+	if f.device != nil {
 		return "", fmt.Errorf("fuse %s: already started", f.config.Mountpoint)
 	}
 	if g.SizeBytes <= 0 || g.SizeBytes%block.SectorBytes != 0 || g.LogicalBlockBytes < block.SectorBytes || g.LogicalBlockBytes > 4096 {
@@ -100,9 +109,11 @@ func (f *Fuse) Start(ctx context.Context, h block.Handler, g block.Geometry) (st
 	}
 	d := newDevice()
 	if err := f.build(ctx, d, h, g); err != nil {
-		return "", errors.Join(fmt.Errorf("fuse %s: %w", f.config.Mountpoint, err), d.demolish())
+		err = errors.Join(fmt.Errorf("fuse %s: %w", f.config.Mountpoint, err), d.demolish())
+		f.connected.Store(nil)
+		return "", err
 	}
-	f.mu.device = d
+	f.device = d
 	f.log.Info("device offered", zap.String("device", d.loop.path()), zap.String("link", d.link), zap.Int64("bytes", g.SizeBytes))
 	return d.path(), nil
 }
@@ -110,9 +121,9 @@ func (f *Fuse) Start(ctx context.Context, h block.Handler, g block.Geometry) (st
 // Clean takes away what a killed predecessor left: a dead mount, and a link to
 // a loop device that somebody else may get. It does nothing once started.
 func (f *Fuse) Clean() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.mu.device != nil {
+	f.acquire()
+	defer f.release()
+	if f.device != nil {
 		return nil
 	}
 	d := newDevice()
@@ -139,6 +150,31 @@ func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Ge
 	if err := d.prepare(f.config.Mountpoint); err != nil {
 		return err
 	}
+	if err := d.connect(h, g, f.log); err != nil {
+		return err
+	}
+	f.connected.Store(d)
+	if f.aborts.Load() > 0 {
+		d.cut()
+	}
+	// To attach the device is to flush it, which takes as long as the Handler
+	// likes.
+	finished := context.AfterFunc(ctx, func() { d.cut() })
+	err := d.finish(ctx, g, f.config.Link)
+	if !finished() {
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	if d.server.aborted.Load() { // the kernel attaches what it could not flush
+		err = errors.Join(err, errAborted)
+	}
+	return err
+}
+
+// errAborted: the device was cut off while it was being started.
+var errAborted = errors.New("aborted")
+
+// connect mounts the file and starts to serve it.
+func (d *device) connect(h block.Handler, g block.Geometry, log *zap.Logger) error {
 	var err error
 	if d.order, err = newOrder(); err != nil {
 		return err
@@ -155,10 +191,15 @@ func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Ge
 		return err
 	}
 	d.mounted = true
-	if d.server, err = newServer(fd, h, g, f.log); err != nil {
+	if d.server, err = newServer(fd, h, g, log); err != nil {
 		return err
 	}
 	d.server.run()
+	return nil
+}
+
+// finish makes a block device of what is served.
+func (d *device) finish(ctx context.Context, g block.Geometry, link string) error {
 	select {
 	case err := <-d.server.ready:
 		if err != nil {
@@ -172,7 +213,16 @@ func (f *Fuse) build(ctx context.Context, d *device, h block.Handler, g block.Ge
 	if err := d.attach(ctx, g.LogicalBlockBytes); err != nil {
 		return err
 	}
-	return d.makeLink(f.config.Link)
+	return d.makeLink(link)
+}
+
+// cut ends the connection: whoever waits for the device, in the kernel or here,
+// sees his request fail. What was built is still to be taken down.
+func (d *device) cut() {
+	d.server.aborted.Store(true)
+	if err := unmount(d.point); err != nil {
+		d.server.log.Error("connection not cut", zap.Error(err))
+	}
 }
 
 // prepare takes the mount point.
@@ -219,12 +269,12 @@ func (d *device) makeLink(link string) error {
 
 // Holders lists who has the device open, mounted, or below another device.
 func (f *Fuse) Holders() ([]holder.Holder, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.mu.device == nil || f.mu.device.loop == nil {
+	f.acquire()
+	defer f.release()
+	if f.device == nil || f.device.loop == nil {
 		return nil, nil
 	}
-	return f.mu.device.holders()
+	return f.device.holders()
 }
 
 func (d *device) holders() ([]holder.Holder, error) {

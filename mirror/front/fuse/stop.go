@@ -17,9 +17,9 @@ import (
 // is written out first. Otherwise it returns *holder.BusyError and the device
 // stays up.
 func (f *Fuse) Stop(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	d := f.mu.device
+	f.acquire()
+	defer f.release()
+	d := f.device
 	if d == nil {
 		return nil
 	}
@@ -37,7 +37,8 @@ func (f *Fuse) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("fuse %s: requests are still in flight: %w", f.config.Mountpoint, ctx.Err())
 	}
-	f.mu.device = nil
+	f.device = nil
+	f.connected.Store(nil)
 	f.log.Info("device withdrawn", zap.String("mountpoint", d.point))
 	return nil
 }
@@ -102,19 +103,36 @@ func (d *device) tryDetach() error {
 
 // Abort withdraws the device whatever its state: requests in flight and all
 // that follow fail with EIO at its users, the mount goes, and the loop device
-// detaches as soon as its last user lets go. It takes at most abortTimeMax.
+// detaches as soon as its last user lets go. A Start or Stop under way fails.
+// It takes at most abortTimeMax.
 func (f *Fuse) Abort(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	d := f.mu.device
+	limit := time.NewTimer(abortTimeMax)
+	defer limit.Stop()
+	f.aborts.Add(1)
+	defer f.aborts.Add(-1)
+	if d := f.connected.Load(); d != nil {
+		d.cut()
+	}
+	select {
+	case <-f.turn:
+	case <-limit.C:
+		return f.unfinished(true, abortTimeMax.String())
+	}
+	defer f.release()
+	d := f.device
 	if d == nil {
 		return nil
 	}
-	f.mu.device = nil
-	d.server.aborted.Store(true)
+	f.device = nil
+	f.connected.Store(nil)
 	f.log.Warn("device aborted", zap.String("mountpoint", d.point))
-	limit := time.NewTimer(abortTimeMax)
-	defer limit.Stop()
+	return f.demolish(ctx, d, limit)
+}
+
+// demolish takes an aborted device down, and waits a little for what is in
+// flight.
+func (f *Fuse) demolish(ctx context.Context, d *device, limit *time.Timer) error {
+	d.server.aborted.Store(true)
 	done := make(chan error, 1)
 	go func() { done <- d.demolish() }()
 	for settled := d.settled; done != nil || settled != nil; {
