@@ -176,28 +176,11 @@ func (l *Lab) PowerOn(name string) error {
 func (l *Lab) cutPower(n *node) error {
 	dark := l.darken(n)
 	loops := n.Init.loops()
-	mounts := n.Init.holdMounts()
-	err := n.Init.kill()
-	if mounts != nil {
-		err = errors.Join(err, mounts.Close())
-	}
-	if err != nil {
+	if err := n.Init.kill(); err != nil {
 		return errors.Join(dark, err)
 	}
 	n.Init = process{}
 	return errors.Join(dark, detach(loops), l.unplug(n))
-}
-
-// holdMounts keeps the node's mounts beyond its processes, nil when there are
-// none. Were they to go with the last process, that could be the agent, which
-// would unmount a file system whose device it serves itself: the kernel waits
-// for the flush before it closes what the agent had open, for ever.
-func (p process) holdMounts() *os.File {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", p.PID))
-	if err != nil || !p.alive() {
-		return nil
-	}
-	return f
 }
 
 // kill ends process 1 and with it everything in the node, and waits for the
