@@ -124,5 +124,6 @@ func (e *Engine) pageDone(v *volume, page int, version uint64, err error) {
 	if len(v.cold) > 0 {
 		e.prepareActivity(v)
 	}
+	e.startProgress()
 	e.controlProgress()
 }

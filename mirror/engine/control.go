@@ -77,7 +77,7 @@ func (e *Engine) promote(tenure uint64, force bool) {
 		v.disk, v.last, v.assume = state.UpToDate, true, v.assume && !forced
 	}
 	if forced {
-		e.mint()
+		e.mint("promoted by force", func(*volume) bool { return true })
 	}
 	e.role, e.tenure, e.seen, e.suspect, e.deposed, e.leaseTo = state.Primary, tenure, max(e.seen, tenure), false, false, 0
 	e.control = control{of: Promote}

@@ -49,6 +49,8 @@ type volume struct {
 	super struct {
 		wanted, written uint64 // versions
 		inFlight        bool
+		gen             genid.Set // as of the last that is durable
+		next            genid.Set // as of the one in flight
 	}
 	activity struct {
 		inFlight bool
@@ -114,6 +116,7 @@ type Engine struct {
 	minters   []uint64 // ops that wait for it
 	including bool     // the ledger may have recorded the peer as in sync; until known it counts as in
 	session   session
+	whole     wholeSync
 	control   control
 	afterSup  []superWait
 	paused    bool
@@ -156,7 +159,7 @@ func (e *Engine) attach(i int, c *VolumeConfig) *volume {
 		})
 	}
 	v.unflushed.init()
-	v.super.wanted = 1
+	v.super.wanted, v.super.gen = 1, v.gen
 	return v
 }
 

@@ -27,13 +27,15 @@ func (e *Engine) quiet() bool {
 	return e.peerOps == 0 && !e.ledger.inFlight && !e.excluding && !e.minting && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
 }
 
+// hello says what this node is. Of the generations it says what is durable: the
+// peer builds on it, and a crash must not take it back.
 func (e *Engine) hello() *wire.HelloBody {
 	h := &wire.HelloBody{Resource: e.name, Node: e.self, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
 	for _, v := range e.vols {
 		h.LastPrimary = h.LastPrimary || v.last
 		h.Volumes = append(h.Volumes, wire.HelloVolume{
 			Number: v.num, SizeBytes: v.geo.SizeBytes, LogicalBlockBytes: uint32(v.geo.LogicalBlockBytes), Disk: v.disk,
-			Gen: packGen(v.gen), DirtyBlocks: uint64(v.bits.Count()), AssumeClean: v.assume, FullSync: v.full,
+			Gen: packGen(v.super.gen), DirtyBlocks: uint64(v.bits.Count()), AssumeClean: v.assume, FullSync: v.full,
 		})
 	}
 	return h
@@ -120,9 +122,7 @@ func (e *Engine) followSource(h *wire.HelloBody) {
 	if h.SyncPaused {
 		s.repl = state.PausedSyncT
 	}
-	left := int64(dirtyBlocks(h)) * dirty.BlockBytes
-	s.resync.total = max(s.resync.total, left)
-	s.resync.done = s.resync.total - left
+	e.syncLeft(int64(dirtyBlocks(h)) * dirty.BlockBytes)
 }
 
 // decide compares both hellos and starts what follows. Both sides compute it
@@ -138,6 +138,9 @@ func (e *Engine) decide() {
 	}
 	d := judge(e.session.mine, e.session.theirs)
 	e.session.plan = d
+	if d.action != e.whole.action || d.full {
+		e.whole.action, e.whole.bytes = d.action, 0
+	}
 	if d.refuse != nil {
 		e.refuseSession(d.refuse)
 		return
@@ -169,7 +172,7 @@ func (e *Engine) decide() {
 func (e *Engine) closeGeneration() {
 	for _, v := range e.vols {
 		if v.gen.Bitmap != 0 {
-			v.gen = v.gen.SourceDone()
+			v.gen = v.gen.InLine()
 			v.touch()
 		}
 	}

@@ -116,7 +116,8 @@ func TestPauseOutlivesTheSession(t *testing.T) {
 	b.do(Event{Kind: Pause})
 	b.out = nil
 	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
-	b.receive(wire.Message{Kind: wire.BitmapDone})
+	b.ledger()
+	b.targetReady()
 	if got := b.eng.View().Replication; got != state.PausedSyncS {
 		t.Fatalf("the resync runs though it was paused: %s", got)
 	}

@@ -3,19 +3,18 @@ package engine
 import (
 	"bytes"
 	"fmt"
-	"time"
 
 	"hapair/mirror/block"
-	"hapair/mirror/dirty"
-	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
-// A resync, from the source: exclusion committed (R11) -> SyncStart -> the
-// target is durably Inconsistent and sends its bitmap -> chunks -> the target
-// flushes, then the bits are cleared (R4) -> SyncDone -> the target has adopted
-// the generation durably -> the ledger records it as in sync -> InSync.
+// A resync, from the source: exclusion committed (R11) -> its generations and,
+// when all is to be sent, its whole bitmap are durable -> SyncStart -> the
+// target is durably Inconsistent, carries the source's SyncID, and sends its
+// bitmap -> chunks -> the target flushes, then the bits are cleared (R4) -> the
+// source goes on under the SyncID, durably -> SyncDone -> the target is durably
+// UpToDate -> the ledger records it as in sync -> InSync.
 
 // idSyncDone is what the ack of SyncDone carries.
 const idSyncDone = ^uint64(0)
@@ -27,9 +26,9 @@ type resync struct {
 	chunks  int // in flight
 	flush   *op // a flush of the target on its way
 	total   int64
-	done    int64
-	told    bool // SyncDone is out
-	include bool // the target is complete: the ledger is to record it
+	done    int64 // acknowledged, at the source; what it told, at the target
+	told    bool  // SyncDone is out
+	include bool  // the target is complete: the ledger is to record it
 	rate    rate
 }
 
@@ -41,137 +40,6 @@ type syncState struct {
 }
 
 type span struct{ offset, length int64 }
-
-// startSource begins once the target is out of the in-sync set.
-func (e *Engine) startSource() {
-	for _, v := range e.vols {
-		if !v.disk.CanServe() {
-			e.dropSession(fmt.Errorf("volume %d is %s and cannot be the source of a resync: %w", v.num, v.disk, ErrNotUpToDate))
-			return
-		}
-	}
-	if e.session.plan.full {
-		for _, v := range e.vols {
-			v.bits.SetAll()
-		}
-	}
-	e.send(wire.Message{Kind: wire.SyncStart, Token: e.writerToken()})
-}
-
-// onSyncStart: the target's copy stops counting, durably, before the first
-// byte arrives; then it says what it may have that the source has not.
-func (e *Engine) onSyncStart(m *wire.Message) {
-	if e.session.phase != preparing || e.session.plan.action != actTarget || e.role == state.Primary {
-		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "a resync was not agreed on"})
-		return
-	}
-	if m.Token < e.seen {
-		e.refuseSession(&RefusedError{Status: wire.StaleToken, Token: e.seen, Text: fmt.Sprintf("SyncStart carries token %d, %d was seen", m.Token, e.seen)})
-		return
-	}
-	e.seen = max(e.seen, m.Token)
-	for _, v := range e.vols {
-		v.disk, v.assume = state.Inconsistent, false
-	}
-	id := e.session.id
-	e.afterSupers(func() {
-		if e.session.id == id && e.session.phase == preparing && !e.session.closing && !e.anyFailed() {
-			e.sendBitmaps()
-		}
-	})
-}
-
-func (e *Engine) sendBitmaps() {
-	e.sendState() // Inconsistent from here on
-	for _, v := range e.vols {
-		for p := 0; p < v.bits.Pages() && !e.session.plan.full; p++ {
-			if !v.bits.PageEmpty(p) {
-				data := v.bits.Page(p, make([]byte, 0, dirty.PageBytes))
-				e.send(wire.Message{Kind: wire.Bitmap, Volume: v.num, Offset: uint64(p), Length: uint64(len(data)), Data: data})
-			}
-		}
-	}
-	e.session.phase, e.session.repl = agreed, state.SyncTarget
-	e.send(wire.Message{Kind: wire.BitmapDone})
-}
-
-func (e *Engine) onBitmap(m *wire.Message) {
-	v := e.byNumber(m.Volume)
-	err := fmt.Errorf("no resync from here was agreed on: %w", ErrBadState)
-	if e.session.phase == preparing && e.session.plan.action == actSource && v != nil && m.Offset < uint64(v.bits.Pages()) {
-		_, err = v.bits.MergePage(int(m.Offset), m.Data)
-	}
-	if err != nil {
-		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: fmt.Sprintf("bitmap page %d of volume %d: %v", m.Offset, m.Volume, err)})
-	}
-}
-
-func (e *Engine) onBitmapDone() {
-	if e.session.phase != preparing || e.session.plan.action != actSource {
-		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "no resync from here was agreed on"})
-		return
-	}
-	e.session.phase, e.session.repl = agreed, state.SyncSource
-	e.session.resync = resync{}
-	if e.paused {
-		e.session.repl = state.PausedSyncS
-	}
-	for _, v := range e.vols {
-		v.sync = syncState{acked: v.sync.acked[:0]}
-		e.session.resync.total += v.bits.DirtyBytes()
-	}
-	e.established()
-	e.sendState()
-	e.pumpSync()
-}
-
-// rate is the progress of the last seconds.
-type rate struct {
-	at   [rateSamples]int64 // done, a sample a second
-	n    int
-	last time.Duration
-}
-
-const (
-	rateSamples  = 5
-	rateInterval = time.Second
-)
-
-// sample takes one a second; it reports whether it did.
-func (r *rate) sample(now time.Duration, done int64) bool {
-	if r.n > 0 && now-r.last < rateInterval {
-		return false
-	}
-	copy(r.at[1:], r.at[:rateSamples-1])
-	r.at[0], r.last = done, now
-	r.n = min(r.n+1, rateSamples)
-	return true
-}
-
-// perSecond is bytes per second over the samples, up to done at now.
-func (r *rate) perSecond(now time.Duration, done int64) int64 {
-	if r.n == 0 {
-		return 0
-	}
-	span := now - r.last + time.Duration(r.n-1)*rateInterval
-	if span <= 0 {
-		return 0
-	}
-	return int64(float64(done-r.at[r.n-1]) / span.Seconds())
-}
-
-// syncTick measures a resync, and tells the target how far it is.
-func (e *Engine) syncTick() {
-	s := &e.session
-	switch s.repl {
-	case state.SyncSource, state.SyncTarget, state.PausedSyncS, state.PausedSyncT:
-	default:
-		return
-	}
-	if s.resync.rate.sample(e.now, s.resync.done) && (s.repl == state.SyncSource || s.repl == state.PausedSyncS) {
-		e.sendState()
-	}
-}
 
 // pumpSync keeps chunks in flight, then moves on: next volume, or the end.
 func (e *Engine) pumpSync() {
@@ -282,6 +150,7 @@ func (e *Engine) freeChunk(o *op) {
 func (e *Engine) chunkAcked(o *op) {
 	v, r := o.vol, &e.session.resync
 	r.chunks--
+	r.done += o.disk.Length
 	v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})
 	e.dropChunk(o)
 	if len(v.sync.acked) >= resyncFlushChunks && r.flush == nil {
@@ -308,7 +177,7 @@ func (e *Engine) targetFlushed(o *op) {
 	v, r := o.vol, &e.session.resync
 	r.flush = nil
 	for _, s := range v.sync.acked[:o.mark] {
-		r.done += v.bits.Clear(s.offset, s.length) * dirty.BlockBytes
+		v.bits.Clear(s.offset, s.length)
 	}
 	v.sync.acked = append(v.sync.acked[:0], v.sync.acked[o.mark:]...)
 	e.pool.put(o)
@@ -328,110 +197,4 @@ func (e *Engine) abandonSync(v *volume) {
 			o = next
 		}
 	}
-}
-
-// finishSync tells the target that it has everything.
-func (e *Engine) finishSync() {
-	for i, v := range e.vols {
-		if v.bits.Count() > 0 { // a range that waited behind the cursor
-			v.sync.cursor = 0
-			e.session.resync.volume = i
-			e.pumpSync()
-			return
-		}
-	}
-	h := e.hello()
-	data, err := wire.AppendHello(nil, h)
-	if err != nil {
-		e.dropSession(fmt.Errorf("our own hello: %w", err))
-		return
-	}
-	e.session.resync.told = true
-	e.send(wire.Message{Kind: wire.SyncDone, ID: idSyncDone, Token: e.writerToken(), Data: data})
-}
-
-// onSyncDone: the target adopts the source's generation, durably, then says so.
-func (e *Engine) onSyncDone(m *wire.Message) {
-	h := e.parseHello(m)
-	if h == nil {
-		return
-	}
-	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT || len(h.Volumes) != len(e.vols) {
-		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "the resync is not complete here"})
-		return
-	}
-	for i, v := range e.vols {
-		v.gen = v.gen.Adopt(unpackGen(h.Volumes[i].Gen))
-		v.disk, v.full, v.assume = state.UpToDate, false, false
-		v.bits.ClearAll()
-	}
-	e.suspect = false
-	id := e.session.id
-	e.afterSupers(func() {
-		if e.session.id == id && e.session.phase == agreed && !e.session.closing && !e.anyFailed() {
-			e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
-		}
-	})
-}
-
-// syncDoneAcked: the target is complete and flushed; the ledger may know.
-// Until it has answered, the target counts as in sync.
-func (e *Engine) syncDoneAcked(m *wire.Message) {
-	if !e.session.resync.told || e.session.resync.include {
-		return
-	}
-	if m.Status != wire.OK {
-		e.dropSession(fmt.Errorf("%s could not finish the resync: status %d: %w", e.peer, m.Status, block.ErrIO))
-		return
-	}
-	if e.inSync(e.peer) {
-		e.included()
-		return
-	}
-	e.session.resync.include = true
-	e.ledgerNext()
-}
-
-// included: the ledger has recorded the peer as in sync.
-func (e *Engine) included() {
-	e.eachGen(genid.Set.SourceDone)
-	for _, v := range e.vols {
-		v.touch()
-		v.full = false
-	}
-	e.suspect = false
-	if e.session.theirs != nil {
-		e.session.theirs.Suspect = false
-	}
-	e.note(fmt.Sprintf("resync to %s is complete: in sync", e.peer))
-	if e.session.phase != agreed {
-		return
-	}
-	e.session.repl = state.Established
-	e.session.resync = resync{}
-	data, err := wire.AppendRecord(nil, &e.record)
-	if err != nil {
-		e.dropSession(fmt.Errorf("our own record: %w", err))
-		return
-	}
-	e.send(wire.Message{Kind: wire.InSync, Token: e.writerToken(), Data: data})
-	e.sendState()
-	e.controlProgress()
-}
-
-// onInSync: the source says that the ledger counts our copy again.
-func (e *Engine) onInSync(m *wire.Message) {
-	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT {
-		return
-	}
-	r, err := wire.ParseRecord(m.Data)
-	if err != nil {
-		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: err.Error()})
-		return
-	}
-	e.session.repl = state.Established
-	e.applyRecord(*r)
-	e.note("resync is complete: in sync")
-	e.sendState()
-	e.controlProgress()
 }

@@ -52,8 +52,7 @@ func TestR3LogsAreMergedThoughBothAreInSync(t *testing.T) {
 	b := newBox(t, s)
 	b.greet(func(h *wire.HelloBody) { h.Suspect, h.LastPrimary = true, false })
 	b.ledger()
-	b.message(wire.SyncStart)
-	b.receive(wire.Message{Kind: wire.BitmapDone})
+	b.targetReady()
 	if r := b.expect(LocalIO).Request; r.Offset != 8<<20 {
 		t.Fatalf("resync begins with %s", r)
 	}
@@ -66,7 +65,8 @@ func TestR4BitsAreClearedAfterTheTargetsFlush(t *testing.T) {
 	b.ledger()
 	b.localDone(nil)
 	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
-	b.receive(wire.Message{Kind: wire.BitmapDone})
+	b.ledger()
+	b.targetReady()
 	b.localDone(nil)
 	b.ack(b.message(wire.WriteZeroes))
 	if got := b.eng.vols[0].bits.Count(); got != 1 {
@@ -339,7 +339,8 @@ func TestSessionLeavesNothingBehind(t *testing.T) {
 		t.Fatal(f.Err)
 	}
 	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
-	b.receive(wire.Message{Kind: wire.BitmapDone})
+	b.ledger()
+	b.targetReady()
 	b.submit(block.Write, 0, 4096) // waits for the first chunk
 	for range 3 {
 		b.localDone(nil) // read and sent

@@ -34,6 +34,8 @@ type session struct {
 	// confirmed: the ledger has said, after the handshake, that the peer is not in
 	// the in-sync set; only then is its copy overwritten
 	confirmed bool
+	starting  bool // the source prepares SyncStart
+	begun     bool // it is out
 	closing   bool // it was dropped here: nothing is obeyed any more
 }
 

@@ -25,7 +25,10 @@ type box struct {
 	hold map[EffectKind]bool
 
 	super  []Super
+	pages  map[int][]byte // of volume 0's bitmap
+	size   int64
 	record wire.Record
+	peer   genid.Set // of the peer's copy, as it last said
 	link   uint64
 	ids    genid.ID
 }
@@ -37,6 +40,7 @@ type setup struct {
 	record  wire.Record
 	hot     []uint32
 	size    int64
+	pages   map[int][]byte
 	held    []EffectKind
 }
 
@@ -47,10 +51,10 @@ func equal() setup {
 
 func newBox(t *testing.T, s setup) *box {
 	t.Helper()
-	b := &box{t: t, hold: map[EffectKind]bool{}, record: s.record, ids: 1000}
 	if s.size == 0 {
 		s.size = volumeBytes
 	}
+	b := &box{t: t, hold: map[EffectKind]bool{}, record: s.record, ids: 1000, pages: map[int][]byte{}, size: s.size}
 	for _, k := range s.held {
 		b.hold[k] = true
 	}
@@ -62,7 +66,13 @@ func newBox(t *testing.T, s setup) *box {
 			tx, _, _ := log.Prepare(0, func(uint32) bool { return true })
 			log.Commit(tx)
 		}
-		c.Volumes = append(c.Volumes, VolumeConfig{Number: uint16(i), Super: s.super, Bitmap: dirty.New(s.size), Log: log,
+		bits := dirty.New(s.size)
+		for p, data := range s.pages {
+			if err := bits.LoadPage(p, data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Volumes = append(c.Volumes, VolumeConfig{Number: uint16(i), Super: s.super, Bitmap: bits, Log: log,
 			Geometry: block.Geometry{SizeBytes: s.size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}})
 		b.super = append(b.super, s.super)
 	}
@@ -99,6 +109,7 @@ func (b *box) durable(f Effect) Event {
 	case WriteActivity:
 		return Event{Kind: ActivityDone, Volume: f.Volume}
 	case WritePage:
+		b.pages[f.Page] = f.Payload
 		return Event{Kind: PageDone, Volume: f.Volume, Page: f.Page, Version: f.Version}
 	}
 	b.super[f.Volume] = *f.Super
@@ -207,11 +218,29 @@ func (b *box) peerHello(kind wire.Kind, change func(*wire.HelloBody)) wire.Messa
 	if change != nil {
 		change(h)
 	}
+	b.peer = unpackGen(h.Volumes[0].Gen)
 	data, err := wire.AppendHello(nil, h)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	return wire.Message{Kind: kind, Token: b.record.Tenure, Data: data}
+}
+
+// targetReady is the peer's answer to SyncStart: Inconsistent, under the SyncID.
+func (b *box) targetReady() {
+	b.t.Helper()
+	told := b.message(wire.State)
+	b.message(wire.SyncStart)
+	b.peer = b.peer.Begin(gens(b.t, &told))
+	b.receive(b.peerHello(wire.State, b.asTarget))
+	b.receive(wire.Message{Kind: wire.BitmapDone})
+}
+
+// asTarget makes a hello that of a copy which is being filled.
+func (b *box) asTarget(h *wire.HelloBody) {
+	for i := range h.Volumes {
+		h.Volumes[i].Disk, h.Volumes[i].Gen = state.Inconsistent, packGen(b.peer)
+	}
 }
 
 // promote makes the box Primary with a lease that does not run out.
@@ -299,8 +328,7 @@ func syncing(t *testing.T) (*box, wire.Message) {
 	}
 	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
 	b.ledger() // confirms that the peer is not in the set
-	b.message(wire.SyncStart)
-	b.receive(wire.Message{Kind: wire.BitmapDone})
+	b.targetReady()
 	b.localDone(nil) // the chunk is read
 	b.ack(b.message(wire.WriteZeroes))
 	b.ack(b.message(wire.Flush))

@@ -22,7 +22,7 @@ func (e *Engine) flushSupers() {
 		if v.super.inFlight || v.super.written >= v.super.wanted || !v.disk.HasData() {
 			continue
 		}
-		v.super.inFlight = true
+		v.super.inFlight, v.super.next = true, v.gen
 		e.emit(Effect{Kind: WriteSuper, Volume: v.index, Version: v.super.wanted, Super: &Super{
 			Gen: v.gen, Disk: v.disk, Clean: e.detaching && !e.suspect, LastPrimary: v.last, AssumeClean: v.assume,
 			FullSync: v.full, Tenure: e.seen,
@@ -36,7 +36,7 @@ func (e *Engine) superDone(v *volume, version uint64, err error) {
 		e.diskFailed(v, fmt.Errorf("superblock: %w", err))
 		return
 	}
-	v.super.written = version
+	v.super.written, v.super.gen = version, v.super.next
 	e.runSuperWaits()
 	e.tryHello()
 }
@@ -90,18 +90,26 @@ func (e *Engine) owesGeneration(o *op) {
 	e.minters = append(e.minters, o.id)
 	if !e.minting {
 		e.minting = true
-		e.mint()
+		e.mintWhereDue("writing without " + e.peer)
 		e.afterSupers(e.minted)
 	}
 }
 
-func (e *Engine) mint() {
+// mintWhereDue begins it for the volumes that have not begun one: what the
+// others may lack is found by the one they have.
+func (e *Engine) mintWhereDue(why string) {
+	e.mint(why, func(v *volume) bool { return v.gen.Bitmap == 0 })
+}
+
+func (e *Engine) mint(why string, due func(*volume) bool) {
 	id := e.newID()
 	for _, v := range e.vols {
-		v.gen = v.gen.Mint(id)
-		v.assume = false
+		if due(v) {
+			v.gen = v.gen.Mint(id)
+			v.assume = false
+		}
 	}
-	e.note(fmt.Sprintf("new generation %016x: writing without %s", uint64(id), e.peer))
+	e.note(fmt.Sprintf("new generation %s: %s", id, why))
 }
 
 func (e *Engine) minted() {

@@ -53,7 +53,8 @@ func (v Verdict) Inverse() Verdict {
 	return v
 }
 
-// Compare judges two sets. The order of the questions matters; it is DRBD's.
+// Compare judges two sets. The order of the questions matters; it is DRBD's,
+// with its sync identifier made so that no message about it can be lost.
 // Both sides reach the same conclusion: Compare(b, a) == Compare(a, b).Inverse().
 //
 // Sets that contradict each other (each says the other is behind) cannot come
@@ -70,13 +71,13 @@ func Compare(mine, peer Set) Verdict {
 	if mine.Current == peer.Current {
 		return Equal
 	}
-	if v := direction(mine.Current == peer.Bitmap, peer.Current == mine.Bitmap, TargetBitmap); v != NoVerdict {
+	if v := direction(peer.follows(mine.Current), mine.follows(peer.Current), TargetBitmap); v != NoVerdict {
 		return v
 	}
 	if v := direction(peer.ancestor(mine.Current), mine.ancestor(peer.Current), TargetFull); v != NoVerdict {
 		return v
 	}
-	if mine.Bitmap == peer.Bitmap && mine.Bitmap.known() {
+	if mine.Bitmap.known() && peer.follows(mine.Bitmap) || peer.Bitmap.known() && mine.follows(peer.Bitmap) {
 		return SplitBrain
 	}
 	if related(mine, peer) {
@@ -84,6 +85,10 @@ func Compare(mine, peer Set) Verdict {
 	}
 	return Unrelated
 }
+
+// follows reports whether the bitmap of s says what a copy that carries id
+// lacks: it is where the peer left, or where it was left in a resync from here.
+func (s Set) follows(id ID) bool { return id == s.Bitmap || id == s.SyncID() }
 
 func compareNew(mine, peer ID) Verdict {
 	switch {

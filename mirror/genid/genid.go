@@ -8,6 +8,7 @@
 package genid
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -66,15 +67,72 @@ func (s Set) Mint(id ID) Set {
 	if s.Bitmap == 0 {
 		s.Bitmap = s.Current
 	} else {
-		s.History = push(s.History, s.Current)
+		s.History = push(push(s.History, s.SyncID()), s.Current)
 	}
 	s.Current = id
 	return s
 }
 
-// SourceDone is the set of a source whose target has finished a resync: both
-// carry Current now, and the bitmap's base becomes history.
-func (s Set) SourceDone() Set {
+// A resync from source to target, and what each of them carries:
+//
+//	                     source               target
+//	before               Current Bitmap       Bitmap, or anything: then all is sent
+//	all is to be sent    Rebase
+//	while it runs        Current Bitmap       source.SyncID()  (Begin)
+//	everything is there  source.SyncID()      source.SyncID()  (Finish; Adopt)
+//
+// The target changes its generation once, before the first byte arrives. From
+// then on the source's bitmap says what it lacks, whenever either of them is
+// lost, and the source begins a new generation with the next write it takes
+// alone, whether or not it knows that the target was complete.
+
+// SyncID is what a target carries that is being filled from this copy: derived,
+// so that this copy knows it without having to write it down. 0 when this copy
+// has not gone on since it was last in line with its peer.
+func (s Set) SyncID() ID {
+	if s.Bitmap == 0 {
+		return 0
+	}
+	text := binary.LittleEndian.AppendUint64([]byte("hapair resync\x00"), uint64(s.Bitmap))
+	sum := sha256.Sum256(binary.LittleEndian.AppendUint64(text, uint64(s.Current)))
+	return FromRandom(binary.LittleEndian.Uint64(sum[:]))
+}
+
+// Rebase is the set of a source that marks everything as lacking at its peer:
+// its bitmap is now about a copy that carries base, which nobody does but the
+// target that is told of it. Both identifiers must be new; current separates
+// this copy from any that was in line with it once and comes back.
+func (s Set) Rebase(current, base ID) Set {
+	if s.Bitmap != 0 {
+		s.History = push(push(s.History, s.Bitmap), s.SyncID())
+	}
+	s.History = push(s.History, s.Current)
+	s.Current, s.Bitmap = current, base
+	return s
+}
+
+// Begin is the set of a target that is about to be filled from source.
+func (s Set) Begin(source Set) Set {
+	id := source.SyncID()
+	if id == 0 || id == s.Current {
+		return s
+	}
+	return Set{Current: id, History: push(push(s.History, s.Bitmap), s.Current)}
+}
+
+// Finish is the set of a source whose target has everything: it goes on under
+// what the target carries.
+func (s Set) Finish() Set {
+	id := s.SyncID()
+	if id == 0 {
+		return s
+	}
+	return Set{Current: id, History: push(push(s.History, s.Bitmap), s.Current)}
+}
+
+// InLine is the set of a copy that turned out to be equal to its peer's, under
+// one generation: the base of its bitmap is history.
+func (s Set) InLine() Set {
 	s.History = push(s.History, s.Bitmap)
 	s.Bitmap = 0
 	return s

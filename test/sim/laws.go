@@ -34,6 +34,25 @@ func (w *World) laws() {
 	}
 }
 
+// apart: what is answered and the peer's copy lacks is in a generation which that
+// copy never had. Were it promoted by force now, and written, the two would be
+// found to have diverged, not one to be an older state of the other.
+func (w *World) apart(n *node, r *block.Request, q *request) {
+	p, lacks := n.peer(), false
+	for s := int(r.Offset / block.SectorBytes); s < int(r.End()/block.SectorBytes); s++ {
+		lacks = lacks || w.hists[q.vol].Check(s, p.vols[q.vol].disk.at(s)) != nil
+	}
+	if !lacks || p.lost || slices.Contains(w.record.InSync, p.name) {
+		return // a cache that was lost may have held what was answered by both
+	}
+	mine, theirs := n.vols[q.vol].super.Gen, p.vols[q.vol].super.Gen
+	switch v := genid.Compare(mine, theirs.Mint(1<<40)); v {
+	case genid.SplitBrain, genid.SplitBrainFull, genid.Unrelated:
+	default:
+		w.fail(fmt.Errorf("%s is answered by %s alone, and its generations %s against %s of %s, forced, would say %s", r, n.name, mine, theirs, p.name, v))
+	}
+}
+
 // quiet: both copies say they are equal and nothing is on its way.
 func (w *World) quiet() bool {
 	for _, n := range w.nodes {

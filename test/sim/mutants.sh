@@ -60,7 +60,7 @@ only=("$@")
 mutant R1-lease-at-answer answer.go 'if !e.hasLease() {' 'if false {'
 mutant R3-forget-activity-log engine.go 'e.suspect = true' 'e.suspect = true; v.al = actlog.New(v.al.Slots())'
 mutant R3-trust-equal-sets judge.go 'dirtyBlocks(mine)+dirtyBlocks(theirs) == 0' 'true'
-mutant R3-no-bitmap-of-target resync.go '!v.bits.PageEmpty(p)' 'false'
+mutant R3-no-bitmap-of-target syncbegin.go '!v.bits.PageEmpty(p)' 'false'
 mutant R4-clear-on-ack resync.go 'v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})' 'v.bits.Clear(o.disk.Offset, o.disk.Length); v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})'
 mutant R5-no-exclusion write.go 'if e.peerInSync() {' 'if false {'
 mutant R5-include-undecided engine.go 'return e.including || e.inSync(e.peer)' 'return e.inSync(e.peer)'
@@ -71,7 +71,7 @@ mutant R8-forget-crash super.go 'Clean: e.detaching && !e.suspect' 'Clean: e.det
 mutant R8-never-suspect engine.go 'e.suspect = true' 'e.suspect = false'
 mutant R9-crashed-source judge.go 'return theirs.Suspect, "the' 'return mine.Suspect, "the' TestRefusalsOfAHandshake
 mutant R11-keep-target-in-set hello.go 'e.wantExclude()' 'e.startSource()'
-mutant R11-include-early resync.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
+mutant R11-include-early syncend.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
 mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.seen {' 'if false {'
 
 # other ways to get it wrong
@@ -95,9 +95,20 @@ mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFaile
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
 mutant promotion-before-record engine.go ' && e.record.Tenure == e.tenure && e.record.Primary == e.self' '' TestPromotionNeedsItsRecord
 mutant hello-while-peer-writes hello.go 'return e.peerOps == 0 &&' 'return' TestHelloWaitsForThePeersWrites
-mutant target-not-durable resync.go 'e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
+mutant target-not-durable syncend.go 'e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
 		}
 	})' '}
 	})
 	e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})'
+
+# the generations of a resync
+mutant finish-keeps-the-generation syncend.go 'e.eachGen(genid.Set.Finish)' 'e.eachGen(func(s genid.Set) genid.Set { return s })' TestWriteAfterALostFinishBeginsAGeneration
+mutant finish-not-durable syncend.go 'e.afterSupers(func() {
+		if s := &e.session; s.id == id && s.phase == agreed' 'defer e.afterSupers(func() {}); func(f func()) { f() }(func() {
+		if s := &e.session; s.id == id && s.phase == agreed' TestSourceFinishesBeforeTheTarget
+mutant begin-not-awaited syncbegin.go 'e.minting = true // whoever' '// whoever' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
+mutant resync-without-a-generation syncbegin.go 'e.needsGeneration()' 'false' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
+mutant full-resync-before-its-marks syncbegin.go 's.plan.full && !e.pagesSaved()' 'false' TestFullResyncIsMarkedOnDiskFirst
+mutant full-resync-on-the-old-base syncbegin.go 'return s.Rebase(current, base)' '_, _ = current, base; return s' TestFullResyncGoesOnWhereItBroke
+mutant hello-before-it-is-durable hello.go 'packGen(v.super.gen)' 'packGen(v.gen)' TestFullResyncIsMarkedOnDiskFirst
 exit $missed

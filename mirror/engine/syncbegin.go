@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/dirty"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// startSource begins once the target is out of the in-sync set.
+func (e *Engine) startSource() {
+	for _, v := range e.vols {
+		if !v.disk.CanServe() {
+			e.dropSession(fmt.Errorf("volume %d is %s and cannot be the source of a resync: %w", v.num, v.disk, ErrNotUpToDate))
+			return
+		}
+	}
+	e.session.starting = true
+	if e.session.plan.full {
+		for _, v := range e.vols {
+			v.bits.SetAll()
+		}
+	}
+	e.startProgress()
+}
+
+// startProgress: what the target lacks is on disk here before the target is
+// told to carry the SyncID, by which the next handshake goes on from there.
+func (e *Engine) startProgress() {
+	s := &e.session
+	if !s.starting || s.closing || e.anyFailed() {
+		return
+	}
+	if s.plan.full && !e.pagesSaved() {
+		return
+	}
+	s.starting = false
+	e.beginGeneration(s.plan.full)
+	e.minting = true // whoever writes alone meanwhile waits for it
+	id := s.id
+	e.afterSupers(func() {
+		e.minted()
+		if s := &e.session; s.id == id && s.phase == preparing && !s.closing && !e.anyFailed() {
+			s.begun = true
+			e.sendState()
+			e.send(wire.Message{Kind: wire.SyncStart, Token: e.writerToken()})
+		}
+	})
+}
+
+// pagesSaved reports whether the bitmaps are on disk, and sees to it.
+func (e *Engine) pagesSaved() bool {
+	saved := true
+	for _, v := range e.vols {
+		if _, stale := v.bits.NextStale(0); stale {
+			saved = false
+			e.savePages(v)
+		}
+	}
+	return saved
+}
+
+// beginGeneration: a target that is being filled is told apart from every copy
+// that was in line with this one. Where this copy has not gone on alone yet, it
+// does so now; the bitmap that says "all of it" is about nobody else.
+func (e *Engine) beginGeneration(full bool) {
+	if full {
+		current, base := e.newID(), e.newID()
+		e.eachGen(func(s genid.Set) genid.Set { return s.Rebase(current, base) })
+	} else if e.needsGeneration() {
+		e.mintWhereDue("a resync to " + e.peer + " begins")
+	}
+}
+
+// onSyncStart: the target's copy stops counting, durably, before the first
+// byte arrives; then it says what it may have that the source has not.
+func (e *Engine) onSyncStart(m *wire.Message) {
+	if e.session.phase != preparing || e.session.plan.action != actTarget || e.role == state.Primary {
+		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "a resync was not agreed on"})
+		return
+	}
+	if m.Token < e.seen {
+		e.refuseSession(&RefusedError{Status: wire.StaleToken, Token: e.seen, Text: fmt.Sprintf("SyncStart carries token %d, %d was seen", m.Token, e.seen)})
+		return
+	}
+	e.seen = max(e.seen, m.Token)
+	for i, v := range e.vols {
+		v.disk, v.assume = state.Inconsistent, false
+		v.gen = v.gen.Begin(unpackGen(e.session.theirs.Volumes[i].Gen))
+		v.full = v.full && !e.session.plan.full // the source has marked all of it
+	}
+	id := e.session.id
+	e.afterSupers(func() {
+		if e.session.id == id && e.session.phase == preparing && !e.session.closing && !e.anyFailed() {
+			e.sendBitmaps()
+		}
+	})
+}
+
+func (e *Engine) sendBitmaps() {
+	e.sendState() // Inconsistent from here on, and under the SyncID
+	for _, v := range e.vols {
+		if e.session.plan.full {
+			v.bits.ClearAll() // all of it is marked at the source
+		}
+		for p := range v.bits.Pages() {
+			if !v.bits.PageEmpty(p) {
+				data := v.bits.Page(p, make([]byte, 0, dirty.PageBytes))
+				e.send(wire.Message{Kind: wire.Bitmap, Volume: v.num, Offset: uint64(p), Length: uint64(len(data)), Data: data})
+			}
+		}
+	}
+	e.session.phase, e.session.repl = agreed, state.SyncTarget
+	e.send(wire.Message{Kind: wire.BitmapDone})
+}
+
+func (e *Engine) onBitmap(m *wire.Message) {
+	v := e.byNumber(m.Volume)
+	err := fmt.Errorf("no resync from here was agreed on: %w", ErrBadState)
+	if e.session.phase == preparing && e.session.begun && v != nil && m.Offset < uint64(v.bits.Pages()) {
+		_, err = v.bits.MergePage(int(m.Offset), m.Data)
+	}
+	if err != nil {
+		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: fmt.Sprintf("bitmap page %d of volume %d: %v", m.Offset, m.Volume, err)})
+	}
+}
+
+func (e *Engine) onBitmapDone() {
+	if e.session.phase != preparing || !e.session.begun {
+		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "no resync from here was agreed on"})
+		return
+	}
+	for i, v := range e.vols {
+		if got := unpackGen(e.session.theirs.Volumes[i].Gen).Current; got != v.gen.SyncID() {
+			e.refuseSession(&RefusedError{Status: wire.BadState, Text: fmt.Sprintf("volume %d of %s carries generation %s and was to be filled under %s", v.num, e.peer, got, v.gen.SyncID())})
+			return
+		}
+	}
+	e.session.phase, e.session.repl = agreed, state.SyncSource
+	e.session.resync = resync{}
+	if e.paused {
+		e.session.repl = state.PausedSyncS
+	}
+	left := int64(0)
+	for _, v := range e.vols {
+		v.sync = syncState{acked: v.sync.acked[:0]}
+		left += v.bits.DirtyBytes()
+	}
+	e.syncLeft(left)
+	e.established()
+	e.sendState()
+	e.pumpSync()
+}

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/block"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// finishSync: the target has everything. From here on this copy carries what
+// the target carries, durably so before the target may call itself UpToDate:
+// whatever is lost now, the next write that is taken here alone begins another
+// generation, and no two copies of one generation differ unmarked.
+func (e *Engine) finishSync() {
+	for i, v := range e.vols {
+		if v.bits.Count() > 0 { // a range that waited behind the cursor
+			v.sync.cursor = 0
+			e.session.resync.volume = i
+			e.pumpSync()
+			return
+		}
+	}
+	e.session.resync.told = true
+	e.eachGen(genid.Set.Finish)
+	id := e.session.id
+	e.afterSupers(func() {
+		if s := &e.session; s.id == id && s.phase == agreed && !s.closing && !e.anyFailed() {
+			e.sendSyncDone()
+		}
+	})
+}
+
+func (e *Engine) sendSyncDone() {
+	data, err := wire.AppendHello(nil, e.hello())
+	if err != nil {
+		e.dropSession(fmt.Errorf("our own hello: %w", err))
+		return
+	}
+	e.send(wire.Message{Kind: wire.SyncDone, ID: idSyncDone, Token: e.writerToken(), Data: data})
+}
+
+// onSyncDone: the target adopts the source's generation, durably, then says so.
+func (e *Engine) onSyncDone(m *wire.Message) {
+	h := e.parseHello(m)
+	if h == nil {
+		return
+	}
+	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT || len(h.Volumes) != len(e.vols) {
+		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "the resync is not complete here"})
+		return
+	}
+	for i, v := range e.vols {
+		v.gen = v.gen.Adopt(unpackGen(h.Volumes[i].Gen))
+		v.disk, v.full, v.assume = state.UpToDate, false, false
+		v.bits.ClearAll()
+	}
+	e.suspect = false
+	id := e.session.id
+	e.afterSupers(func() {
+		if e.session.id == id && e.session.phase == agreed && !e.session.closing && !e.anyFailed() {
+			e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
+		}
+	})
+}
+
+// syncDoneAcked: the target is complete and flushed; the ledger may know.
+// Until it has answered, the target counts as in sync.
+func (e *Engine) syncDoneAcked(m *wire.Message) {
+	if !e.session.resync.told || e.session.resync.include {
+		return
+	}
+	if m.Status != wire.OK {
+		e.dropSession(fmt.Errorf("%s could not finish the resync: status %d: %w", e.peer, m.Status, block.ErrIO))
+		return
+	}
+	if e.inSync(e.peer) {
+		e.included()
+		return
+	}
+	e.session.resync.include = true
+	e.ledgerNext()
+}
+
+// included: the ledger has recorded the peer as in sync.
+func (e *Engine) included() {
+	for _, v := range e.vols {
+		v.touch()
+		v.full = false
+	}
+	e.suspect, e.whole = false, wholeSync{}
+	if e.session.theirs != nil {
+		e.session.theirs.Suspect = false
+	}
+	e.note(fmt.Sprintf("resync to %s is complete: in sync", e.peer))
+	if e.session.phase != agreed {
+		return
+	}
+	e.session.repl = state.Established
+	e.session.resync = resync{}
+	data, err := wire.AppendRecord(nil, &e.record)
+	if err != nil {
+		e.dropSession(fmt.Errorf("our own record: %w", err))
+		return
+	}
+	e.send(wire.Message{Kind: wire.InSync, Token: e.writerToken(), Data: data})
+	e.sendState()
+	e.controlProgress()
+}
+
+// onInSync: the source says that the ledger counts our copy again.
+func (e *Engine) onInSync(m *wire.Message) {
+	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT {
+		return
+	}
+	r, err := wire.ParseRecord(m.Data)
+	if err != nil {
+		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: err.Error()})
+		return
+	}
+	e.session.repl, e.whole = state.Established, wholeSync{}
+	e.applyRecord(*r)
+	e.note("resync is complete: in sync")
+	e.sendState()
+	e.controlProgress()
+}
