@@ -108,6 +108,10 @@ type observer struct {
 	node string
 	ch   chan struct{}
 	dep  chan error
+
+	mu       sync.Mutex
+	troubles []string
+	linked   int // sessions that began
 }
 
 func (o *observer) Changed(string) {
@@ -116,9 +120,30 @@ func (o *observer) Changed(string) {
 	default:
 	}
 }
-func (o *observer) Linked(string, string, bool) { o.Changed("") }
-func (o *observer) Trouble(_, text string)      { o.Changed("") }
-func (o *observer) Happened(_, text string)     { o.Changed("") }
+func (o *observer) Linked(_, _ string, up bool) {
+	o.mu.Lock()
+	if up {
+		o.linked++
+	}
+	o.mu.Unlock()
+	o.Changed("")
+}
+
+func (o *observer) Trouble(_, text string) {
+	o.mu.Lock()
+	o.troubles = append(o.troubles, text)
+	o.mu.Unlock()
+	o.Changed("")
+}
+
+func (o *observer) Happened(_, text string) { o.Changed("") }
+
+// told is what an operator was told, and how many sessions began.
+func (o *observer) told() ([]string, int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.troubles), o.linked
+}
 func (o *observer) Deposed(_ string, why error) {
 	select {
 	case o.dep <- why:
@@ -158,6 +183,7 @@ type pairNode struct {
 	door *door
 	obs  *observer
 	dir  string
+	disk *sickDisk
 }
 
 type pair struct {
@@ -221,7 +247,7 @@ func (p *pair) open(i int) {
 	n.door = &door{}
 	n.obs = &observer{t: p.t, node: n.name, ch: make(chan struct{}, 1), dep: make(chan error, 1)}
 	r, err := Open(p.t.Context(), Config{Cluster: "c", Resource: "r", Self: n.name, Peer: p.nodes[1-i].name0(i), Record: p.ledger.rec,
-		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: filepath.Join(n.dir, "md"), Frontend: n.door}},
+		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: filepath.Join(n.dir, "md"), Frontend: n.door, Wrap: n.wrap}},
 		Ledger:  p.ledger, Dialer: p.wire, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
 	must(p.t, err)
 	n.Resource = r
@@ -229,6 +255,15 @@ func (p *pair) open(i int) {
 	p.ledger.nodes = append(p.ledger.nodes, r)
 	p.ledger.mu.Unlock()
 	r.SetRecord(p.ledger.rec)
+}
+
+// wrap lets the disk, not the metadata, fail when a test says so.
+func (n *pairNode) wrap(path string, d block.Disk) block.Disk {
+	if filepath.Base(path) != "disk" {
+		return d
+	}
+	n.disk = &sickDisk{Disk: d, path: path}
+	return n.disk
 }
 
 func (n *pairNode) name0(i int) string { return [2]string{"beta", "alpha"}[i] }

@@ -37,10 +37,12 @@ const (
 	// Deposed: somebody else is Primary now (Err says how it is known); the
 	// device must go.
 	Deposed
-	// Reply: the Promote, Demote, Abort, Invalidate or Detach ended with Err.
+	// Reply: the command ended with Err.
 	Reply
 	// Note: something an operator would want in the log; Text says it.
 	Note
+	// Problem: something an operator has to look at; Text says it.
+	Problem
 )
 
 // Super is what the superblock of a volume says of its copy.

@@ -38,6 +38,7 @@ type volume struct {
 	geo   block.Geometry
 
 	disk   state.Disk
+	failed error // why disk is Failed
 	gen    genid.Set
 	last   bool // LastPrimary
 	assume bool
@@ -211,6 +212,8 @@ func (e *Engine) dispatch(ev *Event) {
 func (e *Engine) emit(f Effect) { e.out = append(e.out, f) }
 
 func (e *Engine) note(text string) { e.emit(Effect{Kind: Note, Text: text}) }
+
+func (e *Engine) problem(text string) { e.emit(Effect{Kind: Problem, Text: text}) }
 
 // inSync reports whether the ledger counts node among the current copies.
 func (e *Engine) inSync(node string) bool {

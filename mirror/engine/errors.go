@@ -66,7 +66,8 @@ func (r *RefusedError) Unwrap() error {
 	return ErrBadState
 }
 
-// lasting reports whether trying again cannot help until somebody acts.
+// lasting reports whether trying again cannot help until somebody acts. Who
+// has no disk any more stands alone; its peer waits for it to come back.
 func (r *RefusedError) lasting() bool {
-	return r.Status == wire.SplitBrain || r.Status == wire.Unrelated || r.Status == wire.BadGeometry
+	return r.Status == wire.IOError && !r.ByPeer || r.Status == wire.SplitBrain || r.Status == wire.Unrelated || r.Status == wire.BadGeometry
 }

@@ -128,9 +128,11 @@ func (e *Engine) followSource(h *wire.HelloBody) {
 // decide compares both hellos and starts what follows. Both sides compute it
 // from the same two hellos.
 func (e *Engine) decide() {
-	if e.anyFailed() {
-		e.dropSession(errDiskFailed) // since our hello was sent
-		return
+	for i, v := range e.vols {
+		if !v.disk.HasData() && e.session.mine.Volumes[i].Disk.HasData() {
+			e.dropSession(errDiskFailed) // since our hello was sent
+			return
+		}
 	}
 	if !e.quiet() {
 		e.dropSession(errRecordChanged)
@@ -149,6 +151,7 @@ func (e *Engine) decide() {
 	switch d.action {
 	case actWait:
 		e.session.phase, e.session.repl = agreed, state.Off
+		e.established()
 	case actNothing:
 		e.suspect, e.session.theirs.Suspect = false, false
 		for i := range e.session.theirs.Volumes { // also where the peer does not know yet, see countsAsCurrent

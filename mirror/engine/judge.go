@@ -56,6 +56,9 @@ func judge(mine, theirs *wire.HelloBody) decision {
 	if mine.Role == state.Primary && theirs.Role == state.Primary {
 		return refusal(wire.BadState, "both nodes say they are Primary (tenure %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
 	}
+	if d := judgeDisks(mine, theirs); d.refuse != nil || d.action != actNone {
+		return d
+	}
 	gen, d := judgeGenerations(mine, theirs)
 	if d.refuse != nil {
 		return d
@@ -90,9 +93,22 @@ func judgeGeometry(mine, theirs *wire.HelloBody) decision {
 			return refusal(wire.BadGeometry, "volume %d has logical blocks of %d bytes on %s and of %d bytes on %s",
 				a.Number, a.LogicalBlockBytes, mine.Node, b.LogicalBlockBytes, theirs.Node)
 		}
-		if !a.Disk.HasData() || !b.Disk.HasData() {
-			return refusal(wire.BadState, "volume %d is %s on %s and %s on %s", a.Number, a.Disk, mine.Node, b.Disk, theirs.Node)
+	}
+	return decision{}
+}
+
+// judgeDisks: nothing is mirrored without both disks. A Primary that has lost
+// its own stays connected all the same: its peer can only then take over.
+func judgeDisks(mine, theirs *wire.HelloBody) decision {
+	for i := range mine.Volumes {
+		a, b := &mine.Volumes[i], &theirs.Volumes[i]
+		if a.Disk.HasData() && b.Disk.HasData() {
+			continue
 		}
+		if mine.Role == state.Primary && !a.Disk.HasData() || theirs.Role == state.Primary && !b.Disk.HasData() {
+			return decision{action: actWait, why: fmt.Sprintf("volume %d is %s on %s and %s on %s, and the Primary has to hand over", a.Number, a.Disk, mine.Node, b.Disk, theirs.Node)}
+		}
+		return refusal(wire.BadState, "volume %d is %s on %s and %s on %s", a.Number, a.Disk, mine.Node, b.Disk, theirs.Node)
 	}
 	return decision{}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 
 	"hapair/mirror/block"
@@ -100,21 +99,15 @@ func (e *Engine) byNumber(n uint16) *volume {
 	return nil
 }
 
-// peerLocalDone acknowledges what our disk has done for the peer.
+// peerLocalDone acknowledges what our disk has done for the peer. What it could
+// not do ends the session, with the reason.
 func (e *Engine) peerLocalDone(o *op, err error) {
 	if o.buf != nil {
 		o.buf.Put()
 		o.buf = nil
 	}
-	status := wire.OK
-	if err != nil {
-		status = wire.IOError
-		if errors.Is(err, block.ErrNoSpace) {
-			status = wire.NoSpace
-		}
-	}
-	if o.session == e.session.id && e.session.phase != ended {
-		e.send(wire.Message{Kind: wire.Ack, ID: o.peerID, Status: status})
+	if err == nil && o.session == e.session.id && e.session.phase != ended {
+		e.send(wire.Message{Kind: wire.Ack, ID: o.peerID})
 	}
 	v := o.vol
 	e.peerOps--

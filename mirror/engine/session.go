@@ -70,6 +70,10 @@ func (e *Engine) writerToken() uint64 {
 
 func (e *Engine) linkUp(id uint64, path string) {
 	e.session = session{id: id, phase: greeting, since: e.now, path: path}
+	if e.role == state.Secondary && e.anyFailed() {
+		e.leaveFailed()
+		return
+	}
 	e.tryHello()
 }
 
@@ -213,6 +217,9 @@ func (e *Engine) onRefuse(m *wire.Message) {
 		if e.role == state.Primary && m.Token > e.tenure {
 			e.depose(r)
 		}
+	}
+	if m.Status == wire.IOError {
+		e.problem(fmt.Sprintf("%s left: %s", e.peer, r.Text))
 	}
 	e.endSession(r)
 }

@@ -152,14 +152,14 @@ func (b *box) pending() (s string) {
 
 func describe(f *Effect) string {
 	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "LedgerExclude", "LedgerInclude",
-		"DropLink", "StandAlone", "Deposed", "Reply", "Note"}
+		"DropLink", "StandAlone", "Deposed", "Reply", "Note", "Problem"}
 	s := names[f.Kind]
 	switch f.Kind {
 	case PeerSend:
 		s += " " + f.Message.Kind.String()
 	case LocalIO, Answer:
 		s += " " + f.Request.String()
-	case Note:
+	case Note, Problem:
 		s += " " + f.Text
 	}
 	if f.Err != nil {

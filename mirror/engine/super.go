@@ -5,6 +5,7 @@ import (
 
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
+	"hapair/mirror/wire"
 )
 
 // superWait runs fn once every volume's superblock has reached its version.
@@ -133,23 +134,39 @@ func (e *Engine) diskFailed(v *volume, err error) {
 		return
 	}
 	was := v.disk
-	v.disk = state.Failed
-	e.note(fmt.Sprintf("volume %d: was %s, now Failed, because %v", v.num, was, err))
+	v.disk, v.failed = state.Failed, err
+	e.problem(fmt.Sprintf("volume %d: was %s, now Failed, because %v", v.num, was, err))
 	cold := v.cold
 	v.cold = nil
 	for _, o := range cold {
 		e.abandon(o, err)
 	}
 	if e.role == state.Secondary {
-		e.dropSession(fmt.Errorf("volume %d: disk failed: %w", v.num, err))
-	}
-	if e.session.phase == ended && e.role == state.Secondary {
-		e.emit(Effect{Kind: StandAlone, Session: e.session.id, Err: err})
+		e.leaveFailed()
+	} else {
+		e.sendState()
 	}
 	e.failOwing()
 	e.runSuperWaits()
 	e.wake(v)
 	e.controlProgress()
+}
+
+// leaveFailed: a Secondary without its disk is of no use to its peer. It says
+// why, and does not come back before somebody has seen to the disk.
+func (e *Engine) leaveFailed() {
+	for _, v := range e.vols {
+		if v.failed == nil {
+			continue
+		}
+		r := &RefusedError{Status: wire.IOError, Text: fmt.Sprintf("the disk of volume %d of %s has failed: %v", v.num, e.self, v.failed)}
+		if e.session.phase != ended {
+			e.refuseSession(r)
+		} else {
+			e.emit(Effect{Kind: StandAlone, Session: e.session.id, Err: r})
+		}
+		return
+	}
 }
 
 // anyFailed: a resource with a dead disk never asks for its peer's removal;

@@ -33,7 +33,7 @@ func (n *node) perform(f *engine.Effect) {
 		n.deposed = true
 	case engine.Reply:
 		n.replied(f.Of, f.Err)
-	case engine.Note:
+	case engine.Note, engine.Problem:
 		n.w.logf("%s: %s", n.name, f.Text)
 	default:
 		n.performMeta(f)

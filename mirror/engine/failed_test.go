@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"hapair/mirror/block"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+var errSdb = fmt.Errorf("backing disk /dev/sdb: %w", block.ErrIO)
+
+// A Secondary whose disk fails says so, with the disk's name, and does not come
+// back by itself, whoever calls.
+func TestSecondaryLeavesWithItsDisk(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(nil)
+	b.receive(wire.Message{Kind: wire.Write, Token: 1, Length: 512, Data: make([]byte, 512)})
+	b.localDone(errSdb)
+	for range 2 {
+		m := b.message(wire.Refuse)
+		if m.Status != wire.IOError || !strings.Contains(string(m.Data), "/dev/sdb") {
+			t.Fatalf("refused with %s: %s", m.Status, m.Data)
+		}
+		if f := b.expect(StandAlone); f.Session != b.link || !errors.Is(f.Err, block.ErrIO) {
+			t.Fatalf("session %d: %v", f.Session, f.Err)
+		}
+		b.none(PeerSend)
+		b.none(DropLink)
+		b.linkDown()
+		b.linkUp() // hactl connect, or the peer calls
+	}
+	if f := b.expect(Problem); !strings.Contains(f.Text, "/dev/sdb") {
+		t.Fatal(f.Text)
+	}
+	b.none(Problem)
+}
+
+// The Primary of a peer without a disk goes on, waits for it to come back, and
+// tells its own operator which disk it was.
+func TestPrimaryWaitsForAPeerWithoutADisk(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Write, 0, 4096)
+	b.localDone(nil)
+	b.receive(wire.Message{Kind: wire.Refuse, Status: wire.IOError, Data: []byte("the disk of volume 0 of beta has failed: " + errSdb.Error())})
+	if f := b.expect(Problem); !strings.Contains(f.Text, "/dev/sdb") {
+		t.Fatal(f.Text)
+	}
+	b.none(StandAlone)
+	b.expect(DropLink)
+	b.linkDown()
+	b.ledger()
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A Primary without its disk stays connected, also over a broken session: only
+// so does the plan see that the peer can take over.
+func TestPrimaryWithoutItsDiskStaysConnected(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Write, 0, 4096)
+	b.localDone(errSdb)
+	if h, err := wire.ParseHello(b.message(wire.State).Data); err != nil || h.Volumes[0].Disk != state.Failed {
+		t.Fatalf("the peer is told %+v, %v", h, err)
+	}
+	b.linkDown()
+	b.greet(nil)
+	if w := b.eng.View(); !w.Connected || w.Volumes[0].PeerDisk != state.UpToDate || w.Replication != state.Off {
+		t.Fatalf("connected %v, the peer's disk %s, replication %s", w.Connected, w.Volumes[0].PeerDisk, w.Replication)
+	}
+	b.none(LedgerExclude)
+	b.do(Event{Kind: Abort})
+	b.linkDown()
+	b.linkUp()
+	b.message(wire.Refuse) // a Secondary now
+	b.expect(StandAlone)
+}

@@ -1,0 +1,63 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/mirror/state"
+)
+
+// sickDisk fails what it is told to fail.
+type sickDisk struct {
+	block.Disk
+	path          string
+	writes, reads atomic.Bool
+}
+
+func (d *sickDisk) Submit(r *block.Request) {
+	if r.Op == block.Read && d.reads.Load() || r.Op != block.Read && d.writes.Load() {
+		r.Answer(fmt.Errorf("backing disk %s: %s: %w", d.path, r, block.ErrIO))
+		return
+	}
+	d.Disk.Submit(r)
+}
+
+func (d *sickDisk) Unplug() {
+	if u, ok := d.Disk.(block.Unplugger); ok {
+		u.Unplug()
+	}
+}
+
+// A disk that fails on the Secondary: both sides say which, neither tries again
+// by itself, and the Primary goes on alone.
+func TestFailedDiskOfTheSecondary(t *testing.T) {
+	p := newPair(t)
+	a, b := p.nodes[0], p.nodes[1]
+	p.established()
+	p.promote(0)
+	b.disk.writes.Store(true)
+	must(t, a.door.do(t, &block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096)}))
+	b.await(t, "StandAlone", func(v View) bool { return v.State == state.StandAlone && v.Volumes[0].Disk == state.Failed })
+	a.await(t, "alone", func(v View) bool { return !v.Connected && !slices.Contains(v.Record.InSync, "beta") })
+	time.Sleep(300 * time.Millisecond) // whoever tries again does so by now
+	for _, n := range p.nodes {
+		v := n.View()
+		if v.Reason == nil || !errors.Is(v.Reason, block.ErrIO) || !strings.Contains(v.Reason.Error(), b.disk.path) {
+			t.Errorf("%s says: %v", n.name, v.Reason)
+		}
+		troubles, linked := n.obs.told()
+		if linked != 1 || len(troubles) == 0 || len(troubles) > 2 || !strings.Contains(troubles[0], b.disk.path) {
+			t.Errorf("%s had %d sessions and reports %q", n.name, linked, troubles)
+		}
+	}
+	if got := a.View().State; got != state.Connecting {
+		t.Errorf("alpha is %s: it would not meet beta again by itself", got)
+	}
+	b.disk.writes.Store(false)
+}
