@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
@@ -82,11 +83,23 @@ func (r *Resource) Abort(ctx context.Context, why error) error {
 	return errors.Join(err, r.command(ctx, &engine.Event{Kind: engine.Abort, Err: why}))
 }
 
-// Invalidate declares the local copy worthless; the peer's is fetched as a whole.
-func (r *Resource) Invalidate(ctx context.Context) error {
+// AllVolumes stands for every volume of a resource.
+const AllVolumes = -1
+
+// Invalidate declares the local copy of a volume, given by its number, or of
+// AllVolumes worthless; the peer's is fetched as a whole.
+func (r *Resource) Invalidate(ctx context.Context, volume int) error {
+	ev := &engine.Event{Kind: engine.Invalidate}
+	if volume != AllVolumes {
+		ev.Only = true
+		ev.Volume = slices.IndexFunc(r.cfg.Volumes, func(c VolumeConfig) bool { return int(c.Number) == volume })
+		if ev.Volume < 0 {
+			return fmt.Errorf("invalidate %s: there is no volume %d: %w", r.cfg.Resource, volume, engine.ErrBadState)
+		}
+	}
 	r.admin.Lock()
 	defer r.admin.Unlock()
-	if err := r.command(ctx, &engine.Event{Kind: engine.Invalidate}); err != nil {
+	if err := r.command(ctx, ev); err != nil {
 		return fmt.Errorf("invalidate %s: %w", r.cfg.Resource, err)
 	}
 	r.Connect()

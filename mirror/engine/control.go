@@ -48,7 +48,7 @@ func (e *Engine) controlEvent(ev *Event) {
 	case Abort:
 		e.abort(ev.Err)
 	case Invalidate:
-		e.invalidate()
+		e.invalidate(ev)
 	case Pause, Resume:
 		e.pause(ev.Kind == Pause)
 	case Detach:
@@ -170,8 +170,9 @@ func (e *Engine) abortActive(v *volume, why error) {
 	}
 }
 
-// invalidate makes the local copy worthless: a full resync from the peer.
-func (e *Engine) invalidate() {
+// invalidate makes the local copy worthless: a full resync from the peer. The
+// other volumes are in line, but the in-sync set counts copies as a whole.
+func (e *Engine) invalidate(ev *Event) {
 	switch {
 	case e.role == state.Primary:
 		e.reply(Invalidate, fmt.Errorf("this node is Primary: %w", ErrBadState))
@@ -184,7 +185,7 @@ func (e *Engine) invalidate() {
 		return
 	}
 	for _, v := range e.vols {
-		if v.disk.HasData() {
+		if v.disk.HasData() && (!ev.Only || v.index == ev.Volume) {
 			v.disk, v.full, v.assume, v.gen = state.Inconsistent, true, false, genid.New()
 			v.bits.SetAll()
 		}

@@ -42,7 +42,8 @@ const (
 	Demote
 	// Abort: authority is lost; fail what is held, become Secondary. Answered by Reply.
 	Abort
-	// Invalidate: treat the local copy as worthless, resync all of it. Answered by Reply.
+	// Invalidate: treat the local copy as worthless, with Only that of Volume
+	// alone, and resync all of it. Answered by Reply.
 	Invalidate
 	// Pause and Resume the resync.
 	Pause
@@ -67,5 +68,6 @@ type Event struct {
 	Tenure  uint64
 	Until   time.Duration
 	Force   bool
+	Only    bool
 	Path    string
 }

@@ -36,7 +36,8 @@ func (a action) inverse() action {
 // decision is the outcome of a handshake, from one side's view.
 type decision struct {
 	action action
-	full   bool // everything is sent, not only what the bitmaps say
+	full   bool   // of some volume everything is sent, not only what the bitmaps say
+	whole  []bool // of which, when full
 	why    string
 	refuse *RefusedError
 }
@@ -69,7 +70,21 @@ func judge(mine, theirs *wire.HelloBody) decision {
 		d.action == actTarget && named == mine.Node && mine.Role != state.Primary {
 		return decision{action: actWait, why: fmt.Sprintf("%s would be overwritten, and the ledger still names it Primary", named)}
 	}
+	d.whole = wholeVolumes(d, mine, theirs)
 	return judgeRoles(d, mine, theirs)
+}
+
+// wholeVolumes tells which volumes the target cannot mend by the bitmaps.
+func wholeVolumes(d decision, mine, theirs *wire.HelloBody) (whole []bool) {
+	target := mine
+	if d.action == actSource {
+		target = theirs
+	}
+	for i := range target.Volumes {
+		v := genid.Compare(unpackGen(mine.Volumes[i].Gen), unpackGen(theirs.Volumes[i].Gen))
+		whole = append(whole, d.full && (target.Volumes[i].FullSync || fromVerdict(v).full))
+	}
+	return whole
 }
 
 func newerRecord(a, b wire.Record) wire.Record {

@@ -72,8 +72,13 @@ func TestJudgeIsSymmetric(t *testing.T) {
 		if rec := newerRecord(a.Record, b.Record); !slices.Contains(rec.InSync, source.Node) {
 			t.Fatalf("the source %s is not in the in-sync set: %+v", source.Node, here)
 		}
-		if anyFull(target) && !here.full {
-			t.Fatalf("%s wants all of it, and gets what the bitmaps say: %+v", target.Node, here)
+		for i := range target.Volumes {
+			switch {
+			case target.Volumes[i].FullSync && !here.whole[i]:
+				t.Fatalf("%s wants all of volume %d, and gets what the bitmaps say: %+v", target.Node, i, here)
+			case here.whole[i] != there.whole[i] || here.whole[i] && !here.full:
+				t.Fatalf("all of volume %d: %t here, %t there; %+v", i, here.whole[i], there.whole[i], here)
+			}
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"hapair/mirror/dirty"
-	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -18,8 +17,8 @@ func (e *Engine) startSource() {
 		}
 	}
 	e.session.starting = true
-	if e.session.plan.full {
-		for _, v := range e.vols {
+	for i, v := range e.vols {
+		if e.session.plan.whole[i] {
 			v.bits.SetAll()
 		}
 	}
@@ -37,7 +36,7 @@ func (e *Engine) startProgress() {
 		return
 	}
 	s.starting = false
-	e.beginGeneration(s.plan.full)
+	e.beginGeneration(s.plan.whole)
 	e.minting = true // whoever writes alone meanwhile waits for it
 	id := s.id
 	e.afterSupers(func() {
@@ -65,11 +64,14 @@ func (e *Engine) pagesSaved() bool {
 // beginGeneration: a target that is being filled is told apart from every copy
 // that was in line with this one. Where this copy has not gone on alone yet, it
 // does so now; the bitmap that says "all of it" is about nobody else.
-func (e *Engine) beginGeneration(full bool) {
-	if full {
-		current, base := e.newID(), e.newID()
-		e.eachGen(func(s genid.Set) genid.Set { return s.Rebase(current, base) })
-	} else if e.needsGeneration() {
+func (e *Engine) beginGeneration(whole []bool) {
+	current, base := e.newID(), e.newID()
+	for i, v := range e.vols {
+		if whole[i] {
+			v.gen = v.gen.Rebase(current, base)
+		}
+	}
+	if e.needsGeneration() {
 		e.mintWhereDue("a resync to " + e.peer + " begins")
 	}
 }
@@ -89,7 +91,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 	for i, v := range e.vols {
 		v.disk, v.assume = state.Inconsistent, false
 		v.gen = v.gen.Begin(unpackGen(e.session.theirs.Volumes[i].Gen))
-		v.full = v.full && !e.session.plan.full // the source has marked all of it
+		v.full = v.full && !e.session.plan.whole[i] // the source has marked all of it
 	}
 	id := e.session.id
 	e.afterSupers(func() {
@@ -101,8 +103,8 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 
 func (e *Engine) sendBitmaps() {
 	e.sendState() // Inconsistent from here on, and under the SyncID
-	for _, v := range e.vols {
-		if e.session.plan.full {
+	for i, v := range e.vols {
+		if e.session.plan.whole[i] {
 			v.bits.ClearAll() // all of it is marked at the source
 		}
 		for p := range v.bits.Pages() {
