@@ -111,7 +111,7 @@ func waiting(ctx context.Context, ms int64) (context.Context, context.CancelFunc
 func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectRequest) (apiv1.Changed, error) {
 	return b.change(ctx, name, "connect", func(r *resource) error {
 		if q.DiscardMyData {
-			return r.invalidate(ctx)
+			return r.invalidate(ctx, nil)
 		}
 		r.mirror.Connect()
 		return nil
@@ -124,34 +124,6 @@ func (b *backend) Disconnect(ctx context.Context, name string, _ apiv1.Disconnec
 		r.mirror.Disconnect()
 		return nil
 	})
-}
-
-// Invalidate makes this node's copy worthless.
-func (b *backend) Invalidate(ctx context.Context, name string, q apiv1.InvalidateRequest) (apiv1.Changed, error) {
-	if q.Peer || q.Volume != nil {
-		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeNotImplemented, Text: "invalidating the peer's copy or a single volume is not implemented",
-			Hint: "run hactl invalidate on the node whose copy is to go"}
-	}
-	return b.change(ctx, name, "invalidate", func(r *resource) error {
-		return r.invalidate(ctx)
-	})
-}
-
-func (r *resource) invalidate(ctx context.Context) error {
-	if split := r.a.ledger.Status().SplitBrain; split != "" && r.mirror.View().Role != state.Primary {
-		// Both ledgers went on alone: the victim's is given up with its data.
-		if err := r.a.ledger.Surrender(ctx, "invalidated by the operator"); err != nil {
-			return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status on both nodes"}
-		}
-	}
-	if err := r.mirror.Invalidate(ctx); err != nil {
-		hint := "hactl explain " + r.name
-		if r.mirror.View().Role == state.Primary {
-			hint = fmt.Sprintf("hactl invalidate %s on %s", r.name, r.peer)
-		}
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: hint}
-	}
-	return nil
 }
 
 // pause holds the resync of this node back, or lets it go on.

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -93,32 +91,12 @@ func (h ledgerHands) Unmark(ctx context.Context, name string) error {
 // hints carries hints between the controllers, one stream each.
 type hints struct{ a *agent }
 
-// Purpose and bounds of a hint's stream.
-const (
-	hintPurpose  = "hint"
-	hintBytesMax = 16 << 10
-	hintTimeout  = 2 * time.Second
-)
+const hintPurpose = "hint"
 
 func (h hints) Hint(ctx context.Context, node string, hint failover.Hint) error {
-	c, err := h.a.net.Dial(ctx, node, "", hintPurpose)
-	if err != nil {
-		return fmt.Errorf("hint to %s: %w", node, err)
-	}
-	defer closeQuietly(c)
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(hintTimeout)
-	}
-	if err := c.SetDeadline(deadline); err != nil {
-		return fmt.Errorf("hint to %s: %w", node, err)
-	}
-	if err := json.NewEncoder(c).Encode(hint); err != nil {
-		return fmt.Errorf("hint to %s: %w", node, err)
-	}
 	var answer struct{ Refused string }
-	if err := json.NewDecoder(io.LimitReader(c, hintBytesMax)).Decode(&answer); err != nil {
-		return fmt.Errorf("hint to %s: answer: %w", node, err)
+	if err := h.a.exchange(ctx, node, hintPurpose, hint, &answer); err != nil {
+		return err
 	}
 	if answer.Refused != "" {
 		return fmt.Errorf("hint to %s: refused: %s", node, answer.Refused)
@@ -130,10 +108,7 @@ func (a *agent) acceptHint(c *peering.Conn) {
 	defer closeQuietly(c)
 	var hint failover.Hint
 	var answer struct{ Refused string }
-	err := c.SetDeadline(time.Now().Add(hintTimeout))
-	if err == nil {
-		err = json.NewDecoder(io.LimitReader(c, hintBytesMax)).Decode(&hint)
-	}
+	err := take(c, exchangeTimeout, &hint)
 	if err == nil && hint.From != c.Node {
 		err = fmt.Errorf("a hint of %s says it is from %s", c.Node, hint.From)
 	}
@@ -146,9 +121,7 @@ func (a *agent) acceptHint(c *peering.Conn) {
 		answer.Refused = err.Error()
 		a.log.Warn("hint not followed", zap.String("peer", c.Node), zap.Error(err))
 	}
-	if err := json.NewEncoder(c).Encode(answer); err != nil {
-		a.log.Debug("answer to a hint", zap.String("peer", c.Node), zap.Error(err))
-	}
+	a.give(c, answer)
 }
 
 // services is what failover needs of the group of services.

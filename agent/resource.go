@@ -100,6 +100,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.ledger.OnLease(a.onLease)
 	a.net.Handle("mirror", a.acceptMirror)
 	a.net.Handle(hintPurpose, a.acceptHint)
+	a.net.Handle(invalidatePurpose, a.acceptInvalidate)
 	for _, r := range a.order {
 		if err := r.start(); err != nil {
 			return err

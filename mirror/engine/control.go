@@ -180,7 +180,7 @@ func (e *Engine) invalidate(ev *Event) {
 	case e.inSync(e.self) && !e.inSync(e.peer):
 		e.reply(Invalidate, fmt.Errorf("this is the only copy in the in-sync set: %w", ErrBadState))
 		return
-	case e.excluding || e.ledger.inFlight || e.session.plan.action == actSource && e.session.phase != ended:
+	case e.excluding || e.ledger.inFlight || e.sourcing():
 		e.reply(Invalidate, fmt.Errorf("this copy is about to be the source of a resync: %w", ErrBadState))
 		return
 	}
@@ -193,6 +193,12 @@ func (e *Engine) invalidate(ev *Event) {
 	e.control = control{of: Invalidate}
 	e.dropSession(errInvalidated)
 	e.finishAfterSupers(Invalidate, func() {})
+}
+
+// sourcing reports whether a resync from this copy runs or is about to.
+func (e *Engine) sourcing() bool {
+	s := &e.session
+	return s.phase == preparing && s.plan.action == actSource || s.repl == state.SyncSource || s.repl == state.PausedSyncS
 }
 
 func (e *Engine) pause(on bool) {

@@ -54,3 +54,25 @@ func TestSourceOfOneInvalidatedVolume(t *testing.T) {
 		t.Fatalf("%d and %d bytes are to be sent", v.Volumes[0].DirtyBytes, v.Volumes[1].DirtyBytes)
 	}
 }
+
+// The source of a resync that is complete may give its copy up later on, in the
+// same session.
+func TestInvalidateOfWhatWasTheSource(t *testing.T) {
+	b, done := syncing(t)
+	b.do(Event{Kind: Invalidate})
+	if f := b.expect(Reply); f.Err == nil {
+		t.Fatal("the source of a running resync is given up")
+	}
+	b.ack(done)
+	b.ledger() // the peer is in the set
+	b.do(Event{Kind: Demote})
+	b.localDone(nil)
+	b.ack(b.message(wire.Flush))
+	if f := b.expect(Reply); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	b.do(Event{Kind: Invalidate})
+	if f := b.expect(Reply); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/agent/peering"
+)
+
+// Bounds of a question to another agent, each on a stream of its own.
+const (
+	exchangeBytesMax = 16 << 10
+	exchangeTimeout  = 2 * time.Second // without a deadline of the caller's
+)
+
+// exchange asks another agent one question.
+func (a *agent) exchange(ctx context.Context, node, purpose string, question, answer any) error {
+	c, err := a.net.Dial(ctx, node, "", purpose)
+	if err != nil {
+		return fmt.Errorf("%s to %s: %w", purpose, node, err)
+	}
+	defer closeQuietly(c)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(exchangeTimeout)
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		return fmt.Errorf("%s to %s: %w", purpose, node, err)
+	}
+	if err := json.NewEncoder(c).Encode(question); err != nil {
+		return fmt.Errorf("%s to %s: %w", purpose, node, err)
+	}
+	if err := json.NewDecoder(io.LimitReader(c, exchangeBytesMax)).Decode(answer); err != nil {
+		return fmt.Errorf("%s to %s: answer: %w", purpose, node, err)
+	}
+	return nil
+}
+
+// take reads the question of a stream that another agent opened.
+func take(c *peering.Conn, within time.Duration, question any) error {
+	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
+		return fmt.Errorf("question of %s: %w", c.Node, err)
+	}
+	if err := json.NewDecoder(io.LimitReader(c, exchangeBytesMax)).Decode(question); err != nil {
+		return fmt.Errorf("question of %s: %w", c.Node, err)
+	}
+	return nil
+}
+
+// give answers it; whoever asked may be gone.
+func (a *agent) give(c *peering.Conn, answer any) {
+	if err := json.NewEncoder(c).Encode(answer); err != nil {
+		a.log.Debug("an answer was not taken", zap.String("peer", c.Node), zap.Error(err))
+	}
+}
