@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -327,4 +328,32 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("rendering changed it:\n%s", d)
 		}
 	})
+}
+
+// What the file does not say is shown, and marked.
+func TestRenderMarksDefaults(t *testing.T) {
+	cfg := mustParse(t, "nodes: {alpha: 10.99.0.1, beta: 10.99.0.2}\nresources: {pg: {volumes: [{disk: /dev/vdb}], frontend: fuse, services: [{mount: {path: /srv}}]}}\ntiming: {lease: 500ms}\n")
+	text := cfg.Render()
+	for _, line := range []string{
+		"cluster: hapair  # default", "      main: 10.99.0.1", "# witness: none (default)", "arbitration: manual  # default", "      - disk: /dev/vdb", "        metadata: internal  # default",
+		"        # size: what the smaller disk offers (default)", "    frontend: fuse", "    # preferred_node: none (default)", "      - name: /srv  # default",
+		"          # type: found out by mount (default)", "  lease: 500ms", "  grace: 560ms  # default", "  # metrics_address: none (default)", "device_dir: /dev/hapair  # default",
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") && !strings.HasPrefix(text, line+"\n") {
+			t.Errorf("no line %q in\n%s", line, text)
+		}
+	}
+	for path, want := range map[string]bool{"cluster": true, "witness": true, "timing.lease": false, "timing.grace": true, "resources.pg.frontend": false,
+		"resources.pg.services[0].mount.path": false, "resources.pg.services[0].mount.volume": true, "nodes.alpha.addresses": false} {
+		if got := slices.Contains(cfg.Defaults(), path); got != want {
+			t.Errorf("%s is a default: %t", path, got)
+		}
+	}
+	// The rendering says everything: read again, nothing is a default but what is not there.
+	again := mustParse(t, text)
+	for _, path := range again.Defaults() {
+		if !strings.Contains(text, "# "+path[strings.LastIndexByte(path, '.')+1:]+": ") {
+			t.Errorf("%s is a default of the whole text", path)
+		}
+	}
 }

@@ -132,6 +132,7 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path string, depth int)
 		def.setDefaults()
 	}
 	if v.Type() == nodeType && !isMapping(n) {
+		d.src.at[join(path, "addresses")] = posOf(n)
 		d.decode(n, fieldByTag(v, "addresses"), path, depth+1)
 		return
 	}

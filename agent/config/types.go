@@ -13,13 +13,13 @@ type Config struct {
 	// Nodes are the two data nodes, in the order of the file.
 	Nodes []Node `yaml:"nodes"`
 	// Witness is the third voter without data; nil for a bare pair.
-	Witness *Witness `yaml:"witness,omitempty"`
+	Witness *Witness `yaml:"witness,omitempty" unset:"none"`
 	// Arbitration says who decides when the two disagree.
 	Arbitration Arbitration `yaml:"arbitration"`
 	// Resources are the replicated data sets, in the order of the file.
 	Resources []Resource `yaml:"resources"`
 	// Fencing lists the fence devices of each node.
-	Fencing []NodeFencing `yaml:"fencing,omitempty"`
+	Fencing []NodeFencing `yaml:"fencing,omitempty" unset:"none"`
 
 	// Disk and Metadata are the short form: one resource "data" of one volume.
 	// They are empty after parsing; Resources holds what they meant.
@@ -90,13 +90,13 @@ type Resource struct {
 	AutoPromote bool `yaml:"auto_promote"`
 	// PreferredNode is promoted first on a cold start; "" for either. There is
 	// no automatic failback.
-	PreferredNode string `yaml:"preferred_node,omitempty"`
+	PreferredNode string `yaml:"preferred_node,omitempty" unset:"none"`
 	// OnNoQuorum says what the application sees while writing is not allowed.
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
 	// ResyncRate bounds a resync in bytes per second; 0 lets it pace itself.
-	ResyncRate Size `yaml:"resync_rate,omitempty"`
+	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"paces itself"`
 	// Services run on the Primary, started in this order, stopped in reverse.
-	Services []Service `yaml:"services,omitempty"`
+	Services []Service `yaml:"services,omitempty" unset:"none"`
 }
 
 // Volume is one device of a resource.
@@ -106,7 +106,7 @@ type Volume struct {
 	// Metadata is "internal" (the end of the disk) or a path of its own.
 	Metadata PerNode `yaml:"metadata"`
 	// Size is the usable size in bytes; 0 takes what the smaller disk offers.
-	Size Size `yaml:"size,omitempty"`
+	Size Size `yaml:"size,omitempty" unset:"what the smaller disk offers"`
 }
 
 // Internal is the metadata value that means "at the end of the disk".
@@ -200,9 +200,9 @@ func (s Service) Kind() string {
 type MountService struct {
 	Path string `yaml:"path"`
 	// Type is the file system; "" lets mount(8) find out.
-	Type string `yaml:"type,omitempty"`
+	Type string `yaml:"type,omitempty" unset:"found out by mount"`
 	// Options are mount options, comma separated.
-	Options string `yaml:"options,omitempty"`
+	Options string `yaml:"options,omitempty" unset:"none"`
 	// Volume is the number of the volume to mount.
 	Volume int `yaml:"volume"`
 }
@@ -212,7 +212,7 @@ type MountService struct {
 type ExecService struct {
 	Start  Command `yaml:"start"`
 	Stop   Command `yaml:"stop"`
-	Status Command `yaml:"status,omitempty"`
+	Status Command `yaml:"status,omitempty" unset:"none"`
 }
 
 // Command is a program with its arguments. In the file a list is taken as it
@@ -287,7 +287,7 @@ type API struct {
 	// ReadGroup owns the socket: its members may look. "" is root only.
 	ReadGroup string `yaml:"read_group"`
 	// AdminGroup may also change things; "" is root only.
-	AdminGroup string `yaml:"admin_group,omitempty"`
+	AdminGroup string `yaml:"admin_group,omitempty" unset:"none"`
 	// MetricsAddress serves /metrics over TCP as well, host:port; "" does not.
-	MetricsAddress string `yaml:"metrics_address,omitempty"`
+	MetricsAddress string `yaml:"metrics_address,omitempty" unset:"none"`
 }

@@ -113,7 +113,7 @@ func silent(err error) error {
 
 func (a *app) configShowCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show [FILE]", Short: "show the configuration with every default written out", Args: cobra.MaximumNArgs(1),
+		Use: "show [FILE]", Short: "show the configuration in effect, defaults written out and marked", Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := a.cfg
 			if len(args) > 0 {
@@ -124,9 +124,10 @@ func (a *app) configShowCmd() *cobra.Command {
 				return err
 			}
 			return a.show(struct {
-				File      string `json:"file"`
-				Effective string `json:"effective_yaml"`
-			}{file, cfg.Render()}, cfg.Render())
+				File      string   `json:"file"`
+				Effective string   `json:"effective_yaml"`
+				Defaults  []string `json:"defaults"`
+			}{file, cfg.Render(), cfg.Defaults()}, cfg.Render())
 		},
 	}
 }
