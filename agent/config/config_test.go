@@ -336,7 +336,7 @@ func TestRenderMarksDefaults(t *testing.T) {
 	text := cfg.Render()
 	for _, line := range []string{
 		"cluster: hapair  # default", "      main: 10.99.0.1", "# witness: none (default)", "arbitration: manual  # default", "      - disk: /dev/vdb", "        metadata: internal  # default",
-		"        # size: what the smaller disk offers (default)", "    frontend: fuse", "    # preferred_node: none (default)", "      - name: /srv  # default",
+		"        # size: as large as the disk (default)", "    frontend: fuse", "    # preferred_node: none (default)", "      - name: /srv  # default",
 		"          # type: found out by mount (default)", "  lease: 500ms", "  grace: 560ms  # default", "  # metrics_address: none (default)", "device_dir: /dev/hapair  # default",
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") && !strings.HasPrefix(text, line+"\n") {

@@ -93,8 +93,8 @@ type Resource struct {
 	PreferredNode string `yaml:"preferred_node,omitempty" unset:"none"`
 	// OnNoQuorum says what the application sees while writing is not allowed.
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
-	// ResyncRate bounds a resync in bytes per second; 0 lets it pace itself.
-	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"paces itself"`
+	// ResyncRate bounds a resync in bytes per second; 0 does not.
+	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"what the disks and the link give"`
 	// Services run on the Primary, started in this order, stopped in reverse.
 	Services []Service `yaml:"services,omitempty" unset:"none"`
 }
@@ -105,8 +105,8 @@ type Volume struct {
 	Disk PerNode `yaml:"disk"`
 	// Metadata is "internal" (the end of the disk) or a path of its own.
 	Metadata PerNode `yaml:"metadata"`
-	// Size is the usable size in bytes; 0 takes what the smaller disk offers.
-	Size Size `yaml:"size,omitempty" unset:"what the smaller disk offers"`
+	// Size is the usable size in bytes; 0 takes all of the disk.
+	Size Size `yaml:"size,omitempty" unset:"as large as the disk"`
 }
 
 // Internal is the metadata value that means "at the end of the disk".
