@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"hapair/agent/api"
@@ -25,11 +26,15 @@ func (b *backend) find(name string) (*resource, error) {
 				Hint: "mend it (hactl create-metadata " + name + " for a new disk, with the agent stopped), then start haagent again"}
 		}
 	}
+	if b.a.witness() && b.a.cfg.Resource(name) != nil {
+		return nil, &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s is the witness: it has no copy of %s", b.a.self, name),
+			Hint: "run it on " + strings.Join(b.a.cfg.NodeNames(), " or ") + "; hactl status tells what the witness knows"}
+	}
 	var names []string
 	for _, r := range b.a.order {
 		names = append(names, r.name)
 	}
-	return nil, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no resource %q on this node; there are %q", name, names)}
+	return nil, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no resource %q on this node; there are %q", name, names), Hint: "hactl status"}
 }
 
 // Subscribe streams events.

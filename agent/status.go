@@ -34,6 +34,9 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	for _, r := range a.order {
 		s.Resources = append(s.Resources, r.status(&ls))
 	}
+	if a.witness() {
+		s.Resources = a.witnessed(&ls)
+	}
 	for _, x := range a.broken {
 		s.Resources = append(s.Resources, a.brokenStatus(x))
 	}
@@ -48,6 +51,36 @@ func (a *agent) brokenStatus(x broken) apiv1.Resource {
 	return apiv1.Resource{Name: x.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: state.RoleUnknown.String(),
 		DiskState: state.Diskless.String(), Arbitration: string(a.cfg.Arbitration), Because: "not attached: " + x.err.Error(),
 		LastProblem: a.problems.last(x.name, false)}
+}
+
+// witnessed is what a witness knows of the resources it has no copy of.
+func (a *agent) witnessed(ls *ledger.Status) (out []apiv1.Resource) {
+	for i := range a.cfg.Resources {
+		rc := &a.cfg.Resources[i]
+		rec, _ := a.ledger.Record(rc.Name)
+		out = append(out, apiv1.Resource{Name: rc.Name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: state.RoleUnknown.String(),
+			DiskState: state.Diskless.String(), Protocol: string(rc.Protocol), Arbitration: string(a.cfg.Arbitration),
+			Because: testimony(rec, ls, a.ledger.PromiseLapsed(rc.Name)), LastProblem: a.problems.last(rc.Name, false)})
+	}
+	return out
+}
+
+// testimony is what a witness can say about a resource in a sentence. lapsed
+// is about its own promise: whoever it promised the lease may serve.
+func testimony(rec ledger.Record, ls *ledger.Status, lapsed bool) string {
+	switch {
+	case ls.Applied == 0:
+		return "the ledger has not been read since this agent began"
+	case !ls.Promising:
+		return "this voter began lately: it promises no lease before those it may have forgotten have run out"
+	case rec.Token == 0:
+		return "nobody has declared which copy is good"
+	case rec.Primary == "":
+		return "nobody is Primary by the ledger"
+	case lapsed:
+		return rec.Primary + " is Primary by the ledger, but does not renew its lease here"
+	}
+	return rec.Primary + " is Primary and renews its lease here"
 }
 
 func (r *resource) status(ls *ledger.Status) apiv1.Resource {

@@ -343,6 +343,16 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s in %d %s", want, code, data)
 		}
 	}
+	st := apitest.Sample()
+	st.Node = "gamma"
+	for i := range st.Members {
+		st.Members[i].Self = st.Members[i].Name == "gamma"
+	}
+	w.SetStatus(st)
+	_, data = w.do(t, "GET", "/metrics", "")
+	if text := string(data); !strings.Contains(text, `hapair_resource_in_sync{member="beta",resource="pg"} 1`+"\n") || strings.Contains(text, `resource_in_sync{member="gamma"`) || strings.Contains(text, "resource_primary{") {
+		t.Errorf("a witness, without a copy of its own, tells %s", text)
+	}
 	w.Fail("status", errors.New("starting"))
 	if _, data = w.do(t, "GET", "/metrics", ""); !strings.Contains(string(data), "hapair_up 0\n") {
 		t.Errorf("got %s", data)

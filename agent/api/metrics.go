@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -93,7 +94,11 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for i := range st.Resources {
-		m.resource(&st.Resources[i], st.Node)
+		if st.Witness() {
+			m.witnessed(&st.Resources[i], st.Members)
+		} else {
+			m.resource(&st.Resources[i], st.Node)
+		}
 	}
 }
 
@@ -113,6 +118,16 @@ func (m emitter) flag(d *prometheus.Desc, on bool, labels ...string) {
 		v = 1
 	}
 	m.gauge(d, v, labels...)
+}
+
+// witnessed is what a witness, which has no copy, can say of a resource.
+func (m emitter) witnessed(r *apiv1.Resource, members []apiv1.Member) {
+	m.gauge(tokenDesc, float64(r.Token), r.Name)
+	for _, x := range members {
+		if x.Kind == apiv1.KindData {
+			m.flag(inSyncDesc, slices.Contains(r.InSync, x.Name), r.Name, x.Name)
+		}
+	}
 }
 
 func (m emitter) resource(r *apiv1.Resource, node string) {

@@ -1,5 +1,7 @@
 package apiv1
 
+import "slices"
+
 // FillLists replaces every nil list by an empty one, so that JSON readers
 // never meet null where a list is documented.
 func (s *Status) FillLists() {
@@ -41,4 +43,9 @@ func (s *Status) Resource(name string) *Resource {
 		}
 	}
 	return nil
+}
+
+// Witness reports whether the node that tells this status is a witness.
+func (s *Status) Witness() bool {
+	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Self && m.Kind == KindWitness })
 }

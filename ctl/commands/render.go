@@ -14,12 +14,19 @@ import (
 func renderStatus(st *apiv1.Status, s style) string {
 	var b strings.Builder
 	for i := range st.Resources {
-		if i > 0 {
+		switch {
+		case st.Witness():
+			renderWitnessed(&b, st, &st.Resources[i], s)
+			continue
+		case i > 0:
 			b.WriteByte('\n')
 		}
 		renderResource(&b, st, &st.Resources[i], s)
 	}
-	if len(st.Resources) == 0 {
+	switch {
+	case st.Witness():
+		fmt.Fprintf(&b, "%s  this node, the witness   up %s   leader of the ledger: %s\n", s.bold(clean(st.Node)), secondsText(st.UptimeS), orNone(clean(st.Quorum.Leader)))
+	case len(st.Resources) == 0:
 		fmt.Fprintf(&b, "%s  no resources here\n", s.bold(st.Node))
 	}
 	renderMembers(&b, st, s)
@@ -27,12 +34,27 @@ func renderStatus(st *apiv1.Status, s style) string {
 	return b.String()
 }
 
-func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style) {
+// renderHead draws what the ledger says of a resource, without ending the line.
+func renderHead(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style) {
 	who := s.warn("no Primary")
 	if r.Primary != "" {
 		who = "Primary " + s.bold(clean(r.Primary))
 	}
 	fmt.Fprintf(b, "%s  %s  token %d  arbitration %s (%s)", s.bold(r.Name), who, r.Token, r.Arbitration, votersText(st.Quorum, s))
+}
+
+// renderWitnessed draws a resource that this node has no copy of.
+func renderWitnessed(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style) {
+	renderHead(b, st, r, s)
+	in := s.warn("none")
+	if len(r.InSync) > 0 {
+		in = clean(strings.Join(r.InSync, ", "))
+	}
+	fmt.Fprintf(b, "  in sync %s\n  %s\n", in, clean(r.Because))
+}
+
+func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style) {
+	renderHead(b, st, r, s)
 	if r.LeaseMS > 0 {
 		fmt.Fprintf(b, "  lease %d ms", r.LeaseMS)
 	}
@@ -220,12 +242,13 @@ func writeServices(b *strings.Builder, names []string, state string, s style) {
 	fmt.Fprintf(b, "  services %s: %s\n", word, strings.Join(names, ", "))
 }
 
-// renderMembers draws the witness, and whoever is not well.
+// renderMembers draws the witness, and whoever is not well; on the witness
+// everybody.
 func renderMembers(b *strings.Builder, st *apiv1.Status, s style) {
 	for i := range st.Members {
 		m := &st.Members[i]
 		sick := m.State != apiv1.MemberAlive || slices.ContainsFunc(m.Paths, func(p apiv1.Path) bool { return p.State != apiv1.MemberAlive })
-		if m.Self || m.Kind != apiv1.KindWitness && !sick {
+		if m.Self || m.Kind != apiv1.KindWitness && !sick && !st.Witness() {
 			continue
 		}
 		word := "node"
@@ -271,4 +294,11 @@ func renderTrouble(b *strings.Builder, st *apiv1.Status, s style) {
 			fmt.Fprintf(b, "  try: %s\n", clean(p.Hint))
 		}
 	}
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "none"
+	}
+	return text
 }

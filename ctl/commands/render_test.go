@@ -44,6 +44,20 @@ var stories = map[string]func(*apiv1.Status){
 		p.DiskState, p.Replication, p.DirtyBytes = "Inconsistent", "SyncSource", 47<<30
 		p.Resync = &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: 53 << 30, TotalBytes: 100 << 30, RateBytesPerS: 310e6, ETAS: 163}
 	},
+	"witness": func(st *apiv1.Status) {
+		st.Node, st.UptimeS = "gamma", 90
+		for i := range st.Members {
+			m := &st.Members[i]
+			m.Self = m.Name == "gamma"
+			if !m.Self {
+				m.Paths = []apiv1.Path{{Name: "lan", State: apiv1.MemberAlive}}
+			}
+		}
+		st.Resources = []apiv1.Resource{
+			{Name: "pg", Token: 4, Primary: "alpha", InSync: []string{"alpha", "beta"}, Role: "Unknown", DiskState: "Diskless", Arbitration: "witness", Because: "alpha is Primary and renews its lease here"},
+			{Name: "web", Role: "Unknown", DiskState: "Diskless", Arbitration: "witness", Because: "nobody has declared which copy is good"},
+		}
+	},
 	"resync-almost": func(st *apiv1.Status) {
 		p := &st.Resources[0].Peers[0]
 		p.DirtyBytes = 4096

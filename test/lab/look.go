@@ -39,7 +39,10 @@ func (l *Lab) Look(ctx context.Context, name string) View {
 		return v
 	}
 	if r := s.Resource(l.Resource()); r != nil {
-		v.Role, v.Disk, v.InSync = r.Role, r.DiskState, strings.Join(r.InSync, ",")
+		v.InSync = strings.Join(r.InSync, ",")
+		if !s.Witness() {
+			v.Role, v.Disk = r.Role, r.DiskState
+		}
 	}
 	return v
 }
