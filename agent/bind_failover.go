@@ -18,7 +18,6 @@ import (
 	"hapair/failover/ledger"
 	"hapair/failover/plan"
 	"hapair/failover/service"
-	"hapair/failover/vip"
 )
 
 // ledgerHands is what failover needs of the ledger: Ledger, Leases, Group, Marks.
@@ -184,7 +183,7 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 	gc := service.GroupConfig{Resource: rc.Name, Logger: r.a.log, Progress: r.progress}
 	deps := service.Deps{Resource: rc.Name, Node: r.a.self, Logger: r.a.log, Device: r.device}
 	for i := range rc.Services {
-		spec := serviceSpec(&rc.Services[i])
+		spec := rc.Services[i].Spec()
 		if spec.Address != nil {
 			spec.Address.MayTake = r.mayTake
 		}
@@ -192,28 +191,9 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 		if err != nil {
 			return nil, fmt.Errorf("service %d of %s: %w", i+1, rc.Name, err)
 		}
-		gc.Services = append(gc.Services, service.Item{Movable: m, Label: rc.Services[i].Name, Limits: limits(&rc.Services[i])})
+		gc.Services = append(gc.Services, service.Item{Movable: m, Label: rc.Services[i].Name, Limits: rc.Services[i].Limits()})
 	}
 	return service.NewGroup(gc)
-}
-
-func limits(s *config.Service) service.Limits {
-	return service.Limits{Start: s.StartTimeout, Stop: s.StopTimeout, Monitor: s.MonitorTimeout}
-}
-
-func serviceSpec(s *config.Service) service.Spec {
-	switch {
-	case s.Mount != nil:
-		return service.Spec{Mount: &service.Mount{Path: s.Mount.Path, Type: s.Mount.Type, Options: s.Mount.Options, Volume: s.Mount.Volume}}
-	case s.Systemd != "":
-		return service.Spec{Systemd: &service.Systemd{Unit: s.Systemd}}
-	case s.Exec != nil:
-		return service.Spec{Exec: &service.Exec{Label: s.Name, Start: s.Exec.Start, Stop: s.Exec.Stop, Status: s.Exec.Status,
-			StartTimeout: s.StartTimeout, StopTimeout: s.StopTimeout, StatusTimeout: s.MonitorTimeout}}
-	case s.Address != nil:
-		return service.Spec{Address: &vip.Config{Prefix: s.Address.IP, Dev: s.Address.Dev}}
-	}
-	return service.Spec{}
 }
 
 // device finds the path of a volume for a service.

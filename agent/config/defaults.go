@@ -55,6 +55,9 @@ const (
 // itself on a loaded machine (measured).
 const (
 	MinHeartbeat = 100 * time.Millisecond
+	MaxHeartbeat = time.Second // a leader whose disk stalls that long lets another lead
+	MinProbe     = 20 * time.Millisecond
+	MaxProbe     = 10 * time.Second
 	MaxTiming    = 60 * time.Second
 )
 

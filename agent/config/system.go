@@ -26,6 +26,9 @@ func (c *Config) CheckImplemented() error {
 	}
 	for i := range c.Resources {
 		r := &c.Resources[i]
+		if r.Frontend == FrontendUblk || r.Frontend == FrontendNBD {
+			errs = append(errs, &NotImplementedError{fmt.Sprintf("frontend: %s of resource %s", r.Frontend, r.Name), "use frontend: auto, fuse or export"})
+		}
 		if r.OnNoQuorum == FailIO {
 			errs = append(errs, &NotImplementedError{"on_no_quorum: error of resource " + r.Name, "leave it out: I/O waits while the node holds no lease"})
 		}

@@ -314,25 +314,42 @@ func (c *checker) timing() {
 		at string
 		d  time.Duration
 	}{
-		{"probe", t.Probe}, {"heartbeat", t.Heartbeat}, {"link", t.Link}, {"lease", t.Lease},
-		{"renew", t.Renew}, {"grace", t.Grace},
+		{"link", t.Link}, {"lease", t.Lease}, {"renew", t.Renew}, {"grace", t.Grace},
 	}
 	for _, x := range all {
 		if x.d < time.Millisecond || x.d > MaxTiming {
 			c.fail("timing."+x.at, "", "timing %s is %s; between 1ms and %s", x.at, x.d, MaxTiming)
 		}
 	}
-	if t.Heartbeat < MinHeartbeat {
+	switch {
+	case t.Heartbeat < MinHeartbeat:
 		c.fail("timing.heartbeat", "", "heartbeat is %s; under %s a loaded machine fails over by itself", t.Heartbeat, MinHeartbeat)
+	case t.Heartbeat > MaxHeartbeat:
+		c.fail("timing.heartbeat", "", "heartbeat is %s; at most %s", t.Heartbeat, MaxHeartbeat)
+	}
+	if t.Probe < MinProbe || t.Probe > MaxProbe {
+		c.fail("timing.probe", "", "probe is %s; between %s and %s", t.Probe, MinProbe, MaxProbe)
 	}
 	c.less("heartbeat", t.Heartbeat, "lease", t.Lease, "the leader's silence must be noticed before the lease runs out")
 	c.less("link", t.Link, "lease", t.Lease, "a silent peer must be noticed before the lease runs out")
 	c.less("lease", t.Lease, "grace", t.Grace, "the others must wait longer than the holder may write")
+	c.margin(t)
 	if 3*t.Renew > t.Lease {
 		c.fail("timing.renew", fmt.Sprintf("renew at most %s, or lengthen the lease", (t.Lease/3).Truncate(time.Millisecond)),
 			"renew (%s, %s) is more than a third of lease (%s, %s): two lost renewals would freeze I/O",
 			t.Renew, c.line("timing.renew"), t.Lease, c.line("timing.lease"))
 	}
+}
+
+// margin is what a voter adds to a lease, for clocks that differ.
+func (c *checker) margin(t Timing) {
+	margin, least := t.Grace-t.Lease, t.Lease/50
+	if margin <= 0 || margin >= least && margin <= t.Lease {
+		return
+	}
+	c.fail("timing.grace", fmt.Sprintf("between %s and %s", t.Lease+least, 2*t.Lease),
+		"grace (%s, %s) is %s longer than lease (%s, %s); wanted between 2%% of the lease, for clocks that differ, and the lease again",
+		t.Grace, c.line("timing.grace"), margin, t.Lease, c.line("timing.lease"))
 }
 
 // less refuses a >= b, at whichever of the two the file gives.

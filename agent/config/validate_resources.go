@@ -152,6 +152,7 @@ func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, m
 			c.fail(at, "give one of them a name: of its own", "two services are called %q, the first on %s", s.Name, c.place(first))
 		}
 		names[s.Name] = at
+		before := len(c.errs)
 		c.serviceTimes(at, s)
 		switch s.Kind() {
 		case "mount":
@@ -162,6 +163,9 @@ func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, m
 			c.exec(at+".exec", s.Exec)
 		case "address":
 			c.vip(at+".address", s.Address, vips)
+		}
+		if err := s.usable(); err != nil && len(c.errs) == before {
+			c.fail(at+"."+s.Kind(), "", "%v", err)
 		}
 	}
 }
@@ -203,13 +207,27 @@ func (c *checker) mount(at string, r *Resource, m *MountService, mounts map[stri
 
 var unitSuffixes = []string{".service", ".socket", ".target", ".mount", ".timer", ".path", ".slice", ".scope"}
 
-func (c *checker) unit(at, unit string) {
+func isUnit(name string) bool {
 	for _, s := range unitSuffixes {
-		if strings.HasSuffix(unit, s) && len(unit) > len(s) && !strings.ContainsAny(unit, "/ ") {
-			return
+		if strings.HasSuffix(name, s) && len(name) > len(s) && !strings.ContainsAny(name, "/ ") {
+			return true
 		}
 	}
-	c.fail(at, fmt.Sprintf("did you mean %q?", strings.TrimSpace(path.Base(unit))+".service"), "%q is not the name of a systemd unit", unit)
+	return false
+}
+
+func (c *checker) unit(at, unit string) {
+	if isUnit(unit) {
+		return
+	}
+	hint := "as in systemd: postgresql.service"
+	for _, guess := range []string{strings.TrimSpace(path.Base(unit)), strings.TrimSpace(path.Base(unit)) + ".service"} {
+		if isUnit(guess) {
+			hint = fmt.Sprintf("did you mean %q?", guess)
+			break
+		}
+	}
+	c.fail(at, hint, "%q is not the name of a systemd unit", unit)
 }
 
 func (c *checker) exec(at string, e *ExecService) {

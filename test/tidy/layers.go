@@ -99,6 +99,8 @@ var sameLayer = []struct{ from, to, why string }{
 	{"mirror/link", "mirror/gather", "frames leave together"},
 	{"mirror/front/...", "mirror/gather", "replies leave together"},
 	{"agent/config", "agent/config/...", "parts of the parser"},
+	{"agent/config", "failover/service", "the services judge their own options; a second judge would be of another mind"},
+	{"agent/config", "failover/vip", "so does an address"},
 }
 
 func match(pattern, pkg string) bool {

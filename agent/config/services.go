@@ -1,0 +1,34 @@
+package config
+
+import (
+	"hapair/failover/service"
+	"hapair/failover/vip"
+)
+
+// Spec says what the service is, for whoever runs it.
+func (s *Service) Spec() service.Spec {
+	switch {
+	case s.Mount != nil:
+		return service.Spec{Mount: &service.Mount{Path: s.Mount.Path, Type: s.Mount.Type, Options: s.Mount.Options, Volume: s.Mount.Volume}}
+	case s.Systemd != "":
+		return service.Spec{Systemd: &service.Systemd{Unit: s.Systemd}}
+	case s.Exec != nil:
+		return service.Spec{Exec: &service.Exec{Label: s.Name, Start: s.Exec.Start, Stop: s.Exec.Stop, Status: s.Exec.Status,
+			StartTimeout: s.StartTimeout, StopTimeout: s.StopTimeout, StatusTimeout: s.MonitorTimeout}}
+	case s.Address != nil:
+		return service.Spec{Address: &vip.Config{Prefix: s.Address.IP, Dev: s.Address.Dev}}
+	}
+	return service.Spec{}
+}
+
+// Limits bound one attempt each.
+func (s *Service) Limits() service.Limits {
+	return service.Limits{Start: s.StartTimeout, Stop: s.StopTimeout, Monitor: s.MonitorTimeout}
+}
+
+// usable asks the service's own judge, so that nothing passes here that is
+// refused when the agent starts.
+func (s *Service) usable() error {
+	_, err := service.New(s.Spec(), service.Deps{Device: func(int) (string, error) { return "", nil }})
+	return err
+}
