@@ -134,6 +134,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		v, d := c.decide()
 		at := c.act(ctx, v, d)
 		c.publish(v, d)
+		c.tellDenied(ctx)
 		if !c.waitFor(ctx, at) {
 			return nil
 		}

@@ -136,6 +136,76 @@ func TestFailedServiceIsRetriedThenHandedOverThenReported(t *testing.T) {
 	})
 }
 
+// After a mended failure the operator decides, on whichever node he is.
+func TestSwitchoverBackAfterFailures(t *testing.T) {
+	for _, asked := range []string{"n1", "n2"} {
+		t.Run("asked on "+asked, func(t *testing.T) {
+			scene(t, nil, func(t *testing.T, w *world) {
+				n1 := w.nodes["n1"]
+				w.in(func() { n1.startFails, n1.running = -1, plan.Broken })
+				w.until(20*time.Second, "n2 serves", func() bool { return w.serves("n2") })
+				time.Sleep(10 * time.Second)
+				if hint := failureHint(n1.ctl); hint != "mend the service, then hactl switchover pg --to n1" {
+					t.Errorf("n1 says: %q", hint)
+				}
+				w.in(func() { n1.startFails, n1.running = 0, plan.Stopped })
+				if err := w.nodes[asked].ctl.Switchover(t.Context(), "n1"); err != nil {
+					t.Fatalf("%v\n%s", err, w.story())
+				}
+				w.until(2*time.Second, "n1 serves", func() bool { return w.serves("n1") })
+				time.Sleep(time.Minute)
+				w.until(0, "n1 still serves", func() bool { return w.serves("n1") })
+			})
+		})
+	}
+}
+
+func failureHint(c *Controller) string {
+	for _, r := range c.Explain() {
+		if r.Code == plan.CodeFailures {
+			return r.Hint
+		}
+	}
+	return ""
+}
+
+func TestPromoteAfterFailuresTriesAtOnce(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		w.crash("n2")
+		w.in(func() { n1.startFails, n1.running = -1, plan.Broken })
+		w.until(time.Minute, "n1 waits long", func() bool { return n1.starts > 4 && n1.running == plan.Stopped })
+		w.in(func() { n1.startFails = 0 })
+		if err := n1.ctl.Promote(t.Context(), false, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.until(0, "n1 serves", func() bool { return w.serves("n1") })
+	})
+}
+
+func TestTheReasonReachesTheOneWhoAsked(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1, n2 := w.nodes["n1"], w.nodes["n2"]
+		asked := func(want string) {
+			t.Helper()
+			began := w.now()
+			err := n2.ctl.Switchover(t.Context(), "n2")
+			var r *Refusal
+			if !errors.As(err, &r) || !strings.HasPrefix(r.Text, "n1 does not hand over: ") || !strings.Contains(r.Text, want) {
+				t.Errorf("%v\n%s", err, w.story())
+			}
+			if took := w.now() - began; took > 3*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		}
+		w.in(func() { n1.stopFails = 1 })
+		asked("target is busy")
+		w.until(5*time.Second, "n1 serves again", func() bool { return w.serves("n1") })
+		w.in(func() { n2.suspect = true; w.rec.InSync = []string{"n1", "n2"} })
+		asked("n2 crashed")
+	})
+}
+
 func TestFailedDiskHandsOverAtOnce(t *testing.T) {
 	for name, deaf := range map[string]bool{"told": false, "the word is lost": true} {
 		t.Run(name, func(t *testing.T) {

@@ -39,6 +39,7 @@ type memory struct {
 	trouble    plan.Trouble
 	leaving    bool // the agent stops in order
 	request    *request
+	denied     error // what the peer asked for came to nothing: to be told
 }
 
 // lapse is a majority's word about the Primary of one tenure.

@@ -169,6 +169,7 @@ type HintKind uint8
 const (
 	Take HintKind = iota + 1 // the sender gave the resource up: the receiver is to take it now
 	Give                     // the receiver is asked to switch over to the sender
+	Deny                     // the sender does not follow a Give, and says why
 )
 
 // Hint is what one controller tells its peer. It never carries authority:
@@ -181,6 +182,9 @@ type Hint struct {
 	Reason    string        `json:"reason,omitempty"`
 	Failures  int           `json:"failures,omitempty"`  // failed attempts on the sender
 	FailedAgo time.Duration `json:"failedAgo,omitempty"` // since the last of them
+	Operator  bool          `json:"operator,omitempty"`  // of Take: an operator wants it there; earlier failures are mended
+	Code      plan.Code     `json:"code,omitempty"`      // of Deny, with Reason and Help
+	Help      string        `json:"help,omitempty"`
 }
 
 // Timer is the part of a time.Timer that is used; a seam for tests.

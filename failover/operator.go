@@ -16,14 +16,31 @@ import (
 // Controller.mu.
 type request struct {
 	wish plan.Wish
+	peer bool       // the peer asked, for an operator there
 	done chan error // capacity 1, sent to exactly once
 }
 
 // end answers the request under way, if any.
 func (m *memory) end(err error) {
-	if m.request != nil {
-		m.request.done <- err
-		m.request = nil
+	if m.request == nil {
+		return
+	}
+	if m.request.peer {
+		m.denied = err
+	}
+	m.request.done <- err
+	m.request = nil
+}
+
+// mended forgets the failures of a node where an operator wants the resource:
+// who asks for it there knows better than a memory.
+func (c *Controller) mended(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if node == c.cfg.Self {
+		c.mu.failures = tally{}
+	} else {
+		c.mu.peerFailed = tally{}
 	}
 }
 
@@ -70,6 +87,7 @@ func (c *Controller) Promote(ctx context.Context, force bool, reason string) err
 	if err != nil {
 		return err
 	}
+	c.mended(c.cfg.Self)
 	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Promote, Force: force, Reason: reason}))
 }
 
@@ -111,6 +129,7 @@ func (c *Controller) Switchover(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
+	c.mended(target)
 	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target}))
 }
 
@@ -185,34 +204,6 @@ func (c *Controller) Returned(ctx context.Context) error {
 	return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) })
 }
 
-// Hinted takes in what the peer told. It refuses what it cannot follow.
-func (c *Controller) Hinted(h Hint) error {
-	if h.Resource != c.cfg.Resource || h.From != c.cfg.Peer {
-		return refused(CodeNode, "hactl config check", "hint about %q from %q came to %s, peer %s", h.Resource, h.From, c.cfg.Resource, c.cfg.Peer)
-	}
-	now := c.cfg.Clock()
-	c.mu.Lock()
-	if h.Failures > 0 && h.FailedAgo >= 0 {
-		c.mu.peerFailed = tally{n: h.Failures, at: now - h.FailedAgo}
-	}
-	if stale := h.Token != 0 && h.Token < c.mu.memory.record.Token || c.mu.memory.record.Primary == c.cfg.Self; h.Kind == Take && !stale {
-		c.mu.hint = plan.Hint{Take: true, From: h.From, Until: now + c.cfg.Settings.HandOverGrace}
-	}
-	c.mu.Unlock()
-	switch h.Kind {
-	case Take:
-		c.note(Entry{Kind: EntryHint, Text: h.From + " hands over to this node", Cause: h.Reason})
-		c.Wake(h.From + " hands over")
-		return nil
-	case Give:
-		c.note(Entry{Kind: EntryHint, Text: h.From + " asks for the resource", Cause: h.Reason})
-		_, err := c.submit(plan.Wish{Kind: plan.Switchover, Target: h.From, Reason: h.Reason})
-		c.Wake(h.From + " asks for it")
-		return err
-	}
-	return refused(CodeNode, "hactl version on both nodes", "hint of kind %d is unknown here", h.Kind)
-}
-
 // raise takes the operator's earlier demotion back; undo restores it.
 func (c *Controller) raise(ctx context.Context, force bool, reason string) (undo func(context.Context) error, err error) {
 	name := MarkDown(c.cfg.Resource)
@@ -241,9 +232,9 @@ func (c *Controller) withUndo(ctx context.Context, undo func(context.Context) er
 }
 
 // submit makes the wish the one under way.
-func (c *Controller) submit(w plan.Wish) (*request, error) {
+func (c *Controller) submit(w plan.Wish, peer bool) (*request, error) {
 	w.Since = c.cfg.Clock()
-	r := &request{wish: w, done: make(chan error, 1)}
+	r := &request{wish: w, peer: peer, done: make(chan error, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.closed {
@@ -260,7 +251,7 @@ func (c *Controller) submit(w plan.Wish) (*request, error) {
 // ask submits the wish and waits for its end. When ctx ends first the wish is
 // dropped; a step under way is finished.
 func (c *Controller) ask(ctx context.Context, w plan.Wish) error {
-	r, err := c.submit(w)
+	r, err := c.submit(w, false)
 	if err != nil {
 		return err
 	}

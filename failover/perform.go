@@ -131,6 +131,7 @@ func (c *Controller) hintPeer(ctx context.Context, kind HintKind, because string
 	if h.Failures > 0 {
 		h.FailedAgo = c.cfg.Clock() - c.mu.failures.at
 	}
+	h.Operator = c.mu.request != nil && !c.mu.leaving
 	c.mu.hinted = true
 	c.mu.Unlock()
 	err := c.needs.Peers.Hint(ctx, c.cfg.Peer, h)

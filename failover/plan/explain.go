@@ -24,7 +24,7 @@ func Explain(v View) []Reason {
 		out = append(out, r)
 	}
 	if v.exhausted() {
-		out = append(out, bad(CodeFailures, "mend the service, then hactl promote "+v.Resource, "%s", failedText(v)))
+		out = append(out, bad(CodeFailures, failuresHint(v), "%s", failedText(v)))
 	}
 	return append(out, Losses(v)...)
 }

@@ -138,8 +138,17 @@ func tooOften(v View) Decision {
 	}
 	return Decision{
 		Code: CodeFailures, Because: failedText(v) + "; " + peerCanTake(v).Text,
-		Hint: "mend the service, then hactl promote " + v.Resource, At: at,
+		Hint: failuresHint(v), At: at,
 	}
+}
+
+// failuresHint is what an operator does on a node that failed too often: the
+// command there makes it forget.
+func failuresHint(v View) string {
+	if v.Ledger.Record.Primary == v.Peer.Name {
+		return fmt.Sprintf("mend the service, then hactl switchover %s --to %s", v.Resource, v.Self.Name)
+	}
+	return "mend the service, then hactl promote " + v.Resource
 }
 
 func failedText(v View) string {
@@ -147,5 +156,9 @@ func failedText(v View) string {
 	if v.Services.State == Broken && v.Services.Failed != "" {
 		what = v.Services.Failed
 	}
-	return fmt.Sprintf("failed on %s %d of %d times: %s", v.Self.Name, v.Self.Failures, v.Settings.Attempts, orNone(what))
+	times := fmt.Sprintf("%d of %d times", v.Self.Failures, v.Settings.Attempts)
+	if v.Self.Failures > v.Settings.Attempts {
+		times = fmt.Sprintf("%d times", v.Self.Failures)
+	}
+	return fmt.Sprintf("failed on %s %s: %s", v.Self.Name, times, orNone(what))
 }

@@ -1,0 +1,78 @@
+package failover
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/plan"
+)
+
+// Hinted takes in what the peer told. It refuses what it cannot follow.
+func (c *Controller) Hinted(h Hint) error {
+	if h.Resource != c.cfg.Resource || h.From != c.cfg.Peer {
+		return refused(CodeNode, "hactl config check", "hint about %q from %q came to %s, peer %s", h.Resource, h.From, c.cfg.Resource, c.cfg.Peer)
+	}
+	now := c.cfg.Clock()
+	c.mu.Lock()
+	if h.Failures > 0 && h.FailedAgo >= 0 {
+		c.mu.peerFailed = tally{n: h.Failures, at: now - h.FailedAgo}
+	}
+	if h.Kind == Take && h.Operator {
+		c.mu.failures = tally{}
+	}
+	if stale := h.Token != 0 && h.Token < c.mu.memory.record.Token || c.mu.memory.record.Primary == c.cfg.Self; h.Kind == Take && !stale {
+		c.mu.hint = plan.Hint{Take: true, From: h.From, Until: now + c.cfg.Settings.HandOverGrace}
+	}
+	c.mu.Unlock()
+	switch h.Kind {
+	case Take:
+		c.note(Entry{Kind: EntryHint, Text: h.From + " hands over to this node", Cause: h.Reason})
+		c.Wake(h.From + " hands over")
+		return nil
+	case Give:
+		c.note(Entry{Kind: EntryHint, Text: h.From + " asks for the resource", Cause: h.Reason})
+		c.mended(h.From)
+		_, err := c.submit(plan.Wish{Kind: plan.Switchover, Target: h.From, Reason: h.Reason}, true)
+		c.Wake(h.From + " asks for it")
+		return err
+	case Deny:
+		c.deniedBy(h)
+		return nil
+	}
+	return refused(CodeNode, "hactl version on both nodes", "hint of kind %d is unknown here", h.Kind)
+}
+
+// deniedBy ends the switchover to this node that the peer does not follow.
+func (c *Controller) deniedBy(h Hint) {
+	c.note(Entry{Kind: EntryHint, Text: h.From + " does not hand over", Cause: h.Reason})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.mu.request; r != nil && r.wish.Kind == plan.Switchover && r.wish.Target == c.cfg.Self {
+		c.mu.end(refused(h.Code, h.Help, "%s does not hand over: %s", h.From, h.Reason))
+	}
+}
+
+// tellDenied tells the peer why what it asked for came to nothing.
+func (c *Controller) tellDenied(ctx context.Context) {
+	c.mu.Lock()
+	err := c.mu.denied
+	c.mu.denied = nil
+	h := Hint{Kind: Deny, Resource: c.cfg.Resource, From: c.cfg.Self, Token: c.mu.record.Token, Code: CodeFailed}
+	c.mu.Unlock()
+	if err == nil {
+		return
+	}
+	h.Reason = err.Error()
+	var r *Refusal
+	if errors.As(err, &r) {
+		h.Code, h.Reason, h.Help = r.Code, r.Text, r.Hint
+	}
+	c.stepping.Go(func() {
+		err := bounded(ctx, hintTimeout, func(ctx context.Context) error { return c.needs.Peers.Hint(ctx, c.cfg.Peer, h) })
+		if err != nil {
+			c.log.Warn("the peer could not be told why this node does not hand over", zap.String("peer", c.cfg.Peer), zap.Error(err))
+		}
+	})
+}
