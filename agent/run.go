@@ -132,12 +132,13 @@ func (a *agent) publish(kind, resource, text string, fields map[string]string) {
 func (a *agent) witness() bool { return a.cfg.IsWitness(a.self) }
 
 func (a *agent) startDirs(context.Context) error {
-	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir, filepath.Join(a.cfg.StateDir, "ledger")} {
+	for _, dir := range []string{a.cfg.StateDir, filepath.Join(a.cfg.StateDir, "ledger")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	return nil
+	// Not root's alone: whoever may use the control socket passes through it.
+	return os.MkdirAll(a.cfg.RunDir, 0o755)
 }
 
 func (a *agent) startAPI(context.Context) error {

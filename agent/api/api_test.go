@@ -11,10 +11,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,13 +47,18 @@ func client(sock string) *http.Client {
 
 func newWorld(t *testing.T, opt api.Options) *world {
 	t.Helper()
-	w := &world{Backend: apitest.New(apitest.Sample(), time.Now), sock: filepath.Join(t.TempDir(), "agent.sock")}
+	return newWorldAt(t, opt, filepath.Join(t.TempDir(), "agent.sock"), "")
+}
+
+func newWorldAt(t *testing.T, opt api.Options, sock, group string) *world {
+	t.Helper()
+	w := &world{Backend: apitest.New(apitest.Sample(), time.Now), sock: sock}
 	opt.Backend, opt.Version = w.Backend, apiv1.Version{Version: "1.0.0", API: "v1", Node: "alpha"}
 	srv, err := api.New(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, _, err := api.Listen(w.sock, "")
+	l, _, err := api.Listen(w.sock, group)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,70 +394,6 @@ func TestListen(t *testing.T) {
 	}
 	if _, _, err := api.Listen(sock, ""); err == nil {
 		t.Error("a file was replaced")
-	}
-}
-
-// strangerMain is this test binary as another user: it looks and tries to change.
-func strangerMain(sock string) {
-	c := client(sock)
-	for _, r := range []struct{ method, path string }{{"GET", "/v1/status"}, {"POST", "/v1/resources/pg/promote"}} {
-		req, err := http.NewRequest(r.method, "http://agent"+r.path, nil)
-		if err != nil {
-			fmt.Println(err)
-			continue
-		}
-		resp, err := c.Do(req)
-		if err != nil {
-			fmt.Println(err)
-			continue
-		}
-		resp.Body.Close()
-		fmt.Println(r.method, resp.StatusCode)
-	}
-}
-
-// The kernel says who calls: another user may look, not change, unless the
-// admin group says so.
-func TestStranger(t *testing.T) {
-	needRoot(t)
-	const gid = 54321
-	for _, c := range []struct {
-		name   string
-		opt    api.Options
-		groups []uint32
-		want   string
-	}{
-		{"stranger", api.Options{}, nil, "GET 200\nPOST 403\n"},
-		{"member of another group", api.Options{HasAdminGID: true, AdminGID: gid}, []uint32{gid + 1}, "GET 200\nPOST 403\n"},
-		{"admin by supplementary group", api.Options{HasAdminGID: true, AdminGID: gid}, []uint32{7, gid}, "GET 200\nPOST 200\n"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, c.opt)
-			// Open the way for the stranger: path and socket.
-			for dir := filepath.Dir(w.sock); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-				if err := os.Chmod(dir, 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := os.Chmod(w.sock, 0o666); err != nil {
-				t.Fatal(err)
-			}
-			self := filepath.Join(filepath.Dir(w.sock), "self")
-			bin, err := os.ReadFile("/proc/self/exe")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(self, bin, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.CommandContext(t.Context(), self)
-			cmd.Env, cmd.Dir = []string{"HAPAIR_TEST_SOCKET=" + w.sock}, "/"
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: c.groups}}
-			out, err := cmd.CombinedOutput()
-			if err != nil || string(out) != c.want {
-				t.Errorf("%v\n%s", err, out)
-			}
-		})
 	}
 }
 

@@ -16,8 +16,9 @@ import (
 var ErrInUse = errors.New("another agent answers on this socket")
 
 // Listen opens the control socket: mode 0660, owned by root and group (root
-// only when group is "" or unknown on this machine; the bool says which). A
-// stale socket is replaced, one that answers is not.
+// only when group is "" or unknown on this machine; the bool says which). Its
+// directory is made passable for the group. A stale socket is replaced, one
+// that answers is not.
 func Listen(path, group string) (l net.Listener, groupFound bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, false, fmt.Errorf("make directory of socket: %w", err)
@@ -41,6 +42,9 @@ func Listen(path, group string) (l net.Listener, groupFound bool, err error) {
 	}
 	ul.SetUnlinkOnClose(false)
 	groupFound, err = own(young, group)
+	if err == nil && groupFound {
+		err = letPass(filepath.Dir(path))
+	}
 	if err == nil {
 		err = os.Rename(young, path)
 	}
@@ -60,6 +64,18 @@ func own(path, group string) (found bool, err error) {
 		return false, nil
 	}
 	return true, os.Chown(path, -1, int(gid))
+}
+
+// letPass lets everybody pass through a directory, not look into it: what is in
+// there protects itself, as the socket does. An earlier version made it root's
+// alone.
+func letPass(dir string) error {
+	const pass = 0o011
+	st, err := os.Stat(dir)
+	if err != nil || st.Mode().Perm()&pass == pass {
+		return err
+	}
+	return os.Chmod(dir, st.Mode()&(fs.ModePerm|fs.ModeSticky|fs.ModeSetgid)|pass)
 }
 
 // GroupID looks a group up by name or number; false when there is none.
