@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 // readData hands the frames of the data stream to the Sink until the stream or
 // the session ends, and says why it ended.
 func (s *session) readData() error {
-	in := inflow{conn: s.pair.data, s: s, count: &s.count.bytesIn, before: s.link.cfg.Sink.Drained, buf: make([]byte, readBufferBytes)}
+	in := inflow{conn: s.in, s: s, count: &s.count.bytesIn, before: s.link.cfg.Sink.Drained, buf: make([]byte, readBufferBytes)}
 	var m wire.Message
 	for {
 		if err := in.next(&m); err != nil {
@@ -46,7 +45,7 @@ func (s *session) deaf() bool {
 
 // inflow takes frames off a stream.
 type inflow struct {
-	conn   net.Conn
+	conn   io.Reader
 	s      *session
 	count  *atomic.Uint64 // of bytes; nil: not counted
 	before func()         // runs before a read; nil: nothing does

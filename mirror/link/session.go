@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type session struct {
 		linger   *time.Timer
 	}
 	out     *outflow   // the sender's
+	in      io.Reader  // the data stream
 	control sync.Mutex // one write at a time on the control stream
 }
 
@@ -52,13 +54,13 @@ func (l *Link) serve(p *pair) {
 			}
 		}
 	}
-	out, err := newOutflow(p.data)
+	out, in, err := openFlows(p.data)
 	if err != nil {
 		l.log.Info("no session", zap.Error(err))
 		p.close(l.log)
 		return
 	}
-	s := &session{pair: p, link: l, out: out, done: make(chan struct{})}
+	s := &session{pair: p, link: l, out: out, in: in, done: make(chan struct{})}
 	s.mu.filled.L, s.mu.idle.L = &s.mu.Mutex, &s.mu.Mutex
 	s.heard.Store(int64(l.now()))
 	l.mu.Lock()

@@ -3,9 +3,10 @@ package link
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 
-	"hapair/mirror/gather"
+	"hapair/mirror/stream"
 	"hapair/mirror/wire"
 
 	"go.uber.org/zap"
@@ -22,7 +23,7 @@ import (
 // outflow is the sender's own: nothing in it is shared.
 type outflow struct {
 	conn    net.Conn
-	vector  *gather.Vector // nil: copy into one buffer instead
+	vector  *stream.Vector // nil: copy into one buffer instead
 	headers [batchFrames * wire.HeaderBytes]byte
 	scratch []byte
 
@@ -32,22 +33,25 @@ type outflow struct {
 	bytes int64          // of part
 }
 
-func newOutflow(conn net.Conn) (*outflow, error) {
-	o := &outflow{conn: conn}
+// openFlows takes the socket below a data stream where that may be used itself:
+// then frames need no copying and no hand-off.
+func openFlows(conn net.Conn) (*outflow, io.Reader, error) {
 	tcp, ok := conn.(*net.TCPConn)
 	if c, raw := conn.(interface{ Raw() *net.TCPConn }); raw && !ok {
 		tcp = c.Raw()
 	}
 	if tcp == nil {
-		o.scratch = make([]byte, 0, copyBufferBytes)
-		return o, nil
+		return &outflow{conn: conn, scratch: make([]byte, 0, copyBufferBytes)}, conn, nil
 	}
-	v, err := gather.New(tcp, 2*batchFrames)
+	v, err := stream.NewVector(tcp, 2*batchFrames)
 	if err != nil {
-		return nil, fmt.Errorf("write to data stream: %w", err)
+		return nil, nil, fmt.Errorf("data stream: %w", err)
 	}
-	o.vector = v
-	return o, nil
+	in, err := stream.NewReader(tcp)
+	if err != nil {
+		return nil, nil, fmt.Errorf("data stream: %w", err)
+	}
+	return &outflow{conn: conn, vector: v}, in, nil
 }
 
 // direct reports whether the stream can be written without waiting.
@@ -107,7 +111,7 @@ func (s *session) deliver(wait bool) {
 			err = s.out.push(wait)
 		}
 		switch {
-		case errors.Is(err, gather.ErrFull):
+		case errors.Is(err, stream.ErrFull):
 			s.handOver()
 			return
 		case err != nil:

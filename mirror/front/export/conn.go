@@ -11,7 +11,7 @@ import (
 
 	"hapair/mirror/block"
 	"hapair/mirror/front/holder"
-	"hapair/mirror/gather"
+	"hapair/mirror/stream"
 )
 
 // conn is one client in the transmission phase.
@@ -38,7 +38,7 @@ type conn struct {
 }
 
 func newConn(s *socket, h block.Handler, g block.Geometry, ses session, peer holder.Holder, log *zap.Logger) (*conn, error) {
-	v, err := gather.New(s.conn, iovecsMax)
+	v, err := stream.NewVector(s.conn, iovecsMax)
 	if err != nil {
 		return nil, fmt.Errorf("reach the client: %w", err)
 	}

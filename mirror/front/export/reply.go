@@ -6,7 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"hapair/mirror/gather"
+	"hapair/mirror/stream"
 )
 
 // outbox holds the commands whose replies are due. At any time at most one
@@ -23,7 +23,7 @@ type outbox struct {
 	// The rest belongs to the sender.
 	broken bool // the client cannot be reached any more
 	first  *command
-	vector *gather.Vector
+	vector *stream.Vector
 }
 
 // answer puts a settled command on the outbox; flush sends it. It runs inside
@@ -123,7 +123,7 @@ func (c *conn) push(wait bool) bool {
 		return true
 	}
 	err := c.out.vector.Push(wait)
-	if errors.Is(err, gather.ErrFull) {
+	if errors.Is(err, stream.ErrFull) {
 		return false
 	}
 	if err != nil {

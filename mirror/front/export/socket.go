@@ -3,21 +3,23 @@ package export
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/mirror/stream"
 )
 
 // socket is a client's connection, for receiving; replies leave by a
-// gather.Vector. Receiving parks the goroutine in the runtime's poller: a
+// stream.Vector. Receiving parks the goroutine in the runtime's poller: a
 // goroutine that blocks in the kernel instead keeps its processor until the
 // scheduler's watchdog takes it away, which costs the Handler's goroutines far
 // more than the poll (DESIGN.md has the figures).
 type socket struct {
 	conn *net.UnixConn
 	raw  syscall.RawConn
+	in   *stream.Reader
 }
 
 func newSocket(c *net.UnixConn) (*socket, error) {
@@ -25,17 +27,15 @@ func newSocket(c *net.UnixConn) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach the client's socket: %w", err)
 	}
-	return &socket{conn: c, raw: raw}, nil
+	in, err := stream.NewReader(c)
+	if err != nil {
+		return nil, fmt.Errorf("reach the client's socket: %w", err)
+	}
+	return &socket{conn: c, raw: raw, in: in}, nil
 }
 
 // recv waits for some bytes. io.EOF says the other side, or shutdown, is done.
-func (s *socket) recv(p []byte) (int, error) {
-	n, err := s.conn.Read(p)
-	if err != nil && err != io.EOF {
-		return n, fmt.Errorf("receive: %w", err)
-	}
-	return n, err
-}
+func (s *socket) recv(p []byte) (int, error) { return s.in.Read(p) }
 
 // shutdown ends both directions; whoever waits for the client returns.
 func (s *socket) shutdown() error {

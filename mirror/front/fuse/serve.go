@@ -124,10 +124,11 @@ func (s *server) receive(in *inbox, try func(uintptr) bool) (int, error) {
 	return in.n, nil
 }
 
-// try reads without waiting; false means nothing is there.
+// try reads without waiting, and so without telling the scheduler; false means
+// nothing is there.
 func (in *inbox) try(fd uintptr) bool {
 	for {
-		n, _, e := unix.Syscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&in.iovecs[0])), 2)
+		n, _, e := unix.RawSyscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&in.iovecs[0])), 2)
 		switch e {
 		case unix.EINTR, unix.ENOENT: // ENOENT: given up before we had it
 			continue

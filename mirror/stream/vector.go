@@ -1,8 +1,11 @@
-// Package gather writes many pieces of memory to a socket in one system call
-// (gather output, sendmsg), without waiting where the caller must not.
+// Package stream reads and writes stream sockets the way the data path wants
+// it: many pieces in one system call, and no hand-off for what does not wait.
 //
-// A Vector has one owner at a time and starts no goroutine.
-package gather
+// Both directions make their system calls without telling the scheduler (see
+// RawSyscall in package syscall): they never wait in the kernel, and telling
+// wakes the runtime's monitor thread each time the process was idle, which costs
+// a lone request more than the call itself. Waiting is the runtime's poller's.
+package stream
 
 import (
 	"errors"
@@ -16,7 +19,8 @@ import (
 // ErrFull says that the socket takes nothing at the moment.
 var ErrFull = errors.New("the socket is full")
 
-// Vector is the pieces on their way to one socket.
+// Vector is the pieces on their way to one socket. It has one owner at a time
+// and starts no goroutine.
 type Vector struct {
 	raw    syscall.RawConn
 	iovecs []unix.Iovec // pieces; cap is the bound
@@ -29,8 +33,9 @@ type Vector struct {
 	err       error
 }
 
-// New makes an empty vector of at most pieces pieces (the kernel takes 1024).
-func New(conn syscall.Conn, pieces int) (*Vector, error) {
+// NewVector makes an empty vector of at most pieces pieces (the kernel takes
+// 1024).
+func NewVector(conn syscall.Conn, pieces int) (*Vector, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("reach a socket: %w", err)
@@ -98,7 +103,7 @@ func (v *Vector) send(fd int) error {
 	v.msg.Iov = &left[0]
 	v.msg.SetIovlen(len(left))
 	for {
-		n, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&v.msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		n, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&v.msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 		switch e {
 		case 0:
 			v.advance(int(n))
