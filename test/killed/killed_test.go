@@ -2,9 +2,7 @@ package killed
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapair/mirror/front/fuse"
+	"hapair/test/lab"
 )
 
 func TestMain(m *testing.M) {
@@ -71,11 +70,11 @@ func TestKilled(t *testing.T) {
 
 // victim is a child from the outside.
 type victim struct {
-	t      *testing.T
-	dir    string
-	cmd    *exec.Cmd
-	gone   chan struct{} // closed when it is
-	number string        // of its FUSE connection
+	t    *testing.T
+	dir  string
+	cmd  *exec.Cmd
+	gone chan struct{} // closed when it is
+	fuse []string      // the numbers of its FUSE connections
 }
 
 // begin starts a victim and waits until its device answers nothing any more.
@@ -136,7 +135,7 @@ func (v *victim) awaitWaiting(numbers []int) {
 // kill kills the victim alone and waits until it and all it started are gone.
 func (v *victim) kill() {
 	v.t.Helper()
-	v.number = v.connection()
+	v.fuse = append(v.fuse, lab.Connections(v.cmd.Process.Pid, v.dir)...)
 	all := family(v.cmd.Process.Pid)
 	if err := v.cmd.Process.Kill(); err != nil {
 		v.t.Fatal(err)
@@ -145,7 +144,7 @@ func (v *victim) kill() {
 	case <-v.gone:
 	case <-time.After(patience):
 		v.t.Errorf("the killed process is still there: %s", v.threads())
-		v.abort()
+		v.free()
 		<-v.gone
 	}
 	for end := time.Now().Add(patience); slices.ContainsFunc(all, alive); time.Sleep(tick) {
@@ -180,43 +179,18 @@ func (v *victim) end() {
 	if !v.t.Failed() {
 		return
 	}
-	v.number = v.connection()
+	v.fuse = append(v.fuse, lab.Connections(v.cmd.Process.Pid, v.dir)...)
 	v.cmd.Process.Kill() //nolint:errcheck // it may have ended
-	v.abort()
+	v.free()
 	<-v.gone
 	unix.Unmount(mountIn(v.dir), unix.MNT_DETACH)                //nolint:errcheck // the test has failed
 	unix.Unmount(pointIn(v.dir), unix.MNT_DETACH|unix.MNT_FORCE) //nolint:errcheck // the test has failed
 }
 
-// connection is the number of the victim's FUSE connection, "" for none.
-func (v *victim) connection() string {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", v.cmd.Process.Pid))
-	if err != nil {
-		return v.number
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 4 && f[4] == pointIn(v.dir) {
-			return strings.TrimPrefix(f[2], "0:")
-		}
-	}
-	return v.number
-}
-
-// abort ends the victim's FUSE connection, which nobody serves any more, so
-// that a victim that hangs does not hang the machine.
-func (v *victim) abort() {
-	if v.number == "" {
-		return
-	}
-	control := v.t.TempDir()
-	if err := unix.Mount("none", control, "fusectl", 0, ""); err != nil {
-		v.t.Error(err)
-		return
-	}
-	if err := os.WriteFile(filepath.Join(control, v.number, "abort"), []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.t.Error(err)
-	}
-	if err := unix.Unmount(control, 0); err != nil {
+// free ends what a victim that hangs waits for, so that the machine does not
+// hang as well.
+func (v *victim) free() {
+	if err := lab.AbortConnections(v.fuse); err != nil {
 		v.t.Error(err)
 	}
 }

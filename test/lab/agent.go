@@ -10,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"hapair/mirror/front"
 )
 
 const startTimeout = 10 * time.Second
@@ -95,10 +97,11 @@ func (l *Lab) end(name string, sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
+	connections := Connections(p.PID, front.DefaultFuseDir)
 	if err := syscall.Kill(p.PID, sig); err != nil {
 		return fmt.Errorf("lab: end the agent of %s: %w", name, err)
 	}
-	if !await(context.Background(), deathTimeout, func() bool { return !p.alive() }) {
+	if !p.gone(connections) {
 		return fmt.Errorf("lab: the agent of %s does not end by %s", name, sig)
 	}
 	l.log("the agent of %s ended by %s", name, sig)

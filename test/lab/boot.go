@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"hapair/mirror/front"
 )
 
 const (
@@ -184,16 +186,31 @@ func (l *Lab) cutPower(n *node) error {
 }
 
 // kill ends process 1 and with it everything in the node, and waits for the
-// end of it.
+// end of it. What hangs in the kernel is freed, so that the machine does not
+// hang as well, and is an error.
 func (p process) kill() error {
 	if !p.alive() {
 		return nil
 	}
+	connections := Connections(p.PID, front.DefaultFuseDir)
 	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
-	if !await(context.Background(), deathTimeout, func() bool { return !p.alive() }) {
-		return fmt.Errorf("process %d does not die: something in it hangs in the kernel", p.PID)
+	if p.gone(connections) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("process %d does not die: something in it hangs in the kernel", p.PID)
+}
+
+// gone waits for the end of a killed process. One that hangs is given up and
+// freed.
+func (p process) gone(connections []string) bool {
+	ended := func() bool { return !p.alive() }
+	if await(context.Background(), deathTimeout, ended) {
+		return true
+	}
+	if AbortConnections(connections) == nil {
+		await(context.Background(), deathTimeout, ended)
+	}
+	return false
 }
