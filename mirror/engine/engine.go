@@ -74,6 +74,10 @@ type volume struct {
 	flushing  *op                             // the engine's own flush
 	sync      syncState
 	stats     Stats
+	unread    struct { // reads that failed while no other copy was current
+		count int
+		told  time.Duration
+	}
 }
 
 // Engine is the state of one resource on one node.

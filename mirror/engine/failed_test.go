@@ -79,3 +79,51 @@ func TestPrimaryWithoutItsDiskStaysConnected(t *testing.T) {
 	b.message(wire.Refuse) // a Secondary now
 	b.expect(StandAlone)
 }
+
+// A read that fails takes the copy out of service, as a write does, when the
+// peer can go on.
+func TestUnreadableDiskHandsOver(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Read, 8192, 4096)
+	b.localDone(errSdb)
+	if err := b.answered(); !errors.Is(err, block.ErrIO) {
+		t.Fatalf("answered %v", err)
+	}
+	if f := b.expect(Problem); b.eng.vols[0].disk != state.Failed || !strings.Contains(f.Text, "/dev/sdb") {
+		t.Fatalf("%s: %s", b.eng.vols[0].disk, f.Text)
+	}
+	if h, err := wire.ParseHello(b.message(wire.State).Data); err != nil || h.Volumes[0].Disk != state.Failed {
+		t.Fatalf("the peer is told %+v, %v", h, err)
+	}
+}
+
+// Without a peer that can go on the application gets the error, the copy stays,
+// and the operator is told, not for every read.
+func TestUnreadableDiskGoesOnAlone(t *testing.T) {
+	apart := func(t *testing.T) *box { b := mirrored(t, equal()); b.linkDown(); return b }
+	filling := func(t *testing.T) *box { b, _ := syncing(t); return b }
+	failed := func(t *testing.T) *box {
+		b := mirrored(t, equal())
+		b.receive(b.peerHello(wire.State, func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Failed }))
+		return b
+	}
+	for name, box := range map[string]func(*testing.T) *box{"apart": apart, "the peer is being filled": filling, "the peer's disk has failed": failed} {
+		b := box(t)
+		b.out = nil
+		for n := range 3 {
+			b.submit(block.Read, 8192, 4096)
+			b.localDone(errSdb)
+			if err := b.answered(); !errors.Is(err, block.ErrIO) || b.eng.vols[0].disk != state.UpToDate {
+				t.Fatalf("%s: answered %v, the disk is %s", name, err, b.eng.vols[0].disk)
+			}
+			f, told := b.find(Problem, nil)
+			if told != (n != 1) || told && !strings.Contains(f.Text, "/dev/sdb") {
+				t.Fatalf("%s, read %d: told %v, %s", name, n, told, f.Text)
+			}
+			b.now += unreadableEvery * 2 / 3
+		}
+		if got := b.eng.View().Volumes[0].Stats.Errors; got != 3 {
+			t.Fatalf("%s: %d errors counted", name, got)
+		}
+	}
+}

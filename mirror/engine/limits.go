@@ -28,6 +28,9 @@ const (
 	// yet flushed there (rule R6). At half of it the engine flushes by itself.
 	unflushedMax = 8192
 
+	// unreadableEvery is how often an operator is told of reads that fail.
+	unreadableEvery = 10 * time.Second
+
 	// handshakeMax is how long a session may take to agree before it is dropped.
 	handshakeMax = 3 * time.Second
 	// pageSaveInterval is how often changed bitmap pages are written back while

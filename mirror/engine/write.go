@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"fmt"
+
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -110,11 +113,31 @@ func (e *Engine) localDone(o *op, err error) {
 	}
 	if err != nil {
 		o.err = err
-		if o.disk.Op != block.Read {
+		if o.disk.Op != block.Read || e.peerServes() {
 			e.diskFailed(o.vol, err)
+		} else {
+			e.unreadable(o.vol, err)
 		}
 	}
 	e.paid(o, owedLocal)
+}
+
+// peerServes reports whether the peer could go on at once: it is connected,
+// every write goes there, and its copy is current.
+func (e *Engine) peerServes() bool {
+	s := &e.session
+	return s.phase == agreed && s.repl == state.Established && !s.closing && e.inSync(e.peer) && countsAsCurrent(s.theirs)
+}
+
+// unreadable is a read that failed while no other copy is current: this one
+// goes on, because everything else of it may still be read.
+func (e *Engine) unreadable(v *volume, err error) {
+	v.unread.count++
+	if v.unread.count > 1 && e.now-v.unread.told < unreadableEvery {
+		return
+	}
+	v.unread.told = e.now
+	e.problem(fmt.Sprintf("volume %d cannot be read, and no other copy is current; failed so far: %d, the last: %v", v.num, v.unread.count, err))
 }
 
 // paid takes one debt off an op and settles it when it was the last.
