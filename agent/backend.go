@@ -10,7 +10,6 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/failover"
 	"hapair/failover/plan"
-	"hapair/mirror/state"
 )
 
 // backend is what the control socket offers.
@@ -112,17 +111,6 @@ func waiting(ctx context.Context, ms int64) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
 }
 
-// Connect looks for the peer again.
-func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectRequest) (apiv1.Changed, error) {
-	return b.change(ctx, name, "connect", func(r *resource) error {
-		if q.DiscardMyData {
-			return r.invalidate(ctx, nil)
-		}
-		r.mirror.Connect()
-		return nil
-	})
-}
-
 // Disconnect ends the session with the peer and keeps it so.
 func (b *backend) Disconnect(ctx context.Context, name string, _ apiv1.DisconnectRequest) (apiv1.Changed, error) {
 	return b.change(ctx, name, "disconnect", func(r *resource) error {
@@ -191,56 +179,6 @@ func (b *backend) CreateMetadata(_ context.Context, name string, _ apiv1.CreateM
 	}
 	return apiv1.CreatedMetadata{}, &apiv1.Problem{Code: apiv1.CodeInUse, Text: fmt.Sprintf("the disks of %s are attached to the running agent", name),
 		Hint: "stop haagent, then run hactl create-metadata " + name}
-}
-
-// Explain tells what speaks for and against this node as Primary.
-func (b *backend) Explain(_ context.Context, name string) (apiv1.Explanation, error) {
-	r, err := b.find(name)
-	if err != nil {
-		return apiv1.Explanation{}, err
-	}
-	e := apiv1.Explanation{Resource: name, Node: b.a.self, Verdict: apiv1.MayPromote}
-	for _, reason := range r.control.Explain() {
-		if reason.Loss {
-			e.WouldLose = append(e.WouldLose, reason.Text)
-			continue
-		}
-		e.Why = append(e.Why, apiv1.Reason{Rule: string(reason.Code), Holds: reason.OK, Evidence: reason.Text})
-		if reason.OK {
-			continue
-		}
-		if reason.Hint != "" {
-			e.Help = append(e.Help, reason.Hint)
-		}
-		e.Verdict = lesser(e.Verdict, verdictOf(&reason))
-	}
-	d := r.control.Status().Decision
-	e.Text = d.Because
-	if r.mirror.View().Role == state.Primary {
-		e.Text = "this node is Primary: " + d.Because
-	}
-	return e, nil
-}
-
-// forcible are the rules an operator may overrule.
-var forcible = map[plan.Code]bool{plan.CodeNotInSync: true, plan.CodeNoQuorum: true, plan.CodeDisk: true, plan.CodeSuspect: true, plan.CodeUndeclared: true, plan.CodeManual: true}
-
-func verdictOf(r *plan.Reason) string {
-	switch {
-	case r.Passing:
-		return apiv1.MustWait
-	case forcible[r.Code]:
-		return apiv1.NeedsForce
-	}
-	return apiv1.CannotServe
-}
-
-func lesser(a, b string) string {
-	rank := map[string]int{apiv1.MayPromote: 3, apiv1.MustWait: 2, apiv1.NeedsForce: 1, apiv1.CannotServe: 0}
-	if rank[b] < rank[a] {
-		return b
-	}
-	return a
 }
 
 // codeOf translates failover's codes.

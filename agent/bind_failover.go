@@ -69,6 +69,7 @@ func (h ledgerHands) Lapsed(ctx context.Context, resource string) (bool, error) 
 
 func (h ledgerHands) Quorum() bool            { return h.l.CanChange() }
 func (h ledgerHands) Alone() bool             { return h.l.Alone() }
+func (h ledgerHands) Split() bool             { return h.l.SplitFrom() != "" }
 func (h ledgerHands) Marked(name string) bool { return h.l.Marked(name) }
 
 func (h ledgerHands) GoAlone(ctx context.Context, reason string) error {

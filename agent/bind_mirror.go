@@ -180,6 +180,10 @@ func (m mirrorHands) View(string) failover.MirrorView {
 		out.State.MissingBytes += uint64(x.PeerDirty)
 		out.AssumeClean = out.AssumeClean && x.Assume
 	}
+	if r := v.Rival; r != nil {
+		out.State.SplitBrain = v.SplitBrain || r.Role == state.Primary && v.Role == state.Primary
+		out.State.Rival, out.State.OnlyThere = r.Role, uint64(r.DirtyBytes)
+	}
 	if v.Connected {
 		out.PeerTold, out.PeerRole, out.PeerSuspect = true, v.PeerRole, v.PeerSuspect
 		out.PeerDisk = worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.PeerDisk })

@@ -11,7 +11,6 @@ import (
 
 	"hapair/agent/apiv1"
 	"hapair/agent/peering"
-	"hapair/failover/ledger"
 	"hapair/mirror"
 	"hapair/mirror/state"
 )
@@ -48,21 +47,6 @@ func (b *backend) Invalidate(ctx context.Context, name string, q apiv1.Invalidat
 	c.Text = fmt.Sprintf("%s: the %s of %s is given up, that of %s is copied to it; hactl status --watch shows how far", name, what, given, kept)
 	return c, err
 }
-
-// copies is what a decision about giving one up rests on.
-type copies struct {
-	resource, self, peer string
-	record               ledger.Record
-	mirror               mirror.View
-	ledgerSplit          bool // both nodes run a ledger of their own
-}
-
-func (r *resource) copies() copies {
-	rec, _ := r.a.ledger.Record(r.name)
-	return copies{resource: r.name, self: r.a.self, peer: r.peer, record: rec, mirror: r.mirror.View(), ledgerSplit: r.a.ledger.Status().SplitBrain != ""}
-}
-
-func (c *copies) split() bool { return c.ledgerSplit || c.mirror.SplitBrain }
 
 // mayGiveUp says why this node's copy must not be given up, nil when it may.
 func (c *copies) mayGiveUp(volume *int) *apiv1.Problem {

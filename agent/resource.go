@@ -101,6 +101,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.net.Handle("mirror", a.acceptMirror)
 	a.net.Handle(hintPurpose, a.acceptHint)
 	a.net.Handle(invalidatePurpose, a.acceptInvalidate)
+	a.net.Handle(reconnectPurpose, a.acceptReconnect)
 	for _, r := range a.order {
 		if err := r.start(); err != nil {
 			return err

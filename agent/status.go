@@ -92,6 +92,8 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	if l := r.a.ledger.Lease(r.name); l.Valid(r.a.clock()) {
 		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
 	}
+	c := r.copies()
+	out.SplitBrain = c.split()
 	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
 	out.Frozen = len(out.FrozenReasons) > 0
 	out.LastProblem = r.a.problems.last(r.name, false)

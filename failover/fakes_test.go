@@ -141,6 +141,7 @@ func (n *node) PromiseLapsed(string) bool {
 }
 
 func (n *node) Quorum() bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.quorum(n.name) }
+func (n *node) Split() bool  { return false }
 func (n *node) Alone() bool  { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.alone == n.name }
 
 func (n *node) GoAlone(context.Context, string) error {

@@ -106,7 +106,7 @@ func (c *Controller) read() plan.View {
 	}
 	v.Peer.Verdict, v.Peer.Reasons, v.Peer.Since = n.Heartbeat.Peer(c.cfg.Peer)
 	v.Ledger.Record, v.Ledger.Known = n.Ledger.Record(res)
-	v.Ledger.Quorum, v.Ledger.Alone = n.Group.Quorum(), n.Group.Alone()
+	v.Ledger.Quorum, v.Ledger.Alone, v.Ledger.Split = n.Group.Quorum(), n.Group.Alone(), n.Group.Split()
 	v.Lease.Own, v.Lease.PeerLapsed = n.Leases.Lease(res), n.Leases.PromiseLapsed(res)
 	v.Maintenance, v.Down = n.Marks.Marked(MarkMaintenance), n.Marks.Marked(MarkDown(res))
 	if n.Services != nil {

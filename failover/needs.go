@@ -67,6 +67,9 @@ type Group interface {
 	Quorum() bool
 	// Alone reports whether this node is the only voter of its incarnation.
 	Alone() bool
+	// Split reports whether another node is the only voter of a group of its
+	// own, of the same right.
+	Split() bool
 	// GoAlone makes this node the only voter, under a higher incarnation, by
 	// the rule of manual arbitration. It refuses when, with its whole log
 	// applied, another node is Primary of any resource.

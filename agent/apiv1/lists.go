@@ -27,6 +27,10 @@ func (e *Explanation) FillLists() {
 	fill(&e.Why)
 	fill(&e.WouldLose)
 	fill(&e.Help)
+	fill(&e.Sides)
+	for i := range e.Sides {
+		fill(&e.Sides[i].Keep)
+	}
 }
 
 func fill[T any](list *[]T) {

@@ -109,6 +109,7 @@ const (
 type Explanation struct {
 	Resource string   `json:"resource"`
 	Node     string   `json:"node"`
+	Role     string   `json:"role"`    // of this node
 	Verdict  string   `json:"verdict"` // yes, wait, force, no
 	Text     string   `json:"text"`
 	Why      []Reason `json:"why"`
@@ -116,6 +117,23 @@ type Explanation struct {
 	WouldLose []string `json:"would_lose"`
 	// Help lists commands that would change the verdict.
 	Help []string `json:"help"`
+	// Sides says, in a split brain, what each node has; this one first.
+	Sides []Side `json:"sides"`
+}
+
+// UnknownBytes is an amount that is not known.
+const UnknownBytes = -1
+
+// Side is one node's part in a split brain.
+type Side struct {
+	Node  string `json:"node"`
+	Role  string `json:"role"`  // Unknown when it was not heard
+	Token uint64 `json:"token"` // of the record that node goes by
+	// OnlyBytes is what this side has and the other may lack; -1 when not known.
+	OnlyBytes int64 `json:"only_bytes"`
+	// Keep lists the commands that keep this side, in their order: run on the
+	// other node, they give up what that has.
+	Keep []string `json:"keep"`
 }
 
 // Reason is one rule that was asked and what it found.

@@ -40,15 +40,18 @@ type Quorum struct {
 
 // Resource is one replicated data set as this node sees it.
 type Resource struct {
-	Name        string   `json:"name"`
-	Token       uint64   `json:"token"`   // fencing token: grows with every promotion and set change
-	Primary     string   `json:"primary"` // "" when there is none
-	InSync      []string `json:"in_sync"` // the nodes whose copy is current
-	Role        string   `json:"role"`    // of this node: Primary, Secondary, Unknown
-	DiskState   string   `json:"disk_state"`
-	Suspect     bool     `json:"suspect"` // this copy comes back from a crash
-	Protocol    string   `json:"protocol"`
-	Arbitration string   `json:"arbitration"`
+	Name      string   `json:"name"`
+	Token     uint64   `json:"token"`   // fencing token: grows with every promotion and set change
+	Primary   string   `json:"primary"` // "" when there is none
+	InSync    []string `json:"in_sync"` // the nodes whose copy is current
+	Role      string   `json:"role"`    // of this node: Primary, Secondary, Unknown
+	DiskState string   `json:"disk_state"`
+	Suspect   bool     `json:"suspect"` // this copy comes back from a crash
+	// SplitBrain says that both nodes went on without the other: explain tells
+	// what each of them has.
+	SplitBrain  bool   `json:"split_brain"`
+	Protocol    string `json:"protocol"`
+	Arbitration string `json:"arbitration"`
 	// LeaseMS is what is left of this node's lease; 0 when it holds none.
 	LeaseMS int64 `json:"lease_ms"`
 	// Frozen says that I/O waits, and FrozenReasons why.

@@ -261,6 +261,12 @@ func renderExplanation(e *apiv1.Explanation, s style) string {
 		apiv1.MayPromote: s.good("may be promoted"), apiv1.MustWait: s.warn("must wait"),
 		apiv1.NeedsForce: s.bad("only by force"), apiv1.CannotServe: s.bad("cannot be promoted"),
 	}[e.Verdict]
+	switch {
+	case len(e.Sides) > 0:
+		verdict = s.bad(e.Role + " in a split brain")
+	case e.Role == "Primary":
+		verdict = s.good(e.Role)
+	}
 	fmt.Fprintf(&b, "%s on %s: %s. %s\n", s.bold(clean(e.Resource)), s.bold(clean(e.Node)), verdict, clean(e.Text))
 	for _, r := range e.Why {
 		mark := s.good("yes")
@@ -275,7 +281,21 @@ func renderExplanation(e *apiv1.Explanation, s style) string {
 	for _, h := range e.Help {
 		fmt.Fprintf(&b, "  try: %s\n", clean(h))
 	}
+	renderSides(&b, e.Sides, s)
 	return b.String()
+}
+
+// renderSides draws what each node of a split brain has, and how it is kept.
+func renderSides(b *strings.Builder, sides []apiv1.Side, s style) {
+	for i := range sides {
+		x, other := &sides[i], &sides[(i+1)%len(sides)]
+		has := "it was not heard what it has"
+		if x.OnlyBytes != apiv1.UnknownBytes {
+			has = fmt.Sprintf("has %s that %s may lack", bytesText(x.OnlyBytes), clean(other.Node))
+		}
+		fmt.Fprintf(b, "  %s  %s, token %d: %s\n", s.bold(clean(x.Node)), clean(x.Role), x.Token, has)
+		fmt.Fprintf(b, "    to keep that, run on %s, which gives up its own: %s\n", clean(other.Node), clean(strings.Join(x.Keep, ", then ")))
+	}
 }
 
 func (a *app) versionCmd() *cobra.Command {

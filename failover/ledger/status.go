@@ -74,6 +74,13 @@ func (l *Ledger) Alone() bool {
 	return len(voters) == 1 && voters[0] == l.cfg.Self && len(l.cfg.Voters) > 1
 }
 
+// SplitFrom names the node that went alone too, "" when there is none.
+func (l *Ledger) SplitFrom() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.split
+}
+
 func (l *Ledger) reaches(node string) bool {
 	if node == l.cfg.Self {
 		return true

@@ -201,11 +201,16 @@ func checkDown(v View) Reason {
 }
 
 func checkSplitBrain(v View) Reason {
-	if !v.Mirror.SplitBrain {
+	hint := fmt.Sprintf("hactl explain %s on both nodes; then, on the one to give up, hactl connect %s --discard-my-data", v.Resource, v.Resource)
+	switch {
+	case !v.diverged():
 		return good(CodeSplitBrain, "the copies did not diverge")
+	case v.Self.Role == state.Primary && v.Mirror.Rival == state.Primary:
+		return bad(CodeSplitBrain, hint, "split brain: %s and %s are both Primary", v.Self.Name, v.Peer.Name)
+	case v.Mirror.SplitBrain:
+		return bad(CodeSplitBrain, hint, "split brain: both copies hold data the other lacks")
 	}
-	return bad(CodeSplitBrain, fmt.Sprintf("hactl explain %s on both nodes, then hactl invalidate on the one to give up", v.Resource),
-		"split brain: both copies hold data the other lacks")
+	return bad(CodeSplitBrain, hint, "split brain: both nodes went on with a ledger of their own")
 }
 
 // peerCanTake reports whether the peer could be Primary at once. It is asked

@@ -146,6 +146,7 @@ type Reason struct {
 	Hint    string
 	Passing bool // not OK now, but expected to pass by itself
 	Loss    bool // says what a forced promotion may lose
+	Unasked bool // speaks only against doing it without being asked
 }
 
 func (r Reason) refusal() *Refusal { return &Refusal{Code: r.Code, Text: r.Text, Hint: r.Hint} }

@@ -18,7 +18,9 @@ func Explain(v View) []Reason {
 		out = append(out, c(v))
 	}
 	for _, c := range soft {
-		out = append(out, c(v))
+		r := c(v)
+		r.Unasked = r.Code != CodeSplitBrain
+		out = append(out, r)
 	}
 	if r, no := manualWaits(v); no && v.Ledger.Record.Primary == v.Peer.Name {
 		out = append(out, r)
@@ -40,7 +42,8 @@ func Losses(v View) []Reason {
 	if r.Token != 0 && !r.Has(v.Self.Name) {
 		add("%s holds acknowledged writes this copy lacks", v.Peer.Name)
 	}
-	if v.Mirror.MissingBytes > 0 {
+	target := v.Mirror.Replication == state.SyncSource || v.Mirror.Replication == state.PausedSyncS
+	if v.Mirror.MissingBytes > 0 && !target { // what a target calls missing here it is about to be given
 		add("%s were written on %s and are missing here", size(v.Mirror.MissingBytes), v.Peer.Name)
 	}
 	if v.Mirror.PeerNewer {
@@ -55,10 +58,19 @@ func Losses(v View) []Reason {
 	if !v.Ledger.Quorum && r.Primary == v.Peer.Name {
 		add("%s may still be writing; if it is, both copies diverge (split brain) and one side's writes must be given up", v.Peer.Name)
 	}
-	if v.Mirror.SplitBrain {
-		add("the copies diverged: what only %s holds is lost when this copy wins", v.Peer.Name)
+	if v.diverged() {
+		add("split brain: %s is lost if this copy is kept; %s is lost if the other one is",
+			only(v.Peer.Name, v.Mirror.OnlyThere, v.Mirror.Rival != state.RoleUnknown), only(v.Self.Name, v.Mirror.DirtyBytes, true))
 	}
 	return out
+}
+
+// only is what a node of a split brain has for itself, when known how much.
+func only(node string, n uint64, known bool) string {
+	if !known {
+		return "what only " + node + " has"
+	}
+	return fmt.Sprintf("what only %s has (%s at most)", node, size(n))
 }
 
 func size(n uint64) string {

@@ -304,8 +304,8 @@ func set(v *View, key, val string) error {
 		v.Settings.Preferred = val
 	case "held":
 		v.Mirror.Held = []string{val}
-	case "missing":
-		v.Mirror.MissingBytes = 3 << 20
+	case "missing", "rival":
+		setApart(v, key, val)
 	case "trouble":
 		kind, n, _ := strings.Cut(val, ":")
 		for k := Nothing; k <= AbortLost; k++ {
@@ -325,10 +325,20 @@ func flags(v *View) map[string]*bool {
 	return map[string]*bool{
 		"known": &v.Ledger.Known, "quorum": &v.Ledger.Quorum, "alone": &v.Ledger.Alone, "suspect": &v.Self.Suspect,
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
-		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain,
+		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "run": &v.Settings.Run,
 		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "stop-failed": &v.Services.StopFailed,
 	}
+}
+
+// setApart is what the copies lack of each other.
+func setApart(v *View, key, val string) {
+	if key == "missing" {
+		v.Mirror.MissingBytes = 3 << 20
+		return
+	}
+	v.Mirror.SplitBrain, v.Mirror.Rival = true, pick(val, state.RoleUnknown, state.Secondary, state.Primary)
+	v.Mirror.OnlyThere, v.Mirror.DirtyBytes = 3<<20, 5<<20
 }
 
 func setRecord(v *View, val string) error {

@@ -30,7 +30,7 @@ func takeover(v View) Decision {
 // takeLapsed goes on when this node's own promise to the Primary has run out:
 // it makes sure of itself, then of a majority, then of the peer.
 func takeLapsed(v View, asked bool) Decision {
-	own := []check{checkRecord, checkArbitration, checkQuorum, checkInSync, checkDisk, checkResync, checkSuspect}
+	own := []check{checkSplitBrain, checkRecord, checkArbitration, checkQuorum, checkInSync, checkDisk, checkResync, checkSuspect}
 	if r, no := failing(v, own); no {
 		if asked && v.Wish.Kind == Promote && !r.Passing {
 			return refuse(r)

@@ -35,7 +35,7 @@ func vacant(v View) Decision {
 
 // take is a promotion somebody asked for: the operator or the peer.
 func take(v View) Decision {
-	if r, no := failing(v, hard); no {
+	if r, no := failing(v, append([]check{checkSplitBrain}, hard...)); no {
 		if v.Wish.Kind != NoWish && !r.Passing {
 			return refuse(r)
 		}

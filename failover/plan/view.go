@@ -105,11 +105,13 @@ type Mirror struct {
 	Connection   state.Connection
 	Since        time.Duration // when the connection became what it is
 	Replication  state.Replication
-	SplitBrain   bool     // the copies diverged
-	PeerNewer    bool     // at the last handshake the peer's generation was newer
-	DirtyBytes   uint64   // written here, missing on the peer
-	MissingBytes uint64   // written on the peer, missing here, as last told
-	Held         []string // who holds the device open here
+	SplitBrain   bool       // the copies diverged, or both are being written
+	Rival        state.Role // then: of the peer, as it told
+	OnlyThere    uint64     // then: what the peer has that this copy may lack, in bytes
+	PeerNewer    bool       // at the last handshake the peer's generation was newer
+	DirtyBytes   uint64     // written here, missing on the peer
+	MissingBytes uint64     // written on the peer, missing here, as last told
+	Held         []string   // who holds the device open here
 }
 
 // Record is the ledger's word about the resource. The zero Record means that
@@ -132,6 +134,7 @@ type Ledger struct {
 	Since  time.Duration // when the record's Primary last changed, as seen here
 	Quorum bool
 	Alone  bool // this node runs the ledger as its only voter
+	Split  bool // so does the peer, apart from this node
 }
 
 // Lease is this node's own lease, and what is known of the peer's.
@@ -232,6 +235,9 @@ func (v View) connected() bool {
 // record that says which of them count. What the peer told before that may be
 // by an older record, or by none.
 func (v View) compared() bool { return v.connected() && v.Mirror.Replication != state.Off }
+
+// diverged reports whether both nodes went on without the other.
+func (v View) diverged() bool { return v.Mirror.SplitBrain || v.Ledger.Split }
 
 // peerReachable reports whether the peer is there at all.
 func (v View) peerReachable() bool {

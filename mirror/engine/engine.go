@@ -125,6 +125,7 @@ type Engine struct {
 	control   control
 	afterSup  []superWait
 	paused    bool
+	rival     *Rival
 }
 
 // New returns an engine whose copies have been attached. It emits its first

@@ -144,9 +144,11 @@ func (e *Engine) decide() {
 		e.whole.action, e.whole.bytes = d.action, 0
 	}
 	if d.refuse != nil {
+		e.noteRival(d.refuse)
 		e.refuseSession(d.refuse)
 		return
 	}
+	e.rival = nil
 	e.note(fmt.Sprintf("connected to %s via %s: %s, because %s", e.peer, e.session.path, d.action, d.why))
 	switch d.action {
 	case actWait:
@@ -167,6 +169,15 @@ func (e *Engine) decide() {
 		e.wantExclude()
 	case actTarget:
 		e.session.phase = preparing
+	}
+}
+
+// noteRival keeps what the peer told in a handshake that proved a split brain:
+// an operator has to choose between the two.
+func (e *Engine) noteRival(r *RefusedError) {
+	h := e.session.theirs
+	if r.Status == wire.SplitBrain || e.role == state.Primary && h.Role == state.Primary {
+		e.rival = &Rival{Role: h.Role, Token: h.Record.Token, DirtyBytes: int64(dirtyBlocks(h)) * dirty.BlockBytes}
 	}
 }
 

@@ -170,7 +170,7 @@ func fromVerdict(v genid.Verdict) decision {
 	case genid.TargetFullNew:
 		return decision{action: actTarget, full: true, why: "our copy is new"}
 	case genid.SplitBrain, genid.SplitBrainFull:
-		return refusal(wire.SplitBrain, "both copies were written without the other; choose the victim: there run hactl invalidate, on the other node hactl connect")
+		return refusal(wire.SplitBrain, "both copies were written without the other; hactl explain on both nodes tells what each has, and how to keep it")
 	}
 	return refusal(wire.Unrelated, "the copies have no common ancestor; was a disk swapped?")
 }

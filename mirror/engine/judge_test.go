@@ -115,7 +115,7 @@ func TestRefusalsOfAHandshake(t *testing.T) {
 		{name: "two Primaries", alpha: func(h *wire.HelloBody) { h.Role = state.Primary }, beta: func(h *wire.HelloBody) { h.Role = state.Primary },
 			status: wire.BadState, wantSentence: "both nodes say they are Primary (tenure 0 here, 0 there)"},
 		{name: "split brain", alpha: gen(80, 77), beta: gen(81, 77), status: wire.SplitBrain, lasting: true,
-			wantSentence: "volume 0: both copies were written without the other; choose the victim: there run hactl invalidate, on the other node hactl connect"},
+			wantSentence: "volume 0: both copies were written without the other; hactl explain on both nodes tells what each has, and how to keep it"},
 		{name: "unrelated", beta: gen(90, 0), status: wire.Unrelated, lasting: true, wantSentence: "volume 0: the copies have no common ancestor; was a disk swapped?"},
 		{name: "neither current", alpha: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Inconsistent }, beta: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Inconsistent },
 			status: wire.BadState, wantSentence: "neither copy is UpToDate; force one of them Primary"},

@@ -32,6 +32,15 @@ type View struct {
 	ResyncTotal int64
 	ResyncRate  int64 // bytes per second over the last seconds
 	LastPrimary bool
+	Rival       *Rival // in a split brain; nil once the copies have agreed
+}
+
+// Rival is what the peer told of itself when the two found that both had gone
+// on without the other.
+type Rival struct {
+	Role       state.Role
+	Token      uint64 // of the record it goes by
+	DirtyBytes int64  // what it has that this copy may lack
 }
 
 // VolumeView is one volume of a View.
@@ -57,7 +66,7 @@ func (e *Engine) View() View {
 		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
 		Excluding: e.excluding, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
-		ResyncDone: s.resync.done, ResyncTotal: s.resync.total,
+		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival,
 	}
 	w.ResyncRate = s.resync.rate.perSecond(e.now, s.resync.done)
 	if s.theirs != nil && w.Connected {

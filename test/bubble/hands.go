@@ -15,6 +15,7 @@ import (
 	"hapair/heartbeat/detect"
 	"hapair/mirror"
 	"hapair/mirror/engine"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -60,6 +61,7 @@ func (h ledgerHands) Force(ctx context.Context, resource, node, reason string, e
 }
 
 func (h ledgerHands) Quorum() bool { return h.CanChange() }
+func (h ledgerHands) Split() bool  { return h.SplitFrom() != "" }
 
 func (h ledgerHands) Mark(ctx context.Context, name, reason string) error {
 	return h.SetMaintenance(ctx, name, reason)
@@ -162,6 +164,10 @@ func (m mirrorHands) View(string) failover.MirrorView {
 	out := failover.MirrorView{Role: v.Role, Disk: x.Disk, Suspect: v.Suspect, Tenure: lease.Token(v.Tenure), AssumeClean: x.Assume,
 		State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: v.SplitBrain,
 			DirtyBytes: uint64(x.DirtyBytes), MissingBytes: uint64(x.PeerDirty)}}
+	if r := v.Rival; r != nil {
+		out.State.SplitBrain = v.SplitBrain || r.Role == state.Primary && v.Role == state.Primary
+		out.State.Rival, out.State.OnlyThere = r.Role, uint64(r.DirtyBytes)
+	}
 	if v.Connected {
 		out.PeerTold, out.PeerRole, out.PeerSuspect = true, v.PeerRole, v.PeerSuspect
 		out.PeerDisk, out.PeerAssumeClean = x.PeerDisk, x.PeerAssume

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -115,5 +116,47 @@ func TestManualStoppedAgent(t *testing.T) {
 	p.rejoined(primary)
 	w.progress(steady)
 	w.stop()
+	p.finish()
+}
+
+// Both nodes are Primary, after a force while no link was left: each goes on and
+// tells what both have; the side that is given up is given up by one command.
+func TestManualSplitBrain(t *testing.T) {
+	p := newPair(t, false, withoutWitness)
+	keeps, gives := p.settle()
+	res := p.Resource()
+	p.isolate(gives)
+	p.member(gives, keeps, apiv1.MemberDead)
+	p.member(keeps, gives, apiv1.MemberDead)
+	p.resource(keeps, "goes on", serving)
+	out, err := p.Run(p.ctx, gives, "hactl", "promote", res, "--force", "--reason", "a test")
+	if err != nil || !strings.Contains(out, keeps+" may still be writing") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for i, node := range []string{keeps, gives} {
+		if out, err := p.Run(p.ctx, node, "dd", "if=/dev/urandom", "of=/dev/hapair/"+res+"/0", "bs=1M", fmt.Sprintf("count=%d", 2+i), "oflag=direct"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	p.join(gives)
+	for i, node := range []string{keeps, gives} {
+		p.resource(node, "knows of the split brain", func(r *apiv1.Resource) bool { return r.SplitBrain && r.Role == "Primary" })
+		p.eventually(node+" tells what each side has", func() error {
+			out, err := p.Run(p.ctx, node, "hactl", "explain", res)
+			for _, want := range []string{"are both Primary", fmt.Sprintf("has %d MiB that %s may lack", 2+i, p.other(node)), fmt.Sprintf("has %d MiB that %s may lack", 3-i, node), "hactl connect " + res + " --discard-my-data"} {
+				if err == nil && !strings.Contains(out, want) {
+					err = fmt.Errorf("no %q in %s", want, out)
+				}
+			}
+			return err
+		})
+	}
+	p.refused(gives, gives+" is Primary", "connect", res, "--discard-my-data")
+	for _, args := range [][]string{{"demote", res, "--force"}, {"connect", res, "--discard-my-data"}} {
+		if out, err := p.Run(p.ctx, gives, append([]string{"hactl"}, args...)...); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	p.rejoined(gives)
 	p.finish()
 }

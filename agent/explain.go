@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+
+	"hapair/agent/apiv1"
+	"hapair/failover/ledger"
+	"hapair/failover/plan"
+	"hapair/mirror"
+	"hapair/mirror/state"
+)
+
+// Explain tells what speaks for and against this node as Primary and, in a
+// split brain, what each node has.
+func (b *backend) Explain(_ context.Context, name string) (apiv1.Explanation, error) {
+	r, err := b.find(name)
+	if err != nil {
+		return apiv1.Explanation{}, err
+	}
+	c := r.copies()
+	e := explanation(r.control.Explain())
+	e.Resource, e.Node, e.Role = name, b.a.self, c.mirror.Role.String()
+	e.Text = r.control.Status().Decision.Because
+	if c.mirror.Role == state.Primary {
+		e.Text = "this node is Primary: " + e.Text
+	}
+	e.Sides = c.sides()
+	return e, nil
+}
+
+// explanation sorts the reasons, and judges by them.
+func explanation(reasons []plan.Reason) apiv1.Explanation {
+	e := apiv1.Explanation{Verdict: apiv1.MayPromote}
+	for i := range reasons {
+		r := &reasons[i]
+		if r.Loss {
+			e.WouldLose = append(e.WouldLose, r.Text)
+			continue
+		}
+		e.Why = append(e.Why, apiv1.Reason{Rule: ruleOf(r.Code), Holds: r.OK, Evidence: r.Text})
+		if r.OK {
+			continue
+		}
+		if r.Hint != "" && r.Code != plan.CodeSplitBrain { // there the sides say it, with names
+			e.Help = append(e.Help, r.Hint)
+		}
+		if !r.Unasked {
+			e.Verdict = lesser(e.Verdict, verdictOf(r))
+		}
+	}
+	return e
+}
+
+// ruleOf names the rule that a code is about, whether it holds or not.
+func ruleOf(c plan.Code) string {
+	switch c {
+	case plan.CodeNoRecord, plan.CodeUndeclared:
+		return "record"
+	case plan.CodeNotImpl:
+		return "arbitration"
+	case plan.CodeNoQuorum:
+		return "quorum"
+	case plan.CodeHolder:
+		return "lease"
+	case plan.CodeNotInSync:
+		return "in-sync"
+	case plan.CodePeerPrimary:
+		return "peer"
+	case plan.CodeNotAsked:
+		return "auto-promote"
+	}
+	return string(c)
+}
+
+// forcible are the rules an operator may overrule.
+var forcible = map[plan.Code]bool{plan.CodeNotInSync: true, plan.CodeNoQuorum: true, plan.CodeDisk: true, plan.CodeSuspect: true,
+	plan.CodeUndeclared: true, plan.CodeManual: true, plan.CodeSplitBrain: true}
+
+func verdictOf(r *plan.Reason) string {
+	switch {
+	case r.Passing:
+		return apiv1.MustWait
+	case forcible[r.Code]:
+		return apiv1.NeedsForce
+	}
+	return apiv1.CannotServe
+}
+
+func lesser(a, b string) string {
+	rank := map[string]int{apiv1.MayPromote: 3, apiv1.MustWait: 2, apiv1.NeedsForce: 1, apiv1.CannotServe: 0}
+	if rank[b] < rank[a] {
+		return b
+	}
+	return a
+}
+
+// copies is what is known of both copies of a resource.
+type copies struct {
+	resource, self, peer string
+	record               ledger.Record
+	mirror               mirror.View
+	ledgerSplit          bool // both nodes run a ledger of their own
+}
+
+func (r *resource) copies() copies {
+	rec, _ := r.a.ledger.Record(r.name)
+	return copies{resource: r.name, self: r.a.self, peer: r.peer, record: rec, mirror: r.mirror.View(), ledgerSplit: r.a.ledger.SplitFrom() != ""}
+}
+
+// split reports whether both nodes went on without the other.
+func (c *copies) split() bool { return c.ledgerSplit || c.mirror.SplitBrain || c.bothPrimary() }
+
+func (c *copies) bothPrimary() bool {
+	return c.mirror.Rival != nil && c.mirror.Rival.Role == state.Primary && c.mirror.Role == state.Primary
+}
+
+// sides tells what each node of a split brain has, this one first, and how it
+// is kept; none when there is no split brain.
+func (c *copies) sides() []apiv1.Side {
+	if !c.split() {
+		return nil
+	}
+	here := apiv1.Side{Node: c.self, Role: c.mirror.Role.String(), Token: uint64(c.record.Token)}
+	for i := range c.mirror.Volumes {
+		here.OnlyBytes += c.mirror.Volumes[i].DirtyBytes
+	}
+	there := apiv1.Side{Node: c.peer, Role: state.RoleUnknown.String(), OnlyBytes: apiv1.UnknownBytes}
+	if r := c.mirror.Rival; r != nil {
+		there.Role, there.Token, there.OnlyBytes = r.Role.String(), r.Token, r.DirtyBytes
+	}
+	here.Keep, there.Keep = c.giveUp(there), c.giveUp(here)
+	return []apiv1.Side{here, there}
+}
+
+// giveUp are the commands that give up a side, run there, so that the other one
+// is kept.
+func (c *copies) giveUp(s apiv1.Side) (commands []string) {
+	if s.Role != state.Secondary.String() {
+		commands = append(commands, "hactl demote "+c.resource+" --force")
+	}
+	return append(commands, "hactl connect "+c.resource+" --discard-my-data")
+}

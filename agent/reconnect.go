@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"hapair/agent/apiv1"
+	"hapair/agent/peering"
+)
+
+// After a split brain the other node stands alone until somebody tells it that
+// the choice is made.
+const reconnectPurpose = "reconnect"
+
+type reconnectQuestion struct {
+	Resource string `json:"resource"`
+}
+
+type reconnectAnswer struct {
+	Refused string `json:"refused,omitempty"`
+}
+
+// Connect looks for the peer again.
+func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectRequest) (apiv1.Changed, error) {
+	var untold error
+	c, err := b.change(ctx, name, "connect", func(r *resource) error {
+		if !q.DiscardMyData {
+			r.mirror.Connect()
+			return nil
+		}
+		c := r.copies()
+		err := r.invalidate(ctx, nil)
+		if err == nil && c.split() {
+			untold = r.reconnectPeer(ctx)
+		}
+		return err
+	})
+	if untold != nil {
+		c.Text += fmt.Sprintf("; the other node could not be told (%v): hactl connect %s there", untold, name)
+	}
+	return c, err
+}
+
+// reconnectPeer tells the peer that this node gives up what only it has.
+func (r *resource) reconnectPeer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	var answer reconnectAnswer
+	err := r.a.exchange(ctx, r.peer, reconnectPurpose, reconnectQuestion{r.name}, &answer)
+	if err == nil && answer.Refused != "" {
+		err = fmt.Errorf("%s refuses: %s", r.peer, answer.Refused)
+	}
+	return err
+}
+
+// acceptReconnect ends this node's standing alone for a split brain; what an
+// operator disconnected stays so.
+func (a *agent) acceptReconnect(c *peering.Conn) {
+	defer closeQuietly(c)
+	var q reconnectQuestion
+	var answer reconnectAnswer
+	if err := take(c, exchangeTimeout, &q); err != nil {
+		a.log.Warn("a question was not understood", zap.String("peer", c.Node), zap.Error(err))
+		return
+	}
+	r := a.res[q.Resource]
+	switch {
+	case r == nil || r.peer != c.Node:
+		answer.Refused = fmt.Sprintf("there is no resource %q of %s and %s", q.Resource, c.Node, a.self)
+	case r.mirror.View().SplitBrain:
+		a.event(apiv1.EventOperator, q.Resource, "asked on "+c.Node+": connect; it gives up what only it has")
+		r.mirror.Connect()
+	}
+	a.give(c, answer)
+}
