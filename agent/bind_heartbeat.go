@@ -21,7 +21,7 @@ func (a *agent) startHeartbeat(context.Context) error {
 		return err
 	}
 	nodes, order := addresses(a.cfg)
-	h, err := heartbeat.New(heartbeat.Config{Cluster: a.cfg.Cluster, Self: a.self, Incarnation: a.ledger.Incarnation(), Nodes: nodes, Order: order,
+	h, err := heartbeat.New(heartbeat.Config{Cluster: a.cfg.Cluster, Self: a.self, Incarnation: a.ledger.Incarnation(), Version: version, Nodes: nodes, Order: order,
 		Port: int(a.cfg.HeartbeatPort), Key: key, Probe: a.cfg.Timing.Probe, Clock: a.clock, Logger: a.log, OnPathDown: a.pathDown})
 	if err != nil {
 		return err
@@ -108,6 +108,19 @@ func (h heartHands) Peer(node string) (plan.Verdict, []string, time.Duration) {
 	return v, reasons, n.Since
 }
 
+// carrier is the cable at this node's end of a path.
+func carrier(p detect.PathVerdict) string {
+	for _, r := range p.Reasons {
+		switch r.Code {
+		case detect.NoCarrier:
+			return apiv1.CarrierDown
+		case detect.DeviceOff, detect.NoAddress:
+			return apiv1.CarrierUnknown
+		}
+	}
+	return apiv1.CarrierUp
+}
+
 // members is the cluster as the heartbeat sees it.
 func (a *agent) members() []apiv1.Member {
 	snap := a.heart.Snapshot()
@@ -127,8 +140,13 @@ func (a *agent) members() []apiv1.Member {
 			for _, r := range n.Reasons {
 				m.Reasons = append(m.Reasons, r.Text)
 			}
+			m.Version = n.Version
+			if n.Began > 0 {
+				m.UptimeS = int64((a.clock() - n.Began).Seconds())
+			}
 			for _, p := range n.Paths {
-				m.Paths = append(m.Paths, apiv1.Path{Name: p.Path, Address: nodes[name][p.Path].String(), State: p.State.String()})
+				m.Paths = append(m.Paths, apiv1.Path{Name: p.Path, Address: nodes[name][p.Path].String(), State: p.State.String(),
+					RTTUS: float64(n.RTT[p.Path].Nanoseconds()) / 1e3, Carrier: carrier(p)})
 			}
 		}
 		out = append(out, m)

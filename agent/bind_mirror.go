@@ -96,11 +96,18 @@ func closeQuietly(c net.Conn) { _ = c.Close() }
 // observer brings what the mirror says to the controller and to the events.
 type observer struct{ r *resource }
 
-func (o observer) Changed(string) { o.r.wake("mirror") }
+func (o observer) Changed(string) {
+	o.r.wake("mirror")
+	select {
+	case o.r.look <- struct{}{}:
+	default: // it is about to look
+	}
+}
 
 // Linked is evidence for the heartbeat: a mirror link that carries traffic is
 // a peer that lives.
 func (o observer) Linked(name, path string, up bool) {
+	o.r.linked(up)
 	if h := o.r.a.heart; h != nil {
 		kind := detect.LinkSilent
 		if up {
@@ -113,8 +120,9 @@ func (o observer) Linked(name, path string, up bool) {
 	o.r.wake("link")
 }
 
-func (o observer) Happened(name, text string) {
-	o.r.a.event(apiv1.EventConnection, name, text)
+func (o observer) Happened(name string, topic engine.Topic, text string) {
+	kinds := map[engine.Topic]string{engine.OnConnection: apiv1.EventConnection, engine.OnDisk: apiv1.EventDisk, engine.OnResync: apiv1.EventResync}
+	o.r.a.event(kinds[topic], name, text)
 }
 
 func (o observer) Trouble(name, text string) { o.r.a.event(apiv1.EventProblem, name, text) }

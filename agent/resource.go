@@ -37,10 +37,13 @@ type resource struct {
 	chosen  []string // per volume: why this front end
 	roles   roles
 	leased  atomic.Bool // the last word about the lease was that it is held
+	open    *openBy
+	look    chan struct{} // capacity 1: the mirror may have changed
 
 	mu struct {
 		sync.Mutex
-		ready bool // control is set
+		ready bool      // control is set
+		down  time.Time // since when there is no session with the peer; zero while there is one
 	}
 }
 
@@ -133,7 +136,8 @@ func (a *agent) onLease(l lease.Lease) {
 }
 
 func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resource, error) {
-	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name}
+	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name, look: make(chan struct{}, 1)}
+	r.mu.down = time.Now()
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link}
 	for i := range rc.Volumes {
@@ -155,6 +159,7 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	if r.mirror, err = mirror.Open(ctx, mc); err != nil {
 		return nil, err
 	}
+	r.open = newOpenBy(r)
 	if err = r.newController(); err != nil {
 		return nil, errors.Join(err, r.mirror.Close(ctx))
 	}
@@ -241,6 +246,7 @@ func (r *resource) start() error {
 	go func() { ended <- r.control.Run(ctx) }()
 	var monitoring sync.WaitGroup
 	monitoring.Go(func() { r.returned(ctx) })
+	monitoring.Go(func() { r.watch(ctx) })
 	if r.group != nil {
 		monitoring.Go(func() { r.monitor(ctx) })
 	}

@@ -98,8 +98,13 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	out.Frozen = len(out.FrozenReasons) > 0
 	out.LastProblem = r.a.problems.last(r.name, false)
 	out.Peers = []apiv1.Peer{r.peerStatus(&v)}
+	held := r.heldOpen(v.Role)
 	for i := range v.Volumes {
-		out.Volumes = append(out.Volumes, r.volumeStatus(&v, i))
+		vol := r.volumeStatus(&v, i)
+		if i < len(held) {
+			vol.OpenBy = held[i]
+		}
+		out.Volumes = append(out.Volumes, vol)
 	}
 	if r.group != nil {
 		for _, s := range r.group.Status() {
@@ -151,14 +156,46 @@ func (r *resource) peerStatus(v *mirror.View) apiv1.Peer {
 	if v.Connected {
 		p.DiskState = worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.PeerDisk }).String()
 		p.Path = v.Path
-	} else if v.Reason != nil {
-		p.Reason = v.Reason.Error()
+	} else {
+		p.Reason, p.DownS = errText(v.Reason), r.downFor()
 	}
 	for _, x := range v.Volumes {
 		p.DirtyBytes += x.DirtyBytes
 	}
-	p.Resync = resync(v)
+	if p.Resync = resync(v); p.Resync != nil && p.Resync.Paused {
+		p.Resync.PausedBy = map[string]string{apiv1.ToPeer: r.a.self, apiv1.FromPeer: r.peer}[p.Resync.Direction]
+	}
 	return p
+}
+
+// linked notes that a session with the peer began or ended.
+func (r *resource) linked(up bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case up:
+		r.mu.down = time.Time{}
+	case r.mu.down.IsZero():
+		r.mu.down = time.Now()
+	}
+}
+
+// downFor is for how many seconds there has been no session.
+func (r *resource) downFor() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.down.IsZero() {
+		return 0
+	}
+	return int64(time.Since(r.mu.down).Seconds())
+}
+
+// heldOpen names who holds each volume open; only a Primary offers them.
+func (r *resource) heldOpen(role state.Role) [][]string {
+	if role != state.Primary {
+		return nil
+	}
+	return r.open.all()
 }
 
 func (r *resource) volumeStatus(v *mirror.View, i int) apiv1.Volume {

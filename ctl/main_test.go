@@ -101,7 +101,7 @@ func startAgent(ts *testscript.TestScript) {
 		Why:       []apiv1.Reason{{Rule: "quorum", Holds: true, Evidence: "2 of 3 voters"}, {Rule: "in_sync", Holds: false, Evidence: "removed under token 11"}},
 		WouldLose: []string{"writes answered by beta since 02:11:07"}, Help: []string{"bring beta back"},
 	})
-	srv, err := api.New(api.Options{Backend: b, Version: apiv1.Version{Version: "1.0.0", API: "v1", Go: "go1.26", Node: "alpha"}})
+	srv, err := api.New(api.Options{Backend: b, Version: apiv1.Version{Version: "1.0.0", Node: "alpha"}})
 	ts.Check(err)
 	l, _, err := api.Listen(sock, "")
 	ts.Check(err)

@@ -21,6 +21,7 @@ type Config struct {
 	Cluster     string // messages of another cluster are ignored
 	Self        string
 	Incarnation uint64 // of this node's ledger; the peers see it
+	Version     string // of this node's program, likewise; at most 64 bytes of it
 	// Nodes holds every node's address on every path it has, this node's
 	// included. Paths are watched in the order of their names, unless Order
 	// says otherwise.

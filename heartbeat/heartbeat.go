@@ -19,16 +19,17 @@ type Snapshot struct {
 	Nodes map[string]Node
 }
 
-// Node is the verdict on one peer, and the incarnation it last told (0: none).
+// Node is the verdict on one peer, and what it last told of itself.
 type Node struct {
 	detect.Verdict
-	Incarnation uint64
+	Told
 }
 
 // Heartbeat watches the peers. Its methods are safe for concurrent use.
 type Heartbeat struct {
 	cfg   Config
 	log   *zap.Logger
+	began time.Duration
 	rings []*ring
 	wake  chan struct{} // 1: changes are queued or a deadline moved
 
@@ -43,7 +44,7 @@ type Heartbeat struct {
 		det         *detect.Detector
 		lastStep    time.Duration
 		changes     []detect.Change // not yet told
-		incarnation map[string]uint64
+		told        map[string]*Told
 		subscribers map[int]func(Snapshot)
 		nextID      int
 	}
@@ -55,9 +56,10 @@ func New(cfg Config) (*Heartbeat, error) {
 		return nil, fmt.Errorf("heartbeat: %w", err)
 	}
 	h := &Heartbeat{cfg: cfg, log: cfg.Logger.With(zap.String("component", "heartbeat")), wake: make(chan struct{}, 1)}
-	h.mu.incarnation = map[string]uint64{}
+	h.mu.told = map[string]*Told{}
 	h.mu.subscribers = map[int]func(Snapshot){}
-	h.mu.lastStep = cfg.Clock()
+	h.began = cfg.Clock()
+	h.mu.lastStep = h.began
 	det, err := detect.New(cfg.Detect, h.mu.lastStep)
 	if err != nil {
 		return nil, fmt.Errorf("heartbeat: %w", err)
@@ -236,7 +238,7 @@ func (h *Heartbeat) Snapshot() Snapshot {
 	defer h.mu.Unlock()
 	s := Snapshot{At: h.mu.lastStep, Nodes: map[string]Node{}}
 	for _, v := range h.mu.det.Verdicts() {
-		s.Nodes[v.Node] = Node{Verdict: v, Incarnation: h.mu.incarnation[v.Node]}
+		s.Nodes[v.Node] = Node{Verdict: v, Told: h.toldLocked(v.Node).clone()}
 	}
 	return s
 }
@@ -251,14 +253,4 @@ func (h *Heartbeat) SetIncarnation(n uint64) {
 		default: // it is about to tell
 		}
 	}
-}
-
-// learnIncarnation notes what a peer tells of itself.
-func (h *Heartbeat) learnIncarnation(node string, n uint64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if old := h.mu.incarnation[node]; old != n {
-		h.log.Info("peer's incarnation", zap.String("peer", node), zap.Uint64("was", old), zap.Uint64("now", n))
-	}
-	h.mu.incarnation[node] = n
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/memberlist"
 	"go.uber.org/goleak"
@@ -193,7 +194,7 @@ func TestMirrorLinkKeepsAlive(t *testing.T) {
 
 // On real sockets: they find each other, one leaves, one comes back.
 func TestLoopback(t *testing.T) {
-	cfg := Config{Nodes: two(), Port: freePort(t), Detect: detect.Config{Recover: 200 * time.Millisecond}}
+	cfg := Config{Nodes: two(), Port: freePort(t), Version: "1.2.3", Detect: detect.Config{Recover: 200 * time.Millisecond}}
 	cfg.Self = "alpha"
 	a, _ := watched(t, cfg)
 	defer a.Stop()
@@ -201,6 +202,9 @@ func TestLoopback(t *testing.T) {
 	b, _ := watched(t, cfg)
 	await(t, a, "beta", 10*time.Second, allPaths(detect.Alive))
 	await(t, b, "alpha", 10*time.Second, allPaths(detect.Alive))
+	await(t, a, "beta", 10*time.Second, func(n Node) bool { // what it tells of itself
+		return n.Version == "1.2.3" && n.Began > 0 && n.RTT["lan"] > 0 && n.RTT["crossover"] > 0
+	})
 	begin := time.Now()
 	b.Stop()
 	stopped := time.Since(begin)
@@ -296,13 +300,14 @@ func TestRefusals(t *testing.T) {
 }
 
 func FuzzParseMeta(f *testing.F) {
-	f.Add(appendMeta(nil, 7))
+	f.Add(appendMeta(nil, 7, ""))
+	f.Add(appendMeta(nil, 7, "1.2.3"))
 	f.Add([]byte{})
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		n, err := parseMeta(b)
-		if err == nil && b[0] == metaVersion && len(b) == metaBytes && !bytes.Equal(appendMeta(nil, n), b) {
-			t.Fatalf("%x read as %d", b, n)
+		n, version, err := parseMeta(b)
+		if err == nil && b[0] == metaVersion && len(b) <= metaBytes+versionMax && utf8.Valid(b[metaBytes:]) && !bytes.Equal(appendMeta(nil, n, version), b) {
+			t.Fatalf("%x read as %d, %q", b, n, version)
 		}
 	})
 }

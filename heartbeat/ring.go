@@ -2,7 +2,6 @@ package heartbeat
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"log"
@@ -166,12 +165,13 @@ func (r *ring) observe(kind detect.Kind, node, note string) {
 }
 
 // NotifyPingComplete is called when a peer answered a probe.
-func (r *ring) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, _ []byte) {
+func (r *ring) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
+	r.h.learnAnswer(n.Name, r.path, rtt, payload)
 	r.observe(detect.Heard, n.Name, "")
 }
 
-// AckPayload adds nothing to an answer.
-func (r *ring) AckPayload() []byte { return nil }
+// AckPayload adds to an answer for how long this node has been up.
+func (r *ring) AckPayload() []byte { return appendUptime(nil, r.h.cfg.Clock()-r.h.began) }
 
 // NotifyJoin is called when a peer is known, which is not yet an answer.
 func (r *ring) NotifyJoin(n *memberlist.Node) { r.NotifyUpdate(n) }
@@ -181,12 +181,12 @@ func (r *ring) NotifyUpdate(n *memberlist.Node) {
 	if n.Name == r.h.cfg.Self {
 		return
 	}
-	incarnation, err := parseMeta(n.Meta)
+	incarnation, version, err := parseMeta(n.Meta)
 	if err != nil {
 		r.log.Warn("peer tells nonsense of itself", zap.String("peer", n.Name), zap.Error(err))
 		return
 	}
-	r.h.learnIncarnation(n.Name, incarnation)
+	r.h.learnMeta(n.Name, incarnation, version)
 }
 
 // NotifyLeave is called when a peer was given up or said that it leaves; the
@@ -213,7 +213,7 @@ func (r *ring) NotifyAlive(n *memberlist.Node) error {
 }
 
 // NodeMeta is what this node tells of itself.
-func (r *ring) NodeMeta(int) []byte { return appendMeta(nil, r.incarnation.Load()) }
+func (r *ring) NodeMeta(int) []byte { return appendMeta(nil, r.incarnation.Load(), r.h.cfg.Version) }
 
 // NotifyMsg, GetBroadcasts, LocalState and MergeRemoteState are not used.
 func (r *ring) NotifyMsg([]byte) {}
@@ -226,26 +226,6 @@ func (r *ring) LocalState(bool) []byte { return nil }
 
 // MergeRemoteState ignores what is said.
 func (r *ring) MergeRemoteState([]byte, bool) {}
-
-const (
-	metaVersion = 1
-	metaBytes   = 9 // version, incarnation
-)
-
-func appendMeta(b []byte, incarnation uint64) []byte {
-	return binary.LittleEndian.AppendUint64(append(b, metaVersion), incarnation)
-}
-
-// parseMeta reads what a peer tells of itself. Later versions may append.
-func parseMeta(b []byte) (incarnation uint64, err error) {
-	if len(b) < metaBytes {
-		return 0, fmt.Errorf("node metadata of %d bytes, want at least %d", len(b), metaBytes)
-	}
-	if b[0] < metaVersion {
-		return 0, fmt.Errorf("node metadata of version %d, want %d or later", b[0], metaVersion)
-	}
-	return binary.LittleEndian.Uint64(b[1:]), nil
-}
 
 // zapWriter passes the library's lines on, at the level they carry.
 type zapWriter struct{ log *zap.Logger }

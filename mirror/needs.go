@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"hapair/mirror/engine"
 	"hapair/mirror/wire"
 )
 
@@ -33,7 +34,7 @@ type Observer interface {
 	// Linked: a session with the peer began (over path) or ended.
 	Linked(resource, path string, up bool)
 	// Happened: something an operator would want to read.
-	Happened(resource, text string)
+	Happened(resource string, topic engine.Topic, text string)
 	// Trouble: something an operator has to look at.
 	Trouble(resource, text string)
 	// Deposed: somebody else holds a higher token; the device must go.

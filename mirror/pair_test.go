@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"hapair/mirror/block"
+	"hapair/mirror/engine"
 	"hapair/mirror/front"
 	"hapair/mirror/link"
 	"hapair/mirror/meta"
@@ -136,7 +137,7 @@ func (o *observer) Trouble(_, text string) {
 	o.Changed("")
 }
 
-func (o *observer) Happened(_, text string) { o.Changed("") }
+func (o *observer) Happened(string, engine.Topic, string) { o.Changed("") }
 
 // told is what an operator was told, and how many sessions began.
 func (o *observer) told() ([]string, int) {

@@ -124,7 +124,7 @@ func (r *Resource) performRare(f *engine.Effect) {
 		}
 	case engine.Note:
 		r.log.Info(f.Text)
-		r.cfg.Observer.Happened(r.cfg.Resource, f.Text)
+		r.cfg.Observer.Happened(r.cfg.Resource, f.Topic, f.Text)
 	case engine.Problem:
 		r.log.Warn(f.Text)
 		r.cfg.Observer.Trouble(r.cfg.Resource, f.Text)

@@ -50,13 +50,16 @@ func (r *Resource) connection(w *View) state.Connection {
 	return state.Connecting
 }
 
-// Holders lists who holds the devices open.
-func (r *Resource) Holders() ([]front.Holder, error) {
-	var all []front.Holder
-	err := frontends(r.vols, func(f front.Frontend) error {
-		h, err := f.Holders()
-		all = append(all, h...)
-		return err
-	})
-	return all, err
+// Holders lists who holds each volume's device open, in the order of the
+// volumes. It waits while a front end starts or stops.
+func (r *Resource) Holders() ([][]front.Holder, error) {
+	all := make([][]front.Holder, len(r.vols))
+	var errs []error
+	for i, v := range r.vols {
+		if f := v.frontend(); f != nil {
+			h, err := f.Holders()
+			all[i], errs = h, append(errs, err)
+		}
+	}
+	return all, errors.Join(errs...)
 }

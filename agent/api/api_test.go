@@ -53,7 +53,7 @@ func newWorld(t *testing.T, opt api.Options) *world {
 func newWorldAt(t *testing.T, opt api.Options, sock, group string) *world {
 	t.Helper()
 	w := &world{Backend: apitest.New(apitest.Sample(), time.Now), sock: sock}
-	opt.Backend, opt.Version = w.Backend, apiv1.Version{Version: "1.0.0", API: "v1", Node: "alpha"}
+	opt.Backend, opt.Version = w.Backend, apiv1.Version{Version: "1.0.0", Node: "alpha"}
 	srv, err := api.New(opt)
 	if err != nil {
 		t.Fatal(err)
@@ -422,7 +422,7 @@ func TestConnectionLimit(t *testing.T) {
 	for _, c := range idle {
 		c.Close()
 	}
-	if code, _ := w.do(t, "GET", "/v1/version", ""); code != 200 {
-		t.Errorf("after they left: %d", code)
+	if code, body := w.do(t, "GET", "/v1/version", ""); code != 200 || strings.Contains(string(body), `""`) {
+		t.Errorf("after they left: %d %s", code, body)
 	}
 }

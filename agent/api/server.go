@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ import (
 // Options are what a server is made of.
 type Options struct {
 	Backend Backend
-	Version apiv1.Version
+	Version apiv1.Version // the server fills in API and Go
 	// AdminGID may change things beside uid 0, when HasAdminGID.
 	AdminGID    uint32
 	HasAdminGID bool
@@ -70,6 +71,7 @@ func New(opt Options) (*Server, error) {
 	if err := opt.Registry.Register(NewCollector(opt.Backend)); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	opt.Version.API, opt.Version.Go = apiv1.Name, runtime.Version()
 	s := &Server{opt: opt, callerOf: callerOf, quit: make(chan struct{})}
 	s.metrics = promhttp.HandlerFor(opt.Registry, promhttp.HandlerOpts{})
 	s.http = &http.Server{

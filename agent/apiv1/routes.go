@@ -1,5 +1,8 @@
 package apiv1
 
+// Name is the version of the API, as the routes begin.
+const Name = "v1"
+
 // The routes. {name} stands for a resource.
 const (
 	PathStatus  = "/v1/status"

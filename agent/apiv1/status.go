@@ -132,7 +132,7 @@ type Resync struct {
 	RateBytesPerS int64  `json:"rate_bytes_per_s"`
 	ETAS          int64  `json:"eta_s"` // -1 when unknown
 	Paused        bool   `json:"paused"`
-	PausedBy      string `json:"paused_by,omitempty"` // node that asked
+	PausedBy      string `json:"paused_by,omitempty"` // node it was paused on: its source
 }
 
 // Service states.
@@ -180,10 +180,17 @@ type Member struct {
 type Path struct {
 	Name    string  `json:"name"`
 	Address string  `json:"address"`
-	State   string  `json:"state"`  // alive, suspect, dead, unknown
-	RTTUS   float64 `json:"rtt_us"` // 0 when not measured
-	Carrier string  `json:"carrier"`
+	State   string  `json:"state"`   // alive, suspect, dead, unknown
+	RTTUS   float64 `json:"rtt_us"`  // of the last answer; 0 when there was none
+	Carrier string  `json:"carrier"` // at this node's end: up, down, unknown
 }
+
+// What is known of the cable at this node's end of a path.
+const (
+	CarrierUp      = "up"
+	CarrierDown    = "down"
+	CarrierUnknown = "unknown" // the device is switched off, or has lost its address
+)
 
 // Version is who answers. GET /v1/version.
 type Version struct {

@@ -73,4 +73,15 @@ type Effect struct {
 	Token    uint64
 	Of       EventKind // Reply: which event is answered
 	Text     string
+	Topic    Topic // of a Note
 }
+
+// Topic is what a Note is about.
+type Topic uint8
+
+// The topics.
+const (
+	OnConnection Topic = iota
+	OnDisk
+	OnResync
+)

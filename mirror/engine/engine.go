@@ -220,6 +220,8 @@ func (e *Engine) note(text string) { e.emit(Effect{Kind: Note, Text: text}) }
 
 func (e *Engine) problem(text string) { e.emit(Effect{Kind: Problem, Text: text}) }
 
+func (e *Engine) noteOn(t Topic, text string) { e.emit(Effect{Kind: Note, Text: text, Topic: t}) }
+
 // inSync reports whether the ledger counts node among the current copies.
 func (e *Engine) inSync(node string) bool {
 	for _, n := range e.record.InSync {

@@ -107,7 +107,7 @@ func (e *Engine) chunkRead(o *op, err error) {
 		return
 	}
 	if err != nil {
-		e.note(fmt.Sprintf("resync: volume %d cannot be read: %v", o.vol.num, err))
+		e.noteOn(OnResync, fmt.Sprintf("resync: volume %d cannot be read: %v", o.vol.num, err))
 		e.dropChunk(o)
 		e.dropSession(fmt.Errorf("resync source: %w", err))
 		return

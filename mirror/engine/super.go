@@ -135,7 +135,8 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	}
 	was := v.disk
 	v.disk, v.failed = state.Failed, err
-	e.problem(fmt.Sprintf("volume %d: was %s, now Failed, because %v", v.num, was, err))
+	e.noteOn(OnDisk, fmt.Sprintf("volume %d: was %s, now Failed", v.num, was))
+	e.problem(fmt.Sprintf("volume %d: the disk failed: %v", v.num, err))
 	cold := v.cold
 	v.cold = nil
 	for _, o := range cold {

@@ -93,7 +93,7 @@ func (e *Engine) included() {
 	if e.session.theirs != nil {
 		e.session.theirs.Suspect = false
 	}
-	e.note(fmt.Sprintf("resync to %s is complete: in sync", e.peer))
+	e.noteOn(OnResync, fmt.Sprintf("resync to %s is complete: in sync", e.peer))
 	if e.session.phase != agreed {
 		return
 	}
@@ -121,7 +121,7 @@ func (e *Engine) onInSync(m *wire.Message) {
 	}
 	e.session.repl, e.whole = state.Established, wholeSync{}
 	e.applyRecord(*r)
-	e.note("resync is complete: in sync")
+	e.noteOn(OnResync, "resync is complete: in sync")
 	e.sendState()
 	e.controlProgress()
 }

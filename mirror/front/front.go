@@ -16,6 +16,9 @@ type Holder = holder.Holder
 // BusyError says that a device was not given up because it is in use.
 type BusyError = holder.BusyError
 
+// Mounted is the holder that is a file system mounted on a directory here.
+func Mounted(dir string) Holder { return holder.Mounted(dir) }
+
 // Frontend offers one volume. Methods may be called concurrently. After Stop
 // or Abort it may be started again.
 type Frontend interface {

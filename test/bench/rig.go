@@ -16,6 +16,7 @@ import (
 
 	"hapair/mirror"
 	"hapair/mirror/block"
+	"hapair/mirror/engine"
 	"hapair/mirror/front"
 	"hapair/mirror/link"
 	"hapair/mirror/meta"
@@ -195,7 +196,7 @@ func (r *rig) Changed(string) {
 func (r *rig) Linked(string, string, bool) { r.Changed("") }
 
 // Happened is of no interest.
-func (r *rig) Happened(string, string) {}
+func (r *rig) Happened(string, engine.Topic, string) {}
 
 // Trouble is of no interest: a request that fails ends the run.
 func (r *rig) Trouble(string, string) {}

@@ -129,7 +129,7 @@ func (o observer) Linked(_, _ string, up bool) {
 	o.b.wake("link")
 }
 
-func (o observer) Happened(_, text string) { o.b.log.Info("mirror: " + text) }
+func (o observer) Happened(_ string, _ engine.Topic, text string) { o.b.log.Info("mirror: " + text) }
 
 func (o observer) Trouble(_, text string) { o.b.log.Warn("mirror: " + text) }
 

@@ -52,6 +52,9 @@ func (e *BusyError) Error() string {
 	return e.Path + " is held open by " + strings.Join(names, ", ")
 }
 
+// Mounted is the file system mounted on a directory of this namespace.
+func Mounted(dir string) Holder { return Holder{Command: "mount on " + dir} }
+
 // Process describes a process by its number.
 func Process(pid int) Holder {
 	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
@@ -180,7 +183,7 @@ func mountsOf(dev uint64) ([]Holder, error) {
 			switch {
 			case m.Dev != dev:
 			case ns == own:
-				points["mount on "+m.Point] = true
+				points[Mounted(m.Point).Command] = true
 			default:
 				found = append(found, elsewhere(m, table))
 			}
