@@ -112,11 +112,8 @@ func waiting(ctx context.Context, ms int64) (context.Context, context.CancelFunc
 }
 
 // Disconnect ends the session with the peer and keeps it so.
-func (b *backend) Disconnect(ctx context.Context, name string, _ apiv1.DisconnectRequest) (apiv1.Changed, error) {
-	return b.change(ctx, name, "disconnect", func(r *resource) error {
-		r.mirror.Disconnect()
-		return nil
-	})
+func (b *backend) Disconnect(ctx context.Context, name string, q apiv1.DisconnectRequest) (apiv1.Changed, error) {
+	return b.change(ctx, name, "disconnect", func(r *resource) error { return r.disconnect(ctx, q.Force) })
 }
 
 // pause holds the resync of this node back, or lets it go on.

@@ -27,8 +27,10 @@ func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectReque
 	var untold error
 	c, err := b.change(ctx, name, "connect", func(r *resource) error {
 		if !q.DiscardMyData {
-			r.mirror.Connect()
-			return nil
+			return r.connect(ctx)
+		}
+		if err := r.mayDiscard(); err != nil {
+			return err
 		}
 		c := r.copies()
 		err := r.invalidate(ctx, nil)

@@ -129,7 +129,7 @@ func (a *app) connectCmd() *cobra.Command {
 func (a *app) disconnectCmd() *cobra.Command {
 	var req apiv1.DisconnectRequest
 	c := a.verbCmd(apiv1.VerbDisconnect, "take the mirror link down and keep it down", func() (any, error) { return req, nil })
-	c.Flags().BoolVar(&req.Force, "force", false, "even where the peer would be left outdated")
+	c.Flags().BoolVar(&req.Force, "force", false, "even where a copy would be left behind")
 	return c
 }
 

@@ -282,7 +282,7 @@ func (p *port) probe(ctx context.Context, ip netip.Addr, count int, wait time.Du
 	if err != nil {
 		return fmt.Errorf("open packet socket on %s: %w", p.dev, err)
 	}
-	defer c.Close() // what was sent is sent
+	defer c.Close()                                                                   // what was sent is sent
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) }) // fails only on a closed socket
 	defer stop()
 	self := frame.MAC(l.Attrs().HardwareAddr)
