@@ -11,10 +11,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 GOBUILD := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # Everything but what needs a pair of its own; that runs alone, afterwards.
-UNIT := $(GO) list ./... | grep -vE '/test/(netns|lab/stories)$$'
-PAIR := ./test/lab/stories
-# The long ones: every failure of every node and cable, by `make netns`.
-PAIRS := $(PAIR) ./test/netns
+UNIT := $(GO) list ./... | grep -v '/test/netns$$'
+PAIRS := ./test/netns
+export HAPAIR_FAILOVERS ?= 20
 # Commands the tests call, and the Debian packages that bring them.
 TOOLS := ip:iproute2 ping:iputils-ping losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio nbdinfo:libnbd-bin qemu-io:qemu-utils git:git
 
@@ -51,12 +50,12 @@ test: deps build ## everything that must hold: vet, units, golden files, form, s
 	@failed=; \
 	echo "== vet"; $(GO) vet ./... || failed="$$failed vet"; $(GO) vet -tags lab ./... || failed="$$failed vet-lab"; \
 	echo "== unit, golden, tidy"; $(GO) test -timeout 10m $$($(UNIT)) || failed="$$failed unit"; \
-	echo "== pairs in namespaces"; $(GO) test -p 1 -count=1 -timeout 10m $(PAIR) || failed="$$failed netns"; \
+	echo "== pairs in namespaces"; $(GO) test -count=1 -timeout 18m $(PAIRS) || failed="$$failed netns"; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi; echo "PASSED"
 unit: ## the tests that need no pair
 	$(GO) test -timeout 10m $$($(UNIT))
-netns: build ## a pair with its witness in network namespaces, killed, cut and paused (root)
-	HAPAIR_LONG=1 HAPAIR_FAILOVERS=$${HAPAIR_FAILOVERS:-20} $(GO) test -p 1 -count=1 -v -timeout 40m $(PAIRS)
+netns: build ## the pairs of `make test` alone, with what takes long as well (root)
+	HAPAIR_LONG=1 $(GO) test -count=1 -v -timeout 40m $(PAIRS) $(ARGS)
 
 .PHONY: race
 race: ## all tests under the race detector (needs gcc)

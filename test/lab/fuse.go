@@ -23,11 +23,15 @@ func Connections(pid int, dir string) []string {
 	}
 	var out []string
 	for _, m := range all {
-		if strings.HasPrefix(m.Type, "fuse.") && strings.HasPrefix(m.Point, dir+"/") {
+		if servedBelow(m, dir) {
 			out = append(out, strconv.FormatUint(uint64(unix.Minor(m.Dev)), 10))
 		}
 	}
 	return out
+}
+
+func servedBelow(m mounts.Mount, dir string) bool {
+	return strings.HasPrefix(m.Type, "fuse.") && strings.HasPrefix(m.Point, dir+"/")
 }
 
 // AbortConnections ends FUSE connections that nobody serves any more. A process

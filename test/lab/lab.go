@@ -135,6 +135,7 @@ type Lab struct {
 	dir   string
 	state state
 	log   func(string, ...any)
+	seen  []loopDevice // of nodes that were on
 }
 
 // Dir is where the lab keeps its files.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -23,7 +24,12 @@ func (l *Lab) Leaks() []string {
 	}
 	loops, err := loopsBelow(l.dir)
 	if err == nil {
-		out = append(out, loops...)
+		for _, loop := range append(loops, l.seen...) {
+			// The kernel detaches after the last close, in its own time.
+			if !await(context.Background(), deathTimeout, func() bool { return !loop.attached() }) {
+				out = append(out, loop.path)
+			}
+		}
 	}
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err == nil {

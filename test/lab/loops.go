@@ -5,30 +5,41 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"hapair/kernel/mounts"
+	"hapair/mirror/front"
 )
 
 // fileID is one file of the machine, as the loop driver names it.
 type fileID struct{ dev, ino uint64 }
 
-// loops are the loop devices over files that only this node can see: those
-// served by a FUSE file system of its own.
-func (p process) loops() []string {
+// loopDevice is a loop device over one file.
+type loopDevice struct {
+	path string
+	file fileID
+}
+
+// loops are the loop devices over the files that the node's agent serves.
+func (p process) loops() []loopDevice {
 	all, err := mounts.Read(fmt.Sprintf("/proc/%d/mountinfo", p.PID))
 	if err != nil {
 		return nil
 	}
 	served := map[uint64]bool{}
 	for _, m := range all {
-		if strings.HasPrefix(m.Type, "fuse") {
+		if servedBelow(m, front.DefaultFuseDir) {
 			served[encodeDevice(m.Dev)] = true
 		}
 	}
 	return loopsOver(func(id fileID) bool { return served[id.dev] })
+}
+
+// attached reports whether it is still there, over the same file.
+func (d loopDevice) attached() bool {
+	info, err := loopInfo(d.path)
+	return err == nil && d.file == fileID{info.Device, info.Inode}
 }
 
 // encodeDevice is a device number as the loop driver writes it.
@@ -38,17 +49,17 @@ func encodeDevice(dev uint64) uint64 {
 }
 
 // loopsOver lists the loop devices whose file is one of those.
-func loopsOver(mine func(fileID) bool) []string {
+func loopsOver(mine func(fileID) bool) []loopDevice {
 	names, err := filepath.Glob("/sys/block/loop*/loop")
 	if err != nil {
 		return nil // only a bad pattern fails, and this one is constant
 	}
-	var out []string
+	var out []loopDevice
 	for _, name := range names {
 		dev := "/dev/" + filepath.Base(filepath.Dir(name))
 		info, err := loopInfo(dev)
 		if err == nil && mine(fileID{info.Device, info.Inode}) {
-			out = append(out, dev)
+			out = append(out, loopDevice{dev, fileID{info.Device, info.Inode}})
 		}
 	}
 	return out
@@ -64,9 +75,10 @@ func loopInfo(dev string) (*unix.LoopInfo64, error) {
 }
 
 // detach frees loop devices; one that is free already is as good.
-func detach(loops []string) error {
+func detach(loops []loopDevice) error {
 	var errs []error
-	for _, dev := range loops {
+	for _, loop := range loops {
+		dev := loop.path
 		fd, err := unix.Open(dev, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("open %s: %w", dev, err))
@@ -87,7 +99,7 @@ func (l *Lab) freeLoops(dir string) error {
 	return errors.Join(err, detach(loops))
 }
 
-func loopsBelow(dir string) ([]string, error) {
+func loopsBelow(dir string) ([]loopDevice, error) {
 	files := map[fileID]bool{}
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {

@@ -61,6 +61,7 @@ func TestPausedServices(t *testing.T) {
 // A pause shorter than a lease changes nothing that lasts, and one of about a
 // lease may, but loses nothing.
 func TestShortPauses(t *testing.T) {
+	long(t)
 	p := newPair(t, true, nil)
 	p.settle()
 	w := p.write()

@@ -3,7 +3,6 @@ package netns
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
@@ -27,12 +26,10 @@ type chaos struct {
 }
 
 // Anything at any time, several things at once: when all is mended the pair
-// serves again, and no answered record is missing. HAPAIR_LONG=1 runs it,
-// HAPAIR_ROUNDS sets how long, HAPAIR_SEED repeats the same blows.
+// serves again, and no answered record is missing. HAPAIR_ROUNDS sets how long,
+// HAPAIR_SEED repeats the same blows.
 func TestChaos(t *testing.T) {
-	if os.Getenv("HAPAIR_LONG") == "" {
-		t.Skip("takes long: HAPAIR_LONG=1")
-	}
+	long(t)
 	seed := number(t, "HAPAIR_SEED", int(time.Now().UnixNano()&0xffffff)+1)
 	t.Logf("HAPAIR_SEED=%d repeats the blows", seed)
 	c := &chaos{pair: newPair(t, true, nil), rng: rand.New(rand.NewPCG(uint64(seed), 0)),

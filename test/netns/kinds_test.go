@@ -27,6 +27,7 @@ func TestInternalMetadata(t *testing.T) {
 // The front end that exports the device by NBD, with foreign programs as its
 // clients: what they wrote and flushed is on the survivor.
 func TestExport(t *testing.T) {
+	long(t)
 	p := newPair(t, false, func(o *lab.Options) { o.Frontend = "export" })
 	primary, survivor := p.settle()
 	for _, tool := range []string{"qemu-io", "nbdcopy", "nbdinfo"} {
@@ -111,6 +112,14 @@ func number(t *testing.T, variable string, otherwise int) int {
 		t.Fatalf("%s=%q: want a number from 1", variable, text)
 	}
 	return n
+}
+
+// long leaves a test to `make netns`: others cover most of what it finds.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("HAPAIR_LONG") == "" {
+		t.Skip("takes long: HAPAIR_LONG=1")
+	}
 }
 
 // open reports whether to ask for what is known not to hold yet.

@@ -14,6 +14,7 @@ func withoutWitness(o *lab.Options) { o.Witness = "-" }
 // A pair without a witness: when the Secondary dies the Primary goes on; when
 // the Primary dies the Secondary waits for an operator.
 func TestManualSecondaryDies(t *testing.T) {
+	long(t)
 	p := newPair(t, true, withoutWitness)
 	primary, secondary := p.settle()
 	w := p.write()
@@ -69,6 +70,7 @@ func TestManualPrimaryDies(t *testing.T) {
 
 // All links between the two are cut: the Primary goes on, the Secondary waits.
 func TestManualPartition(t *testing.T) {
+	long(t)
 	p := newPair(t, false, withoutWitness)
 	primary, secondary := p.settle()
 	b := p.probe(primary)
@@ -87,6 +89,7 @@ func TestManualPartition(t *testing.T) {
 
 // Both lose power; alone, neither knows whether the other went on.
 func TestManualBothLosePower(t *testing.T) {
+	long(t)
 	p := newPair(t, true, withoutWitness)
 	primary, secondary := p.settle()
 	w := p.write()
