@@ -184,6 +184,7 @@ type pairNode struct {
 	door *door
 	obs  *observer
 	dir  string
+	meta string // a file of its own, or MetadataInternal
 	disk *sickDisk
 }
 
@@ -206,7 +207,7 @@ func newPair(t *testing.T) *pair {
 	p.ledger = &ledger{rec: wire.Record{Token: 1, InSync: []string{"alpha", "beta"}}}
 	for i, name := range []string{"alpha", "beta"} {
 		dir := t.TempDir()
-		p.nodes[i] = &pairNode{name: name, dir: dir}
+		p.nodes[i] = &pairNode{name: name, dir: dir, meta: filepath.Join(dir, "md")}
 		create(t, dir, name, [2]string{"beta", "alpha"}[i])
 		p.open(i)
 	}
@@ -248,7 +249,7 @@ func (p *pair) open(i int) {
 	n.door = &door{}
 	n.obs = &observer{t: p.t, node: n.name, ch: make(chan struct{}, 1), dep: make(chan error, 1)}
 	r, err := Open(p.t.Context(), Config{Cluster: "c", Resource: "r", Self: n.name, Peer: p.nodes[1-i].name0(i), Record: p.ledger.rec,
-		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: filepath.Join(n.dir, "md"), Frontend: n.door, Wrap: n.wrap}},
+		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: n.meta, Frontend: n.door, Wrap: n.wrap}},
 		Ledger:  p.ledger, Dialer: p.wire, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
 	must(p.t, err)
 	n.Resource = r

@@ -92,6 +92,9 @@ func (r *Resource) perform(f *engine.Effect) {
 		r.answerPlugged(f.Request, f.Err)
 	case engine.WriteActivity, engine.WritePage, engine.WriteSuper:
 		r.writeMeta(f)
+	case engine.FitSize:
+		r.running.Add(1)
+		go r.vols[f.Volume].fit(f.Size, *f.Super)
 	case engine.LedgerExclude, engine.LedgerInclude:
 		r.running.Add(1)
 		go r.changeInSync(f.Kind == engine.LedgerInclude, f.Node, f.Token)

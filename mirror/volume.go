@@ -40,7 +40,7 @@ type volume struct {
 	data  block.Disk
 	plug  block.Unplugger // data, if it keeps plugged requests back
 	meta  *meta.Store
-	fixed meta.Super // of the superblock: what never changes
+	fixed meta.Super // of the superblock: what the engine does not change
 	geo   block.Geometry
 
 	admin   sync.Mutex             // one start or stop of the front end at a time
@@ -123,6 +123,19 @@ func (v *volume) superblock(s *engine.Super) meta.Super {
 		}
 	}
 	return m
+}
+
+// fit lays the metadata out anew for a volume of another size. The engine keeps
+// everything else away from them until it hears of the end.
+func (v *volume) fit(sizeBytes int64, s engine.Super) {
+	defer v.r.running.Done()
+	err := v.meta.Resize(v.superblock(&s), sizeBytes)
+	if err == nil {
+		v.admin.Lock() // it is not offered
+		v.fixed.DataBytes, v.geo.SizeBytes = sizeBytes, sizeBytes
+		v.admin.Unlock()
+	}
+	v.r.step(&engine.Event{Kind: engine.SizeFitted, Volume: v.index, Err: err})
 }
 
 // Submit is the upper door; Unplug starts what was Plugged.

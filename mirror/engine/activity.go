@@ -84,7 +84,7 @@ func (e *Engine) urgentPage(v *volume, page int) {
 // savePages writes changed pages back while nothing waits for them, so that an
 // eviction rarely has to.
 func (e *Engine) savePages(v *volume) {
-	if v.page.inFlight || !v.disk.HasData() {
+	if v.page.inFlight || v.fitTo > 0 || !v.disk.HasData() {
 		return
 	}
 	for n, from := 0, 0; n < pagesPerSave; n++ {

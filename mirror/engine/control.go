@@ -40,6 +40,10 @@ func (e *Engine) controlEvent(ev *Event) {
 		e.emit(Effect{Kind: Reply, Of: ev.Kind, Err: fmt.Errorf("another command is running: %w", ErrBadState)})
 		return
 	}
+	if e.fitting() && (ev.Kind == Promote || ev.Kind == Invalidate) {
+		e.emit(Effect{Kind: Reply, Of: ev.Kind, Err: fmt.Errorf("this copy, which is new, is being fitted to the size of the peer's: %w", ErrBadState)})
+		return
+	}
 	switch ev.Kind {
 	case Promote:
 		e.promote(ev.Tenure, ev.Force)
@@ -315,7 +319,7 @@ func (e *Engine) abortProgress() {
 }
 
 func (e *Engine) detachProgress() {
-	if e.peerOps > 0 || e.session.phase != ended || e.control.step > 1 {
+	if e.peerOps > 0 || e.fitting() || e.session.phase != ended || e.control.step > 1 {
 		return
 	}
 	if e.control.step == 0 {

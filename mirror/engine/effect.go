@@ -25,6 +25,9 @@ const (
 	WritePage
 	// WriteSuper: make Super durable; SuperDone follows with Version.
 	WriteSuper
+	// FitSize: lay the metadata of Volume, whose copy holds nothing, out anew for
+	// Size bytes of data, empty, and with Super; SizeFitted follows.
+	FitSize
 	// LedgerExclude: take Node out of the in-sync set if the record still has
 	// Token; keep trying until that is decided. LedgerDone follows.
 	LedgerExclude
@@ -69,6 +72,7 @@ type Effect struct {
 	Activity actlog.Transaction
 	Payload  []byte
 	Super    *Super
+	Size     int64 // FitSize: bytes of data
 	Node     string
 	Token    uint64
 	Of       EventKind // Reply: which event is answered

@@ -39,10 +39,12 @@ type volume struct {
 
 	disk   state.Disk
 	failed error // why disk is Failed
+	fitTo  int64 // the size that the metadata are being laid out for, else 0
 	gen    genid.Set
 	last   bool // LastPrimary
 	assume bool
 	full   bool // FullSync
+	unused bool // gen is of a full resync of which no target has been told
 
 	bits *dirty.Bitmap
 	al   *actlog.Log
@@ -191,6 +193,8 @@ func (e *Engine) dispatch(ev *Event) {
 		e.pageDone(e.vols[ev.Volume], ev.Page, ev.Version, ev.Err)
 	case SuperDone:
 		e.superDone(e.vols[ev.Volume], ev.Version, ev.Err)
+	case SizeFitted:
+		e.sizeFitted(e.vols[ev.Volume], ev.Err)
 	case LinkUp:
 		e.linkUp(ev.Session, ev.Path)
 	case Received:

@@ -27,6 +27,7 @@ var (
 	errDiskFailed    = fmt.Errorf("the local disk has failed: %w", block.ErrIO)
 	errInvalidated   = errors.New("the local copy was invalidated")
 	errStopping      = errors.New("the agent stops")
+	errFitting       = errors.New("the copy of this node, which is new, takes the size of the peer's")
 	errRecordChanged = errors.New("the ledger's record changed during the handshake")
 )
 

@@ -22,6 +22,8 @@ const (
 	PageDone
 	// SuperDone: the superblock of Volume at Version is durable, or Err.
 	SuperDone
+	// SizeFitted: the metadata of Volume are laid out as FitSize asked, or Err.
+	SizeFitted
 	// LinkUp: session Session began.
 	LinkUp
 	// Received: Message arrived on Session.

@@ -91,7 +91,7 @@ func TestFullResyncGoesOnWhereItBroke(t *testing.T) {
 		b = broken(b)
 		b.out = nil
 		b.greet(b.asTarget)
-		if p := b.eng.session.plan; p.full || p.action != actSource {
+		if p := b.eng.session.plan; p.full[0] || p.action != actSource {
 			t.Fatalf("%s: decided %s, full %v", name, p.action, p.full)
 		}
 		b.ledger()
@@ -118,12 +118,12 @@ func TestExchangedTargetIsFilledFromTheBeginning(t *testing.T) {
 	b.greet(newDisk)
 	b.ledger()
 	b.targetReady()
-	if w := b.eng.View(); !b.eng.session.plan.full || w.Volumes[0].DirtyBytes != fullBytes || w.ResyncTotal != fullBytes || w.ResyncDone != 0 {
+	if w := b.eng.View(); !b.eng.session.plan.full[0] || w.Volumes[0].DirtyBytes != fullBytes || w.ResyncTotal != fullBytes || w.ResyncDone != 0 {
 		t.Fatalf("full %v, %d bytes to be sent, %d of %d done", b.eng.session.plan.full, w.Volumes[0].DirtyBytes, w.ResyncDone, w.ResyncTotal)
 	}
 	b.linkDown()
 	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen, h.Volumes[0].Disk = packGen(half), state.Inconsistent })
-	if p := b.eng.session.plan; !p.full {
+	if p := b.eng.session.plan; !p.full[0] {
 		t.Fatalf("the disk that was half filled before comes back: %s by the bitmap", p.action)
 	}
 }
@@ -173,7 +173,7 @@ func TestTargetOfAFullResyncTakesItsName(t *testing.T) {
 	source := genid.Set{Current: 50}
 	tell := func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(source) }
 	b.greet(tell)
-	source = source.Rebase(60, 61)
+	source = source.Rebase(60)
 	b.receive(b.peerHello(wire.State, tell))
 	b.hold[WriteSuper] = true
 	b.receive(wire.Message{Kind: wire.SyncStart})
@@ -193,7 +193,49 @@ func TestTargetOfAFullResyncTakesItsName(t *testing.T) {
 	b.none(PeerSend)
 	b.linkDown()
 	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = packGen(source), 1 })
-	if p := b.eng.session.plan; p.action != actTarget || p.full {
+	if p := b.eng.session.plan; p.action != actTarget || p.full[0] {
 		t.Fatalf("decided %s, full %v", p.action, p.full)
+	}
+}
+
+// Of two volumes only the one whose disk is new is sent whole.
+func TestOnlyTheNewVolumeIsSentWhole(t *testing.T) {
+	s := equal()
+	s.volumes, s.record = 2, wire.Record{Token: 2, InSync: []string{"alpha"}}
+	b := newBox(t, s)
+	b.promote()
+	b.greet(newDisk)
+	b.ledger()
+	b.message(wire.SyncStart)
+	if first, second := b.eng.vols[0].bits.DirtyBytes(), b.eng.vols[1].bits.DirtyBytes(); first != volumeBytes || second != 0 {
+		t.Fatalf("%d and %d bytes are sent", first, second)
+	}
+	for i, old := range []genid.Set{genid.New(), s.super.Gen} {
+		if got := genid.Compare(b.super[i].Gen, old.Begin(b.super[i].Gen)); got != genid.SourceBitmap {
+			t.Errorf("volume %d: %s finds its target by %s", i, b.super[i].Gen, got)
+		}
+	}
+}
+
+// A full resync that no target has heard of does not use up the history.
+func TestBeginThatNobodyHeardOfIsBegunAgain(t *testing.T) {
+	s := equal()
+	s.record = wire.Record{Token: 2, InSync: []string{"alpha"}}
+	b := newBox(t, s)
+	b.promote()
+	for range 5 {
+		b.greet(newDisk)
+		b.hold[WriteSuper] = true
+		b.ledger()
+		f, more := b.find(WriteSuper, nil)
+		b.linkDown()
+		delete(b.hold, WriteSuper)
+		if more {
+			b.do(b.durable(f))
+		}
+		b.none(PeerSend)
+	}
+	if got := b.super[0].Gen; got.History[1] != 0 || got.History[0] != 77 {
+		t.Fatalf("five times begun: %s", got)
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
@@ -24,7 +25,7 @@ func (e *Engine) tryHello() {
 }
 
 func (e *Engine) quiet() bool {
-	return e.peerOps == 0 && !e.ledger.inFlight && !e.excluding && !e.minting && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
+	return e.peerOps == 0 && !e.fitting() && !e.ledger.inFlight && !e.excluding && !e.minting && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
 }
 
 // hello says what this node is. Of the generations it says what is durable: the
@@ -140,7 +141,7 @@ func (e *Engine) decide() {
 	}
 	d := judge(e.session.mine, e.session.theirs)
 	e.session.plan = d
-	if d.action != e.whole.action || d.full {
+	if d.action != e.whole.action || slices.Contains(d.full, true) {
 		e.whole.action, e.whole.bytes = d.action, 0
 	}
 	if d.refuse != nil {
@@ -151,6 +152,8 @@ func (e *Engine) decide() {
 	e.rival = nil
 	e.note(fmt.Sprintf("connected to %s via %s: %s, because %s", e.peer, e.session.path, d.action, d.why))
 	switch d.action {
+	case actFit:
+		e.fit(d.sizes)
 	case actWait:
 		e.session.phase, e.session.repl = agreed, state.Off
 		e.established()

@@ -33,7 +33,7 @@ func TestInvalidateOfOneVolume(t *testing.T) {
 		t.Fatalf("greets with %+v", h.Volumes)
 	}
 	b.receive(b.peerHello(wire.Hello, func(h *wire.HelloBody) { h.Volumes[1].Gen = packGen(genid.Set{Current: 77}) }))
-	if d := b.eng.session.plan; d.action != actTarget || d.whole[0] || !d.whole[1] {
+	if d := b.eng.session.plan; d.action != actTarget || d.full[0] || !d.full[1] {
 		t.Fatalf("decided %+v", d)
 	}
 }

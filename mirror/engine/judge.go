@@ -17,10 +17,11 @@ const (
 	actNothing        // the copies are equal
 	actSource         // this node's copy is sent
 	actTarget         // this node's copy is replaced
+	actFit            // a copy that holds nothing takes the size of the other
 )
 
 func (a action) String() string {
-	return [...]string{"none", "wait", "nothing to resync", "SyncSource", "SyncTarget"}[a]
+	return [...]string{"none", "wait", "nothing to resync", "SyncSource", "SyncTarget", "fitting sizes"}[a]
 }
 
 func (a action) inverse() action {
@@ -36,9 +37,9 @@ func (a action) inverse() action {
 // decision is the outcome of a handshake, from one side's view.
 type decision struct {
 	action action
-	full   bool   // of some volume everything is sent, not only what the bitmaps say
-	whole  []bool // of which, when full
+	full   []bool // by volume: everything is sent, not only what the bitmaps say
 	why    string
+	sizes  []int64 // actFit: what each volume of this node is to have, 0 as it is
 	refuse *RefusedError
 }
 
@@ -51,7 +52,7 @@ func refusal(s wire.Status, format string, args ...any) decision {
 // generation identifiers guard against everything the ledger cannot know
 // (swapped disks, a lost ledger, force), the bitmaps say which blocks.
 func judge(mine, theirs *wire.HelloBody) decision {
-	if d := judgeGeometry(mine, theirs); d.refuse != nil {
+	if d := judgeGeometry(mine, theirs); d.refuse != nil || d.action != actNone {
 		return d
 	}
 	if mine.Role == state.Primary && theirs.Role == state.Primary {
@@ -70,21 +71,7 @@ func judge(mine, theirs *wire.HelloBody) decision {
 		d.action == actTarget && named == mine.Node && mine.Role != state.Primary {
 		return decision{action: actWait, why: fmt.Sprintf("%s would be overwritten, and the ledger still names it Primary", named)}
 	}
-	d.whole = wholeVolumes(d, mine, theirs)
 	return judgeRoles(d, mine, theirs)
-}
-
-// wholeVolumes tells which volumes the target cannot mend by the bitmaps.
-func wholeVolumes(d decision, mine, theirs *wire.HelloBody) (whole []bool) {
-	target := mine
-	if d.action == actSource {
-		target = theirs
-	}
-	for i := range target.Volumes {
-		v := genid.Compare(unpackGen(mine.Volumes[i].Gen), unpackGen(theirs.Volumes[i].Gen))
-		whole = append(whole, d.full && (target.Volumes[i].FullSync || fromVerdict(v).full))
-	}
-	return whole
 }
 
 func newerRecord(a, b wire.Record) wire.Record {
@@ -92,24 +79,6 @@ func newerRecord(a, b wire.Record) wire.Record {
 		return b
 	}
 	return a
-}
-
-func judgeGeometry(mine, theirs *wire.HelloBody) decision {
-	if len(mine.Volumes) != len(theirs.Volumes) {
-		return refusal(wire.BadGeometry, "%s has %d volumes, %s has %d", mine.Node, len(mine.Volumes), theirs.Node, len(theirs.Volumes))
-	}
-	for i := range mine.Volumes {
-		a, b := &mine.Volumes[i], &theirs.Volumes[i]
-		if a.Number != b.Number || a.SizeBytes != b.SizeBytes {
-			return refusal(wire.BadGeometry, "volume %d of %s has %d bytes, volume %d of %s has %d bytes",
-				a.Number, mine.Node, a.SizeBytes, b.Number, theirs.Node, b.SizeBytes)
-		}
-		if a.LogicalBlockBytes != b.LogicalBlockBytes {
-			return refusal(wire.BadGeometry, "volume %d has logical blocks of %d bytes on %s and of %d bytes on %s",
-				a.Number, a.LogicalBlockBytes, mine.Node, b.LogicalBlockBytes, theirs.Node)
-		}
-	}
-	return decision{}
 }
 
 // judgeDisks: nothing is mirrored without both disks. A Primary that has lost
@@ -131,48 +100,47 @@ func judgeDisks(mine, theirs *wire.HelloBody) decision {
 // judgeGenerations merges the verdicts of all volumes: all must point the same
 // way.
 func judgeGenerations(mine, theirs *wire.HelloBody) (decision, decision) {
-	merged := decision{action: actNothing, why: "equal generations"}
+	merged := decision{action: actNothing, why: "equal generations", full: make([]bool, len(mine.Volumes))}
 	for i := range mine.Volumes {
 		v := genid.Compare(unpackGen(mine.Volumes[i].Gen), unpackGen(theirs.Volumes[i].Gen))
-		d := fromVerdict(v)
+		d, full := fromVerdict(v)
 		if d.refuse != nil {
 			d.refuse.Text = fmt.Sprintf("volume %d: %s", mine.Volumes[i].Number, d.refuse.Text)
 			return d, d
 		}
+		merged.full[i] = full
 		switch {
 		case d.action == actNothing:
 		case merged.action == actNothing:
-			merged = d
+			merged.action, merged.why = d.action, d.why
 		case merged.action != d.action:
 			r := refusal(wire.SplitBrain, "volume %d is newer on one node, another volume on the other", mine.Volumes[i].Number)
 			return r, r
-		default:
-			merged.full = merged.full || d.full
 		}
 	}
 	return merged, decision{}
 }
 
-func fromVerdict(v genid.Verdict) decision {
+func fromVerdict(v genid.Verdict) (d decision, full bool) {
 	switch v {
 	case genid.Equal, genid.BothNew:
-		return decision{action: actNothing, why: "equal generations"}
+		return decision{action: actNothing, why: "equal generations"}, false
 	case genid.SourceBitmap:
-		return decision{action: actSource, why: "the peer's data are an ancestor of ours"}
+		return decision{action: actSource, why: "the peer's data are an ancestor of ours"}, false
 	case genid.TargetBitmap:
-		return decision{action: actTarget, why: "our data are an ancestor of the peer's"}
+		return decision{action: actTarget, why: "our data are an ancestor of the peer's"}, false
 	case genid.SourceFull:
-		return decision{action: actSource, full: true, why: "the peer's data are an old ancestor of ours"}
+		return decision{action: actSource, why: "the peer's data are an old ancestor of ours"}, true
 	case genid.TargetFull:
-		return decision{action: actTarget, full: true, why: "our data are an old ancestor of the peer's"}
+		return decision{action: actTarget, why: "our data are an old ancestor of the peer's"}, true
 	case genid.SourceFullNew:
-		return decision{action: actSource, full: true, why: "the peer's copy is new"}
+		return decision{action: actSource, why: "the peer's copy is new"}, true
 	case genid.TargetFullNew:
-		return decision{action: actTarget, full: true, why: "our copy is new"}
+		return decision{action: actTarget, why: "our copy is new"}, true
 	case genid.SplitBrain, genid.SplitBrainFull:
-		return refusal(wire.SplitBrain, "both copies were written without the other; hactl explain on both nodes tells what each has, and how to keep it")
+		return refusal(wire.SplitBrain, "both copies were written without the other; hactl explain on both nodes tells what each has, and how to keep it"), false
 	}
-	return refusal(wire.Unrelated, "the copies have no common ancestor; was a disk swapped?")
+	return refusal(wire.Unrelated, "the copies have no common ancestor; was a disk swapped?"), false
 }
 
 // judgeCurrent combines the ledger's in-sync set with the generations.
@@ -195,7 +163,7 @@ func judgeOneCurrent(gen decision, want action, current, other *wire.HelloBody) 
 		// Both may know an old record, just started: only the generations prove a split brain.
 		return refusal(wire.BadState, "the ledger calls only %s current, but the data of %s are newer by their generation", current.Node, other.Node)
 	}
-	d := decision{action: want, full: gen.full || anyFull(other), why: fmt.Sprintf("only %s is in the in-sync set", current.Node)}
+	d := decision{action: want, full: wanted(gen.full, other), why: fmt.Sprintf("only %s is in the in-sync set", current.Node)}
 	if !countsAsCurrent(current) {
 		return refusal(wire.BadState, "the ledger calls only %s current, but its disk is not UpToDate", current.Node)
 	}
@@ -214,18 +182,18 @@ func judgeBothCurrent(mine, theirs *wire.HelloBody, gen decision) decision {
 	case !a && !b:
 		return refusal(wire.BadState, "neither copy is UpToDate; force one of them Primary")
 	case !a:
-		return decision{action: actTarget, full: anyFull(mine), why: "our copy is not UpToDate"}
+		return decision{action: actTarget, full: wanted(gen.full, mine), why: "our copy is not UpToDate"}
 	case !b:
-		return decision{action: actSource, full: anyFull(theirs), why: "the peer's copy is not UpToDate"}
+		return decision{action: actSource, full: wanted(gen.full, theirs), why: "the peer's copy is not UpToDate"}
 	}
 	if dirtyBlocks(mine)+dirtyBlocks(theirs) == 0 {
 		return decision{action: actNothing, why: "both are in the in-sync set and nothing is dirty"}
 	}
 	first, why := preferredSource(mine, theirs)
 	if first {
-		return decision{action: actSource, why: why}
+		return decision{action: actSource, full: gen.full, why: why}
 	}
-	return decision{action: actTarget, why: why}
+	return decision{action: actTarget, full: gen.full, why: why}
 }
 
 // judgeSource: the generations say who the source is; its copy has to be fit
@@ -234,7 +202,7 @@ func judgeSource(gen decision, source, target *wire.HelloBody) decision {
 	if !countsAsCurrent(source) {
 		return refusal(wire.BadState, "by its generation %s is the source, but its copy is not UpToDate", source.Node)
 	}
-	gen.full = gen.full || anyFull(target)
+	gen.full = wanted(gen.full, target)
 	return gen
 }
 
@@ -282,11 +250,12 @@ func countsAsCurrent(h *wire.HelloBody) bool {
 	return true
 }
 
-func anyFull(h *wire.HelloBody) bool {
-	for i := range h.Volumes {
-		if h.Volumes[i].FullSync {
-			return true
-		}
+// wanted is which volumes are sent whole: those whose generations ask for it,
+// and those whose copy does.
+func wanted(full []bool, target *wire.HelloBody) []bool {
+	out := slices.Clone(full)
+	for i := range out {
+		out[i] = out[i] || target.Volumes[i].FullSync
 	}
-	return false
+	return out
 }

@@ -19,11 +19,12 @@ func drawHello(t *rapid.T, node string, records []wire.Record, volumes int) *wir
 		Suspect: rapid.Bool().Draw(t, "suspect"), LastPrimary: rapid.Bool().Draw(t, "last")}
 	disks := []state.Disk{state.UpToDate, state.UpToDate, state.UpToDate, state.Inconsistent, state.Outdated, state.Consistent, state.Failed}
 	id := rapid.SampledFrom([]genid.ID{0, 4, 10, 11, 12, 13})
+	sizes := rapid.SampledFrom([]int64{volumeBytes, volumeBytes, volumeBytes, volumeBytes, 2 * volumeBytes})
 	for i := range volumes {
 		g := genid.Set{Current: rapid.SampledFrom([]genid.ID{4, 10, 11, 12, 13}).Draw(t, "current"), Bitmap: id.Draw(t, "bitmap")}
 		g.History[0] = id.Draw(t, "history")
 		disk := rapid.SampledFrom(disks).Draw(t, "disk")
-		h.Volumes = append(h.Volumes, wire.HelloVolume{Number: uint16(i), SizeBytes: volumeBytes, LogicalBlockBytes: 512, Disk: disk, Gen: packGen(g), DirtyBlocks: uint64(rapid.IntRange(0, 1).Draw(t, "dirty")),
+		h.Volumes = append(h.Volumes, wire.HelloVolume{Number: uint16(i), SizeBytes: sizes.Draw(t, "size"), LogicalBlockBytes: 512, Disk: disk, Gen: packGen(g), DirtyBlocks: uint64(rapid.IntRange(0, 1).Draw(t, "dirty")),
 			AssumeClean: rapid.Bool().Draw(t, "assume"), FullSync: !disk.CanServe() && rapid.Bool().Draw(t, "full")})
 	}
 	return h
@@ -48,7 +49,7 @@ func TestJudgeIsSymmetric(t *testing.T) {
 			t.Fatalf("refused for different reasons:\n%v\n%v", here.refuse, there.refuse)
 		case here.refuse != nil:
 			return
-		case here.action != there.action.inverse() || here.full != there.full:
+		case here.action != there.action.inverse() || !slices.Equal(here.full, there.full):
 			t.Fatalf("%s (full %v) here and %s (full %v) there", here.action, here.full, there.action, there.full)
 		}
 		source, target := a, b
@@ -59,6 +60,15 @@ func TestJudgeIsSymmetric(t *testing.T) {
 			}
 			return
 		case actWait:
+			return
+		case actFit:
+			for i := range a.Volumes {
+				for h, d := range map[*wire.HelloBody]decision{a: here, b: there} {
+					if d.sizes[i] > 0 && (h.Role == state.Primary || d.sizes[i] >= h.Volumes[i].SizeBytes || !h.Volumes[i].AssumeClean && genid.ID(h.Volumes[i].Gen[0]) != genid.JustCreated) {
+						t.Fatalf("volume %d of %s is cut to %d bytes: %+v", i, h.Node, d.sizes[i], h)
+					}
+				}
+			}
 			return
 		case actTarget:
 			source, target = b, a
@@ -72,13 +82,8 @@ func TestJudgeIsSymmetric(t *testing.T) {
 		if rec := newerRecord(a.Record, b.Record); !slices.Contains(rec.InSync, source.Node) {
 			t.Fatalf("the source %s is not in the in-sync set: %+v", source.Node, here)
 		}
-		for i := range target.Volumes {
-			switch {
-			case target.Volumes[i].FullSync && !here.whole[i]:
-				t.Fatalf("%s wants all of volume %d, and gets what the bitmaps say: %+v", target.Node, i, here)
-			case here.whole[i] != there.whole[i] || here.whole[i] && !here.full:
-				t.Fatalf("all of volume %d: %t here, %t there; %+v", i, here.whole[i], there.whole[i], here)
-			}
+		if !slices.Equal(wanted(here.full, target), here.full) {
+			t.Fatalf("%s wants all of it, and gets what the bitmaps say: %+v", target.Node, here)
 		}
 	})
 }
@@ -96,6 +101,11 @@ func TestRefusalsOfAHandshake(t *testing.T) {
 	gen := func(current, bitmap genid.ID) func(*wire.HelloBody) {
 		return func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: current, Bitmap: bitmap}) }
 	}
+	declared := func(size int64) func(*wire.HelloBody) {
+		return func(h *wire.HelloBody) {
+			h.Volumes[0].SizeBytes, h.Volumes[0].AssumeClean, h.Record = size, true, wire.Record{}
+		}
+	}
 	for _, c := range []struct {
 		name         string
 		alpha, beta  func(*wire.HelloBody)
@@ -107,7 +117,23 @@ func TestRefusalsOfAHandshake(t *testing.T) {
 	}{
 		{name: "equal", action: actNothing, wantSentence: "both are in the in-sync set and nothing is dirty"},
 		{name: "size", beta: func(h *wire.HelloBody) { h.Volumes[0].SizeBytes = 4096 }, status: wire.BadGeometry, lasting: true,
-			wantSentence: "volume 0 of alpha has 67108864 bytes, volume 0 of beta has 4096 bytes"},
+			wantSentence: "volume 0 has 67108864 bytes on alpha and 4096 bytes on beta; a copy is fitted to the other only while it is new: if alpha may lose what it has, run hactl create-metadata there"},
+		{name: "new disk, too small", beta: func(h *wire.HelloBody) { gen(genid.JustCreated, 0)(h); h.Volumes[0].SizeBytes = 4096 }, status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has 67108864 bytes on alpha and 4096 bytes on beta, whose copy is new: it needs a disk that offers as much"},
+		{name: "new disk, larger", beta: func(h *wire.HelloBody) { gen(genid.JustCreated, 0)(h); h.Volumes[0].SizeBytes *= 2 }, action: actFit,
+			wantSentence: "volume 0 of beta holds nothing yet and has 134217728 bytes, alpha has 67108864"},
+		{name: "a new disk that is Primary by force is not new", beta: func(h *wire.HelloBody) {
+			gen(genid.JustCreated, 0)(h)
+			h.Role, h.Volumes[0].SizeBytes = state.Primary, 2*volumeBytes
+		}, status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has 134217728 bytes on beta and 67108864 bytes on alpha; a copy is fitted to the other only while it is new: if beta may lose what it has, run hactl create-metadata there"},
+		{name: "new pair declared equal", alpha: declared(volumeBytes), beta: declared(2 * volumeBytes), action: actFit,
+			wantSentence: "volume 0 of beta holds nothing yet and has 134217728 bytes, alpha has 67108864"},
+		{name: "declared equal once, and Primary since", alpha: declared(volumeBytes), beta: func(h *wire.HelloBody) { declared(2 * volumeBytes)(h); h.LastPrimary = true },
+			status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has 134217728 bytes on beta and 67108864 bytes on alpha; a copy is fitted to the other only while it is new: if beta may lose what it has, run hactl create-metadata there"},
+		{name: "blocks", beta: func(h *wire.HelloBody) { h.Volumes[0].LogicalBlockBytes = 4096 }, status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has logical blocks of 512 bytes on alpha and of 4096 bytes on beta; both disks need the same"},
 		{name: "number of volumes", beta: func(h *wire.HelloBody) { h.Volumes = append(h.Volumes, h.Volumes[0]) }, status: wire.BadGeometry, lasting: true,
 			wantSentence: "alpha has 1 volumes, beta has 2"},
 		{name: "disk", beta: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Failed }, status: wire.BadState,
@@ -142,7 +168,7 @@ func TestRefusalsOfAHandshake(t *testing.T) {
 			if d.refuse.Status != c.status || d.refuse.lasting() != c.lasting {
 				t.Errorf("%s: status %v, lasting %v", c.name, d.refuse.Status, d.refuse.lasting())
 			}
-		} else if c.status != wire.OK || d.action != c.action || d.full != c.full {
+		} else if c.status != wire.OK || d.action != c.action || slices.Contains(d.full, true) != c.full {
 			t.Errorf("%s: %s, full %v", c.name, d.action, d.full)
 		}
 		if got != c.wantSentence {

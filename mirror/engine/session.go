@@ -77,9 +77,9 @@ func (e *Engine) linkUp(id uint64, path string) {
 	e.tryHello()
 }
 
-// dropSession asks the link to end the session; LinkDown will say so.
+// dropSession asks the link to end the session, once; LinkDown will say so.
 func (e *Engine) dropSession(why error) {
-	if e.session.phase != ended {
+	if e.session.phase != ended && !e.session.closing {
 		e.session.closing = true
 		e.emit(Effect{Kind: DropLink, Session: e.session.id, Err: why})
 	}

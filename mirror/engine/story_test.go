@@ -151,7 +151,7 @@ func (b *box) pending() (s string) {
 }
 
 func describe(f *Effect) string {
-	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "LedgerExclude", "LedgerInclude",
+	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude",
 		"DropLink", "StandAlone", "Deposed", "Reply", "Note", "Problem"}
 	s := names[f.Kind]
 	switch f.Kind {

@@ -20,15 +20,17 @@ func (v *volume) touch() { v.super.wanted++ }
 // flushSupers starts the superblock writes that the Step asked for.
 func (e *Engine) flushSupers() {
 	for _, v := range e.vols {
-		if v.super.inFlight || v.super.written >= v.super.wanted || !v.disk.HasData() {
+		if v.super.inFlight || v.fitTo > 0 || v.super.written >= v.super.wanted || !v.disk.HasData() {
 			continue
 		}
 		v.super.inFlight, v.super.next = true, v.gen
-		e.emit(Effect{Kind: WriteSuper, Volume: v.index, Version: v.super.wanted, Super: &Super{
-			Gen: v.gen, Disk: v.disk, Clean: e.detaching && !e.suspect, LastPrimary: v.last, AssumeClean: v.assume,
-			FullSync: v.full, Tenure: e.seen,
-		}})
+		e.emit(Effect{Kind: WriteSuper, Volume: v.index, Version: v.super.wanted, Super: e.super(v)})
 	}
+}
+
+func (e *Engine) super(v *volume) *Super {
+	return &Super{Gen: v.gen, Disk: v.disk, Clean: e.detaching && !e.suspect, LastPrimary: v.last, AssumeClean: v.assume,
+		FullSync: v.full, Tenure: e.seen}
 }
 
 func (e *Engine) superDone(v *volume, version uint64, err error) {
@@ -91,15 +93,15 @@ func (e *Engine) owesGeneration(o *op) {
 	e.minters = append(e.minters, o.id)
 	if !e.minting {
 		e.minting = true
-		e.mintWhereDue("writing without " + e.peer)
+		e.mintWhereDue()
 		e.afterSupers(e.minted)
 	}
 }
 
 // mintWhereDue begins it for the volumes that have not begun one: what the
-// others may lack is found by the one they have.
-func (e *Engine) mintWhereDue(why string) {
-	e.mint(why, func(v *volume) bool { return v.gen.Bitmap == 0 })
+// peer lacks of the others is found by the one they have.
+func (e *Engine) mintWhereDue() {
+	e.mint("writing without "+e.peer, func(v *volume) bool { return v.gen.Bitmap == 0 })
 }
 
 func (e *Engine) mint(why string, due func(*volume) bool) {
@@ -107,7 +109,7 @@ func (e *Engine) mint(why string, due func(*volume) bool) {
 	for _, v := range e.vols {
 		if due(v) {
 			v.gen = v.gen.Mint(id)
-			v.assume = false
+			v.assume, v.unused = false, false
 		}
 	}
 	e.note(fmt.Sprintf("new generation %s: %s", id, why))

@@ -18,7 +18,7 @@ func (e *Engine) startSource() {
 	}
 	e.session.starting = true
 	for i, v := range e.vols {
-		if e.session.plan.whole[i] {
+		if e.session.plan.full[i] {
 			v.bits.SetAll()
 		}
 	}
@@ -32,28 +32,32 @@ func (e *Engine) startProgress() {
 	if !s.starting || s.closing || e.anyFailed() {
 		return
 	}
-	if s.plan.full && !e.pagesSaved() {
+	if !e.pagesSaved(s.plan.full) {
 		return
 	}
 	s.starting = false
-	e.beginGeneration(s.plan.whole)
+	e.beginGenerations(s.plan.full)
 	e.minting = true // whoever writes alone meanwhile waits for it
 	id := s.id
 	e.afterSupers(func() {
 		e.minted()
 		if s := &e.session; s.id == id && s.phase == preparing && !s.closing && !e.anyFailed() {
 			s.begun = true
+			for _, v := range e.vols {
+				v.unused = false
+			}
 			e.sendState()
 			e.send(wire.Message{Kind: wire.SyncStart, Token: e.writerToken()})
 		}
 	})
 }
 
-// pagesSaved reports whether the bitmaps are on disk, and sees to it.
-func (e *Engine) pagesSaved() bool {
+// pagesSaved reports whether the bitmaps that say "all of it" are on disk, and
+// sees to it.
+func (e *Engine) pagesSaved(full []bool) bool {
 	saved := true
-	for _, v := range e.vols {
-		if _, stale := v.bits.NextStale(0); stale {
+	for i, v := range e.vols {
+		if _, stale := v.bits.NextStale(0); stale && full[i] {
 			saved = false
 			e.savePages(v)
 		}
@@ -61,18 +65,20 @@ func (e *Engine) pagesSaved() bool {
 	return saved
 }
 
-// beginGeneration: a target that is being filled is told apart from every copy
+// beginGenerations: a target that is being filled is told apart from every copy
 // that was in line with this one. Where this copy has not gone on alone yet, it
-// does so now; the bitmap that says "all of it" is about nobody else.
-func (e *Engine) beginGeneration(whole []bool) {
-	current, base := e.newID(), e.newID()
+// does so now; a bitmap that says "all of it" is about nobody else. One that no
+// target has heard of serves the next attempt as well.
+func (e *Engine) beginGenerations(full []bool) {
+	id := e.newID()
 	for i, v := range e.vols {
-		if whole[i] {
-			v.gen = v.gen.Rebase(current, base)
+		switch {
+		case full[i] && v.unused:
+		case full[i]:
+			v.gen, v.assume, v.unused = v.gen.Rebase(id), false, true
+		case v.gen.Bitmap == 0:
+			v.gen, v.assume = v.gen.Mint(id), false
 		}
-	}
-	if e.needsGeneration() {
-		e.mintWhereDue("a resync to " + e.peer + " begins")
 	}
 }
 
@@ -91,7 +97,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 	for i, v := range e.vols {
 		v.disk, v.assume = state.Inconsistent, false
 		v.gen = v.gen.Begin(unpackGen(e.session.theirs.Volumes[i].Gen))
-		v.full = v.full && !e.session.plan.whole[i] // the source has marked all of it
+		v.full = v.full && !e.session.plan.full[i] // the source has marked all of it
 	}
 	id := e.session.id
 	e.afterSupers(func() {
@@ -104,7 +110,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 func (e *Engine) sendBitmaps() {
 	e.sendState() // Inconsistent from here on, and under the SyncID
 	for i, v := range e.vols {
-		if e.session.plan.whole[i] {
+		if e.session.plan.full[i] {
 			v.bits.ClearAll() // all of it is marked at the source
 		}
 		for p := range v.bits.Pages() {

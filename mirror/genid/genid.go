@@ -93,22 +93,33 @@ func (s Set) SyncID() ID {
 	if s.Bitmap == 0 {
 		return 0
 	}
-	text := binary.LittleEndian.AppendUint64([]byte("hapair resync\x00"), uint64(s.Bitmap))
-	sum := sha256.Sum256(binary.LittleEndian.AppendUint64(text, uint64(s.Current)))
+	return derive("resync", s.Bitmap, s.Current)
+}
+
+func derive(what string, ids ...ID) ID {
+	text := []byte("hapair " + what)
+	for _, id := range ids {
+		text = binary.LittleEndian.AppendUint64(text, uint64(id))
+	}
+	sum := sha256.Sum256(text)
 	return FromRandom(binary.LittleEndian.Uint64(sum[:]))
 }
 
 // Rebase is the set of a source that marks everything as lacking at its peer:
-// its bitmap is now about a copy that carries base, which nobody does but the
-// target that is told of it. Both identifiers must be new; current separates
-// this copy from any that was in line with it once and comes back.
-func (s Set) Rebase(current, base ID) Set {
-	if s.Bitmap != 0 {
-		s.History = push(push(s.History, s.Bitmap), s.SyncID())
+// its bitmap is about a base that nobody ever had, so that by its SyncID it
+// finds the target it is about to fill, and no copy that was in line with it,
+// or half filled from it, before. id is as for Mint.
+func (s Set) Rebase(id ID) Set {
+	return Set{Current: id, Bitmap: derive("everything", id), History: push(s.past(), s.SyncID())}
+}
+
+// past is the history of a set that goes on under another generation. What
+// Rebase made was never anybody else's, and needs no remembering.
+func (s Set) past() [HistoryLen]ID {
+	if s.Bitmap != 0 && s.Bitmap == derive("everything", s.Current) {
+		return s.History
 	}
-	s.History = push(s.History, s.Current)
-	s.Current, s.Bitmap = current, base
-	return s
+	return push(push(s.History, s.Bitmap), s.Current)
 }
 
 // Begin is the set of a target that is about to be filled from source.
@@ -117,7 +128,7 @@ func (s Set) Begin(source Set) Set {
 	if id == 0 || id == s.Current {
 		return s
 	}
-	return Set{Current: id, History: push(push(s.History, s.Bitmap), s.Current)}
+	return Set{Current: id, History: s.past()}
 }
 
 // Finish is the set of a source whose target has everything: it goes on under
@@ -127,7 +138,7 @@ func (s Set) Finish() Set {
 	if id == 0 {
 		return s
 	}
-	return Set{Current: id, History: push(push(s.History, s.Bitmap), s.Current)}
+	return Set{Current: id, History: s.past()}
 }
 
 // InLine is the set of a copy that turned out to be equal to its peer's, under

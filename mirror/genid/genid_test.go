@@ -117,8 +117,8 @@ func TestLife(t *testing.T) {
 // resync plays a whole one; what is not a matter of the bitmap is sent whole.
 func resync(source, target Set, next *ID) (Set, Set) {
 	if v := Compare(source, target); v != SourceBitmap {
-		*next += 2
-		source = source.Rebase(*next-1, *next)
+		*next++
+		source = source.Rebase(*next)
 	}
 	target = target.Begin(source)
 	source = source.Finish()
@@ -131,8 +131,8 @@ func resync(source, target Set, next *ID) (Set, Set) {
 func TestBrokenResync(t *testing.T) {
 	for name, c := range map[string]struct{ source, target Set }{
 		"by the bitmap": {set(50, 0).Mint(51), set(50, 0)},
-		"all of it":     {set(50, 0).Mint(51).Rebase(52, 53), New()},
-		"again":         {set(50, 49, 48).Rebase(52, 53), set(48, 0)},
+		"all of it":     {set(50, 0).Mint(51).Rebase(52), New()},
+		"again":         {set(50, 49, 48).Rebase(52), set(48, 0)},
 	} {
 		filled := c.target.Begin(c.source)
 		done := c.source.Finish()
@@ -166,9 +166,9 @@ func TestBrokenResync(t *testing.T) {
 // was exchanged meanwhile, nor of a copy that was in line with the source once.
 func TestHalfFilledCopyThatComesBack(t *testing.T) {
 	before := set(50, 0, 49)
-	first := before.Rebase(60, 61)
+	first := before.Rebase(60)
 	half := New().Begin(first)
-	second := first.Rebase(70, 71)
+	second := first.Rebase(70)
 	for name, old := range map[string]Set{"half filled": half, "in line once": before, "older": set(49, 0)} {
 		for when, source := range map[string]Set{"meanwhile": second, "afterwards": second.Finish(), "later": second.Finish().Mint(80)} {
 			if got := Compare(source, old); got != SourceFull {
@@ -179,6 +179,17 @@ func TestHalfFilledCopyThatComesBack(t *testing.T) {
 	forced := set(50, 49).Mint(51) // promoted by force though it had gone on alone
 	if got := Compare(forced, set(49, 0).Begin(set(50, 49))); got != SourceFull {
 		t.Errorf("filled from a generation that is past: %s, want SourceFull", got)
+	}
+}
+
+// A full resync that is begun over and over does not make its target a stranger.
+func TestManyBeginningsLeaveTheHistoryAlone(t *testing.T) {
+	source, target := set(50, 49, 48), set(48, 0)
+	for id := ID(60); id < 60+HistoryLen-3; id++ {
+		source = source.Rebase(id)
+		if got := Compare(source, target); got != SourceFull {
+			t.Fatalf("%s against %s: %s", source, target, got)
+		}
 	}
 }
 

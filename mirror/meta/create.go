@@ -9,7 +9,6 @@ import (
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
-	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
 )
@@ -175,11 +174,7 @@ func write(disk block.Disk, s *Super, l *Layout) error {
 	if err := writeRing(disk, s, l); err != nil {
 		return err
 	}
-	var empty [dirty.PageBytes]byte
-	err := writeBlocks(disk, l.BitmapOffset, l.BitmapPages, func(i int, b []byte) error {
-		return encodePage(b, s.Device, i, empty[:])
-	})
-	if err != nil {
+	if err := writeEmptyBitmap(disk, s, l); err != nil {
 		return err
 	}
 	if err := flush(disk); err != nil {

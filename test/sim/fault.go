@@ -4,8 +4,10 @@ import (
 	"slices"
 	"time"
 
+	"hapair/mirror/actlog"
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 )
 
@@ -103,7 +105,11 @@ func (w *World) operate() {
 		return
 	}
 	secondary := n.eng.View().Role == state.Secondary && n.command == 0
-	switch w.rng.IntN(8) {
+	switch w.rng.IntN(9) {
+	case 8:
+		if secondary && n.dispensable() {
+			n.exchange()
+		}
 	case 0:
 		if secondary && n.dispensable() {
 			w.invalidate(n)
@@ -135,6 +141,23 @@ func (w *World) invalidate(n *node) {
 	if n.up && n.anyDisk(func(d state.Disk) bool { return d == state.Inconsistent }) {
 		n.bad = true
 	}
+}
+
+// exchange gives a node new disks, as large as the old ones or larger.
+func (n *node) exchange() {
+	n.w.logf("%s: new disks", n.name)
+	n.stop()
+	n.bad, n.lost = true, false
+	for i, v := range n.vols {
+		size := n.w.sizes[i] + int64(n.w.rng.IntN(3))*(3<<20+block.SectorBytes)
+		v.disk = newDisk(size)
+		v.lay(size, engine.Super{Gen: genid.New(), Disk: state.Inconsistent, Clean: true})
+	}
+}
+
+// lay makes metadata that say nothing but super.
+func (v *volume) lay(size int64, super engine.Super) {
+	v.size, v.super, v.ring, v.pages = size, super, map[uint64]actlog.Transaction{}, map[int][]byte{}
 }
 
 // detachedNow: the process ends in order; sometimes the power goes as well.

@@ -113,7 +113,7 @@ func (w *World) marks() {
 // marked says what a restart would find dirty.
 func (n *node) marked(i int) func(sector int) bool {
 	v := n.vols[i]
-	bits := v.bitmap(n.w.sizes[i])
+	bits := v.bitmap()
 	var hot []uint32
 	if !v.super.Clean {
 		var err error

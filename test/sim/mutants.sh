@@ -107,8 +107,8 @@ mutant finish-not-durable syncend.go 'e.afterSupers(func() {
 		if s := &e.session; s.id == id && s.phase == agreed' 'defer e.afterSupers(func() {}); func(f func()) { f() }(func() {
 		if s := &e.session; s.id == id && s.phase == agreed' TestSourceFinishesBeforeTheTarget
 mutant begin-not-awaited syncbegin.go 'e.minting = true // whoever' '// whoever' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
-mutant resync-without-a-generation syncbegin.go 'e.needsGeneration()' 'false' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
-mutant full-resync-before-its-marks syncbegin.go 's.plan.full && !e.pagesSaved()' 'false' TestFullResyncIsMarkedOnDiskFirst
-mutant full-resync-on-the-old-base syncbegin.go 'return s.Rebase(current, base)' '_, _ = current, base; return s' TestFullResyncGoesOnWhereItBroke
+mutant resync-without-a-generation syncbegin.go 'case v.gen.Bitmap == 0:' 'case false:' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
+mutant full-resync-before-its-marks syncbegin.go '!e.pagesSaved(s.plan.full)' 'false' TestFullResyncIsMarkedOnDiskFirst
+mutant full-resync-on-the-old-base syncbegin.go 'v.gen.Rebase(id), false' 'v.gen, false' TestFullResyncGoesOnWhereItBroke
 mutant hello-before-it-is-durable hello.go 'packGen(v.super.gen)' 'packGen(v.gen)' TestFullResyncIsMarkedOnDiskFirst
 exit $missed

@@ -15,6 +15,7 @@ import (
 
 // volume is what a node has of one volume on stable storage, and its disk.
 type volume struct {
+	size  int64 // as its metadata say
 	disk  *disk
 	super engine.Super
 	ring  map[uint64]actlog.Transaction // ring block to transaction
@@ -65,7 +66,7 @@ type work struct {
 func newNode(w *World, i int, name string) *node {
 	n := &node{w: w, i: i, name: name}
 	for _, size := range w.sizes {
-		n.vols = append(n.vols, &volume{disk: newDisk(size), ring: map[uint64]actlog.Transaction{}, pages: map[int][]byte{},
+		n.vols = append(n.vols, &volume{size: size, disk: newDisk(size), ring: map[uint64]actlog.Transaction{}, pages: map[int][]byte{},
 			super: engine.Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate, Clean: true}})
 	}
 	return n
@@ -79,11 +80,10 @@ func (n *node) start() {
 	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
 	n.fence = check.NewFence(n.name)
 	for i, v := range n.vols {
-		size := n.w.sizes[i]
 		log := actlog.New(n.w.slots)
 		must(log.Restore(v.transactions()))
-		c.Volumes = append(c.Volumes, engine.VolumeConfig{Number: uint16(i), Super: v.super, Bitmap: v.bitmap(size), Log: log,
-			Geometry: block.Geometry{SizeBytes: size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}})
+		c.Volumes = append(c.Volumes, engine.VolumeConfig{Number: uint16(i), Super: v.super, Bitmap: v.bitmap(), Log: log,
+			Geometry: block.Geometry{SizeBytes: v.size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}})
 		n.fence.Told(v.super.Tenure)
 	}
 	n.fence.Told(c.Record.Tenure)
@@ -102,8 +102,8 @@ func (v *volume) transactions() (txs []actlog.Transaction) {
 	return txs
 }
 
-func (v *volume) bitmap(size int64) *dirty.Bitmap {
-	bits := dirty.New(size)
+func (v *volume) bitmap() *dirty.Bitmap {
+	bits := dirty.New(v.size)
 	for p, data := range v.pages {
 		must(bits.LoadPage(p, data))
 	}

@@ -102,6 +102,9 @@ func (n *node) performMeta(f *engine.Effect) {
 	case engine.WriteSuper:
 		super := *f.Super
 		n.meta("super", func() { v.super = super }, engine.Event{Kind: engine.SuperDone, Volume: vol, Version: f.Version})
+	case engine.FitSize:
+		super, size := *f.Super, f.Size
+		n.meta("fit", func() { v.lay(size, super) }, engine.Event{Kind: engine.SizeFitted, Volume: vol})
 	case engine.LedgerExclude, engine.LedgerInclude:
 		n.ledger(f.Node, f.Token, f.Kind == engine.LedgerInclude)
 	default:
