@@ -143,11 +143,24 @@ func (w *World) invalidate(n *node) {
 	}
 }
 
-// exchange gives a node new disks, as large as the old ones or larger.
+// exchange gives a node new disks, as large as the old ones or larger, or those
+// that it had before.
 func (n *node) exchange() {
-	n.w.logf("%s: new disks", n.name)
+	n.w.logf("%s: other disks", n.name)
 	n.stop()
 	n.bad, n.lost = true, false
+	before := n.drawer
+	n.drawer = nil
+	for _, v := range n.vols {
+		v.disk.flush()
+		kept := *v
+		n.drawer = append(n.drawer, &kept)
+	}
+	if n.old = before != nil && n.w.one(2); n.old {
+		n.w.logf("%s has disks that it had once", n.name)
+		n.vols, n.crashed = before, true
+		return
+	}
 	for i, v := range n.vols {
 		size := n.w.sizes[i] + int64(n.w.rng.IntN(3))*(3<<20+block.SectorBytes)
 		v.disk = newDisk(size)

@@ -94,7 +94,7 @@ func (w *World) promote(n *node) {
 		return
 	}
 	v := n.eng.View()
-	if !n.serves() || v.Replication == state.SyncTarget {
+	if !n.serves() || n.old && n.bad || v.Replication == state.SyncTarget {
 		return
 	}
 	healthyPeer := w.ab && p.serves() && slices.Contains(w.record.InSync, p.name) && !p.eng.View().Suspect

@@ -46,13 +46,15 @@ type node struct {
 	standAlone  bool
 
 	// what an observer from outside knows
-	asking  int  // changes of the ledger that are on their way
-	crashed bool // it crashed and was not brought in line since
-	lossy   bool // it may lack answered writes, and nobody better was in reach
-	lost    bool // its cache was lost and it was not brought in line since
-	bad     bool // its disk failed or it was invalidated, and it was not brought in line since
-	ill     bool // its disk may fail any moment
-	judged  bool // its copy has been checked in this tenure
+	asking  int       // changes of the ledger that are on their way
+	crashed bool      // it crashed and was not brought in line since
+	lossy   bool      // it may lack answered writes, and nobody better was in reach
+	lost    bool      // its cache was lost and it was not brought in line since
+	bad     bool      // its disk failed or it was invalidated, and it was not brought in line since
+	ill     bool      // its disk may fail any moment
+	old     bool      // its disks had been taken out and were put back
+	drawer  []*volume // the disks it had before
+	judged  bool      // its copy has been checked in this tenure
 }
 
 // work is an effect on its way; run carries it out, torn what a crash leaves.

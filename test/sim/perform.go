@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 
 	"hapair/mirror/actlog"
@@ -40,8 +41,17 @@ func (n *node) perform(f *engine.Effect) {
 	}
 }
 
-// goStandAlone: in this world only a detach and a failed disk are reasons.
+// goStandAlone: in this world only a detach and a failed disk are reasons, and
+// a disk that was in a drawer for too long.
 func (n *node) goStandAlone(f *engine.Effect) {
+	for _, stranger := range n.w.nodes {
+		if stranger.old && stranger.up && errors.Is(f.Err, engine.ErrUnrelated) {
+			n.w.logf("%s is a stranger", stranger.name)
+			stranger.drawer = nil
+			stranger.exchange()
+			return
+		}
+	}
 	if n.command != engine.Detach && !n.broken() {
 		n.w.fail(fmt.Errorf("%s goes StandAlone: %w", n.name, f.Err))
 	}
