@@ -37,22 +37,30 @@ func (h ledgerHands) Record(resource string) (plan.Record, bool) {
 
 func (h ledgerHands) Promote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {
 	r, err := h.l.Promote(ctx, resource, node, expect)
-	return toPlan(r), err
+	return toPlan(r), overtaken(err)
 }
 
 func (h ledgerHands) Demote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {
 	r, err := h.l.Demote(ctx, resource, node, expect)
-	return toPlan(r), err
+	return toPlan(r), overtaken(err)
 }
 
 func (h ledgerHands) Declare(ctx context.Context, resource string, nodes []string, expect lease.Token) (plan.Record, error) {
 	r, err := h.l.Declare(ctx, resource, nodes, expect)
-	return toPlan(r), err
+	return toPlan(r), overtaken(err)
 }
 
 func (h ledgerHands) Force(ctx context.Context, resource, node, reason string, expect lease.Token) (plan.Record, error) {
 	r, err := h.l.Force(ctx, resource, node, reason, expect)
-	return toPlan(r), err
+	return toPlan(r), overtaken(err)
+}
+
+// overtaken says in failover's words that the record had changed.
+func overtaken(err error) error {
+	if errors.Is(err, ledger.ErrStale) {
+		return fmt.Errorf("%w: %w", failover.ErrOvertaken, err)
+	}
+	return err
 }
 
 func (h ledgerHands) Hold(resource string, tenure lease.Token) { h.l.Hold(resource, tenure) }
@@ -228,12 +236,12 @@ func (r *resource) progress(p service.Progress) {
 // entry brings the controller's journal to the events.
 func (r *resource) entry(e failover.Entry) {
 	kind := apiv1.EventRole
-	switch e.Kind {
-	case failover.EntryRequest:
+	switch {
+	case e.Kind == failover.EntryRequest, e.Kind == failover.EntryFailed && e.Answered:
 		kind = apiv1.EventOperator
-	case failover.EntryFailed, failover.EntryLost:
+	case e.Kind == failover.EntryFailed, e.Kind == failover.EntryLost:
 		kind = apiv1.EventProblem
-	case failover.EntryPeer:
+	case e.Kind == failover.EntryPeer:
 		kind = apiv1.EventMember
 	}
 	fields := map[string]string{"entry": string(e.Kind)}

@@ -226,6 +226,13 @@ func (p *problems) put(x *apiv1.ProblemAt) {
 	p.by[x.Resource] = x
 }
 
+// settle forgets the problem of a resource: it is over.
+func (p *problems) settle(resource string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.by, resource)
+}
+
 // last returns the newest problem of a resource, or of all; nil without one.
 func (p *problems) last(resource string, all bool) *apiv1.ProblemAt {
 	p.mu.Lock()

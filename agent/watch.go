@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"hapair/agent/apiv1"
+	"hapair/failover"
+	"hapair/failover/plan"
+	"hapair/failover/service"
 	"hapair/mirror/state"
 )
 
@@ -21,6 +25,7 @@ type seen struct {
 	frozen      []string
 	frozenAt    time.Duration
 	now         time.Duration
+	ledgerWell  bool
 }
 
 // change is one event to be.
@@ -43,6 +48,7 @@ func (r *resource) watch(ctx context.Context) {
 		case <-t.C:
 		}
 		now := r.see(was)
+		r.settleProblems(now)
 		for _, c := range differences(was, now, r.peer) {
 			r.a.publish(c.kind, r.name, c.text, c.fields)
 		}
@@ -53,7 +59,7 @@ func (r *resource) watch(ctx context.Context) {
 func (r *resource) see(was *seen) *seen {
 	v := r.mirror.View()
 	ls := r.a.ledger.Status()
-	s := &seen{replication: v.Replication, now: r.a.clock()}
+	s := &seen{replication: v.Replication, now: r.a.clock(), ledgerWell: ls.Quorum && ls.SplitBrain == "" && ls.Err == nil}
 	for i := range v.Volumes {
 		s.disks = append(s.disks, v.Volumes[i].Disk)
 	}
@@ -63,6 +69,35 @@ func (r *resource) see(was *seen) *seen {
 		s.frozenAt = was.frozenAt
 	}
 	return s
+}
+
+// settleProblems takes the newest problem out of the status once there is none
+// any more. It stays among the events.
+func (r *resource) settleProblems(s *seen) {
+	if s.ledgerWell {
+		r.a.problems.settle("")
+	}
+	if st := r.control.Status(); s.well() && inOrder(&st) && !r.serviceFailed() {
+		r.a.problems.settle(r.name)
+	}
+}
+
+func (r *resource) serviceFailed() bool {
+	return r.group != nil && slices.ContainsFunc(r.group.Status(), func(s service.Status) bool { return s.State == service.Failed || s.Error != nil })
+}
+
+func (s *seen) well() bool {
+	down := func(d state.Disk) bool { return d != state.UpToDate }
+	return s.replication == state.Established && len(s.frozen) == 0 && !slices.ContainsFunc(s.disks, down)
+}
+
+// inOrder reports whether the failover rests, with nothing that it remembers
+// against this node.
+func inOrder(st *failover.Status) bool {
+	v := &st.View
+	remembered := v.Self.Failures > 0 && v.Now < v.Self.FailedAt+v.Settings.FailureMemory
+	rests := st.Decision.Code == plan.CodeSettled || st.Decision.Code == plan.CodeHolder && v.Self.Role == state.Secondary
+	return rests && !remembered
 }
 
 // differences says what happened between two looks. That a disk failed and that

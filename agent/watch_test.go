@@ -8,6 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
+	"hapair/agent/apiv1"
+	"hapair/failover"
+	"hapair/failover/plan"
 	"hapair/mirror/front"
 	"hapair/mirror/state"
 )
@@ -41,6 +44,42 @@ func TestDifferences(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s: -want +got\n%s", name, diff)
 		}
+	}
+}
+
+func TestInOrder(t *testing.T) {
+	failing := plan.View{Now: time.Minute, Settings: plan.Defaults(), Self: plan.Node{Role: state.Secondary, Failures: 3, FailedAt: 30 * time.Second}}
+	past := failing
+	past.Now = time.Hour
+	for name, c := range map[string]struct {
+		st   failover.Status
+		want bool
+	}{
+		"Primary":         {failover.Status{Decision: plan.Decision{Code: plan.CodeSettled}, View: plan.View{Self: plan.Node{Role: state.Primary}}}, true},
+		"Secondary":       {failover.Status{Decision: plan.Decision{Code: plan.CodeHolder}, View: plan.View{Self: plan.Node{Role: state.Secondary}}}, true},
+		"not yet demoted": {failover.Status{Decision: plan.Decision{Code: plan.CodeHolder}, View: plan.View{Self: plan.Node{Role: state.Primary}}}, false},
+		"no quorum":       {failover.Status{Decision: plan.Decision{Code: plan.CodeNoQuorum}}, false},
+		"failed here":     {failover.Status{Decision: plan.Decision{Code: plan.CodeHolder}, View: failing}, false},
+		"long ago":        {failover.Status{Decision: plan.Decision{Code: plan.CodeHolder}, View: past}, true},
+	} {
+		if got := inOrder(&c.st); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+func TestProblemsAreSettled(t *testing.T) {
+	var p problems
+	for i, name := range []string{"pg", "www", ""} {
+		p.put(&apiv1.ProblemAt{Time: time.Unix(int64(i), 0), Resource: name})
+	}
+	p.settle("")
+	if x := p.last("", true); x == nil || x.Resource != "www" {
+		t.Errorf("%+v", x)
+	}
+	p.settle("www")
+	if p.last("www", false) != nil || p.last("pg", false) == nil {
+		t.Error("the wrong one is settled")
 	}
 }
 

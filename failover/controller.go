@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -238,8 +239,13 @@ func (c *Controller) finish(err error) {
 		c.note(Entry{Kind: EntryFailed, Text: r.step.String() + " broken off", Cause: r.because, Took: took})
 		return
 	}
-	c.failed(r, now, err)
-	c.note(Entry{Kind: EntryFailed, Text: fmt.Sprintf("%s failed: %v", r.step, err), Cause: r.because, Took: took})
+	answered := c.failed(r, now, err)
+	if errors.Is(err, ErrOvertaken) {
+		c.note(Entry{Kind: EntryOvertaken, Text: r.step.String() + " came too late: the record has changed meanwhile", Cause: r.because, Took: took})
+		c.log.Info("step overtaken", zap.Stringer("asked", r.step), zap.String("because", r.because), zap.Duration("took", took), zap.Error(err))
+		return
+	}
+	c.note(Entry{Kind: EntryFailed, Text: fmt.Sprintf("%s failed: %v", r.step, err), Cause: r.because, Took: took, Answered: answered})
 	c.log.Warn("step failed", zap.Stringer("asked", r.step), zap.String("because", r.because), zap.Duration("took", took), zap.Error(err))
 }
 
@@ -270,8 +276,8 @@ func (c *Controller) succeeded(r *runningStep, now, took time.Duration) {
 }
 
 // failed remembers a failure: for the next attempt, for the peer, and for the
-// operator who asked.
-func (c *Controller) failed(r *runningStep, now time.Duration, err error) {
+// operator who asked. It reports whether that one was answered with it.
+func (c *Controller) failed(r *runningStep, now time.Duration, err error) (answered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m, kind := &c.mu.memory, r.step.Kind
@@ -291,7 +297,9 @@ func (c *Controller) failed(r *runningStep, now time.Duration, err error) {
 	if req != nil && endsRequest(kind, req.wish) {
 		m.trouble = plan.Trouble{}
 		m.end(&StepError{Resource: c.cfg.Resource, Step: kind, Err: err})
+		return true
 	}
+	return false
 }
 
 // endsRequest reports whether a failure of kind is the answer to the wish, not

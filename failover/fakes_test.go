@@ -31,11 +31,15 @@ func (n *node) change(ctx context.Context, expect lease.Token, f func(*plan.Reco
 	}
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
+	if n.late > 0 {
+		n.late--
+		n.w.rec.Token++
+	}
 	switch {
 	case !n.up || !n.w.quorum(n.name):
 		return plan.Record{}, errNoQuorum
 	case expect != n.w.rec.Token:
-		return plan.Record{}, fmt.Errorf("token is %d", n.w.rec.Token)
+		return plan.Record{}, fmt.Errorf("%w: token is %d", ErrOvertaken, n.w.rec.Token)
 	}
 	r := n.w.rec
 	if err := f(&r); err != nil {

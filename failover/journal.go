@@ -14,16 +14,17 @@ type EntryKind string
 
 // The kinds of entries.
 const (
-	EntryPromoted EntryKind = "promoted" // the whole of a promotion, with its parts
-	EntryDemoted  EntryKind = "demoted"  // the whole of a demotion
-	EntryStep     EntryKind = "step"     // one step done
-	EntryFailed   EntryKind = "failed"   // one step failed
-	EntryWait     EntryKind = "wait"     // what is waited for changed
-	EntryRequest  EntryKind = "request"  // an operator asked, or was answered
-	EntryRecord   EntryKind = "record"   // the ledger's record changed
-	EntryPeer     EntryKind = "peer"     // the verdict about the peer changed
-	EntryHint     EntryKind = "hint"     // the peer told something
-	EntryLost     EntryKind = "lost"     // authority was lost
+	EntryPromoted  EntryKind = "promoted"  // the whole of a promotion, with its parts
+	EntryDemoted   EntryKind = "demoted"   // the whole of a demotion
+	EntryStep      EntryKind = "step"      // one step done
+	EntryFailed    EntryKind = "failed"    // one step failed
+	EntryOvertaken EntryKind = "overtaken" // one step came too late: the record had changed
+	EntryWait      EntryKind = "wait"      // what is waited for changed
+	EntryRequest   EntryKind = "request"   // an operator asked, or was answered
+	EntryRecord    EntryKind = "record"    // the ledger's record changed
+	EntryPeer      EntryKind = "peer"      // the verdict about the peer changed
+	EntryHint      EntryKind = "hint"      // the peer told something
+	EntryLost      EntryKind = "lost"      // authority was lost
 )
 
 // Part is one share of a duration.
@@ -46,7 +47,8 @@ type Entry struct {
 	Cause    string        `json:"cause,omitempty"`
 	Took     time.Duration `json:"took,omitempty"`
 	Parts    []Part        `json:"parts,omitempty"`
-	Count    int           `json:"count"` // how often in a row; At and Wall are of the last
+	Count    int           `json:"count"`              // how often in a row; At and Wall are of the last
+	Answered bool          `json:"answered,omitempty"` // of EntryFailed: an operator asked for it and was told
 }
 
 // String returns the line operators read.

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"hapair/failover/lease"
@@ -23,9 +24,13 @@ type Needs struct {
 	Services  Services // nil when the resource has none
 }
 
+// ErrOvertaken is wrapped by what a Ledger returns when the record has changed
+// since it was read. That is no trouble: the plan looks again.
+var ErrOvertaken = errors.New("overtaken by another change of the record")
+
 // Ledger is the record of who is Primary and which copies are current. Every
-// change compares expect with the record's token and is durable at a majority
-// when it returns.
+// change compares expect with the record's token, is ErrOvertaken when they
+// differ, and is durable at a majority when it returns.
 type Ledger interface {
 	// Record returns the record as this node knows it. ok is false until the
 	// ledger has been read since the agent began; a resource that was never

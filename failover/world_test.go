@@ -67,6 +67,7 @@ type node struct {
 	deaf        bool // hints do not arrive
 	aborts      int
 	lies        bool // a promotion of the mirror succeeds without effect
+	late        int  // the next so many changes of the record come too late
 	opens       int
 	noAlone     error
 	events      []Entry

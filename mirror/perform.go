@@ -111,7 +111,8 @@ func (r *Resource) performRare(f *engine.Effect) {
 		r.link.Drop(f.Session, f.Err)
 	case engine.StandAlone:
 		r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("connection to %s: StandAlone, because %v", r.cfg.Peer, f.Err))
-		r.Disconnect()
+		r.standAlone.Store(true)
+		r.link.Refuse(f.Err)
 		why := f.Err
 		r.why.Store(&why)
 	case engine.Deposed:

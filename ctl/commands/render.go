@@ -59,13 +59,7 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 		fmt.Fprintf(b, "  lease %d ms", r.LeaseMS)
 	}
 	b.WriteByte('\n')
-	switch {
-	case r.Because == "":
-	case r.Primary == "":
-		fmt.Fprintf(b, "  nobody is Primary: %s\n", clean(r.Because))
-	case r.Primary != st.Node && !connectedTo(r, r.Primary):
-		fmt.Fprintf(b, "  %s is away: %s\n", clean(r.Primary), clean(r.Because))
-	}
+	renderBecause(b, st, r)
 	renderCopies(b, st, r, s)
 	for i := range r.Volumes {
 		renderVolume(b, r, &r.Volumes[i], s)
@@ -86,6 +80,31 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 			fmt.Fprintf(b, "    try: %s\n", clean(p.Hint))
 		}
 	}
+}
+
+// renderBecause says why it is as it is, where that is not as it should be.
+func renderBecause(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource) {
+	switch {
+	case r.Because == "":
+	case r.Role == "Unknown": // not attached here, whatever the others do
+		fmt.Fprintf(b, "  %s\n", clean(r.Because))
+	case r.Primary == "":
+		fmt.Fprintf(b, "  nobody is Primary: %s\n", clean(r.Because))
+	case r.Primary == st.Node, connectedTo(r, r.Primary):
+	case memberState(st, r.Primary) == apiv1.MemberAlive:
+		fmt.Fprintf(b, "  this node waits: %s\n", clean(r.Because))
+	default:
+		fmt.Fprintf(b, "  %s is %s: %s\n", clean(r.Primary), memberState(st, r.Primary), clean(r.Because))
+	}
+}
+
+func memberState(st *apiv1.Status, node string) string {
+	for i := range st.Members {
+		if st.Members[i].Name == node {
+			return clean(st.Members[i].State)
+		}
+	}
+	return apiv1.MemberUnknown
 }
 
 // problemShown is how long a problem stays in the human status.

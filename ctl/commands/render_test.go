@@ -101,6 +101,29 @@ var stories = map[string]func(*apiv1.Status){
 		v := &st.Resources[0].Volumes[0]
 		v.OpenBy, v.DiskState, v.Counters.ErrorsTotal = []string{"postgres (pid 4711)", "mount of /srv/pg"}, "Failed", 3
 	},
+	"not-attached": func(st *apiv1.Status) {
+		st.Node = "beta"
+		r := &st.Resources[0]
+		r.Role, r.DiskState, r.LeaseMS, r.Because = "Unknown", "Diskless", 0, "not attached: open disk /dev/vg0/pg: no such file or directory"
+		r.Volumes, r.Peers, r.Services = nil, nil, nil
+		st.Members[0].Self, st.Members[1].Self = false, true
+	},
+	"not-connected": func(st *apiv1.Status) {
+		st.Node = "beta"
+		r := &st.Resources[0]
+		r.Role, r.LeaseMS, r.Because, r.Services = "Secondary", 0, "alpha is Primary and may hold its lease (token 12)", nil
+		r.Volumes[0].Device = ""
+		r.Peers[0] = apiv1.Peer{Node: "alpha", Role: "Unknown", DiskState: "DUnknown", Connection: "StandAlone", Reason: "disconnected by wish", DownS: 5}
+		st.Members[0].Self, st.Members[1].Self = false, true
+	},
+	"primary-dead": func(st *apiv1.Status) {
+		st.Node = "beta"
+		r := &st.Resources[0]
+		r.Role, r.LeaseMS, r.Because, r.Services = "Secondary", 0, "maintenance is on: nothing is promoted by itself", nil
+		r.Volumes[0].Device = ""
+		r.Peers[0] = apiv1.Peer{Node: "alpha", Role: "Unknown", DiskState: "DUnknown", Connection: "Connecting", DownS: 5}
+		st.Members[0].Self, st.Members[1].Self, st.Members[0].State = false, true, apiv1.MemberDead
+	},
 	"nothing": func(st *apiv1.Status) { st.Resources = nil },
 	"no-primary": func(st *apiv1.Status) {
 		r := &st.Resources[0]

@@ -274,5 +274,11 @@ func ago(d time.Duration) string {
 	if d < time.Second {
 		return d.Round(10 * time.Millisecond).String()
 	}
-	return d.Round(100 * time.Millisecond).String()
+	text := d.Round(100 * time.Millisecond).String()
+	for _, zero := range []string{"m0s", "h0m"} { // 10m0s reads worse than 10m
+		if cut, ok := strings.CutSuffix(text, zero); ok {
+			text = cut + zero[:1]
+		}
+	}
+	return text
 }

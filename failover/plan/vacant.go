@@ -117,8 +117,8 @@ func electKnown(v View) Decision {
 		return promote(v, "nobody is Primary; "+why)
 	}
 	at := max(v.Started, v.Ledger.Since, v.Mirror.Since) + v.Settings.PreferDelay
-	if v.exhausted() {
-		at = v.Self.FailedAt + v.Settings.FailureMemory
+	if again := v.Self.FailedAt + v.Settings.FailureMemory; v.exhausted() {
+		return waitf(CodePeerFirst, again, "%s; %s is to take it, here it is tried again in %s", why, v.Peer.Name, ago(again-v.Now))
 	}
 	if v.Now < at {
 		return waitf(CodePeerFirst, at, "%s; otherwise this node goes on in %s", why, ago(at-v.Now))

@@ -233,7 +233,10 @@ func (e *Engine) includeDone() {
 // waited for it may be answered, once a new generation has begun.
 func (e *Engine) excluded() {
 	e.excluding = false
-	e.note(fmt.Sprintf("%s is out of the in-sync set, token %d", e.peer, e.record.Token))
+	if e.toldOut != e.record.Token { // each reconnect asks anew, and changes nothing
+		e.toldOut = e.record.Token
+		e.note(fmt.Sprintf("%s is out of the in-sync set, token %d", e.peer, e.record.Token))
+	}
 	for _, v := range e.vols {
 		for o := v.active.head; o != nil; {
 			next := o.next

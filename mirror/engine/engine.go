@@ -128,6 +128,7 @@ type Engine struct {
 	afterSup  []superWait
 	paused    bool
 	rival     *Rival
+	toldOut   uint64 // the token under which the exclusion of the peer was told last
 }
 
 // New returns an engine whose copies have been attached. It emits its first

@@ -216,6 +216,9 @@ func (l *Link) Connect() {
 // Connect.
 func (l *Link) Disconnect() { l.disconnect(ErrDisconnected) }
 
+// Refuse is Disconnect for another reason than somebody's wish.
+func (l *Link) Refuse(why error) { l.disconnect(why) }
+
 func (l *Link) disconnect(reason error) {
 	l.mu.Lock()
 	l.mu.wanted = false

@@ -171,6 +171,19 @@ func TestRefuseThenStop(t *testing.T) {
 	}
 }
 
+// A session that is refused for good ends for that reason, not by a wish.
+func TestRefuseSaysWhy(t *testing.T) {
+	r := newRig(t, nil, nil)
+	r.up()
+	why := errors.New("both copies were written")
+	r.beta.Refuse(why)
+	if e := r.bsink.want("down"); !errors.Is(e.reason, why) {
+		t.Fatal(e.reason)
+	}
+	r.asink.want("down")
+	r.alpha.Disconnect()
+}
+
 func TestDisconnectAndConnect(t *testing.T) {
 	r := newRig(t, nil, nil)
 	r.up()
