@@ -28,48 +28,54 @@ func (b *box) reopened() *box {
 	return n
 }
 
+// refused is an inclusion that the ledger decided against, after the session.
+func refused(b *box, done wire.Message) {
+	b.ack(done)
+	b.expect(LedgerInclude)
+	b.linkDown()
+	b.record.Token++
+	b.do(Event{Kind: LedgerDone, Record: b.record, Err: ErrStaleToken})
+}
+
+// lostFinishes are what can be lost at the end of a resync, after SyncDone was
+// sent; each returns the source as it is afterwards.
+var lostFinishes = map[string]func(*box, wire.Message) *box{
+	"SyncDone or its ack": func(b *box, _ wire.Message) *box { b.linkDown(); return b },
+	"the inclusion":       func(b *box, done wire.Message) *box { refused(b, done); return b },
+	"the session, while the inclusion is asked for": func(b *box, done wire.Message) *box {
+		b.ack(done)
+		f := b.expect(LedgerInclude)
+		b.linkDown()
+		b.out = nil
+		b.linkUp()
+		b.none(PeerSend) // what the ledger says decides the hello
+		b.linkDown()
+		b.do(Event{Kind: LedgerDone, Record: wire.Record{Token: f.Token, Tenure: b.record.Tenure, Primary: "alpha", InSync: []string{"alpha"}}, Err: ErrStaleToken})
+		return b
+	},
+	"the ledger": func(b *box, done wire.Message) *box {
+		b.ack(done)
+		b.expect(LedgerInclude)
+		b.do(Event{Kind: LedgerRecord})
+		b.do(Event{Kind: Abort})
+		b.linkDown()
+		b.expect(Reply)
+		b.do(Event{Kind: LedgerDone, Record: b.record, Err: ErrStaleToken})
+		b.record = wire.Record{Token: 1, InSync: []string{"alpha"}}
+		b.do(Event{Kind: LedgerRecord, Record: b.record})
+		b.promote()
+		return b
+	},
+	"the source":                         func(b *box, _ wire.Message) *box { b = b.reopened(); b.promote(); return b },
+	"the source, after it was told no":   func(b *box, done wire.Message) *box { refused(b, done); b = b.reopened(); b.promote(); return b },
+	"the session of a resync once again": func(b *box, _ wire.Message) *box { b.linkDown(); b.greet(b.asTarget); b.linkDown(); return b },
+}
+
 // The end of a resync, lost at each of its steps; then the source writes alone.
 // The target may have become complete or not: the source finds it by the
 // bitmap, and a target that went on as well, forced, is found out.
 func TestWriteAfterALostFinishBeginsAGeneration(t *testing.T) {
-	refused := func(b *box, done wire.Message) {
-		b.ack(done)
-		b.expect(LedgerInclude)
-		b.linkDown()
-		b.record.Token++
-		b.do(Event{Kind: LedgerDone, Record: b.record, Err: ErrStaleToken})
-	}
-	for name, lose := range map[string]func(*box, wire.Message) *box{
-		"SyncDone or its ack": func(b *box, _ wire.Message) *box { b.linkDown(); return b },
-		"the inclusion":       func(b *box, done wire.Message) *box { refused(b, done); return b },
-		"the session, while the inclusion is asked for": func(b *box, done wire.Message) *box {
-			b.ack(done)
-			f := b.expect(LedgerInclude)
-			b.linkDown()
-			b.out = nil
-			b.linkUp()
-			b.none(PeerSend) // what the ledger says decides the hello
-			b.linkDown()
-			b.do(Event{Kind: LedgerDone, Record: wire.Record{Token: f.Token, Tenure: b.record.Tenure, Primary: "alpha", InSync: []string{"alpha"}}, Err: ErrStaleToken})
-			return b
-		},
-		"the ledger": func(b *box, done wire.Message) *box {
-			b.ack(done)
-			b.expect(LedgerInclude)
-			b.do(Event{Kind: LedgerRecord})
-			b.do(Event{Kind: Abort})
-			b.linkDown()
-			b.expect(Reply)
-			b.do(Event{Kind: LedgerDone, Record: b.record, Err: ErrStaleToken})
-			b.record = wire.Record{Token: 1, InSync: []string{"alpha"}}
-			b.do(Event{Kind: LedgerRecord, Record: b.record})
-			b.promote()
-			return b
-		},
-		"the source":                         func(b *box, _ wire.Message) *box { b = b.reopened(); b.promote(); return b },
-		"the source, after it was told no":   func(b *box, done wire.Message) *box { refused(b, done); b = b.reopened(); b.promote(); return b },
-		"the session of a resync once again": func(b *box, _ wire.Message) *box { b.linkDown(); b.greet(b.asTarget); b.linkDown(); return b },
-	} {
+	for name, lose := range lostFinishes {
 		b, done := syncing(t)
 		filled := genid.Set{Current: 77}.Begin(genid.Set{Current: 1001, Bitmap: 77})
 		complete := filled.Adopt(gens(t, &done))

@@ -129,14 +129,8 @@ func (e *Engine) followSource(h *wire.HelloBody) {
 // decide compares both hellos and starts what follows. Both sides compute it
 // from the same two hellos.
 func (e *Engine) decide() {
-	for i, v := range e.vols {
-		if !v.disk.HasData() && e.session.mine.Volumes[i].Disk.HasData() {
-			e.dropSession(errDiskFailed) // since our hello was sent
-			return
-		}
-	}
-	if !e.quiet() {
-		e.dropSession(errRecordChanged)
+	if why := e.outdatedHello(); why != nil {
+		e.dropSession(why)
 		return
 	}
 	d := judge(e.session.mine, e.session.theirs)
@@ -182,6 +176,19 @@ func (e *Engine) noteRival(r *RefusedError) {
 	if r.Status == wire.SplitBrain || e.role == state.Primary && h.Role == state.Primary {
 		e.rival = &Rival{Role: h.Role, Token: h.Record.Token, DirtyBytes: int64(dirtyBlocks(h)) * dirty.BlockBytes}
 	}
+}
+
+// outdatedHello says what has changed since our hello was sent.
+func (e *Engine) outdatedHello() error {
+	for i, v := range e.vols {
+		if !v.disk.HasData() && e.session.mine.Volumes[i].Disk.HasData() {
+			return errDiskFailed
+		}
+	}
+	if !e.quiet() {
+		return errRecordChanged
+	}
+	return nil
 }
 
 // closeGeneration: a resync whose end this node did not see is over when both

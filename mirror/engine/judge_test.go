@@ -88,56 +88,58 @@ func TestJudgeIsSymmetric(t *testing.T) {
 	})
 }
 
+// handshake is two hellos, and what comes of them.
+type handshake struct {
+	name         string
+	alpha, beta  func(*wire.HelloBody)
+	status       wire.Status
+	lasting      bool
+	action       action
+	full         bool
+	wantSentence string
+}
+
+// says is the hello of a sound copy, but for what change makes of it.
+func says(node string, change func(*wire.HelloBody)) *wire.HelloBody {
+	h := &wire.HelloBody{Resource: "r", Node: node, Role: state.Secondary, Record: wire.Record{Token: 7, InSync: []string{"alpha", "beta"}},
+		Volumes: []wire.HelloVolume{{SizeBytes: volumeBytes, LogicalBlockBytes: 512, Disk: state.UpToDate, Gen: packGen(genid.Set{Current: 77})}}}
+	if change != nil {
+		change(h)
+	}
+	return h
+}
+
+func gen(current, bitmap genid.ID) func(*wire.HelloBody) {
+	return func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: current, Bitmap: bitmap}) }
+}
+
+func (c *handshake) judge(t *testing.T) {
+	t.Helper()
+	d := judge(says("alpha", c.alpha), says("beta", c.beta))
+	got := d.why
+	if d.refuse != nil {
+		got = d.refuse.Text
+		if d.refuse.Status != c.status || d.refuse.lasting() != c.lasting {
+			t.Errorf("%s: status %v, lasting %v", c.name, d.refuse.Status, d.refuse.lasting())
+		}
+	} else if c.status != wire.OK || d.action != c.action || slices.Contains(d.full, true) != c.full {
+		t.Errorf("%s: %s, full %v", c.name, d.action, d.full)
+	}
+	if got != c.wantSentence {
+		t.Errorf("%s:\n got %q\nwant %q", c.name, got, c.wantSentence)
+	}
+}
+
 // What an operator reads when two nodes do not agree.
 func TestRefusalsOfAHandshake(t *testing.T) {
-	hello := func(node string, change func(*wire.HelloBody)) *wire.HelloBody {
-		h := &wire.HelloBody{Resource: "r", Node: node, Role: state.Secondary, Record: wire.Record{Token: 7, InSync: []string{"alpha", "beta"}},
-			Volumes: []wire.HelloVolume{{SizeBytes: volumeBytes, LogicalBlockBytes: 512, Disk: state.UpToDate, Gen: packGen(genid.Set{Current: 77})}}}
-		if change != nil {
-			change(h)
-		}
-		return h
-	}
-	gen := func(current, bitmap genid.ID) func(*wire.HelloBody) {
-		return func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: current, Bitmap: bitmap}) }
-	}
-	declared := func(size int64) func(*wire.HelloBody) {
-		return func(h *wire.HelloBody) {
-			h.Volumes[0].SizeBytes, h.Volumes[0].AssumeClean, h.Record = size, true, wire.Record{}
-		}
-	}
-	for _, c := range []struct {
-		name         string
-		alpha, beta  func(*wire.HelloBody)
-		status       wire.Status
-		lasting      bool
-		action       action
-		full         bool
-		wantSentence string
-	}{
+	for _, c := range []handshake{
 		{name: "equal", action: actNothing, wantSentence: "both are in the in-sync set and nothing is dirty"},
-		{name: "size", beta: func(h *wire.HelloBody) { h.Volumes[0].SizeBytes = 4096 }, status: wire.BadGeometry, lasting: true,
-			wantSentence: "volume 0 has 67108864 bytes on alpha and 4096 bytes on beta; a copy is fitted to the other only while it is new: if alpha may lose what it has, run hactl create-metadata there"},
-		{name: "new disk, too small", beta: func(h *wire.HelloBody) { gen(genid.JustCreated, 0)(h); h.Volumes[0].SizeBytes = 4096 }, status: wire.BadGeometry, lasting: true,
-			wantSentence: "volume 0 has 67108864 bytes on alpha and 4096 bytes on beta, whose copy is new: it needs a disk that offers as much"},
-		{name: "new disk, larger", beta: func(h *wire.HelloBody) { gen(genid.JustCreated, 0)(h); h.Volumes[0].SizeBytes *= 2 }, action: actFit,
-			wantSentence: "volume 0 of beta holds nothing yet and has 134217728 bytes, alpha has 67108864"},
-		{name: "a new disk that is Primary by force is not new", beta: func(h *wire.HelloBody) {
-			gen(genid.JustCreated, 0)(h)
-			h.Role, h.Volumes[0].SizeBytes = state.Primary, 2*volumeBytes
-		}, status: wire.BadGeometry, lasting: true,
-			wantSentence: "volume 0 has 134217728 bytes on beta and 67108864 bytes on alpha; a copy is fitted to the other only while it is new: if beta may lose what it has, run hactl create-metadata there"},
-		{name: "new pair declared equal", alpha: declared(volumeBytes), beta: declared(2 * volumeBytes), action: actFit,
-			wantSentence: "volume 0 of beta holds nothing yet and has 134217728 bytes, alpha has 67108864"},
-		{name: "declared equal once, and Primary since", alpha: declared(volumeBytes), beta: func(h *wire.HelloBody) { declared(2 * volumeBytes)(h); h.LastPrimary = true },
-			status: wire.BadGeometry, lasting: true,
-			wantSentence: "volume 0 has 134217728 bytes on beta and 67108864 bytes on alpha; a copy is fitted to the other only while it is new: if beta may lose what it has, run hactl create-metadata there"},
-		{name: "blocks", beta: func(h *wire.HelloBody) { h.Volumes[0].LogicalBlockBytes = 4096 }, status: wire.BadGeometry, lasting: true,
-			wantSentence: "volume 0 has logical blocks of 512 bytes on alpha and of 4096 bytes on beta; both disks need the same"},
 		{name: "number of volumes", beta: func(h *wire.HelloBody) { h.Volumes = append(h.Volumes, h.Volumes[0]) }, status: wire.BadGeometry, lasting: true,
 			wantSentence: "alpha has 1 volumes, beta has 2"},
 		{name: "disk", beta: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Failed }, status: wire.BadState,
 			wantSentence: "volume 0 is UpToDate on alpha and Failed on beta"},
+		{name: "disk of the Primary", alpha: func(h *wire.HelloBody) { h.Role, h.Volumes[0].Disk = state.Primary, state.Failed }, action: actWait,
+			wantSentence: "volume 0 is Failed on alpha and UpToDate on beta, and the Primary has to hand over"},
 		{name: "two Primaries", alpha: func(h *wire.HelloBody) { h.Role = state.Primary }, beta: func(h *wire.HelloBody) { h.Role = state.Primary },
 			status: wire.BadState, wantSentence: "both nodes say they are Primary (tenure 0 here, 0 there)"},
 		{name: "split brain", alpha: gen(80, 77), beta: gen(81, 77), status: wire.SplitBrain, lasting: true,
@@ -161,18 +163,6 @@ func TestRefusalsOfAHandshake(t *testing.T) {
 		{name: "full", beta: func(h *wire.HelloBody) { h.Volumes[0].Disk = state.Inconsistent; h.Volumes[0].FullSync = true }, action: actSource, full: true,
 			wantSentence: "the peer's copy is not UpToDate"},
 	} {
-		d := judge(hello("alpha", c.alpha), hello("beta", c.beta))
-		got := d.why
-		if d.refuse != nil {
-			got = d.refuse.Text
-			if d.refuse.Status != c.status || d.refuse.lasting() != c.lasting {
-				t.Errorf("%s: status %v, lasting %v", c.name, d.refuse.Status, d.refuse.lasting())
-			}
-		} else if c.status != wire.OK || d.action != c.action || slices.Contains(d.full, true) != c.full {
-			t.Errorf("%s: %s, full %v", c.name, d.action, d.full)
-		}
-		if got != c.wantSentence {
-			t.Errorf("%s:\n got %q\nwant %q", c.name, got, c.wantSentence)
-		}
+		c.judge(t)
 	}
 }

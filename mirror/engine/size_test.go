@@ -86,3 +86,34 @@ func TestFittingFails(t *testing.T) {
 		t.Fatalf("%s: %s", b.eng.vols[0].disk, f.Text)
 	}
 }
+
+// Which copy may be cut, and what an operator reads about one that may not.
+func TestSizesOfAHandshake(t *testing.T) {
+	declared := func(size int64) func(*wire.HelloBody) {
+		return func(h *wire.HelloBody) {
+			h.Volumes[0].SizeBytes, h.Volumes[0].AssumeClean, h.Record = size, true, wire.Record{}
+		}
+	}
+	for _, c := range []handshake{
+		{name: "size", beta: func(h *wire.HelloBody) { h.Volumes[0].SizeBytes = 4096 }, status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has 67108864 bytes on alpha and 4096 bytes on beta; a copy is fitted to the other only while it is new: if alpha may lose what it has, run hactl create-metadata there"},
+		{name: "new disk, too small", beta: func(h *wire.HelloBody) { gen(genid.JustCreated, 0)(h); h.Volumes[0].SizeBytes = 4096 }, status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has 67108864 bytes on alpha and 4096 bytes on beta, whose copy is new: it needs a disk that offers as much"},
+		{name: "new disk, larger", beta: func(h *wire.HelloBody) { gen(genid.JustCreated, 0)(h); h.Volumes[0].SizeBytes *= 2 }, action: actFit,
+			wantSentence: "volume 0 of beta holds nothing yet and has 134217728 bytes, alpha has 67108864"},
+		{name: "a new disk that is Primary by force is not new", beta: func(h *wire.HelloBody) {
+			gen(genid.JustCreated, 0)(h)
+			h.Role, h.Volumes[0].SizeBytes = state.Primary, 2*volumeBytes
+		}, status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has 134217728 bytes on beta and 67108864 bytes on alpha; a copy is fitted to the other only while it is new: if beta may lose what it has, run hactl create-metadata there"},
+		{name: "new pair declared equal", alpha: declared(volumeBytes), beta: declared(2 * volumeBytes), action: actFit,
+			wantSentence: "volume 0 of beta holds nothing yet and has 134217728 bytes, alpha has 67108864"},
+		{name: "declared equal once, and Primary since", alpha: declared(volumeBytes), beta: func(h *wire.HelloBody) { declared(2 * volumeBytes)(h); h.LastPrimary = true },
+			status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has 134217728 bytes on beta and 67108864 bytes on alpha; a copy is fitted to the other only while it is new: if beta may lose what it has, run hactl create-metadata there"},
+		{name: "blocks", beta: func(h *wire.HelloBody) { h.Volumes[0].LogicalBlockBytes = 4096 }, status: wire.BadGeometry, lasting: true,
+			wantSentence: "volume 0 has logical blocks of 512 bytes on alpha and of 4096 bytes on beta; both disks need the same"},
+	} {
+		c.judge(t)
+	}
+}
