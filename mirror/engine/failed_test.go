@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"hapair/mirror/block"
 	"hapair/mirror/state"
@@ -126,4 +127,53 @@ func TestUnreadableDiskGoesOnAlone(t *testing.T) {
 			t.Fatalf("%s: %d errors counted", name, got)
 		}
 	}
+}
+
+// A source that cannot read some of its blocks sends all the others, says so,
+// and tries those again, without a new session each time. The copy is complete
+// when it can read them, or they have been written anew.
+func TestSourceWithUnreadableBlocks(t *testing.T) {
+	b := filling(t, 0)
+	b.localDone(errSdb)
+	if f := b.expect(Problem); !strings.Contains(f.Text, "/dev/sdb") {
+		t.Fatal(f.Text)
+	}
+	b.chunks(fullBytes/resyncChunkBytes - 1)
+	for b.eng.vols[0].bits.Count() > resyncChunkBytes/4096 {
+		b.ack(b.message(wire.Flush))
+	}
+	b.none(LocalIO)
+	b.none(DropLink)
+	b.secondsPass(int(resyncRetryAfter / time.Second))
+	for range resyncChunkBytes/4096 - 1 {
+		b.chunks(1)
+	}
+	b.localDone(errSdb)
+	b.ack(b.message(wire.Flush))
+	if w := b.eng.View(); w.Volumes[0].DirtyBytes != 4096 || w.Replication != state.SyncSource {
+		t.Fatalf("%d bytes are left, replication is %s", w.Volumes[0].DirtyBytes, w.Replication)
+	}
+	b.secondsPass(int(resyncRetryAfter / time.Second))
+	b.chunks(1)
+	b.ack(b.message(wire.Flush))
+	b.message(wire.SyncDone)
+}
+
+// A source that can read nothing any more does not try all of it at once.
+func TestSourceThatCanReadNothing(t *testing.T) {
+	b := filling(t, 0)
+	for n := 0; ; n++ {
+		f, more := b.find(LocalIO, nil)
+		if !more {
+			if n < resyncFailuresMax || n > resyncFailuresMax+resyncOpsMax {
+				t.Fatalf("%d reads before it rests", n)
+			}
+			break
+		}
+		b.do(Event{Kind: LocalDone, Request: f.Request, Err: errSdb})
+	}
+	b.secondsPass(int(resyncRetryAfter / time.Second))
+	b.expect(LocalIO)
+	b.expect(Problem)
+	b.none(Problem)
 }

@@ -24,6 +24,11 @@ const (
 	// the target before their bits are cleared (rule R4).
 	resyncFlushChunks = 256
 
+	// resyncRetryAfter is how long blocks rest that could not be read.
+	resyncRetryAfter = 5 * time.Second
+	// resyncFailuresMax is how many reads fail before the next rest.
+	resyncFailuresMax = 64
+
 	// unflushedMax bounds the writes remembered as answered by the peer and not
 	// yet flushed there (rule R6). At half of it the engine flushes by itself.
 	unflushedMax = 8192

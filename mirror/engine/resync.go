@@ -2,9 +2,10 @@ package engine
 
 import (
 	"bytes"
-	"fmt"
+	"time"
 
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -37,6 +38,9 @@ type resync struct {
 type syncState struct {
 	cursor int64
 	acked  []span
+	retry  time.Duration // chunks could not be read here, and are not tried again before
+	failed int           // how many since
+	fine   bool          // they are tried block by block
 }
 
 type span struct{ offset, length int64 }
@@ -67,7 +71,17 @@ func (e *Engine) pumpSync() {
 }
 
 func (e *Engine) nextChunk(v *volume) bool {
-	off, length, ok := v.bits.NextRun(v.sync.cursor, resyncChunkBytes)
+	if v.sync.failed > 0 && e.now >= v.sync.retry {
+		v.sync.failed = 0
+	}
+	if v.sync.failed >= resyncFailuresMax {
+		return false // the whole disk may be gone
+	}
+	most := int64(resyncChunkBytes)
+	if v.sync.fine {
+		most = dirty.BlockBytes
+	}
+	off, length, ok := v.bits.NextRun(v.sync.cursor, most)
 	if !ok {
 		return false
 	}
@@ -107,9 +121,11 @@ func (e *Engine) chunkRead(o *op, err error) {
 		return
 	}
 	if err != nil {
-		e.noteOn(OnResync, fmt.Sprintf("resync: volume %d cannot be read: %v", o.vol.num, err))
+		e.unreadable(o.vol, err)
+		o.vol.sync.retry, o.vol.sync.failed = e.now+resyncRetryAfter, o.vol.sync.failed+1
+		e.session.resync.chunks--
 		e.dropChunk(o)
-		e.dropSession(fmt.Errorf("resync source: %w", err))
+		e.pumpSync()
 		return
 	}
 	m := wire.Message{Kind: wire.Write, Flags: wire.Resync, Volume: o.vol.num, ID: o.id, Token: e.writerToken(),

@@ -15,8 +15,11 @@ import (
 // generation, and no two copies of one generation differ unmarked.
 func (e *Engine) finishSync() {
 	for i, v := range e.vols {
-		if v.bits.Count() > 0 { // a range that waited behind the cursor
-			v.sync.cursor = 0
+		if v.bits.Count() > 0 { // a range that waited behind the cursor, or could not be read
+			if e.now < v.sync.retry {
+				return
+			}
+			v.sync.cursor, v.sync.fine = 0, v.sync.retry > 0
 			e.session.resync.volume = i
 			e.pumpSync()
 			return

@@ -71,4 +71,5 @@ func (e *Engine) syncTick() {
 	if v := e.vols[min(s.resync.volume, len(e.vols)-1)]; len(v.sync.acked) > 0 && s.resync.flush == nil {
 		e.flushTarget(v)
 	}
+	e.pumpSync()
 }

@@ -129,8 +129,9 @@ func (e *Engine) peerServes() bool {
 	return s.phase == agreed && s.repl == state.Established && !s.closing && e.inSync(e.peer) && countsAsCurrent(s.theirs)
 }
 
-// unreadable is a read that failed while no other copy is current: this one
-// goes on, because everything else of it may still be read.
+// unreadable is a read that failed while no other copy is current, of an
+// application or of a resync: this copy goes on, because everything else of it
+// may still be read.
 func (e *Engine) unreadable(v *volume, err error) {
 	v.unread.count++
 	if v.unread.count > 1 && e.now-v.unread.told < unreadableEvery {
