@@ -29,10 +29,13 @@ func toPlan(r ledger.Record) plan.Record {
 
 func (h ledgerHands) Record(resource string) (plan.Record, bool) {
 	r, ok := h.l.Record(resource)
-	if !ok && h.l.Read() {
-		return plan.Record{}, true // the ledger is read and says nothing yet
+	switch {
+	case ok:
+		return toPlan(r), true
+	case h.l.Read():
+		return plan.Record{}, true // and it says nothing yet
 	}
-	return toPlan(r), ok
+	return toPlan(h.l.OwnWord(resource)), false
 }
 
 func (h ledgerHands) Promote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {
@@ -76,6 +79,7 @@ func (h ledgerHands) Lapsed(ctx context.Context, resource string) (bool, error) 
 }
 
 func (h ledgerHands) Quorum() bool            { return h.l.CanChange() }
+func (h ledgerHands) Answers() bool           { return h.l.Answers() }
 func (h ledgerHands) Alone() bool             { return h.l.Alone() }
 func (h ledgerHands) Split() bool             { return h.l.SplitFrom() != "" }
 func (h ledgerHands) Marked(name string) bool { return h.l.Marked(name) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"hapair/agent/apiv1"
 	"hapair/failover/ledger"
@@ -41,7 +42,7 @@ func explanation(reasons []plan.Reason) apiv1.Explanation {
 		if r.OK {
 			continue
 		}
-		if r.Hint != "" && r.Code != plan.CodeSplitBrain { // there the sides say it, with names
+		if r.Hint != "" && r.Code != plan.CodeSplitBrain && !slices.Contains(e.Help, r.Hint) { // in a split brain the sides say it, with names
 			e.Help = append(e.Help, r.Hint)
 		}
 		if !r.Unasked {
@@ -74,7 +75,7 @@ func ruleOf(c plan.Code) string {
 
 // forcible are the rules an operator may overrule.
 var forcible = map[plan.Code]bool{plan.CodeNotInSync: true, plan.CodeNoQuorum: true, plan.CodeDisk: true, plan.CodeSuspect: true,
-	plan.CodeUndeclared: true, plan.CodeManual: true, plan.CodeSplitBrain: true}
+	plan.CodeUndeclared: true, plan.CodeManual: true, plan.CodeSplitBrain: true, plan.CodeNoRecord: true}
 
 func verdictOf(r *plan.Reason) string {
 	switch {

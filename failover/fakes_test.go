@@ -144,9 +144,10 @@ func (n *node) PromiseLapsed(string) bool {
 	return o.to != n.known.Primary || n.w.now() >= o.until
 }
 
-func (n *node) Quorum() bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.quorum(n.name) }
-func (n *node) Split() bool  { return false }
-func (n *node) Alone() bool  { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.alone == n.name }
+func (n *node) Quorum() bool  { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.quorum(n.name) }
+func (n *node) Answers() bool { return n.Quorum() }
+func (n *node) Split() bool   { return false }
+func (n *node) Alone() bool   { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.alone == n.name }
 
 func (n *node) GoAlone(context.Context, string) error {
 	n.w.mu.Lock()

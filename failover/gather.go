@@ -106,7 +106,7 @@ func (c *Controller) read() plan.View {
 	}
 	v.Peer.Verdict, v.Peer.Reasons, v.Peer.Since = n.Heartbeat.Peer(c.cfg.Peer)
 	v.Ledger.Record, v.Ledger.Known = n.Ledger.Record(res)
-	v.Ledger.Quorum, v.Ledger.Alone, v.Ledger.Split = n.Group.Quorum(), n.Group.Alone(), n.Group.Split()
+	v.Ledger.Quorum, v.Ledger.Answers, v.Ledger.Alone, v.Ledger.Split = n.Group.Quorum(), n.Group.Answers(), n.Group.Alone(), n.Group.Split()
 	v.Lease.Own, v.Lease.PeerLapsed = n.Leases.Lease(res), n.Leases.PromiseLapsed(res)
 	v.Maintenance, v.Down = n.Marks.Marked(MarkMaintenance), n.Marks.Marked(MarkDown(res))
 	if n.Services != nil {
@@ -165,6 +165,7 @@ func (m *memory) newRecord(r plan.Record, now time.Duration, first bool) (Entry,
 // fill adds to the view what only the memory knows.
 func (m *memory) fill(v *plan.View) {
 	v.Started, v.Tenure, v.Hinted, v.Hint, v.Trouble = m.started, m.tenure, m.hinted, m.hint, m.trouble
+	v.Ledger.Old = v.Ledger.Record
 	v.Ledger.Record, v.Ledger.Since = m.record, m.recordSince
 	if v.Ledger.Record.LastPrimary == "" {
 		v.Ledger.Record.LastPrimary = m.lastPrimary

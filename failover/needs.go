@@ -33,8 +33,9 @@ var ErrOvertaken = errors.New("overtaken by another change of the record")
 // differ, and is durable at a majority when it returns.
 type Ledger interface {
 	// Record returns the record as this node knows it. ok is false until the
-	// ledger has been read since the agent began; a resource that was never
-	// declared is the zero Record and true. It does not block.
+	// ledger has been read since the agent began, and the record what this
+	// node's own log says; a resource that was never declared is the zero Record
+	// and true. It does not block.
 	Record(resource string) (r plan.Record, ok bool)
 	// Promote makes node Primary; it must be in sync. The tenure in the
 	// answer is the grant. No earlier Primary's lease may be valid.
@@ -70,6 +71,8 @@ type Leases interface {
 type Group interface {
 	// Quorum reports whether the ledger can be changed, as far as known now.
 	Quorum() bool
+	// Answers reports whether a majority of the voters answers.
+	Answers() bool
 	// Alone reports whether this node is the only voter of its incarnation.
 	Alone() bool
 	// Split reports whether another node is the only voter of a group of its

@@ -58,7 +58,8 @@ type Ledger struct {
 	mu        sync.Mutex // guards what follows; nothing is called under it
 	grp       *group
 	ident     identity
-	split     string // the node that went alone too, "" for none
+	split     string            // the node that went alone too, "" for none
+	own       map[string]Record // what the log said when this node started
 	left      bool
 	closed    bool
 	diskErr   error
@@ -154,6 +155,9 @@ func (l *Ledger) openStore() (err error) {
 		if err = l.bootstrap(); err != nil {
 			return err
 		}
+	}
+	if s, err := l.replayAll(); err == nil { // only told to an operator; what is broken shows when raft starts
+		l.own = s.Records
 	}
 	longest, err := l.longestLease()
 	if err != nil {
@@ -270,6 +274,14 @@ func (l *Ledger) event(e Event) {
 
 // Record returns the local, applied view of a resource.
 func (l *Ledger) Record(resource string) (Record, bool) { return l.view.get(resource) }
+
+// OwnWord returns what this node's own log said of a resource when it started,
+// committed or not: all that is known while there is no quorum. It may be old.
+func (l *Ledger) OwnWord(resource string) Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.own[resource].Clone()
+}
 
 // Records returns the local, applied view of all resources.
 func (l *Ledger) Records() map[string]Record { return l.view.all() }

@@ -84,7 +84,7 @@ func (l *Ledger) wipe(id identity) error {
 		return err
 	}
 	l.mu.Lock()
-	l.ident = id
+	l.ident, l.own = id, nil
 	l.mu.Unlock()
 	return l.finishWipe()
 }

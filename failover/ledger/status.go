@@ -56,16 +56,22 @@ func (l *Ledger) CanChange() bool {
 	if g == nil {
 		return false
 	}
-	if _, id := g.raft.LeaderWithID(); id == "" {
-		return false
+	_, id := g.raft.LeaderWithID()
+	return id != "" && l.Answers()
+}
+
+// Answers reports whether a majority of the voters answers.
+func (l *Ledger) Answers() bool {
+	voters, reached := []string(nil), 0
+	if g := l.group(); g != nil {
+		voters = voterNames(g.raft)
 	}
-	voters, reached := voterNames(g.raft), 0
 	for _, node := range voters {
 		if l.reaches(node) {
 			reached++
 		}
 	}
-	return reached > len(voters)/2
+	return len(voters) > 0 && reached > len(voters)/2
 }
 
 // Alone reports whether this node is the only voter of a group configured larger.

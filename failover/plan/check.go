@@ -48,7 +48,9 @@ func checkRecord(v View) Reason {
 	switch {
 	case !v.Ledger.Known:
 		x := bad(CodeNoRecord, "hactl status", "the ledger has not been read since this agent began")
-		x.Passing = true
+		if x.Passing = v.Ledger.Quorum || v.Ledger.Answers; !x.Passing {
+			x.Text, x.Hint = x.Text+", and cannot be: it has no quorum", forceHint(v)
+		}
 		return x
 	case r.Token == 0:
 		return bad(CodeUndeclared, fmt.Sprintf("hactl promote %s --force on the node whose data are good", v.Resource),
@@ -70,6 +72,11 @@ func checkQuorum(v View) Reason {
 		return good(CodeNoQuorum, "%s runs the ledger alone", v.Self.Name)
 	case v.Ledger.Quorum:
 		return good(CodeNoQuorum, "the ledger has a quorum")
+	}
+	if v.Ledger.Answers {
+		x := bad(CodeNoQuorum, "", "a majority of the voters answers, but none of them leads the ledger yet")
+		x.Passing = true
+		return x
 	}
 	x := bad(CodeNoQuorum, forceHint(v), "the ledger has no quorum")
 	x.Passing = v.Settings.Arbitration == Witness
@@ -132,7 +139,7 @@ func checkResync(v View) Reason {
 // with a Primary whose lease has run out is ended first (see takeover.go).
 func checkPeerPrimary(v View) Reason {
 	if v.connected() && v.Peer.Role == state.Primary {
-		x := bad(CodePeerPrimary, "", "%s is connected and calls itself Primary", v.Peer.Name)
+		x := bad(CodePeerPrimary, "hactl switchover "+v.Resource, "%s is connected and calls itself Primary", v.Peer.Name)
 		x.Passing = true
 		return x
 	}

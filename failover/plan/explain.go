@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 
 	"hapair/mirror/state"
 )
@@ -14,7 +15,11 @@ func Explain(v View) []Reason {
 		d := Next(v)
 		out = append(out, Reason{Code: d.Code, OK: d.Code == CodeSettled, Text: d.Because, Hint: d.Hint})
 	}
-	for _, c := range hard {
+	rules := hard
+	if !v.Ledger.Known {
+		rules = unreadRules
+	}
+	for _, c := range rules {
 		out = append(out, c(v))
 	}
 	for _, c := range soft {
@@ -31,6 +36,9 @@ func Explain(v View) []Reason {
 	return append(out, Losses(v)...)
 }
 
+// unreadRules are those that can be judged without the record.
+var unreadRules = []check{checkRecord, checkArbitration, checkQuorum, checkDisk, checkResync, checkPeerPrimary}
+
 // Losses tells what a forced promotion of this node may lose. Nothing is
 // returned when nothing can be lost.
 func Losses(v View) []Reason {
@@ -39,6 +47,10 @@ func Losses(v View) []Reason {
 		out = append(out, Reason{Code: CodeLoss, Loss: true, Text: fmt.Sprintf(format, args...)})
 	}
 	r := v.Ledger.Record
+	if !v.Ledger.Known {
+		r = v.Ledger.Old
+		add("what is current is not known without the others: %s may hold acknowledged writes that this copy lacks; %s", v.Peer.Name, oldWord(r))
+	}
 	if r.Token != 0 && !r.Has(v.Self.Name) {
 		add("%s holds acknowledged writes this copy lacks", v.Peer.Name)
 	}
@@ -52,7 +64,7 @@ func Losses(v View) []Reason {
 	if v.Self.Disk == state.Inconsistent {
 		add("this copy is part old, part new: its filesystem may be unusable")
 	}
-	if v.Self.Suspect && v.peerInSync() && !(v.connected() && v.Peer.Suspect) {
+	if v.Self.Suspect && r.Has(v.Peer.Name) && !(v.connected() && v.Peer.Suspect) {
 		add("this node crashed: what was acknowledged but never flushed may be missing here and present on %s", v.Peer.Name)
 	}
 	if !v.Ledger.Quorum && r.Primary == v.Peer.Name {
@@ -63,6 +75,14 @@ func Losses(v View) []Reason {
 			only(v.Peer.Name, v.Mirror.OnlyThere, v.Mirror.Rival != state.RoleUnknown), only(v.Self.Name, v.Mirror.DirtyBytes, true))
 	}
 	return out
+}
+
+// oldWord is what this node's own log says.
+func oldWord(r Record) string {
+	if r.Token == 0 {
+		return "nothing is known of the time before"
+	}
+	return fmt.Sprintf("when this node was last told, Primary was %s and in sync %s", orNone(r.Primary), orNone(strings.Join(r.InSync, " ")))
 }
 
 // only is what a node of a split brain has for itself, when known how much.

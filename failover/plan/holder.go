@@ -35,6 +35,8 @@ func frozen(v View) Decision {
 	r := v.Ledger.Record
 	gone := (v.Peer.Verdict == Dead || v.Peer.Verdict == Unheard) && v.Mirror.Connection != state.Connected
 	switch {
+	case v.Wish.Kind == Promote && v.Wish.Force && !v.Ledger.Quorum:
+		return alone(v)
 	case v.Wish.Kind != Promote && v.Wish.Kind != NoWish && v.Lease.Own.Tenure == r.Tenure:
 		return refuse(bad(CodeFrozen, fmt.Sprintf("hactl demote %s --force", v.Resource),
 			"I/O is frozen: the lease of tenure %d has run out and an orderly demotion needs it", r.Tenure))

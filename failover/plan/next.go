@@ -15,8 +15,7 @@ func situation(v View) Decision {
 	r := v.Ledger.Record
 	switch {
 	case !v.Ledger.Known:
-		x, _ := failing(v, hard)
-		return wait(x, 0)
+		return unread(v)
 	case v.active() && lost(v) != "":
 		d := steps(lost(v), AbortLost)
 		d.Code = CodeLost
@@ -37,6 +36,22 @@ func situation(v View) Decision {
 		return waitf(CodeHolder, 0, "the ledger names %s as Primary, which is no node of this pair", r.Primary)
 	}
 	return vacant(v)
+}
+
+// unread is a node that has not heard yet what was committed before it began.
+// Without the others it never does: then an operator decides.
+func unread(v View) Decision {
+	r, w := checkRecord(v), v.Wish
+	at := w.Since + v.Settings.HandOverGrace
+	switch {
+	case w.Kind == Promote && w.Force && !v.Ledger.Quorum:
+		return force(v)
+	case w.Kind != NoWish && v.Now < at:
+		return wait(r, at)
+	case w.Kind != NoWish && !r.Passing:
+		return refuse(r)
+	}
+	return wait(r, 0)
 }
 
 // lost says why this node has no authority for what runs here, "" if it has.

@@ -37,7 +37,7 @@ func anyView(t *rapid.T) View {
 		Replication: state.Replication(rapid.IntRange(0, 5).Draw(t, "replication")), SplitBrain: b("split brain"),
 	}
 	v.Peer.Told = v.Mirror.Connection == state.Connected && b("told")
-	v.Ledger = Ledger{Known: b("known"), Quorum: b("quorum"), Alone: b("alone"), Since: at("ledger since")}
+	v.Ledger = Ledger{Known: b("known"), Quorum: b("quorum"), Answers: b("answers"), Alone: b("alone"), Split: b("split"), Since: at("ledger since")}
 	if b("declared") {
 		tenure := lease.Token(rapid.IntRange(1, 3).Draw(t, "tenure"))
 		v.Ledger.Record = Record{
@@ -80,7 +80,7 @@ func nearly(v *View, except int) {
 		func() { v.Self.Standby = false },
 		func() { v.Maintenance = false },
 		func() { v.Down = false },
-		func() { v.Mirror.SplitBrain = false },
+		func() { v.Mirror.SplitBrain, v.Ledger.Split = false, false },
 		func() { v.Mirror.Replication = state.Established },
 		func() { v.Peer.Role = state.Secondary },
 		func() { v.Wish.Kind = NoWish },
@@ -117,8 +117,11 @@ func TestNextKeepsTheRules(t *testing.T) {
 					t.Fatal("goes alone without being the Primary of a manual pair whose peer is gone")
 				}
 			case ForceAlone:
-				if !v.Wish.Force {
+				if v.Wish.Kind != Promote || !v.Wish.Force {
 					t.Fatal("alone without an order")
+				}
+				if v.Ledger.Quorum || v.Ledger.Answers && v.Now < v.Wish.Since+v.Settings.HandOverGrace {
+					t.Fatal("alone although a majority is there, or may be")
 				}
 			}
 		}

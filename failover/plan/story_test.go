@@ -230,8 +230,8 @@ func set(v *View, key, val string) error {
 		if v.Self.Name != val {
 			v.Self.Name, v.Peer.Name = v.Peer.Name, v.Self.Name
 		}
-	case "record":
-		return setRecord(v, val)
+	case "record", "old":
+		return setRecord(v, key, val)
 	case "last":
 		v.Ledger.Record.LastPrimary = val
 	case "now":
@@ -323,7 +323,7 @@ func set(v *View, key, val string) error {
 
 func flags(v *View) map[string]*bool {
 	return map[string]*bool{
-		"known": &v.Ledger.Known, "quorum": &v.Ledger.Quorum, "alone": &v.Ledger.Alone, "suspect": &v.Self.Suspect,
+		"known": &v.Ledger.Known, "quorum": &v.Ledger.Quorum, "answers": &v.Ledger.Answers, "alone": &v.Ledger.Alone, "suspect": &v.Self.Suspect,
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "run": &v.Settings.Run,
@@ -341,9 +341,13 @@ func setApart(v *View, key, val string) {
 	v.Mirror.OnlyThere, v.Mirror.DirtyBytes = 3<<20, 5<<20
 }
 
-func setRecord(v *View, val string) error {
+func setRecord(v *View, key, val string) error {
+	r := &v.Ledger.Record
+	if key == "old" {
+		r = &v.Ledger.Old
+	}
 	if val == "empty" {
-		v.Ledger.Record = Record{}
+		*r = Record{}
 		return nil
 	}
 	f := strings.Split(val, "/")
@@ -361,7 +365,7 @@ func setRecord(v *View, val string) error {
 	if f[2] == "none" {
 		f[2] = ""
 	}
-	v.Ledger.Record = Record{Token: lease.Token(token), Tenure: lease.Token(tenure), Primary: f[2], InSync: strings.Split(f[3], ",")}
+	*r = Record{Token: lease.Token(token), Tenure: lease.Token(tenure), Primary: f[2], InSync: strings.Split(f[3], ",")}
 	v.Ledger.Since = v.Now
 	return nil
 }

@@ -131,10 +131,14 @@ func (r Record) Has(node string) bool { return slices.Contains(r.InSync, node) }
 type Ledger struct {
 	Known  bool // the record was read since this agent began
 	Record Record
+	Old    Record        // while it is not known: what this node's own log says, which may be old
 	Since  time.Duration // when the record's Primary last changed, as seen here
 	Quorum bool
-	Alone  bool // this node runs the ledger as its only voter
-	Split  bool // so does the peer, apart from this node
+	// Answers says that a majority of the voters answers, whether or not one of
+	// them leads.
+	Answers bool
+	Alone   bool // this node runs the ledger as its only voter
+	Split   bool // so does the peer, apart from this node
 }
 
 // Lease is this node's own lease, and what is known of the peer's.

@@ -62,10 +62,12 @@ func force(v View) Decision {
 		return refuse(bad(CodeDisk, diskHint(v), "the local disk is %s: there is nothing to promote", v.Self.Disk))
 	case peer && v.connected() && v.Peer.Role == state.Primary && !v.Lease.PeerLapsed:
 		return refuse(checkHolder(v))
+	case !v.Ledger.Known && v.connected() && v.Peer.Role == state.Primary:
+		return refuse(checkPeerPrimary(v))
+	case !v.Ledger.Quorum:
+		return alone(v)
 	case peer && !v.Lease.PeerLapsed:
 		return wait(checkHolder(v), v.Now+v.Settings.LapsePoll)
-	case !v.Ledger.Quorum:
-		return steps(forcedBy(v), ForceAlone, LedgerForce, LedgerPromote).then(v, bringUp...)
 	case peer && !v.Lease.MajorityLapsed:
 		return askLapsed(v)
 	case v.connected() && v.Peer.Role == state.Primary:
@@ -78,6 +80,23 @@ func force(v View) Decision {
 		return steps(forcedBy(v), LedgerPromote).then(v, bringUp...)
 	}
 	return steps(forcedBy(v), LedgerForce, LedgerPromote).then(v, bringUp...)
+}
+
+// alone leaves behind the voters without which there is no majority. For a
+// while they are waited for: a majority that answers will choose a leader, and a
+// lease that this node itself promised runs out.
+func alone(v View) Decision {
+	at := v.Wish.Since + v.Settings.HandOverGrace
+	promised := v.Ledger.Known && v.Ledger.Record.Primary == v.Peer.Name && !v.Lease.PeerLapsed
+	switch {
+	case v.Now < at && v.Ledger.Answers:
+		return wait(checkQuorum(v), at)
+	case v.Now < at && promised:
+		return wait(checkHolder(v), min(at, v.Now+v.Settings.LapsePoll))
+	case promised || v.mine():
+		return steps(forcedBy(v), ForceAlone)
+	}
+	return steps(forcedBy(v), ForceAlone, LedgerForce, LedgerPromote).then(v, bringUp...)
 }
 
 func forcedBy(v View) string {

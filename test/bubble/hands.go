@@ -34,10 +34,13 @@ func toWire(r ledger.Record) wire.Record {
 
 func (h ledgerHands) Record(resource string) (plan.Record, bool) {
 	r, ok := h.Ledger.Record(resource)
-	if !ok && h.Read() {
+	switch {
+	case ok:
+		return toPlan(r), true
+	case h.Read():
 		return plan.Record{}, true
 	}
-	return toPlan(r), ok
+	return toPlan(h.OwnWord(resource)), false
 }
 
 func (h ledgerHands) Promote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {

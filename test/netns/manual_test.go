@@ -163,3 +163,58 @@ func TestManualSplitBrain(t *testing.T) {
 	p.rejoined(gives)
 	p.finish()
 }
+
+// Both lose power, the Primary for good: the operator forces the one that comes
+// back, which has not read the ledger since and cannot.
+func TestManualForcedAfterAPowerCut(t *testing.T) {
+	p := newPair(t, true, withoutWitness)
+	p.forcedAfterAPowerCut()
+}
+
+// forcedAfterAPowerCut cuts all power and brings the Secondary back alone, by
+// force; then the others.
+func (p *pair) forcedAfterAPowerCut() {
+	p.t.Helper()
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.eachVoter(func(name string) { p.must(p.PowerOff(name)) })
+	p.must(p.PowerOn(secondary))
+	p.must(p.AwaitAPI(p.ctx, secondary))
+	p.stays(secondary)
+	why, err := p.Run(p.ctx, secondary, "hactl", "explain", p.Resource())
+	if err != nil || !strings.Contains(why, "only by force") || !strings.Contains(why, "Primary was "+primary) {
+		p.t.Errorf("the explanation does not say what this node was last told: %v: %s", err, why)
+	}
+	out, err := p.Run(p.ctx, secondary, "hactl", "promote", p.Resource(), "--force", "--reason", "the others burn")
+	if err != nil {
+		p.t.Fatalf("%v: %s", err, out)
+	}
+	p.takeover(secondary)
+	w.progress(steady)
+	p.eachVoter(func(name string) {
+		if name != secondary {
+			p.must(p.PowerOn(name))
+		}
+	})
+	p.rejoined(primary)
+	p.eventually("all voters are back", func() error {
+		s, err := p.Status(p.ctx, secondary)
+		if err == nil && (s.Quorum.Reachable != s.Quorum.Voters || s.Quorum.Voters != len(s.Members) || s.Quorum.Incarnation != 2) {
+			err = fmt.Errorf("%+v", s.Quorum)
+		}
+		return err
+	})
+	w.progress(steady)
+	w.stop()
+	p.finish()
+}
+
+// eachVoter does something to every node that votes, the client not.
+func (p *pair) eachVoter(do func(name string)) {
+	for _, name := range p.Nodes() {
+		if name != lab.Client {
+			do(name)
+		}
+	}
+}
