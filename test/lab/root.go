@@ -7,9 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/mounts"
 )
 
 // loopDevices is how many loop devices a node can name.
@@ -21,6 +25,9 @@ const loopDevices = 256
 func makeRoot(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := letGo(); err != nil {
+		return err
 	}
 	root := filepath.Join(dir, "root")
 	if err := tmpfs(root, "0755"); err != nil {
@@ -51,6 +58,25 @@ func makeRoot(dir string) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// letGo takes away what the machine happens to have mounted from loop devices:
+// a copy of such a mount here would keep its device busy for whoever unmounts it
+// there.
+func letGo() error {
+	all, err := mounts.Read(mounts.Own)
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Backward(all) { // those on top first
+		if !strings.HasPrefix(m.Source, "/dev/loop") || m.Point == "/" {
+			continue
+		}
+		if err := unix.Unmount(m.Point, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT { // gone with one above it
+			return fmt.Errorf("let go of %s on %s: %w", m.Source, m.Point, err)
 		}
 	}
 	return nil
