@@ -99,7 +99,7 @@ func (b *backend) Switchover(ctx context.Context, name string, q apiv1.Switchove
 				target = b.a.self
 			}
 		}
-		return r.control.Switchover(ctx, target)
+		return r.control.Switchover(ctx, target, q.Force)
 	})
 }
 

@@ -270,7 +270,7 @@ func problem(err error) error {
 	}
 	var busy failover.Busy
 	if errors.As(err, &busy) {
-		return &apiv1.Problem{Code: apiv1.CodeInUse, Text: err.Error(), Hint: "stop what holds it: " + strings.Join(busy.Holders(), ", ")}
+		return &apiv1.Problem{Code: apiv1.CodeInUse, Text: err.Error(), Hint: "end " + strings.Join(busy.Holders(), ", ") + ", or repeat with --force"}
 	}
 	return err
 }

@@ -73,7 +73,7 @@ func breakSomething(t *testing.T, w *world, r *rand.Rand) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(3000))*time.Millisecond)
 			w.done.Go(func() {
 				defer cancel()
-				if err := n.ctl.Switchover(ctx, n.peer()); err != nil {
+				if err := n.ctl.Switchover(ctx, n.peer(), r.IntN(2) == 0); err != nil {
 					t.Log(err)
 				}
 			})

@@ -76,7 +76,7 @@ func TestPowerLossOfThePrimary(t *testing.T) {
 
 func TestSwitchoverThereAndBack(t *testing.T) {
 	scene(t, nil, func(t *testing.T, w *world) {
-		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2"); err != nil {
+		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2", false); err != nil {
 			t.Fatal(err)
 		}
 		w.until(time.Second, "n2 serves", func() bool { return w.serves("n2") })
@@ -84,12 +84,12 @@ func TestSwitchoverThereAndBack(t *testing.T) {
 			t.Errorf("journal of n1: %q", lines)
 		}
 		// asked of the node that is not Primary: it asks the peer
-		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n1"); err != nil {
+		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n1", false); err != nil {
 			t.Fatal(err)
 		}
 		w.until(0, "n1 serves", func() bool { return w.serves("n1") })
 		w.in(func() { w.nodes["n2"].deaf = true }) // the hint is lost: a moment later, by the record
-		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2"); err != nil {
+		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2", false); err != nil {
 			t.Fatal(err, w.story())
 		}
 		w.until(time.Second, "n2 serves", func() bool { return w.serves("n2") })
@@ -99,12 +99,12 @@ func TestSwitchoverThereAndBack(t *testing.T) {
 func TestSwitchoverIsRefusedBeforeAnythingStops(t *testing.T) {
 	scene(t, nil, func(t *testing.T, w *world) {
 		w.crash("n2")
-		err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2")
+		err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2", false)
 		var r *Refusal
 		if !errors.As(err, &r) || r.Code != plan.CodePeerCannot || r.Hint == "" {
 			t.Fatalf("%v", err)
 		}
-		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n9"); !errors.As(err, &r) || r.Code != CodeNode {
+		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n9", false); !errors.As(err, &r) || r.Code != CodeNode {
 			t.Fatalf("%v", err)
 		}
 		w.until(0, "n1 serves", func() bool { return w.serves("n1") && w.nodes["n1"].starts == 1 })
@@ -366,7 +366,7 @@ func TestRequestsOneAtATimeAndDropped(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		ended := make(chan error)
-		go func() { ended <- n2.ctl.Switchover(ctx, "n2") }()
+		go func() { ended <- n2.ctl.Switchover(ctx, "n2", false) }()
 		time.Sleep(time.Second)
 		var r *Refusal
 		if err := n2.ctl.Promote(t.Context(), false, ""); !errors.As(err, &r) || r.Code != CodePending {

@@ -34,7 +34,7 @@ func (c *Controller) Hinted(h Hint) error {
 	case Give:
 		c.note(Entry{Kind: EntryHint, Text: h.From + " asks for the resource", Cause: h.Reason})
 		c.mended(h.From)
-		_, err := c.submit(plan.Wish{Kind: plan.Switchover, Target: h.From, Reason: h.Reason}, true)
+		_, err := c.submit(plan.Wish{Kind: plan.Switchover, Target: h.From, Force: h.Force, Reason: h.Reason}, true)
 		c.Wake(h.From + " asks for it")
 		return err
 	case Deny:
@@ -66,8 +66,12 @@ func (c *Controller) tellDenied(ctx context.Context) {
 	}
 	h.Reason = err.Error()
 	var r *Refusal
-	if errors.As(err, &r) {
+	var s *StepError
+	switch {
+	case errors.As(err, &r):
 		h.Code, h.Reason, h.Help = r.Code, r.Text, r.Hint
+	case errors.As(err, &s) && (s.Step == plan.StopServices || s.Step == plan.MirrorDemote):
+		h.Code, h.Help = plan.CodeHeld, "end what keeps it on "+c.cfg.Self+", or repeat with --force"
 	}
 	c.stepping.Go(func() {
 		err := bounded(ctx, hintTimeout, func(ctx context.Context) error { return c.needs.Peers.Hint(ctx, c.cfg.Peer, h) })

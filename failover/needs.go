@@ -194,6 +194,7 @@ type Hint struct {
 	Failures  int           `json:"failures,omitempty"`  // failed attempts on the sender
 	FailedAgo time.Duration `json:"failedAgo,omitempty"` // since the last of them
 	Operator  bool          `json:"operator,omitempty"`  // of Take: an operator wants it there; earlier failures are mended
+	Force     bool          `json:"force,omitempty"`     // of Give: whoever uses the resource is not waited for
 	Code      plan.Code     `json:"code,omitempty"`      // of Deny, with Reason and Help
 	Help      string        `json:"help,omitempty"`
 }

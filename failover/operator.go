@@ -113,12 +113,13 @@ func (c *Controller) Demote(ctx context.Context, force bool) error {
 }
 
 // Switchover moves the resource to target. It returns when target is Primary
-// by the ledger (and, when that is this node, its services run).
-func (c *Controller) Switchover(ctx context.Context, target string) error {
+// by the ledger (and, when that is this node, its services run). force ends
+// whoever keeps the services or the devices from being stopped.
+func (c *Controller) Switchover(ctx context.Context, target string, force bool) error {
 	v := c.View()
 	switch {
 	case target != c.cfg.Self && target != c.cfg.Peer:
-		return refused(CodeNode, fmt.Sprintf("hactl switchover %s %s or %s", c.cfg.Resource, c.cfg.Self, c.cfg.Peer),
+		return refused(CodeNode, fmt.Sprintf("hactl switchover %s --to %s, or --to %s", c.cfg.Resource, c.cfg.Self, c.cfg.Peer),
 			"%q is no data node of %s", target, c.cfg.Resource)
 	case v.Ledger.Record.Primary == target:
 		return nil
@@ -130,7 +131,7 @@ func (c *Controller) Switchover(ctx context.Context, target string) error {
 		return err
 	}
 	c.mended(target)
-	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target}))
+	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target, Force: force}))
 }
 
 // Standby notes in the ledger that nothing is to run on this node, or takes

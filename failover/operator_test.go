@@ -23,7 +23,7 @@ func TestSwitchoverBackAfterFailures(t *testing.T) {
 					t.Errorf("n1 says: %q", hint)
 				}
 				w.in(func() { n1.startFails, n1.running = 0, plan.Stopped })
-				if err := w.nodes[asked].ctl.Switchover(t.Context(), "n1"); err != nil {
+				if err := w.nodes[asked].ctl.Switchover(t.Context(), "n1", false); err != nil {
 					t.Fatalf("%v\n%s", err, w.story())
 				}
 				w.until(2*time.Second, "n1 serves", func() bool { return w.serves("n1") })
@@ -65,7 +65,7 @@ func TestOvertakenIsNoFailure(t *testing.T) {
 func TestFailureIsAnswered(t *testing.T) {
 	scene(t, nil, func(t *testing.T, w *world) {
 		w.in(func() { w.nodes["n1"].stopFails = 1 })
-		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2"); err == nil {
+		if err := w.nodes["n1"].ctl.Switchover(t.Context(), "n2", false); err == nil {
 			t.Fatal("switched over")
 		}
 		w.until(time.Second, "n1 serves", func() bool { return w.serves("n1") })
@@ -91,13 +91,33 @@ func TestPromoteAfterFailuresTriesAtOnce(t *testing.T) {
 	})
 }
 
+// Asked for by force, on either node, whoever uses the resource is not waited for.
+func TestForcedSwitchover(t *testing.T) {
+	for _, asked := range []string{"n1", "n2"} {
+		t.Run("asked on "+asked, func(t *testing.T) {
+			scene(t, nil, func(t *testing.T, w *world) {
+				n1 := w.nodes["n1"]
+				w.in(func() { n1.stopFails, n1.holders = 1, []string{"vim (pid 812)"} })
+				if err := w.nodes[asked].ctl.Switchover(t.Context(), "n2", false); err == nil {
+					t.Fatal("switched over without force")
+				}
+				w.until(5*time.Second, "n1 serves", func() bool { return w.serves("n1") })
+				if err := w.nodes[asked].ctl.Switchover(t.Context(), "n2", true); err != nil {
+					t.Fatalf("%v\n%s", err, w.story())
+				}
+				w.until(2*time.Second, "n2 serves", func() bool { return w.serves("n2") && n1.aborts == 1 })
+			})
+		})
+	}
+}
+
 func TestTheReasonReachesTheOneWhoAsked(t *testing.T) {
 	scene(t, nil, func(t *testing.T, w *world) {
 		n1, n2 := w.nodes["n1"], w.nodes["n2"]
 		asked := func(want string) {
 			t.Helper()
 			began := w.now()
-			err := n2.ctl.Switchover(t.Context(), "n2")
+			err := n2.ctl.Switchover(t.Context(), "n2", false)
 			var r *Refusal
 			if !errors.As(err, &r) || !strings.HasPrefix(r.Text, "n1 does not hand over: ") || !strings.Contains(r.Text, want) {
 				t.Errorf("%v\n%s", err, w.story())

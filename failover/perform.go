@@ -34,9 +34,9 @@ func (c *Controller) perform(ctx context.Context, v plan.View, s plan.Step, beca
 	case plan.ForceAlone:
 		return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return n.Group.ForceAlone(ctx, because) })
 	case plan.HandOver:
-		return c.hintPeer(ctx, Take, because)
+		return c.hintPeer(ctx, Hint{Kind: Take, Reason: because})
 	case plan.AskPeer:
-		return c.hintPeer(ctx, Give, because)
+		return c.hintPeer(ctx, Hint{Kind: Give, Reason: because, Force: v.Wish.Force})
 	case plan.Disconnect:
 		return bounded(ctx, mirrorTimeout, func(ctx context.Context) error { return n.Mirror.Disconnect(ctx, res) })
 	case plan.MirrorPromote:
@@ -123,11 +123,11 @@ func (c *Controller) releaseLease(ctx context.Context) error {
 
 // hintPeer tells or asks the peer. A hand-over that cannot be told is no
 // failure: the record says the same, the peer only waits a moment longer.
-func (c *Controller) hintPeer(ctx context.Context, kind HintKind, because string) error {
+func (c *Controller) hintPeer(ctx context.Context, h Hint) error {
 	ctx, cancel := context.WithTimeout(ctx, hintTimeout)
 	defer cancel()
 	c.mu.Lock()
-	h := Hint{Kind: kind, Resource: c.cfg.Resource, From: c.cfg.Self, Token: c.mu.record.Token, Reason: because, Failures: c.mu.failures.n}
+	h.Resource, h.From, h.Token, h.Failures = c.cfg.Resource, c.cfg.Self, c.mu.record.Token, c.mu.failures.n
 	if h.Failures > 0 {
 		h.FailedAgo = c.cfg.Clock() - c.mu.failures.at
 	}
@@ -135,7 +135,7 @@ func (c *Controller) hintPeer(ctx context.Context, kind HintKind, because string
 	c.mu.hinted = true
 	c.mu.Unlock()
 	err := c.needs.Peers.Hint(ctx, c.cfg.Peer, h)
-	if err != nil && kind == Take {
+	if err != nil && h.Kind == Take {
 		c.log.Warn("the hand-over could not be told", zap.String("peer", c.cfg.Peer), zap.Error(err))
 		return nil
 	}

@@ -137,7 +137,7 @@ func TestVerbs(t *testing.T) {
 	for _, c := range []struct{ path, body, asked string }{
 		{"/v1/resources/pg/promote", `{"force":true,"reason":"drill"}`, "promote pg {Force:true Reason:drill WaitMS:0}"},
 		{"/v1/resources/pg/demote", ``, "demote pg {Force:false Reason: WaitMS:0}"},
-		{"/v1/resources/pg/switchover", `{"to":"beta"}`, "switchover pg {To:beta WaitMS:0}"},
+		{"/v1/resources/pg/switchover", `{"to":"beta"}`, "switchover pg {To:beta Force:false WaitMS:0}"},
 		{"/v1/resources/pg/connect", `{"discard_my_data":true}`, "connect pg {DiscardMyData:true}"},
 		{"/v1/resources/pg/disconnect", `{}`, "disconnect pg {Force:false}"},
 		{"/v1/resources/pg/invalidate", `{"peer":true}`, "invalidate pg {Peer:true Volume:<nil>}"},

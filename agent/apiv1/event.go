@@ -18,6 +18,11 @@ const (
 	EventDropped    = "dropped"    // this subscriber was too slow; the stream ends
 )
 
+// EventKinds lists the kinds an agent sends, but for EventDropped.
+func EventKinds() []string {
+	return []string{EventRole, EventConnection, EventDisk, EventResync, EventService, EventMember, EventQuorum, EventFrozen, EventOperator, EventProblem, EventAgent}
+}
+
 // Event is one thing that happened, numbered in the order this node saw it.
 type Event struct {
 	Seq      uint64            `json:"seq"`

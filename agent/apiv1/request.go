@@ -21,8 +21,10 @@ type DemoteRequest struct {
 }
 
 // SwitchoverRequest moves the Primary to To, or to the other node when empty.
+// Force ends whoever keeps the services or the device from being stopped.
 type SwitchoverRequest struct {
 	To     string `json:"to,omitempty"`
+	Force  bool   `json:"force,omitempty"`
 	WaitMS int64  `json:"wait_ms,omitempty"`
 }
 

@@ -74,12 +74,14 @@ func ParseJoinCode(text string) (JoinCode, error) {
 	if !ok {
 		return c, fmt.Errorf("starts with %.10q, must start with %q: %w", clean, joinPrefix, ErrJoinCode)
 	}
-	b, err := crockford.DecodeString(strings.NewReplacer("o", "0", "i", "1", "l", "1").Replace(body))
+	body = strings.NewReplacer("o", "0", "i", "1", "l", "1").Replace(body)
+	b, err := crockford.DecodeString(body)
 	if err != nil {
 		return c, fmt.Errorf("a character that no join code has (%w): %w", err, ErrJoinCode)
 	}
 	n := len(b) - joinSumBytes
-	if n < 0 || !bytes.Equal(joinSum(b[:n]), b[n:]) {
+	// The last character has bits that belong to no byte: they must be as written.
+	if n < 0 || !bytes.Equal(joinSum(b[:n]), b[n:]) || crockford.EncodeToString(b) != body {
 		return c, fmt.Errorf("checksum does not match, a character is wrong or missing: %w", ErrJoinCode)
 	}
 	return parseJoinBody(b[:n])

@@ -115,6 +115,8 @@ func (a *app) switchoverCmd() *cobra.Command {
 		return req, nil
 	})
 	c.Flags().StringVar(&req.To, "to", "", "node that becomes Primary (default: the other one)")
+	c.Flags().BoolVar(&req.Force, "force", false, "end whoever uses the services or holds the device open")
+	a.completeNodes(c, "to")
 	waitFlag(c, &wait)
 	return c
 }
@@ -173,7 +175,8 @@ func (a *app) standbyCmd() *cobra.Command {
 	var off bool
 	var req apiv1.StandbyRequest
 	c := &cobra.Command{
-		Use: "standby NODE", Short: "mark a node as not to be promoted; it hands over first", Args: cobra.ExactArgs(1),
+		Use: "standby NODE", Short: "mark a node as not to be promoted; it hands over first",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Node, req.On = args[0], !off
 			return a.changed(a.client().Standby(cmd.Context(), req))

@@ -3,20 +3,15 @@ package commands
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
-	"hapair/agent/apiv1"
 	"hapair/agent/config"
-	"hapair/agent/peering"
 )
 
 // DefaultJoinPort is where the first invited node comes; further ones come to
@@ -99,20 +94,20 @@ func (a *app) init(ctx context.Context, o initOptions) error {
 	if err != nil {
 		return err
 	}
-	list := files(cfg, own, a.cfg)
-	if err := writeFiles(o.invite.root, list, o.force); err != nil {
-		return err
-	}
 	var others []string
 	for _, n := range append(cfg.NodeNames(), witnessName(cfg)...) {
 		if n != self {
 			others = append(others, n)
 		}
 	}
-	if a.output != "json" {
-		for _, f := range list {
-			fmt.Fprintf(a.env.Out, "wrote %s\n", place(o.invite.root, f.path))
+	inv := invite{cfg: cfg, secrets: secrets, text: text, self: self, nodes: others, valid: o.invite.valid}
+	if !o.invite.noWait { // before anything is written: a wrong address leaves nothing behind
+		if err := inv.listen(o.invite.port); err != nil {
+			return err
 		}
+	}
+	if err := a.writeOwn(files(cfg, own, a.cfg), o); err != nil {
+		return joinErrors(err, inv.close())
 	}
 	if o.invite.noWait {
 		if a.output == "json" {
@@ -120,7 +115,19 @@ func (a *app) init(ctx context.Context, o initOptions) error {
 		}
 		return a.say("\nnext: hactl invite %s", strings.Join(others, "; hactl invite "))
 	}
-	return a.invite(ctx, cfg, secrets, text, self, others, o.invite)
+	return a.invite(ctx, &inv)
+}
+
+func (a *app) writeOwn(list []secretFile, o initOptions) error {
+	if err := writeFiles(o.invite.root, list, o.force); err != nil {
+		return err
+	}
+	if a.output != "json" {
+		for _, f := range list {
+			fmt.Fprintf(a.env.Out, "wrote %s\n", place(o.invite.root, f.path))
+		}
+	}
+	return nil
 }
 
 func witnessName(cfg *config.Config) []string {
@@ -200,169 +207,4 @@ func parseNode(text string) (name string, paths []string, err error) {
 		paths = append(paths, fmt.Sprintf("%s: %s", yamlText(path), yamlText(strings.Trim(ip, "[]"))))
 	}
 	return name, paths, nil
-}
-
-func (a *app) inviteCmd() *cobra.Command {
-	var o inviteOptions
-	var self string
-	c := &cobra.Command{
-		Use: "invite NODE", Short: "print a join code for a node of the configuration and wait for it", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := os.ReadFile(place(o.root, a.cfg))
-			if err != nil {
-				return fmt.Errorf("read configuration: %w", err)
-			}
-			cfg, err := config.Parse(a.cfg, text)
-			if err != nil {
-				return err
-			}
-			if self, err = selfNode(cfg, self); err != nil {
-				return err
-			}
-			if cfg.Node(args[0]) == nil && !cfg.IsWitness(args[0]) || args[0] == self {
-				return usage("name one of the other nodes in "+a.cfg, "%q cannot be invited from %q", args[0], self)
-			}
-			secrets, err := loadSecrets(cfg, o.root)
-			if err != nil {
-				return err
-			}
-			return a.invite(cmd.Context(), cfg, secrets, text, self, args, o)
-		},
-	}
-	c.Flags().StringVar(&self, "self", "", "which node this machine is (default: by host name and addresses)")
-	o.flags(c)
-	return c
-}
-
-// initDone is the JSON that ends init and invite; before it comes one
-// invitation per node.
-type initDone struct {
-	Node   string   `json:"node"`
-	Joined []string `json:"joined"`
-}
-
-type invitation struct {
-	Node      string    `json:"node"`
-	Code      string    `json:"join_code"`
-	Address   string    `json:"address"`
-	ExpiresAt time.Time `json:"expires_at"`
-}
-
-// invite offers each node its code, all at once, and waits for all.
-func (a *app) invite(ctx context.Context, cfg *config.Config, secrets clusterSecrets, text []byte, self string, nodes []string, o inviteOptions) error {
-	type result struct {
-		node string
-		err  error
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan result, len(nodes))
-	started := 0
-	wait := func() (errs error, joined []string) {
-		joined = []string{}
-		for range started {
-			r := <-results
-			if r.err != nil {
-				errs = joinErrors(errs, fmt.Errorf("node %s did not join: %w", r.node, r.err))
-				continue
-			}
-			joined = append(joined, r.node)
-			if a.output != "json" {
-				fmt.Fprintf(a.env.Out, "%s joined\n", r.node)
-			}
-		}
-		return errs, joined
-	}
-	for i, node := range nodes {
-		port := o.port
-		if port != 0 {
-			port += i
-		}
-		offer, err := a.offer(cfg, secrets, text, self, node, port, o.valid)
-		if err != nil {
-			cancel()
-			failed, _ := wait()
-			return joinErrors(err, failed)
-		}
-		started++
-		go func() {
-			_, err := offer.Serve(ctx)
-			results <- result{node, err}
-		}()
-	}
-	if a.output != "json" {
-		fmt.Fprintf(a.env.Out, "waiting for %s; a code is good once and for %s (Ctrl-C ends)\n", strings.Join(nodes, " and "), o.valid)
-	}
-	err, joined := wait()
-	cancel()
-	if err != nil {
-		return &apiv1.Problem{Code: apiv1.CodeTimeout, Text: err.Error(), Hint: "hactl invite NODE makes a new code"}
-	}
-	if a.output == "json" {
-		return a.json(initDone{self, joined})
-	}
-	return a.say("\nnext, on each data node: hactl create-metadata RES && systemctl enable --now haagent")
-}
-
-func joinErrors(a, b error) error {
-	if a == nil {
-		return b
-	}
-	if b == nil {
-		return a
-	}
-	return fmt.Errorf("%w; %w", a, b)
-}
-
-// offer listens for one node and prints its code.
-func (a *app) offer(cfg *config.Config, secrets clusterSecrets, text []byte, self, node string, port int, valid time.Duration) (*peering.JoinOffer, error) {
-	ip := meetingPoint(cfg, self, node)
-	l, err := net.Listen("tcp", netip.AddrPortFrom(ip, uint16(port)).String())
-	if err != nil {
-		return nil, fmt.Errorf("listen for %s (is %s an address of this machine?): %w", node, ip, err)
-	}
-	bundle := func(name string) (peering.Bundle, error) {
-		if name != node {
-			return peering.Bundle{}, fmt.Errorf("this code is for node %q, not for %q; use hactl join --node %s", node, name, node)
-		}
-		return secrets.bundleFor(cfg, text, node)
-	}
-	offer, err := peering.NewJoinOffer(l, l.Addr().String(), valid, bundle, zap.NewNop())
-	if err != nil {
-		return nil, joinErrors(err, l.Close())
-	}
-	if a.output == "json" {
-		return offer, a.json(invitation{node, offer.Code.String(), offer.Code.Address, time.Now().Add(valid)})
-	}
-	return offer, a.say("\non %s run:\n  hactl join --node %s %s\n", node, node, offer.Code)
-}
-
-// meetingPoint chooses this node's address that the other most likely reaches:
-// for the peer the first path, for the witness the one nearest to its address.
-func meetingPoint(cfg *config.Config, self, other string) netip.Addr {
-	mine := cfg.Node(self).Addresses
-	best := mine[0].IP
-	if !cfg.IsWitness(other) {
-		return best
-	}
-	common := -1
-	for _, a := range mine {
-		if n := commonBits(a.IP, cfg.Witness.Address); n > common {
-			best, common = a.IP, n
-		}
-	}
-	return best
-}
-
-// commonBits counts leading bits two addresses share; none between families.
-func commonBits(a, b netip.Addr) int {
-	a, b = a.Unmap(), b.Unmap()
-	if a.BitLen() != b.BitLen() {
-		return -1
-	}
-	for n := a.BitLen(); n > 0; n-- {
-		if p, err := a.Prefix(n); err == nil && p.Contains(b.WithZone("")) {
-			return n
-		}
-	}
-	return 0
 }

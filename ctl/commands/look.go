@@ -174,6 +174,11 @@ func (a *app) eventsCmd() *cobra.Command {
 		Use: "events", Short: "show what happened, and go on showing it", Args: cobra.NoArgs,
 		Long: "events prints what this node saw, one line per event, and follows. With\n--output json each line is one event.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, k := range kinds {
+				if !slices.Contains(apiv1.EventKinds(), k) {
+					return usage("one of "+strings.Join(apiv1.EventKinds(), ", "), "there are no events of kind %q", k)
+				}
+			}
 			return a.events(cmd.Context(), since, noFollow, func(e apiv1.Event) bool {
 				return (resource == "" || e.Resource == resource) && (len(kinds) == 0 || slices.Contains(kinds, e.Kind))
 			})
@@ -182,7 +187,7 @@ func (a *app) eventsCmd() *cobra.Command {
 	c.Flags().StringVar(&since, "since", client.SinceAll, "event number to begin after, or now")
 	c.Flags().BoolVar(&noFollow, "no-follow", false, "end after what is known already")
 	c.Flags().StringVar(&resource, "resource", "", "only events of one resource")
-	c.Flags().StringSliceVar(&kinds, "kind", nil, "only events of these kinds (role, connection, disk, resync, service, member, quorum, frozen, operator, problem, agent)")
+	c.Flags().StringSliceVar(&kinds, "kind", nil, "only events of these kinds ("+strings.Join(apiv1.EventKinds(), ", ")+")")
 	return c
 }
 

@@ -28,8 +28,8 @@ func (a *app) createMetadataCmd() *cobra.Command {
 	volume := -1
 	c := &cobra.Command{
 		Use: "create-metadata RES", Short: "write fresh metadata on this node's disks of a resource",
-		Long: "create-metadata prepares the disks of a resource on this node. It works without a\n" +
-			"running agent; with one, the agent does it. A disk that carries metadata, or a\nfile system that would be cut, is refused.",
+		Long: "create-metadata prepares the disks of a resource on this node. It works while\n" +
+			"haagent is stopped: a running one has the disks, and refuses. A disk that carries\nmetadata, or a file system that would be cut, is refused.",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.resourceArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("volume") {
@@ -49,7 +49,7 @@ func (a *app) createMetadataCmd() *cobra.Command {
 	return c
 }
 
-// createMetadata asks the agent, and does it itself when there is none.
+// createMetadata asks the agent first: one that has the disks says so.
 func (a *app) createMetadata(ctx context.Context, resource, node string, req apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error) {
 	made, err := a.client().CreateMetadata(ctx, resource, req)
 	var gone *client.UnreachableError

@@ -192,6 +192,38 @@ func (a *app) style() style {
 	return style{on: a.env.Terminal && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"}
 }
 
+// nodeArg completes names of data nodes.
+func (a *app) nodeArg(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.nodes(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeNodes does so for a flag.
+func (a *app) completeNodes(c *cobra.Command, flag string) {
+	complete := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.nodes(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+	}
+	if err := c.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // there is no such flag, or twice: seen by every test
+	}
+}
+
+// nodes are the data nodes that the agent knows; none when it does not answer.
+func (a *app) nodes(ctx context.Context) (names []string) {
+	st, err := a.client().Status(ctx)
+	if err != nil {
+		return nil
+	}
+	for i := range st.Members {
+		if st.Members[i].Kind == apiv1.KindData {
+			names = append(names, st.Members[i].Name)
+		}
+	}
+	return names
+}
+
 // resourceArg completes names of resources.
 func (a *app) resourceArg(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {

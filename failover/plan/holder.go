@@ -12,7 +12,7 @@ func holder(v View) Decision {
 	w := v.Wish
 	leaving := w.Kind == Demote || w.Kind == Switchover && w.Target == v.Peer.Name
 	switch {
-	case leaving && w.Force:
+	case w.Kind == Demote && w.Force: // a forced switchover still asks whether the peer can take it
 		return descend(v, "forced by the operator")
 	case !v.Lease.Asked:
 		return steps("the ledger names this node Primary", HoldLease).then(v, bringUp[1:]...)

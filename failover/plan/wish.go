@@ -14,7 +14,7 @@ func leave(v View) Decision {
 	if r := peerCanTake(v); v.Wish.Kind == Switchover && !r.OK {
 		return refuse(r)
 	}
-	if v.Self.Role == state.Primary && v.Services.State == Stopped && len(v.Mirror.Held) > 0 {
+	if v.Self.Role == state.Primary && v.Services.State == Stopped && len(v.Mirror.Held) > 0 && !v.Wish.Force {
 		return refuse(bad(CodeHeld, fmt.Sprintf("close it, or hactl demote %s --force", v.Resource),
 			"the device is open by %s", strings.Join(v.Mirror.Held, ", ")))
 	}

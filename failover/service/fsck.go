@@ -97,6 +97,15 @@ func fsck(ctx context.Context, device, kind string, log *zap.Logger) error {
 	return nil
 }
 
+// head returns the first n bytes of b as text on one line.
+func head(b []byte, n int) string {
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(b), "?")), " ")
+	if len(text) > n {
+		text = strings.ToValidUTF8(text[:n], "") + " …"
+	}
+	return text
+}
+
 // tail returns the last n bytes of b as text on one line.
 func tail(b []byte, n int) string {
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(b), "?")), " ")

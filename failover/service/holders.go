@@ -112,7 +112,7 @@ func mappedFile(maps []byte, dev uint64) string {
 
 func commandOf(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if text := tail(bytes.ReplaceAll(b, []byte{0}, []byte{' '}), 100); err == nil && text != "" {
+	if text := head(bytes.ReplaceAll(b, []byte{0}, []byte{' '}), 100); err == nil && text != "" {
 		return text
 	}
 	b, err = os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))

@@ -337,7 +337,7 @@ func (w *World) switchover() error {
 	w.notef("switchover from %s to %s", p, other(p))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	err := b.control.Switchover(ctx, other(p))
+	err := b.control.Switchover(ctx, other(p), false)
 	w.notef("switchover has ended: %v", err)
 	return err
 }

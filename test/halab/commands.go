@@ -129,7 +129,7 @@ func execCommand(dir *string) *cobra.Command {
 					}
 				}
 			}()
-			return cmd.Wait()
+			return asCommand(cmd.Wait())
 		}}
 }
 

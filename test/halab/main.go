@@ -30,12 +30,26 @@ func main() {
 	if err == nil {
 		return
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
-		os.Exit(exit.ExitCode()) // halab exec: the command has spoken for itself
+	var spoken *commandError
+	if errors.As(err, &spoken) {
+		os.Exit(spoken.code)
 	}
 	fmt.Fprintln(os.Stderr, "halab:", err)
 	os.Exit(1)
+}
+
+// commandError is the end of what halab exec ran: it has spoken for itself.
+type commandError struct{ code int }
+
+// Error says how it ended.
+func (e *commandError) Error() string { return fmt.Sprintf("ended with %d", e.code) }
+
+func asCommand(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
+		return &commandError{exit.ExitCode()}
+	}
+	return err
 }
 
 func command() *cobra.Command {

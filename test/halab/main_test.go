@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -32,6 +35,18 @@ func TestSame(t *testing.T) {
 	}
 	if err := sameReaders(bytes.NewReader(a), bytes.NewReader(a[:100])); err == nil {
 		t.Error("of different length, and the same")
+	}
+}
+
+// Only what halab exec ran speaks for itself: of anything else the error is shown.
+func TestOnlyExecEndsInSilence(t *testing.T) {
+	failed := exec.Command("sh", "-c", "exit 7").Run()
+	var spoken *commandError
+	if err := asCommand(failed); !errors.As(err, &spoken) || spoken.code != 7 {
+		t.Errorf("%v", err)
+	}
+	if err := fmt.Errorf("hactl create-metadata: %w", failed); errors.As(err, &spoken) {
+		t.Errorf("%v ends in silence", err)
 	}
 }
 

@@ -33,6 +33,9 @@ func services(given []string) ([]string, error) {
 	for _, g := range given {
 		words := strings.Split(g, ",")
 		if _, ok := usual[strings.TrimSpace(words[0])]; !ok {
+			if !strings.Contains(g, ":") {
+				return nil, fmt.Errorf("--service %q is neither mount, exec or address nor an item of the configuration, such as 'mount: {path: /srv/pg, type: ext4}'", g)
+			}
 			out = append(out, g)
 			continue
 		}

@@ -13,4 +13,7 @@ func TestServices(t *testing.T) {
 	if _, err := services([]string{"mount,nfs"}); err == nil {
 		t.Fatal("an unknown word beside a known one is accepted")
 	}
+	if _, err := services([]string{"foo"}); err == nil {
+		t.Fatal("a word that means nothing is taken for an item of the configuration")
+	}
 }
