@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ type pair struct {
 	l      net.Listener
 	until  time.Duration
 	clock  Clock
+	called atomic.Pointer[Resource] // who takes what is dialed
 }
 
 const pairSize = 16 << 20
@@ -101,6 +103,9 @@ func (p *pair) open(i int) {
 		Ledger:  p.ledger, Dialer: p.wire, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
 	must(p.t, err)
 	n.Resource = r
+	if i == 1 {
+		p.called.Store(r)
+	}
 	p.ledger.mu.Lock()
 	p.ledger.nodes = append(p.ledger.nodes, r)
 	p.ledger.mu.Unlock()
@@ -135,7 +140,7 @@ func (p *pair) accept() {
 			continue
 		}
 		if _, ok := link.ResourceOf(string(purpose)); ok {
-			p.nodes[1].Accept(c, string(purpose))
+			p.called.Load().Accept(c, string(purpose))
 		}
 	}
 }

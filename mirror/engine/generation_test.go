@@ -98,6 +98,26 @@ func TestWriteAfterALostFinishBeginsAGeneration(t *testing.T) {
 	}
 }
 
+// While an inclusion is undecided the peer counts as in: the ledger may include
+// it after the answer (R5).
+func TestNothingIsAnsweredAloneWhileAnInclusionIsUndecided(t *testing.T) {
+	b, done := syncing(t)
+	b.ack(done)
+	b.expect(LedgerInclude)
+	b.linkDown()
+	b.submit(block.Write, 8<<20, 4096)
+	b.localDone(nil)
+	b.none(Answer)
+	b.record.Token++
+	b.record.InSync = []string{"alpha", "beta"}
+	b.do(Event{Kind: LedgerDone, Record: b.record})
+	b.none(Answer)
+	b.ledger() // takes it out again
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Nothing is answered alone while the generation of a resync that begins is on
 // its way to the disk.
 func TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration(t *testing.T) {
