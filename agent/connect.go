@@ -66,7 +66,7 @@ func (r *resource) mayDiscard() error {
 		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s has no split brain (%s, %s): there is nothing to decide between", r.name, v.Role, v.State),
 			Hint: fmt.Sprintf("hactl connect %s; to have this copy replaced by that of %s: hactl invalidate %s", r.name, r.peer, r.name)}
 	case v.Role == state.Primary:
-		return &apiv1.Problem{Code: apiv1.CodeSplitBrain, Text: "this node is Primary of " + r.name + ": it does not give up data it is writing", Hint: r.giveUpHint(&v)}
+		return &apiv1.Problem{Code: apiv1.CodeSplitBrain, Text: r.a.self + " is Primary of " + r.name + ": it does not give up data it is writing", Hint: r.giveUpHint(&v)}
 	}
 	return nil
 }

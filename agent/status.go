@@ -146,7 +146,7 @@ func frozen(v *mirror.View, leased bool, ls *ledger.Status) (why []string) {
 		why = append(why, "a handshake with the peer is under way")
 	}
 	if v.Waiting > 0 && (v.Record.Tenure != v.Tenure || v.Record.Primary == "") {
-		why = append(why, fmt.Sprintf("the ledger's record (Primary %q, tenure %d) is not this node's (tenure %d)", v.Record.Primary, v.Record.Tenure, v.Tenure))
+		why = append(why, fmt.Sprintf("the ledger's record (Primary %q, token %d) is not this node's (token %d)", v.Record.Primary, v.Record.Tenure, v.Tenure))
 	}
 	return why
 }

@@ -150,7 +150,7 @@ func (c *Controller) promoteMirror(ctx context.Context, v plan.View, force bool)
 	defer cancel()
 	devices, err := c.needs.Mirror.Promote(ctx, c.cfg.Resource, v.Ledger.Record.Tenure, force)
 	if err != nil {
-		return fmt.Errorf("open the devices under tenure %d: %w", v.Ledger.Record.Tenure, err)
+		return fmt.Errorf("open the devices under token %d: %w", v.Ledger.Record.Tenure, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -261,7 +261,7 @@ func (h *hands) revoke(resource string, r Record) {
 		return
 	}
 	clear(held.sent)
-	h.lose(resource, held, fmt.Sprintf("the ledger now says primary %q, tenure %d", r.Primary, r.Tenure))
+	h.lose(resource, held, fmt.Sprintf("the ledger now says primary %q, token %d", r.Primary, r.Tenure))
 	if r.Tenure > held.tenure {
 		delete(h.holds, resource)
 	}

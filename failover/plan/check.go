@@ -96,7 +96,7 @@ func checkHolder(v View) Reason {
 		x.Passing = true
 		return x
 	}
-	x := bad(CodeHolder, fmt.Sprintf("hactl switchover %s", v.Resource), "%s is Primary and may hold its lease (tenure %d)", r.Primary, r.Tenure)
+	x := bad(CodeHolder, fmt.Sprintf("hactl switchover %s", v.Resource), "%s is Primary and may hold its lease (token %d)", r.Primary, r.Tenure)
 	x.Passing = v.Peer.Verdict != Alive
 	return x
 }

@@ -39,12 +39,12 @@ func frozen(v View) Decision {
 		return alone(v)
 	case v.Wish.Kind != Promote && v.Wish.Kind != NoWish && v.Lease.Own.Tenure == r.Tenure:
 		return refuse(bad(CodeFrozen, fmt.Sprintf("hactl demote %s --force", v.Resource),
-			"I/O is frozen: the lease of tenure %d has run out and an orderly demotion needs it", r.Tenure))
+			"I/O is frozen: the lease of token %d has run out and an orderly demotion needs it", r.Tenure))
 	case v.Settings.Arbitration == Manual && !v.Ledger.Quorum && gone && v.Self.Role == state.Primary && r.Has(v.Self.Name):
 		return steps(fmt.Sprintf("%s is %s and arbitration is manual: the Primary goes on alone, the Secondary never promotes itself",
 			v.Peer.Name, v.Peer.Verdict), GoAlone)
 	case v.Lease.Own.Tenure != r.Tenure:
-		return waitf(CodeLease, v.Now+v.Settings.LapsePoll, "the lease of tenure %d was asked for", r.Tenure)
+		return waitf(CodeLease, v.Now+v.Settings.LapsePoll, "the lease of token %d was asked for", r.Tenure)
 	case !v.Ledger.Quorum:
 		return waitf(CodeFrozen, v.Now+v.Settings.LapseLook, "I/O is frozen: the lease has run out and the ledger has no quorum; still asking")
 	}

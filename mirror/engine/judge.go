@@ -56,7 +56,7 @@ func judge(mine, theirs *wire.HelloBody) decision {
 		return d
 	}
 	if mine.Role == state.Primary && theirs.Role == state.Primary {
-		return refusal(wire.BadState, "both nodes say they are Primary (tenure %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
+		return refusal(wire.BadState, "both nodes say they are Primary (token %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
 	}
 	if d := judgeDisks(mine, theirs); d.refuse != nil || d.action != actNone {
 		return d

@@ -141,7 +141,7 @@ func TestRefusalsOfAHandshake(t *testing.T) {
 		{name: "disk of the Primary", alpha: func(h *wire.HelloBody) { h.Role, h.Volumes[0].Disk = state.Primary, state.Failed }, action: actWait,
 			wantSentence: "volume 0 is Failed on alpha and UpToDate on beta, and the Primary has to hand over"},
 		{name: "two Primaries", alpha: func(h *wire.HelloBody) { h.Role = state.Primary }, beta: func(h *wire.HelloBody) { h.Role = state.Primary },
-			status: wire.BadState, wantSentence: "both nodes say they are Primary (tenure 0 here, 0 there)"},
+			status: wire.BadState, wantSentence: "both nodes say they are Primary (token 0 here, 0 there)"},
 		{name: "split brain", alpha: gen(80, 77), beta: gen(81, 77), status: wire.SplitBrain, lasting: true,
 			wantSentence: "volume 0: both copies were written without the other; hactl explain on both nodes tells what each has, and how to keep it"},
 		{name: "unrelated", beta: gen(90, 0), status: wire.Unrelated, lasting: true, wantSentence: "volume 0: the copies have no common ancestor; was a disk swapped?"},
