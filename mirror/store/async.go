@@ -1,6 +1,8 @@
 package store
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"hapair/mirror/block"
@@ -17,6 +19,7 @@ type async struct {
 	why     string        // because of this
 	refused func(aio.Op)  // bound once
 	answers block.Answers // the reaper's
+	alone   atomic.Bool   // somebody carries a lone request out
 }
 
 // openAsync makes the queue; without one, workers do everything.
@@ -63,11 +66,41 @@ func (f *File) submitAsync(r *block.Request) {
 	}
 }
 
-// Unplug starts the requests that were kept back.
+// Unplug starts the requests that were kept back. A lone one the caller carries
+// out itself: its end then wakes nobody else, where an asynchronous write on a
+// filesystem ends by way of a kernel worker, the eventfd and the poller. What
+// comes meanwhile is started asynchronously by whoever brings it.
 func (f *File) Unplug() {
-	if f.async.queue != nil {
-		f.async.queue.Start(f.async.refused)
+	q := f.async.queue
+	if q == nil {
+		return
 	}
+	if f.async.alone.CompareAndSwap(false, true) {
+		if f.carryOutLone() {
+			return
+		}
+	}
+	q.Start(f.async.refused)
+}
+
+// carryOutLone carries out the one request that waits, if it is the only one.
+// The caller has set alone; it is reset before the request is answered.
+func (f *File) carryOutLone() bool {
+	if !f.enterInline() {
+		f.async.alone.Store(false)
+		return false // Close starts and awaits what is left
+	}
+	defer f.mu.inline.Done()
+	op, ok := f.async.queue.Lone()
+	if !ok {
+		f.async.alone.Store(false)
+		return false
+	}
+	r := op.Tag.(*block.Request)
+	err := f.carryOut(r)
+	f.async.alone.Store(false)
+	f.answer(r, err)
+	return true
 }
 
 // asyncRefused: the kernel does not take such a request from this descriptor,

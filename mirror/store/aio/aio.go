@@ -147,6 +147,20 @@ func (q *Queue) Add(op Op) bool {
 	return true
 }
 
+// Lone takes the one operation that waits back out of the queue, if nothing else
+// waits or is in flight.
+func (q *Queue) Lone() (Op, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.mu.waiting) != 1 || len(q.mu.free) < len(q.mu.slots) || q.mu.submitting {
+		return Op{}, false
+	}
+	op := q.mu.waiting[0]
+	q.mu.waiting[0] = Op{}
+	q.mu.waiting = q.mu.waiting[:0]
+	return op, true
+}
+
 // Start hands what was added to the kernel, as far as it has room. It does not
 // wait for the operations. refused gets those the kernel would not take, with
 // Err set; it is not called otherwise.
