@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,7 +22,7 @@ type voter struct {
 
 	mu     sync.Mutex
 	table  *promise.Table
-	caught bool // has applied, since it started, all that was committed before
+	caught atomic.Bool // has applied, since it started, all that was committed before
 }
 
 const notCaughtUp promise.Refusal = "voter has not yet caught up with the ledger since it started"
@@ -55,7 +56,7 @@ func (v *voter) one(now time.Duration, node, session string, it leaseItem) lease
 		v.table.Release(now, a)
 		return leaseResult{}
 	}
-	if !v.caught {
+	if !v.caught.Load() {
 		return leaseResult{Refused: notCaughtUp}
 	}
 	r, _ := v.l.view.get(it.Resource)
@@ -74,25 +75,23 @@ func (v *voter) lapsed(resource, node string, c call) (lapsed, known bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	lapsed, known = v.table.Lapsed(v.l.clock(), resource, node, c.Minimum)
-	return lapsed && v.caught, known && v.caught
+	return lapsed && v.caught.Load(), known && v.caught.Load()
 }
 
 func (v *voter) ready() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.caught && v.table.Ready(v.l.clock())
+	return v.caught.Load() && v.table.Ready(v.l.clock())
 }
 
-func (v *voter) caughtUp() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.caught
-}
+// caughtUp takes no lock: it is asked with view.mu held, and judge asks the view
+// with v.mu held.
+func (v *voter) caughtUp() bool { return v.caught.Load() }
 
 func (v *voter) setCaught(yes bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.caught = yes
+	v.caught.Store(yes)
 }
 
 // forget drops what was learnt of tenures: a new incarnation counts anew.
