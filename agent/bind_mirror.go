@@ -181,7 +181,7 @@ func (m mirrorHands) View(string) failover.MirrorView {
 	v := m.r.mirror.View()
 	m.r.roleSince(v.Role)
 	out := failover.MirrorView{Role: v.Role, Disk: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }), Suspect: v.Suspect,
-		Tenure: lease.Token(v.Tenure), State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: m.r.splitBrain(&v)}}
+		Tenure: lease.Token(v.Tenure), State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: v.Diverged()}}
 	out.AssumeClean = len(v.Volumes) > 0
 	for _, x := range v.Volumes {
 		out.State.DirtyBytes += uint64(x.DirtyBytes)
@@ -189,7 +189,6 @@ func (m mirrorHands) View(string) failover.MirrorView {
 		out.AssumeClean = out.AssumeClean && x.Assume
 	}
 	if r := v.Rival; r != nil {
-		out.State.SplitBrain = v.SplitBrain || r.Role == state.Primary && v.Role == state.Primary
 		out.State.Rival, out.State.OnlyThere = r.Role, uint64(r.DirtyBytes)
 	}
 	if v.Connected {

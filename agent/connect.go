@@ -24,8 +24,8 @@ func (r *resource) connect(ctx context.Context) error {
 		return nil // what is still under way is said in the answer
 	}
 	p := &apiv1.Problem{Code: apiv1.CodeRefused, Text: v.Reason.Error(), Hint: "hactl explain " + r.name}
-	if r.splitBrain(&v) {
-		p.Code, p.Hint = apiv1.CodeSplitBrain, r.giveUpHint(&v)
+	if c := r.copies(); c.split() {
+		p.Code, p.Hint = apiv1.CodeSplitBrain, c.giveUpHint()
 	}
 	return p
 }
@@ -59,31 +59,24 @@ func leftBehind(v *mirror.View, primary, self, peer string) string {
 
 // mayDiscard says why this side must not give up what only it has, nil when it
 // may: it is the one of a split brain that does not write.
-func (r *resource) mayDiscard() error {
-	v := r.mirror.View()
+func (c *copies) mayDiscard() *apiv1.Problem {
 	switch {
-	case !r.splitBrain(&v):
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s has no split brain (%s, %s): there is nothing to decide between", r.name, v.Role, v.State),
-			Hint: fmt.Sprintf("hactl connect %s; to have this copy replaced by that of %s: hactl invalidate %s", r.name, r.peer, r.name)}
-	case v.Role == state.Primary:
-		return &apiv1.Problem{Code: apiv1.CodeSplitBrain, Text: r.a.self + " is Primary of " + r.name + ": it does not give up data it is writing", Hint: r.giveUpHint(&v)}
+	case !c.split():
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s has no split brain (%s, %s): there is nothing to decide between", c.resource, c.mirror.Role, c.mirror.State),
+			Hint: fmt.Sprintf("hactl connect %s; to have this copy replaced by that of %s: hactl invalidate %s", c.resource, c.peer, c.resource)}
+	case c.mirror.Role == state.Primary:
+		return &apiv1.Problem{Code: apiv1.CodeSplitBrain, Text: c.self + " is Primary of " + c.resource + ": it does not give up data it is writing", Hint: c.giveUpHint()}
 	}
 	return nil
 }
 
-// splitBrain reports whether both sides went on alone: by their data, or by
-// their ledgers.
-func (r *resource) splitBrain(v *mirror.View) bool {
-	return v.SplitBrain || r.a.ledger.Status().SplitBrain != ""
-}
-
 // giveUpHint is how a split brain ends, on the side that gives up.
-func (r *resource) giveUpHint(v *mirror.View) string {
-	hint := fmt.Sprintf("on the side to give up: hactl connect %s --discard-my-data", r.name)
-	if v.Role == state.Primary {
-		hint = fmt.Sprintf("on the side to give up: hactl demote %s, then hactl connect %s --discard-my-data", r.name, r.name)
+func (c *copies) giveUpHint() string {
+	hint := fmt.Sprintf("hactl connect %s --discard-my-data", c.resource)
+	if c.mirror.Role == state.Primary {
+		hint = fmt.Sprintf("hactl demote %s, then %s", c.resource, hint)
 	}
-	return hint
+	return "on the side to give up: " + hint
 }
 
 // awaitMirror returns the view that satisfies ok, or the last one when that

@@ -109,11 +109,7 @@ func (r *resource) copies() copies {
 }
 
 // split reports whether both nodes went on without the other.
-func (c *copies) split() bool { return c.ledgerSplit || c.mirror.SplitBrain || c.bothPrimary() }
-
-func (c *copies) bothPrimary() bool {
-	return c.mirror.Rival != nil && c.mirror.Rival.Role == state.Primary && c.mirror.Role == state.Primary
-}
+func (c *copies) split() bool { return c.ledgerSplit || c.mirror.Diverged() }
 
 // sides tells what each node of a split brain has, this one first, and how it
 // is kept; none when there is no split brain.

@@ -29,15 +29,15 @@ func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectReque
 		if !q.DiscardMyData {
 			return r.connect(ctx)
 		}
-		if err := r.mayDiscard(); err != nil {
+		c := r.copies()
+		if p := c.mayDiscard(); p != nil {
+			return p
+		}
+		if err := r.invalidate(ctx, nil); err != nil {
 			return err
 		}
-		c := r.copies()
-		err := r.invalidate(ctx, nil)
-		if err == nil && c.split() {
-			untold = r.reconnectPeer(ctx)
-		}
-		return err
+		untold = r.reconnectPeer(ctx)
+		return nil
 	})
 	if untold != nil {
 		c.Text += fmt.Sprintf("; the other node could not be told (%v): hactl connect %s there", untold, name)

@@ -50,6 +50,12 @@ func (r *Resource) connection(w *View) state.Connection {
 	return state.Connecting
 }
 
+// Diverged reports whether both nodes went on without the other: by their data,
+// or because both are Primary.
+func (v *View) Diverged() bool {
+	return v.SplitBrain || v.Role == state.Primary && v.Rival != nil && v.Rival.Role == state.Primary
+}
+
 // Holders lists who holds each volume's device open, in the order of the
 // volumes. It waits while a front end starts or stops.
 func (r *Resource) Holders() ([][]front.Holder, error) {

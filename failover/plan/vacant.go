@@ -69,7 +69,7 @@ func diskGone(v View) bool { return v.Self.Disk == state.Failed || v.Self.Disk =
 // session, so what the peer would say of itself is not known. The hint only
 // asks; the peer judges by its own view.
 func peerMayTake(v View) bool {
-	return v.peerInSync() && v.peerReachable() && !v.Peer.Standby && !v.peerExhausted() && !v.Maintenance && !v.Down && !v.Mirror.SplitBrain
+	return v.peerInSync() && v.peerReachable() && !v.Peer.Standby && !v.peerExhausted() && !v.Maintenance && !v.Down && !v.diverged()
 }
 
 // elect picks one of two nodes that both could. Both nodes pick the same from

@@ -15,7 +15,6 @@ import (
 	"hapair/heartbeat/detect"
 	"hapair/mirror"
 	"hapair/mirror/engine"
-	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -165,10 +164,9 @@ func (m mirrorHands) View(string) failover.MirrorView {
 	v := m.b.mirror.View()
 	x := v.Volumes[0]
 	out := failover.MirrorView{Role: v.Role, Disk: x.Disk, Suspect: v.Suspect, Tenure: lease.Token(v.Tenure), AssumeClean: x.Assume,
-		State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: v.SplitBrain,
+		State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: v.Diverged(),
 			DirtyBytes: uint64(x.DirtyBytes), MissingBytes: uint64(x.PeerDirty)}}
 	if r := v.Rival; r != nil {
-		out.State.SplitBrain = v.SplitBrain || r.Role == state.Primary && v.Role == state.Primary
 		out.State.Rival, out.State.OnlyThere = r.Role, uint64(r.DirtyBytes)
 	}
 	if v.Connected {
