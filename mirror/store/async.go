@@ -1,8 +1,6 @@
 package store
 
 import (
-	"sync/atomic"
-
 	"golang.org/x/sys/unix"
 
 	"hapair/mirror/block"
@@ -19,7 +17,6 @@ type async struct {
 	why     string        // because of this
 	refused func(aio.Op)  // bound once
 	answers block.Answers // the reaper's
-	alone   atomic.Bool   // somebody carries a lone request out
 }
 
 // openAsync makes the queue; without one, workers do everything.
@@ -75,32 +72,14 @@ func (f *File) Unplug() {
 	if q == nil {
 		return
 	}
-	if f.async.alone.CompareAndSwap(false, true) {
-		if f.carryOutLone() {
-			return
-		}
-	}
-	q.Start(f.async.refused)
-}
-
-// carryOutLone carries out the one request that waits, if it is the only one.
-// The caller has set alone; it is reset before the request is answered.
-func (f *File) carryOutLone() bool {
-	if !f.enterInline() {
-		f.async.alone.Store(false)
-		return false // Close starts and awaits what is left
-	}
-	defer f.mu.inline.Done()
-	op, ok := f.async.queue.Lone()
+	op, ok := q.Lone()
 	if !ok {
-		f.async.alone.Store(false)
-		return false
+		q.Start(f.async.refused)
+		return
 	}
 	r := op.Tag.(*block.Request)
-	err := f.carryOut(r)
-	f.async.alone.Store(false)
-	f.answer(r, err)
-	return true
+	f.answer(r, f.carryOut(r))
+	q.LoneEnded()
 }
 
 // asyncRefused: the kernel does not take such a request from this descriptor,

@@ -145,22 +145,16 @@ func (f *File) Submit(r *block.Request) {
 }
 
 func (f *File) submitInline(r *block.Request) {
-	if !f.enterInline() {
+	f.mu.Lock()
+	if f.mu.closed {
+		f.mu.Unlock()
 		f.answer(r, block.ErrClosed)
 		return
 	}
+	f.mu.inline.Add(1)
+	f.mu.Unlock()
 	f.answer(r, f.carryOut(r))
 	f.mu.inline.Done()
-}
-
-// enterInline makes Close wait for mu.inline.Done; false when it closed already.
-func (f *File) enterInline() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.mu.closed {
-		f.mu.inline.Add(1)
-	}
-	return !f.mu.closed
 }
 
 func (f *File) check(r *block.Request) error {

@@ -82,6 +82,7 @@ type Queue struct {
 		free       []uint32
 		submitting bool // somebody is handing waiting ones to the kernel
 		stuck      bool // the kernel took none for lack of room; the next end tries again
+		lone       bool // one is with the caller of Lone
 		closed     bool
 	}
 
@@ -147,18 +148,26 @@ func (q *Queue) Add(op Op) bool {
 	return true
 }
 
-// Lone takes the one operation that waits back out of the queue, if nothing else
-// waits or is in flight.
+// Lone takes the one operation that waits back out of the queue, for its caller
+// to carry out, if nothing else waits or is in flight. LoneEnded follows.
 func (q *Queue) Lone() (Op, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.mu.waiting) != 1 || len(q.mu.free) < len(q.mu.slots) || q.mu.submitting {
+	if len(q.mu.waiting) != 1 || len(q.mu.free) < len(q.mu.slots) || q.mu.submitting || q.mu.lone {
 		return Op{}, false
 	}
 	op := q.mu.waiting[0]
 	q.mu.waiting[0] = Op{}
-	q.mu.waiting = q.mu.waiting[:0]
+	q.mu.waiting, q.mu.lone = q.mu.waiting[:0], true
 	return op, true
+}
+
+// LoneEnded says that what Lone gave has been carried out and answered.
+func (q *Queue) LoneEnded() {
+	q.mu.Lock()
+	q.mu.lone = false
+	q.mu.idle.Broadcast()
+	q.mu.Unlock()
 }
 
 // Start hands what was added to the kernel, as far as it has room. It does not
@@ -310,7 +319,7 @@ func (q *Queue) collect() int {
 func (q *Queue) Close() error {
 	q.mu.Lock()
 	q.mu.closed = true
-	for len(q.mu.free) < len(q.mu.slots) || len(q.mu.waiting) > 0 || q.mu.submitting {
+	for len(q.mu.free) < len(q.mu.slots) || len(q.mu.waiting) > 0 || q.mu.submitting || q.mu.lone {
 		q.mu.idle.Wait()
 	}
 	q.mu.Unlock()
