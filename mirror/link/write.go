@@ -54,8 +54,9 @@ func openFlows(conn net.Conn) (*outflow, io.Reader, error) {
 	return &outflow{conn: conn, vector: v}, in, nil
 }
 
-// direct reports whether the stream can be written without waiting.
-func (o *outflow) direct() bool { return o.vector != nil }
+// writersLocked reports whether what is queued is left to the writer goroutine:
+// the stream cannot be written without waiting, or it is too much.
+func (s *session) writersLocked() bool { return s.out.vector == nil || s.mu.bytes > directBytesMax }
 
 // flush sends what is queued, if the socket takes it at once and nobody else
 // is about to; otherwise it sees that the writer does. It never waits.
@@ -65,7 +66,7 @@ func (s *session) flush() {
 		s.mu.Unlock()
 		return
 	}
-	if !s.out.direct() || s.mu.bytes > directBytesMax {
+	if s.writersLocked() {
 		s.mu.filled.Signal()
 		s.mu.Unlock()
 		return
@@ -89,7 +90,7 @@ func (s *session) takeOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.mu.ended {
-		if s.mu.handed || !s.mu.sending && len(s.mu.queue) > 0 && (!s.out.direct() || s.mu.bytes > directBytesMax) {
+		if s.mu.handed || !s.mu.sending && len(s.mu.queue) > 0 && s.writersLocked() {
 			s.mu.handed, s.mu.sending = false, true
 			return true
 		}
@@ -103,7 +104,7 @@ func (s *session) takeOver() bool {
 // would be kept for long.
 func (s *session) deliver(wait bool) {
 	for round := 0; ; round++ {
-		more, err := s.nextPart(wait || round < directRoundsMax, wait)
+		more, err := s.nextPart(wait, round)
 		if err == nil && !more {
 			return
 		}
@@ -112,7 +113,9 @@ func (s *session) deliver(wait bool) {
 		}
 		switch {
 		case errors.Is(err, stream.ErrFull):
-			s.handOver()
+			s.mu.Lock()
+			s.handOverLocked()
+			s.mu.Unlock()
 			return
 		case err != nil:
 			s.end(fmt.Errorf("write to data stream: %w", err))
@@ -131,12 +134,12 @@ func (s *session) deliver(wait bool) {
 
 // nextPart makes the next frames ready for the socket. With none left, or when
 // they are handed over, the caller is the sender no more.
-func (s *session) nextPart(goOn, wait bool) (more bool, err error) {
+func (s *session) nextPart(wait bool, round int) (more bool, err error) {
 	o := s.out
 	if o.part != nil {
 		return true, nil // handed over half sent
 	}
-	if o.next == len(o.batch) && !s.take(goOn, wait) {
+	if o.next == len(o.batch) && !s.take(wait, round) {
 		return false, nil
 	}
 	o.part = o.batch[o.next:min(len(o.batch), o.next+batchFrames)]
@@ -146,7 +149,7 @@ func (s *session) nextPart(goOn, wait bool) (more bool, err error) {
 
 // take exchanges the queue for the used batch. With nothing queued the caller
 // is the sender no more; nor is it when what is there is the writer's.
-func (s *session) take(goOn, wait bool) bool {
+func (s *session) take(wait bool, round int) bool {
 	o := s.out
 	clear(o.batch) // keeps no payload alive
 	s.mu.Lock()
@@ -156,9 +159,8 @@ func (s *session) take(goOn, wait bool) bool {
 		s.mu.idle.Broadcast()
 		return false
 	}
-	if !goOn || !wait && s.mu.bytes > directBytesMax {
-		s.mu.handed = true
-		s.mu.filled.Signal()
+	if !wait && (round >= directRoundsMax || s.writersLocked()) {
+		s.handOverLocked()
 		return false
 	}
 	o.batch, s.mu.queue = s.mu.queue, o.batch[:0]
@@ -166,12 +168,10 @@ func (s *session) take(goOn, wait bool) bool {
 	return true
 }
 
-// handOver makes the writer the sender.
-func (s *session) handOver() {
-	s.mu.Lock()
+// handOverLocked makes the writer the sender.
+func (s *session) handOverLocked() {
 	s.mu.handed = true
 	s.mu.filled.Signal()
-	s.mu.Unlock()
 }
 
 // release ends the sender's part where the session is over or about to be.
