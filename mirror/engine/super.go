@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 
-	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -53,6 +52,17 @@ func (e *Engine) afterSupers(fn func()) {
 	}
 	e.afterSup = append(e.afterSup, w)
 	e.runSuperWaits() // a resource whose disks are all gone has nothing to wait for
+}
+
+// inSessionAfterSupers is afterSupers for a step of the present session in a
+// phase: fn does not run where that has ended or is over, or a disk has failed.
+func (e *Engine) inSessionAfterSupers(p phase, fn func()) {
+	id := e.session.id
+	e.afterSupers(func() {
+		if s := &e.session; s.id == id && s.phase == p && !s.closing && !e.anyFailed() {
+			fn()
+		}
+	})
 }
 
 func (e *Engine) runSuperWaits() {
@@ -204,12 +214,5 @@ func (e *Engine) failOwing() {
 			o.err = errDiskFailed
 			e.paid(o, owedLedger)
 		}
-	}
-}
-
-// setGen replaces the generations of every volume.
-func (e *Engine) eachGen(fn func(genid.Set) genid.Set) {
-	for _, v := range e.vols {
-		v.gen = fn(v.gen)
 	}
 }

@@ -38,18 +38,17 @@ func (e *Engine) startProgress() {
 	s.starting = false
 	e.beginGenerations(s.plan.full)
 	e.minting = true // whoever writes alone meanwhile waits for it
-	id := s.id
-	e.afterSupers(func() {
-		e.minted()
-		if s := &e.session; s.id == id && s.phase == preparing && !s.closing && !e.anyFailed() {
-			s.begun = true
-			for _, v := range e.vols {
-				v.unused = false
-			}
-			e.sendState()
-			e.send(wire.Message{Kind: wire.SyncStart, Token: e.writerToken()})
-		}
-	})
+	e.afterSupers(e.minted)
+	e.inSessionAfterSupers(preparing, e.sendSyncStart)
+}
+
+func (e *Engine) sendSyncStart() {
+	e.session.begun = true
+	for _, v := range e.vols {
+		v.unused = false
+	}
+	e.sendState()
+	e.send(wire.Message{Kind: wire.SyncStart, Token: e.writerToken()})
 }
 
 // pagesSaved reports whether the bitmaps that say "all of it" are on disk, and
@@ -99,12 +98,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 		v.gen = v.gen.Begin(unpackGen(e.session.theirs.Volumes[i].Gen))
 		v.full = v.full && !e.session.plan.full[i] // the source has marked all of it
 	}
-	id := e.session.id
-	e.afterSupers(func() {
-		if e.session.id == id && e.session.phase == preparing && !e.session.closing && !e.anyFailed() {
-			e.sendBitmaps()
-		}
-	})
+	e.inSessionAfterSupers(preparing, e.sendBitmaps)
 }
 
 func (e *Engine) sendBitmaps() {

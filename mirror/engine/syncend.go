@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"hapair/mirror/block"
-	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -26,13 +25,10 @@ func (e *Engine) finishSync() {
 		}
 	}
 	e.session.resync.told = true
-	e.eachGen(genid.Set.Finish)
-	id := e.session.id
-	e.afterSupers(func() {
-		if s := &e.session; s.id == id && s.phase == agreed && !s.closing && !e.anyFailed() {
-			e.sendSyncDone()
-		}
-	})
+	for _, v := range e.vols {
+		v.gen = v.gen.Finish()
+	}
+	e.inSessionAfterSupers(agreed, e.sendSyncDone)
 }
 
 func (e *Engine) sendSyncDone() {
@@ -60,12 +56,7 @@ func (e *Engine) onSyncDone(m *wire.Message) {
 		v.bits.ClearAll()
 	}
 	e.suspect = false
-	id := e.session.id
-	e.afterSupers(func() {
-		if e.session.id == id && e.session.phase == agreed && !e.session.closing && !e.anyFailed() {
-			e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
-		}
-	})
+	e.inSessionAfterSupers(agreed, func() { e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone}) })
 }
 
 // syncDoneAcked: the target is complete and flushed; the ledger may know.

@@ -95,17 +95,12 @@ mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFaile
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
 mutant promotion-before-record engine.go ' && e.record.Tenure == e.tenure && e.record.Primary == e.self' '' TestPromotionNeedsItsRecord
 mutant hello-while-peer-writes hello.go 'return e.peerOps == 0 &&' 'return' TestHelloWaitsForThePeersWrites
-mutant target-not-durable syncend.go 'e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})
-		}
-	})' '}
-	})
+mutant target-not-durable syncend.go 'e.inSessionAfterSupers(agreed, func() { e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone}) })' 'e.afterSupers(func() {})
 	e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})'
 
 # the generations of a resync
-mutant finish-keeps-the-generation syncend.go 'e.eachGen(genid.Set.Finish)' 'e.eachGen(func(s genid.Set) genid.Set { return s })' TestWriteAfterALostFinishBeginsAGeneration
-mutant finish-not-durable syncend.go 'e.afterSupers(func() {
-		if s := &e.session; s.id == id && s.phase == agreed' 'defer e.afterSupers(func() {}); func(f func()) { f() }(func() {
-		if s := &e.session; s.id == id && s.phase == agreed' TestSourceFinishesBeforeTheTarget
+mutant finish-keeps-the-generation syncend.go 'v.gen = v.gen.Finish()' '_ = v' TestWriteAfterALostFinishBeginsAGeneration
+mutant finish-not-durable syncend.go 'e.inSessionAfterSupers(agreed, e.sendSyncDone)' 'defer e.afterSupers(func() {}); e.sendSyncDone()' TestSourceFinishesBeforeTheTarget
 mutant begin-not-awaited syncbegin.go 'e.minting = true // whoever' '// whoever' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
 mutant resync-without-a-generation syncbegin.go 'case v.gen.Bitmap == 0:' 'case false:' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
 mutant full-resync-before-its-marks syncbegin.go '!e.pagesSaved(s.plan.full)' 'false' TestFullResyncIsMarkedOnDiskFirst
