@@ -55,7 +55,7 @@ type slot struct {
 	m          Movable
 	kind, name string
 	limits     Limits
-	stuck      chan struct{} // closed when the call that was left alone returns; nil: none
+	calls      calls // of the Movable
 }
 
 func newSlot(i Item) *slot {
@@ -86,12 +86,8 @@ func (s *slot) stopForced(ctx context.Context) error {
 // monitor does not wait for an earlier call: whoever wants to stop waits for
 // the turn.
 func (s *slot) monitor(ctx context.Context) (running bool, err error) {
-	if s.stuck != nil {
-		select {
-		case <-s.stuck:
-		default:
-			return false, &StuckError{What: "earlier call on", Path: s.name, Cause: ErrTimeout}
-		}
+	if s.calls.busy() {
+		return false, &StuckError{What: "an earlier call on", Path: s.name, Cause: ErrTimeout}
 	}
 	answer := make(chan bool, 1) // a call that was left alone answers nobody
 	err = s.attempt(ctx, "check", s.limits.Monitor, func(ctx context.Context) error {
@@ -111,13 +107,8 @@ func (s *slot) monitor(ctx context.Context) (running bool, err error) {
 func (s *slot) attempt(ctx context.Context, what string, limit time.Duration, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s %w: %s", what, ErrTimeout, limit))
 	defer cancel()
-	if s.stuck != nil {
-		select {
-		case <-s.stuck:
-			s.stuck = nil
-		case <-ctx.Done():
-			return &StuckError{What: "earlier call on", Path: s.name, Cause: context.Cause(ctx)}
-		}
+	if err := s.calls.await(ctx, s.name); err != nil {
+		return err
 	}
 	done, result := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -128,7 +119,7 @@ func (s *slot) attempt(ctx context.Context, what string, limit time.Duration, ca
 	case <-done:
 	case <-ctx.Done():
 		if !within(done, heed) {
-			s.stuck = done
+			s.calls.stuck = done
 			return &StuckError{What: what, Path: s.name, Cause: context.Cause(ctx)}
 		}
 	}

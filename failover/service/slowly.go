@@ -7,8 +7,8 @@ import (
 	"hapair/kernel/apart"
 )
 
-// StuckError is returned when a system call did not return before the context
-// ended. The call goes on; the service's next operation waits for it.
+// StuckError is returned when a call did not return before the context ended.
+// It goes on; the service's next operation waits for it.
 type StuckError struct {
 	What, Path string
 	Cause      error
@@ -22,8 +22,7 @@ func (e *StuckError) Error() string {
 // Unwrap returns why it was not waited for any longer.
 func (e *StuckError) Unwrap() error { return e.Cause }
 
-// calls are the system calls of one service that may wait for a device of ours,
-// one at a time.
+// calls are those of one service that may not return in time, one at a time.
 type calls struct {
 	stuck <-chan struct{} // closed when the one that was left alone returns; nil: none
 }
@@ -61,6 +60,20 @@ func (c *calls) slowly(ctx context.Context, what, path string, call func() error
 	return err
 }
 
+// busy reports whether a call that was left alone has not returned yet.
+func (c *calls) busy() bool {
+	if c.stuck == nil {
+		return false
+	}
+	select {
+	case <-c.stuck:
+		return false
+	default:
+		return true
+	}
+}
+
+// await waits for a call that was left alone.
 func (c *calls) await(ctx context.Context, path string) error {
 	if c.stuck == nil {
 		return nil
