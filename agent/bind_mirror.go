@@ -120,9 +120,10 @@ func (o observer) Linked(name, path string, up bool) {
 	o.r.wake("link")
 }
 
+var eventKinds = map[engine.Topic]string{engine.OnConnection: apiv1.EventConnection, engine.OnDisk: apiv1.EventDisk, engine.OnResync: apiv1.EventResync}
+
 func (o observer) Happened(name string, topic engine.Topic, text string) {
-	kinds := map[engine.Topic]string{engine.OnConnection: apiv1.EventConnection, engine.OnDisk: apiv1.EventDisk, engine.OnResync: apiv1.EventResync}
-	o.r.a.event(kinds[topic], name, text)
+	o.r.a.event(eventKinds[topic], name, text)
 }
 
 func (o observer) Trouble(name, text string) { o.r.a.event(apiv1.EventProblem, name, text) }

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"hapair/agent/apiv1"
 	"hapair/agent/peering"
 )
 
@@ -39,6 +40,14 @@ func (a *agent) exchange(ctx context.Context, node, purpose string, question, an
 		return fmt.Errorf("%s to %s: answer: %w", purpose, node, err)
 	}
 	return nil
+}
+
+// shared is the resource that another node asks about: one of ours with it.
+func (a *agent) shared(node, resource string) (*resource, *apiv1.Problem) {
+	if r := a.res[resource]; r != nil && r.peer == node {
+		return r, nil
+	}
+	return nil, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no resource %q of %s and %s", resource, node, a.self), Hint: "hactl status on " + a.self}
 }
 
 // take reads the question of a stream that another agent opened.

@@ -175,9 +175,9 @@ func (a *agent) acceptInvalidate(c *peering.Conn) {
 }
 
 func (a *agent) invalidateFor(ctx context.Context, node string, q invalidateQuestion) error {
-	r := a.res[q.Resource]
-	if r == nil || r.peer != node {
-		return &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no resource %q of %s and %s", q.Resource, node, a.self), Hint: "hactl status on " + a.self}
+	r, p := a.shared(node, q.Resource)
+	if p != nil {
+		return p
 	}
 	a.event(apiv1.EventOperator, q.Resource, "asked on "+node+": invalidate")
 	return r.invalidate(ctx, q.Volume)

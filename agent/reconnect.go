@@ -67,10 +67,10 @@ func (a *agent) acceptReconnect(c *peering.Conn) {
 		a.log.Warn("a question was not understood", zap.String("peer", c.Node), zap.Error(err))
 		return
 	}
-	r := a.res[q.Resource]
+	r, p := a.shared(c.Node, q.Resource)
 	switch {
-	case r == nil || r.peer != c.Node:
-		answer.Refused = fmt.Sprintf("there is no resource %q of %s and %s", q.Resource, c.Node, a.self)
+	case p != nil:
+		answer.Refused = p.Text
 	case r.mirror.View().SplitBrain:
 		a.event(apiv1.EventOperator, q.Resource, "asked on "+c.Node+": connect; it gives up what only it has")
 		r.mirror.Connect()

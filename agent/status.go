@@ -84,15 +84,14 @@ func testimony(rec ledger.Record, ls *ledger.Status, lapsed bool) string {
 }
 
 func (r *resource) status(ls *ledger.Status) apiv1.Resource {
-	v := r.mirror.View()
-	rec, _ := r.a.ledger.Record(r.name)
+	c := r.copies()
+	v, rec := c.mirror, c.record
 	out := apiv1.Resource{Name: r.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: v.Role.String(),
 		DiskState: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }).String(), Suspect: v.Suspect,
 		Protocol: string(r.conf.Protocol), Arbitration: string(r.a.cfg.Arbitration), SinceS: r.roleSince(v.Role), Because: r.control.Status().Decision.Because}
 	if l := r.a.ledger.Lease(r.name); l.Valid(r.a.clock()) {
 		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
 	}
-	c := r.copies()
 	out.SplitBrain = c.split()
 	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
 	out.Frozen = len(out.FrozenReasons) > 0
