@@ -123,11 +123,12 @@ func (a *app) configShowCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			text := cfg.Render()
 			return a.show(struct {
 				File      string   `json:"file"`
 				Effective string   `json:"effective_yaml"`
 				Defaults  []string `json:"defaults"`
-			}{file, cfg.Render(), cfg.Defaults()}, cfg.Render())
+			}{file, text, cfg.Defaults()}, text)
 		},
 	}
 }

@@ -116,10 +116,11 @@ func electKnown(v View) Decision {
 	if chosen == v.Self.Name {
 		return promote(v, "nobody is Primary; "+why)
 	}
-	at := max(v.Started, v.Ledger.Since, v.Mirror.Since) + v.Settings.PreferDelay
-	if again := v.Self.FailedAt + v.Settings.FailureMemory; v.exhausted() {
+	if v.exhausted() {
+		again := v.Self.FailedAt + v.Settings.FailureMemory
 		return waitf(CodePeerFirst, again, "%s; %s is to take it, here it is tried again in %s", why, v.Peer.Name, ago(again-v.Now))
 	}
+	at := max(v.Started, v.Ledger.Since, v.Mirror.Since) + v.Settings.PreferDelay
 	if v.Now < at {
 		return waitf(CodePeerFirst, at, "%s; otherwise this node goes on in %s", why, ago(at-v.Now))
 	}
