@@ -146,12 +146,8 @@ func TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration(t *testing.T) {
 // The source calls itself by the target's name, durably, before the target may
 // become UpToDate.
 func TestSourceFinishesBeforeTheTarget(t *testing.T) {
-	b := newBox(t, equal())
-	b.promote()
-	b.submit(block.Write, 0, 4096)
-	b.ledger()
-	b.localDone(nil)
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b := ahead(t)
+	b.greet(behind)
 	b.ledger()
 	b.targetReady()
 	b.localDone(nil)
@@ -171,18 +167,14 @@ func TestSourceFinishesBeforeTheTarget(t *testing.T) {
 // A target that is not known to carry the SyncID is not filled: the bitmap
 // would not find it after a break.
 func TestTargetMustCarryTheSyncID(t *testing.T) {
-	b := newBox(t, equal())
-	b.promote()
-	b.submit(block.Write, 0, 4096)
-	b.ledger()
-	b.localDone(nil)
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b := ahead(t)
+	b.greet(behind)
 	b.receive(wire.Message{Kind: wire.BitmapDone}) // nothing has been begun
 	b.message(wire.Refuse)
 	b.linkDown()
 	b.do(Event{Kind: LedgerDone, Record: b.record})
 	b.out = nil
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b.greet(behind)
 	b.ledger()
 	b.message(wire.SyncStart)
 	b.receive(wire.Message{Kind: wire.BitmapDone})

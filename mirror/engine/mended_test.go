@@ -108,14 +108,10 @@ func TestDetachEndsThoughThePageCannotBeSaved(t *testing.T) {
 
 // A pause outlives the session.
 func TestPauseOutlivesTheSession(t *testing.T) {
-	b := newBox(t, equal())
-	b.promote()
-	b.submit(block.Write, 0, 4096)
-	b.ledger()
-	b.localDone(nil)
+	b := ahead(t)
 	b.do(Event{Kind: Pause})
 	b.out = nil
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b.greet(behind)
 	b.ledger()
 	b.targetReady()
 	if got := b.eng.View().Replication; got != state.PausedSyncS {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"hapair/mirror/block"
-	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -59,12 +58,8 @@ func TestR3LogsAreMergedThoughBothAreInSync(t *testing.T) {
 }
 
 func TestR4BitsAreClearedAfterTheTargetsFlush(t *testing.T) {
-	b := newBox(t, equal())
-	b.promote()
-	b.submit(block.Write, 0, 4096)
-	b.ledger()
-	b.localDone(nil)
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b := ahead(t)
+	b.greet(behind)
 	b.ledger()
 	b.targetReady()
 	b.localDone(nil)
@@ -338,7 +333,7 @@ func TestSessionLeavesNothingBehind(t *testing.T) {
 	if f := b.expect(Answer); f.Err != nil {
 		t.Fatal(f.Err)
 	}
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b.greet(behind)
 	b.ledger()
 	b.targetReady()
 	b.submit(block.Write, 0, 4096) // waits for the first chunk

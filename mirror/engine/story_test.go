@@ -301,6 +301,20 @@ func (b *box) answered() error {
 	return b.expect(Answer).Err
 }
 
+// ahead is a Primary that has written a block without its peer.
+func ahead(t *testing.T) *box {
+	t.Helper()
+	b := newBox(t, equal())
+	b.promote()
+	b.submit(block.Write, 0, 4096)
+	b.ledger()
+	b.localDone(nil)
+	return b
+}
+
+// behind is what a peer says that has not gone on since equal.
+func behind(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) }
+
 // mirrored makes the box a connected Primary in Established.
 func mirrored(t *testing.T, s setup) *box {
 	t.Helper()
@@ -318,15 +332,11 @@ func mirrored(t *testing.T, s setup) *box {
 // the ack of SyncDone.
 func syncing(t *testing.T) (*box, wire.Message) {
 	t.Helper()
-	b := newBox(t, equal())
-	b.promote()
-	b.submit(block.Write, 0, 4096)
-	b.ledger()
-	b.localDone(nil)
+	b := ahead(t)
 	if err := b.answered(); err != nil {
 		t.Fatal(err)
 	}
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+	b.greet(behind)
 	b.ledger() // confirms that the peer is not in the set
 	b.targetReady()
 	b.localDone(nil) // the chunk is read

@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"hapair/mirror/block"
-	"hapair/mirror/genid"
-	"hapair/mirror/wire"
 )
 
 // A note says what it is about, so that nobody has to read its text for that.
@@ -26,14 +24,10 @@ func TestNotesHaveTheirTopic(t *testing.T) {
 // A peer that is out of the set is asked out anew at each session, to be sure;
 // that it is out was told.
 func TestExclusionIsToldOnce(t *testing.T) {
-	b := newBox(t, equal())
-	b.promote()
-	b.submit(block.Write, 0, 4096)
-	b.ledger()
-	b.localDone(nil)
+	b := ahead(t)
 	told := map[string]int{}
 	for range 3 {
-		b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) })
+		b.greet(behind)
 		if _, asked := b.find(LedgerExclude, nil); asked {
 			b.do(Event{Kind: LedgerDone, Record: b.record})
 		}
