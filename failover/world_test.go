@@ -345,11 +345,6 @@ func (w *world) in(f func()) {
 	f()
 }
 
-func (w *world) record() (r plan.Record) {
-	w.in(func() { r = w.rec })
-	return r
-}
-
 // until waits for a condition and tells how long it took.
 func (w *world) until(d time.Duration, what string, cond func() bool) time.Duration {
 	w.t.Helper()

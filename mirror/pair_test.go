@@ -43,7 +43,6 @@ type pair struct {
 	wire   *wireUp
 	nodes  [2]*pairNode
 	l      net.Listener
-	until  time.Duration
 	clock  Clock
 	called atomic.Pointer[Resource] // who takes what is dialed
 }

@@ -43,7 +43,6 @@ type op struct {
 	session uint64 // opPeer: where the ack goes
 	peerID  uint64 // opPeer: id to acknowledge
 	buf     *block.Buffer
-	zero    bool // opResync: the chunk reads as zeroes
 
 	// placement in one list
 	in         *opList

@@ -55,7 +55,6 @@ type driver struct {
 	hatch *hatch
 	free  chan *block.Request
 	next  int64
-	err   error
 }
 
 func newDriver(h *hatch, op block.Op, depth int) *driver {

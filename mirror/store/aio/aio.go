@@ -33,7 +33,7 @@ type iocb struct {
 	key    uint32
 	rw     uint32
 	opcode uint16
-	prio   int16
+	_      int16 // priority
 	fd     uint32
 	buf    uint64
 	nbytes uint64
