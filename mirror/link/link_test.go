@@ -46,6 +46,7 @@ func TestMessagesArriveInOrder(t *testing.T) {
 					t.Fatalf("ack %d arrived as %s", id, &back)
 				}
 			}
+			r.settle(r.alpha)
 			if st := r.alpha.Stats(); st.Session != a || st.QueuedMessages != 0 || st.QueuedBytes != 0 || st.Paths[0].FramesOut != n || st.Paths[0].FramesIn != n {
 				t.Fatalf("%+v", st)
 			}

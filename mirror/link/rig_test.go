@@ -260,6 +260,34 @@ func (r *rig) downUp() (alpha, beta event) {
 	return alpha, beta
 }
 
+// settle waits until what l was told to send is sent and counted: the peer may
+// have a frame before its sender has returned from the call that carried it.
+func (r *rig) settle(l *Link) {
+	r.asink.t.Helper()
+	l.mu.Lock()
+	s := l.mu.session
+	l.mu.Unlock()
+	if s == nil {
+		r.asink.t.Fatal("there is no session")
+	}
+	late := false
+	timer := time.AfterFunc(20*time.Second, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.mu.idle.Broadcast()
+	})
+	defer timer.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.mu.sending || len(s.mu.queue) > 0 {
+		if late {
+			r.asink.t.Fatalf("%d messages are not sent after 20 s", s.mu.messages)
+		}
+		s.mu.idle.Wait()
+	}
+}
+
 func writeMessage(id uint64, n int) wire.Message {
 	return wire.Message{Kind: wire.Write, ID: id, Offset: id * 4096, Length: uint64(n), Token: 7, Data: bytes.Repeat([]byte{byte(id)}, n)}
 }
