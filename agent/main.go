@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"hapair/agent/config"
+	"hapair/kernel/awake"
 )
 
 // version is stamped by the build.
@@ -61,6 +62,9 @@ func command(f flags) int {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "haagent: %v\n", err)
 		return exitUsage
+	}
+	if !cfg.IsWitness(self) {
+		awake.Enable()
 	}
 	log, err := logger(f.debug)
 	if err != nil {

@@ -7,11 +7,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hapair/kernel/awake"
 	"hapair/mirror/block"
 )
 
 // carryOut does what a checked request asks, on the calling goroutine.
 func (f *File) carryOut(r *block.Request) error {
+	awake.Touch()
 	switch r.Op {
 	case block.Read:
 		return f.bounced(r, false)

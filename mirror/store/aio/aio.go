@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/awake"
 )
 
 // The kernel's ABI, include/uapi/linux/aio_abi.h, little-endian machines.
@@ -223,6 +225,7 @@ func (q *Queue) take() bool {
 
 // submit is one system call for the whole batch.
 func (q *Queue) submit() (int, unix.Errno) {
+	awake.Touch()
 	for {
 		n, _, e := unix.Syscall(unix.SYS_IO_SUBMIT, q.ctx, uintptr(len(q.cbs)), uintptr(unsafe.Pointer(&q.cbs[0])))
 		if e != unix.EINTR {
