@@ -79,7 +79,13 @@ func compare(ctx context.Context, o *options, m medium, loads []workload) (got *
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	systems, err := makeSystems(o, dir)
+	var near, far box
+	if !o.mixed {
+		if near, far, err = boxes(); err != nil {
+			return nil, err
+		}
+	}
+	systems, err := makeSystems(o, near, far, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +113,7 @@ func compare(ctx context.Context, o *options, m medium, loads []workload) (got *
 			return nil, fmt.Errorf("%s could not be run: %w", s.name(), err)
 		}
 	}
-	if err := got.measure(ctx, o, dir, systems, uris, loads); err != nil {
+	if err := got.measure(ctx, o, near, dir, systems, uris, loads); err != nil {
 		return nil, err
 	}
 	if err := stop(); err != nil {
@@ -116,10 +122,10 @@ func compare(ctx context.Context, o *options, m medium, loads []workload) (got *
 	return got, alike(systems)
 }
 
-func makeSystems(o *options, dir string) ([]system, error) {
-	one := &qemu{what: "one copy", dir: filepath.Join(dir, "one")}
-	two := &qemu{what: "quorum", dir: filepath.Join(dir, "two"), mirror: true}
-	us := &pair{dir: filepath.Join(dir, "us"), network: o.network, agent: o.agent, ctl: o.ctl}
+func makeSystems(o *options, near, far box, dir string) ([]system, error) {
+	one := &qemu{what: "one copy", near: near, dir: filepath.Join(dir, "one")}
+	two := &qemu{what: "quorum", near: near, far: far, dir: filepath.Join(dir, "two"), mirror: true}
+	us := &pair{dir: filepath.Join(dir, "us"), near: near, far: far, network: o.network, agent: o.agent, ctl: o.ctl}
 	for _, s := range []struct {
 		dir    string
 		images *[]string
@@ -170,14 +176,14 @@ func fillImage(file string, size int64) error {
 
 // measure takes all samples. Within a repetition the systems take turns, so
 // that the other load of the machine meets all of them.
-func (g *measured) measure(ctx context.Context, o *options, dir string, systems []system, uris []string, loads []workload) error {
+func (g *measured) measure(ctx context.Context, o *options, client box, dir string, systems []system, uris []string, loads []workload) error {
 	length := time.Duration(o.seconds) * time.Second
 	for _, w := range loads {
 		g.samples[w.title] = map[string][]sample{}
 		for rep := range o.reps {
 			for turn := range systems {
 				i := (turn + rep) % len(systems) // nobody always comes first
-				s, err := once(ctx, dir, systems[i], uris[i], w, length)
+				s, err := once(ctx, client, dir, systems[i], uris[i], w, length)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", systems[i].name(), w.title, err)
 				}
@@ -191,7 +197,7 @@ func (g *measured) measure(ctx context.Context, o *options, dir string, systems 
 }
 
 // once measures one system.
-func once(ctx context.Context, dir string, s system, uri string, w workload, length time.Duration) (sample, error) {
+func once(ctx context.Context, client box, dir string, s system, uri string, w workload, length time.Duration) (sample, error) {
 	if err := s.healthy(ctx); err != nil {
 		return sample{}, fmt.Errorf("before: %w", err)
 	}
@@ -199,7 +205,7 @@ func once(ctx context.Context, dir string, s system, uri string, w workload, len
 	if err != nil {
 		return sample{}, err
 	}
-	got, err := runFio(ctx, dir, uri, w, length)
+	got, err := runFio(ctx, client, dir, uri, w, length)
 	if err != nil {
 		return got, err
 	}

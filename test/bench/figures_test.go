@@ -4,10 +4,14 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSpread(t *testing.T) {
@@ -194,5 +198,55 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := newMedium("floppy", &good); err == nil {
 		t.Error("an unknown medium is accepted")
+	}
+}
+
+func TestBoxes(t *testing.T) {
+	for _, c := range []struct{ all, near, far []int }{
+		{[]int{0}, []int{0}, []int{0}},
+		{[]int{0, 1}, []int{0}, []int{1}},
+		{[]int{1, 4, 6}, []int{1, 4}, []int{6}},
+		{[]int{0, 2, 5, 900}, []int{0, 2}, []int{5, 900}},
+	} {
+		all, near, far := set(c.all), set(c.near), set(c.far)
+		if a, b := halves(&all); a.set != near || b.set != far || !a.some || !b.some {
+			t.Errorf("%v: %v and %v", c.all, a, b)
+		}
+	}
+}
+
+func set(cpus []int) (s unix.CPUSet) {
+	for _, cpu := range cpus {
+		s.Set(cpu)
+	}
+	return s
+}
+
+// What is started in a box has the processors of the box, and the thread that
+// started it has all of them again.
+func TestInBox(t *testing.T) {
+	near, far, err := boxes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, after unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []box{near, far, {set: before}} {
+		cmd := exec.Command("sleep", "60")
+		if err := b.start(cmd.Start); err != nil {
+			t.Fatal(err)
+		}
+		var got unix.CPUSet
+		err := errors.Join(unix.SchedGetaffinity(cmd.Process.Pid, &got), unix.SchedGetaffinity(0, &after), cmd.Process.Kill())
+		if ended := cmd.Wait(); ended == nil {
+			t.Error("it ended by itself")
+		}
+		if err != nil || got != b.set || after != before {
+			t.Errorf("%v has %v, this thread %v: %v", b, got, after, err)
+		}
 	}
 }

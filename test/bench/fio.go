@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -113,15 +114,20 @@ func parseFio(text []byte) (sample, error) {
 const fioPatience = 60 * time.Second // beyond the time it measures
 
 // runFio measures one workload.
-func runFio(ctx context.Context, dir, uri string, w workload, length time.Duration) (sample, error) {
+func runFio(ctx context.Context, b box, dir, uri string, w workload, length time.Duration) (sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, length+fioPatience)
 	defer cancel()
 	report := filepath.Join(dir, "fio.json")
 	cmd := exec.CommandContext(ctx, "fio", "--name=bench", "--ioengine=nbd", "--uri="+uri, "--rw="+w.rw, "--bs="+strconv.Itoa(w.bytes),
 		"--iodepth="+strconv.Itoa(w.depth), "--time_based", "--runtime="+strconv.FormatInt(length.Milliseconds(), 10)+"ms",
 		"--randrepeat=0", "--norandommap", "--lat_percentiles=1", "--output-format=json", "--output="+report)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return sample{}, fmt.Errorf("fio %s: %w: %s", w.title, err, out)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := b.start(cmd.Start); err != nil {
+		return sample{}, fmt.Errorf("fio %s: %w", w.title, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return sample{}, fmt.Errorf("fio %s: %w: %s", w.title, err, out.Bytes())
 	}
 	text, err := os.ReadFile(report)
 	if err != nil {

@@ -30,6 +30,8 @@ type pair struct {
 	network int
 	agent   string
 	ctl     string
+	near    box // with the client
+	far     box
 	images  []string
 	procs   []*process
 	first   *client.Client // the Primary
@@ -92,7 +94,7 @@ func (h *pair) start(ctx context.Context) (string, error) {
 		if node == "gamma" {
 			args = append(args, "--witness")
 		}
-		p, err := start(h.dir, "hapair-"+node, h.agent, args...)
+		p, err := start(h.box(node), h.dir, "hapair-"+node, h.agent, args...)
 		if err != nil {
 			return "", err
 		}
@@ -102,6 +104,17 @@ func (h *pair) start(ctx context.Context) (string, error) {
 	export := filepath.Join(h.home("alpha"), "run", "export", resourceName+"-0.sock")
 	err := await(ctx, "start hapair", h.procs, func() error { return errors.Join(h.healthy(ctx), listens(export)) })
 	return "nbd+unix:///?socket=" + url.QueryEscape(export), err
+}
+
+// box is where a node runs; the witness, which has nothing to do, is anywhere.
+func (h *pair) box(node string) box {
+	switch node {
+	case "alpha":
+		return h.near
+	case "beta":
+		return h.far
+	}
+	return box{}
 }
 
 func writeKey(file string) error {

@@ -6,6 +6,7 @@
 //  2. tools.go     the programs it needs, and where they come from
 //  3. process.go   servers: start, end, the processor time they took
 //  4. qemu.go      the systems without hapair
+//     box.go       the processors of each
 //  5. hapair.go    two agents and a witness on loopback addresses
 //  6. fio.go       the client
 //  7. compare.go   the systems in turn, repetition by repetition
@@ -51,6 +52,7 @@ type options struct {
 	only    []string
 	disk    string
 	network int
+	mixed   bool
 	keep    bool
 	agent   string
 	ctl     string
@@ -84,6 +86,7 @@ func command() *cobra.Command {
 	f.StringSliceVar(&o.only, "only", nil, "of the workloads: "+workloadNames())
 	f.StringVar(&o.disk, "disk", "/var/tmp", "directory on a real file system")
 	f.IntVar(&o.network, "network", 10, "second byte of the loopback addresses, 127.N.0.0/16")
+	f.BoolVar(&o.mixed, "mixed", false, "let everybody use all processors; else client and first node have one half, as one box, and the second node the other")
 	f.StringVar(&o.agent, "agent", "bin/haagent", "the agent's program")
 	f.StringVar(&o.ctl, "hactl", "bin/hactl", "the operator's command")
 	f.BoolVar(&o.keep, "keep", false, "keep the files of the run, logs included")

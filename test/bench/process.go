@@ -31,9 +31,9 @@ type process struct {
 	done chan struct{} // closed when it has ended
 }
 
-// start starts a server whose output goes to a file in dir. It is killed when
-// this process dies.
-func start(dir, name, program string, args ...string) (*process, error) {
+// start starts a server in a box; its output goes to a file in dir. It is killed
+// when this process dies.
+func start(b box, dir, name, program string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	f, err := os.Create(p.log)
 	if err != nil {
@@ -44,7 +44,7 @@ func start(dir, name, program string, args ...string) (*process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = f, f
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
-	go p.follow(started)
+	go p.follow(b, started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -53,11 +53,11 @@ func start(dir, name, program string, args ...string) (*process, error) {
 
 // follow ends with the process, which stop sees to. The signal comes when the
 // thread dies that started the process: this one is kept.
-func (p *process) follow(started chan<- error) {
+func (p *process) follow(b box, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(p.done)
-	err := p.cmd.Start()
+	err := b.start(p.cmd.Start)
 	started <- err
 	if err == nil {
 		p.cmd.Wait() //nolint:errcheck // how it ended shows in its log

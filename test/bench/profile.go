@@ -60,11 +60,11 @@ func (p *profiling) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	if _, err := runFio(ctx, dir, door.URI(), loads[0], time.Second); err != nil { // warm
+	if _, err := runFio(ctx, box{}, dir, door.URI(), loads[0], time.Second); err != nil { // warm
 		return err
 	}
 	got, err := p.record(func() (sample, error) {
-		return runFio(ctx, dir, door.URI(), loads[0], time.Duration(p.seconds)*time.Second)
+		return runFio(ctx, box{}, dir, door.URI(), loads[0], time.Duration(p.seconds)*time.Second)
 	})
 	if err != nil {
 		return err

@@ -27,6 +27,8 @@ type qemu struct {
 	what   string
 	dir    string
 	mirror bool
+	near   box // with the client
+	far    box
 	images []string
 	procs  []*process
 }
@@ -48,17 +50,17 @@ func (q *qemu) healthy(context.Context) error {
 func (q *qemu) start(ctx context.Context) (string, error) {
 	socket := filepath.Join(q.dir, "first.sock")
 	if !q.mirror {
-		return nbdURI(socket), q.serve(ctx, "first", socket, "disk", fileNode(q.images[0]))
+		return nbdURI(socket), q.serve(ctx, q.near, "first", socket, "disk", fileNode(q.images[0]))
 	}
 	second := filepath.Join(q.dir, "second.sock")
-	if err := q.serve(ctx, "second", second, "disk", fileNode(q.images[1])); err != nil {
+	if err := q.serve(ctx, q.far, "second", second, "disk", fileNode(q.images[1])); err != nil {
 		return "", err
 	}
 	remote := map[string]any{"driver": "nbd", "node-name": "remote", "export": "disk", "server": map[string]any{"type": "unix", "path": second}}
 	// fifo: reads are served by the first child, as hapair serves them from its
 	// own disk; a write must succeed on both.
 	both := map[string]any{"driver": "quorum", "node-name": "both", "vote-threshold": 2, "read-pattern": "fifo", "children": []string{"disk", "remote"}}
-	return nbdURI(socket), q.serve(ctx, "first", socket, "both", fileNode(q.images[0]), remote, both)
+	return nbdURI(socket), q.serve(ctx, q.near, "first", socket, "both", fileNode(q.images[0]), remote, both)
 }
 
 func fileNode(image string) map[string]any {
@@ -66,7 +68,7 @@ func fileNode(image string) map[string]any {
 }
 
 // serve starts one daemon that exports a node of its graph as "disk".
-func (q *qemu) serve(ctx context.Context, name, socket, node string, graph ...map[string]any) error {
+func (q *qemu) serve(ctx context.Context, b box, name, socket, node string, graph ...map[string]any) error {
 	var args []string
 	for _, g := range graph {
 		text, err := json.Marshal(g)
@@ -77,7 +79,7 @@ func (q *qemu) serve(ctx context.Context, name, socket, node string, graph ...ma
 	}
 	args = append(args, "--nbd-server", "addr.type=unix,addr.path="+socket,
 		"--export", "type=nbd,id=export,name=disk,writable=on,node-name="+node)
-	p, err := start(q.dir, q.what+"-"+name, "qemu-storage-daemon", args...)
+	p, err := start(b, q.dir, q.what+"-"+name, "qemu-storage-daemon", args...)
 	if err != nil {
 		return err
 	}

@@ -31,9 +31,18 @@ func (r *report) write(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%d repetitions of %d s, systems in turn, volumes of %d MiB, written once before; median (%s). The run took %s.\n",
 		r.o.reps, r.o.seconds, r.o.mib, apart, r.took.Round(time.Second))
+	fmt.Fprintln(w, r.placed())
 	for i := range r.media {
 		r.media[i].write(w, r.loads)
 	}
+}
+
+// placed says which processors were whose.
+func (r *report) placed() string {
+	if r.o.mixed {
+		return "Everybody used all processors."
+	}
+	return "The client and the first node had one half of the processors, as one box; the second node had the other."
 }
 
 func (g *measured) write(w io.Writer, loads []workload) {
