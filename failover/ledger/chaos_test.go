@@ -114,7 +114,6 @@ func chaos(t *testing.T, seed int64, lasts time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, dir, ArbitrationWitness, seed)
 		rng := rand.New(rand.NewSource(seed))
-		c.config = func(cfg *Config) { cfg.WitnessHandover = time.Second }
 		for _, n := range []string{"a", "b", "w"} {
 			c.rate[n] = 0.96 + 0.08*rng.Float64()
 		}

@@ -72,6 +72,7 @@ type Timing struct {
 	Heartbeat time.Duration // 200 ms: raft's heartbeat and leader lease
 	Election  time.Duration // Heartbeat: raft's election time-out
 	DiskStall time.Duration // 1 s: a leader whose log write takes longer lets another lead
+	Rescue    time.Duration // 5 Election: a witness that has known no leader for so long may lead for a moment
 }
 
 func (t Timing) withDefaults() Timing {
@@ -86,6 +87,7 @@ func (t Timing) withDefaults() Timing {
 	def(&t.Heartbeat, 200*time.Millisecond)
 	def(&t.Election, t.Heartbeat)
 	def(&t.DiskStall, time.Second)
+	def(&t.Rescue, 5*t.Election)
 	return t
 }
 
@@ -109,6 +111,8 @@ func (t Timing) check() error {
 		return fmt.Errorf("heartbeat %v, wanted 20ms to 10s", t.Heartbeat)
 	case t.Election < t.Heartbeat || t.Election > 10*time.Second:
 		return fmt.Errorf("election %v, wanted heartbeat (%v) to 10s", t.Election, t.Heartbeat)
+	case t.Rescue < 2*t.Election:
+		return fmt.Errorf("rescue %v, wanted at least twice the election, %v", t.Rescue, t.Election)
 	case t.DiskStall < t.Heartbeat:
 		return fmt.Errorf("disk stall %v, wanted at least the heartbeat, %v", t.DiskStall, t.Heartbeat)
 	}
@@ -125,10 +129,6 @@ type Config struct {
 	Logger      *zap.Logger
 	Streams     Streams
 	Timing      Timing
-	// WitnessHandover, when not 0, lets a witness that has known no leader for
-	// so long lead until a data node has caught up, and hand over. Needed when
-	// the witness alone has the last committed entry; see DESIGN.md.
-	WitnessHandover time.Duration
 	// Events is told what an operator wants to know; it may block only itself.
 	Events func(Event)
 

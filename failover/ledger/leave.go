@@ -130,39 +130,3 @@ func (l *Ledger) Rejoin(context.Context) error {
 	l.kickCatchUp()
 	return err
 }
-
-// quietWitness tells whether this node must not ask for votes now.
-func (l *Ledger) quietWitness() bool {
-	return l.cfg.isWitness(l.cfg.Self) && !l.rescue.Load()
-}
-
-// handOver runs on a witness that may lead for a moment: when it has known no
-// leader for long, it may be the only one with the last committed entry, which
-// a data node needs before it can lead.
-func (l *Ledger) handOver() {
-	t := time.NewTicker(l.cfg.Timing.Heartbeat / 4)
-	defer t.Stop()
-	led := time.Now()
-	for {
-		select {
-		case <-t.C:
-		case <-l.ctx.Done():
-			return
-		}
-		g := l.group()
-		if g == nil {
-			continue
-		}
-		if _, id := g.raft.LeaderWithID(); id != "" {
-			led = time.Now()
-		}
-		l.rescue.Store(time.Since(led) > l.cfg.WitnessHandover)
-		if g.raft.State() == raft.Leader {
-			ctx, cancel := context.WithTimeout(l.ctx, 2*l.cfg.Timing.Heartbeat)
-			if err := l.handOverLead(ctx); err != nil {
-				l.log.Warn("witness cannot hand the leadership over yet", zap.Error(err))
-			}
-			cancel()
-		}
-	}
-}

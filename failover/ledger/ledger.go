@@ -64,7 +64,7 @@ type Ledger struct {
 	closed    bool
 	diskErr   error
 	stalledAt bool
-	rescue    atomic.Bool // a witness may ask for votes
+	rescue    atomic.Bool // a witness may ask for votes, and lead
 	// transferring counts hand-overs of the leadership under way: meanwhile
 	// nothing waits for an absent peer
 	transferring atomic.Int32
@@ -126,8 +126,8 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l.wg.Go(l.manage)
 	l.wg.Go(l.catchUp)
-	if cfg.isWitness(cfg.Self) && cfg.WitnessHandover > 0 {
-		l.wg.Go(l.handOver)
+	if cfg.isWitness(cfg.Self) {
+		l.wg.Go(l.rescueLog)
 	}
 	return l, nil
 }

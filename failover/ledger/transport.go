@@ -119,8 +119,8 @@ func (s *streamLayer) Close() error {
 // Addr implements net.Listener.
 func (s *streamLayer) Addr() net.Addr { return nodeAddr(s.l.cfg.Self) }
 
-// transport is raft's, with what raft does not do: a witness never asks for
-// votes, and a leader whose disk hangs falls silent so that another may lead.
+// transport is raft's, with what raft does not do: a witness does not lead (but
+// see rescueLog), and a leader whose disk hangs falls silent so that another may.
 type transport struct {
 	*raft.NetworkTransport
 	l     *Ledger
@@ -132,7 +132,7 @@ type transport struct {
 const peerPoll = 50 * time.Millisecond
 
 var (
-	errWitness      = errors.New("a witness asks for no votes")
+	errWitness      = errors.New("a witness does not lead")
 	errTransferring = errors.New("the leadership is being handed over")
 	errNotLeading   = errors.New("this node leads no more")
 	errStalled      = errors.New("the ledger's disk does not answer: not leading")
@@ -147,6 +147,9 @@ func newTransport(l *Ledger, layer *streamLayer) *transport {
 
 // AppendEntries implements raft.Transport.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if t.l.quietWitness() {
+		return errWitness
+	}
 	if d := t.l.store.Stalled(); d > t.l.cfg.Timing.DiskStall {
 		t.l.stalled(d)
 		return fmt.Errorf("%w for %v", errStalled, d)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"math/rand"
 	"os"
 	"sync"
@@ -64,37 +65,63 @@ func TestWitnessNeverLeads(t *testing.T) {
 }
 
 // The last committed entry is with the lost leader and the witness only. Nobody
-// could lead any more, were the witness not let lead for a moment.
-func TestWitnessHandsOver(t *testing.T) {
-	for _, after := range []time.Duration{0, time.Second} {
-		t.Run(after.String(), func(t *testing.T) {
-			bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
-				c.config = func(cfg *Config) { cfg.WitnessHandover = after }
-				c.openAll()
-				c.watch("r")
-				c.primary("a", "r")
-				lead := c.awaitLeader("a", "b")
-				other := map[string]string{"a": "b", "b": "a"}[lead]
-				c.net.Cut(lead, other)
-				c.net.Cut("w", other)
-				if err := c.node(lead).SetMaintenance(limit(time.Second), "r", "written without "+other); err != nil {
-					t.Fatal(err)
+// could lead any more, did the witness not pass it on.
+func TestWitnessPassesOn(t *testing.T) {
+	bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+		c.openAll()
+		c.watch("r")
+		c.primary("a", "r")
+		for round := range 3 {
+			lead := c.awaitLeader("a", "b")
+			other := map[string]string{"a": "b", "b": "a"}[lead]
+			c.net.Cut(lead, other)
+			c.net.Cut("w", other)
+			why := fmt.Sprintf("written without %s, round %d", other, round)
+			if err := c.node(lead).SetMaintenance(limit(time.Second), "r", why); err != nil {
+				t.Fatal(err)
+			}
+			c.crash(lead)
+			c.net.HealAll()
+			took := c.eventually(5*time.Second, other+" leads", func() bool { return c.leader() == other })
+			t.Logf("%s led after %v", other, took)
+			c.eventually(time.Second, "it knows", func() bool { return c.node(other).Status().Maintenance["r"] == why })
+			for range 20 { // nor does the witness come back to it
+				if got := c.leader(); got != other {
+					t.Fatalf("%q leads", got)
 				}
-				c.crash(lead)
-				c.net.HealAll()
-				if after == 0 {
-					time.Sleep(10 * time.Second)
-					if got := c.leader(); got != "" {
-						t.Fatalf("%s leads", got)
-					}
-					return
-				}
-				took := c.eventually(10*time.Second, other+" leads", func() bool { return c.leader() == other })
-				t.Logf("led after %v", took)
-				c.eventually(time.Second, "it knows", func() bool { return c.node(other).Status().Maintenance["r"] != "" })
-			})
-		})
-	}
+				time.Sleep(100 * time.Millisecond)
+			}
+			c.open(lead)
+			c.eventually(5*time.Second, "back", func() bool { return c.node(lead).Status().Promising })
+		}
+	})
+}
+
+// A Primary whose lease the witness renews keeps it while the witness leads and
+// stops to: neither touches the promises.
+func TestLeaseWhileTheWitnessLeads(t *testing.T) {
+	bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+		c.openAll()
+		c.watch("r")
+		c.primary("a", "r")
+		if c.awaitLeader("a", "b") == "a" {
+			if err := c.node("a").handOverLead(limit(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.awaitLeader("b")
+		c.net.Cut("a", "b")
+		c.net.Cut("a", "w") // for less than a lease
+		if err := c.node("b").SetMaintenance(limit(200*time.Millisecond), "r", "written without a"); err != nil {
+			t.Fatal(err)
+		}
+		c.crash("b")
+		c.net.HealAll()
+		held := c.alwaysHeld("a", "r")
+		c.eventually(5*time.Second, "a leads", func() bool { return c.leader() == "a" })
+		time.Sleep(2 * time.Second)
+		held()
+	})
 }
 
 // Answers to the Primary are slow: a lease counted from their arrival would

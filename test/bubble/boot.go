@@ -82,8 +82,7 @@ func (b *boot) start() error {
 func (b *boot) startLedger() (err error) {
 	b.ledger, err = ledger.Open(ledger.Config{Self: b.node, Dir: filepath.Join(b.w.dir, b.node, "ledger"), Clock: b.box.clock.now, Logger: b.log, Streams: b.port,
 		Arbitration: ledger.ArbitrationWitness, Voters: []ledger.Voter{{Node: alpha}, {Node: beta}, {Node: witness, Witness: true}},
-		Timing:          b.w.setup.timing,
-		WitnessHandover: time.Second, Events: func(e ledger.Event) {
+		Timing: b.w.setup.timing, Events: func(e ledger.Event) {
 			b.log.Info("ledger: "+string(e.Kind), zap.String("who", e.Node), zap.String("because", e.Because), zap.Error(e.Err))
 			b.wake("ledger " + string(e.Kind))
 		}})

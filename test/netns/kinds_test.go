@@ -121,6 +121,3 @@ func long(t *testing.T) {
 		t.Skip("takes long: HAPAIR_LONG=1")
 	}
 }
-
-// open reports whether to ask for what is known not to hold yet.
-func open() bool { return os.Getenv("HAPAIR_OPEN") != "" }
