@@ -135,10 +135,14 @@ func (a *app) root() *cobra.Command {
 func wrapArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
+			err := check(cmd, args)
+			switch {
+			case err == nil:
+				return nil
+			case !cmd.HasParent(): // not a command at all
 				return &usageError{text: err.Error()}
 			}
-			return nil
+			return usage(cmd.Parent().CommandPath()+" "+cmd.Use, "%s: %v", cmd.Name(), err)
 		}
 	}
 	for _, sub := range c.Commands() {
