@@ -33,7 +33,7 @@ type book struct {
 	mu      sync.Mutex
 	history *check.History
 	found   []check.Version // by the last answered read
-	settled []bool          // nothing was submitted since that read
+	settled []bool          // nothing was submitted since that read, under the same tenure
 	lossy   []bool          // a double failure may have taken what was not flushed
 	tenure  uint64          // the highest that has answered
 	strays  check.Version
@@ -67,6 +67,10 @@ func (k *book) answered(node string, tenure uint64, what string) {
 		k.fail("pen law: %s answered a %s under tenure %d after tenure %d had answered", node, what, tenure, k.tenure)
 	}
 	if tenure > k.tenure {
+		// A write that was never answered may be on one copy only, and stays
+		// undecided until a tenure writes: one that only reads removes nobody
+		// from the in-sync set (rule R10), so the other copy may be next.
+		clear(k.settled)
 		k.tenure = tenure
 		k.tenures++
 	}
