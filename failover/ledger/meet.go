@@ -110,8 +110,9 @@ func (l *Ledger) meet(you hello) error {
 			}
 		}
 		return &SupersededError{Node: you.Node, Incarnation: you.Incarnation}
+	default: // ahead: it rejoins when it reads our greeting
+		return fmt.Errorf("%s is behind: incarnation %d, here %d", you.Node, you.Incarnation, me.Incarnation)
 	}
-	return fmt.Errorf("%s is behind: incarnation %d, here %d", you.Node, you.Incarnation, me.Incarnation)
 }
 
 // noteSplit remembers and reports a split brain once, and forgets it when the
