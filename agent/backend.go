@@ -201,6 +201,7 @@ func codeOf(c plan.Code) string {
 		return apiv1.CodeTimeout
 	case failover.CodeClosed:
 		return apiv1.CodeUnavailable
+	default: // a rule forbids it, and the text says which
+		return apiv1.CodeRefused
 	}
-	return apiv1.CodeRefused
 }

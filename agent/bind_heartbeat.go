@@ -116,6 +116,7 @@ func carrier(p detect.PathVerdict) string {
 			return apiv1.CarrierDown
 		case detect.DeviceOff, detect.NoAddress:
 			return apiv1.CarrierUnknown
+		default: // says nothing of the cable
 		}
 	}
 	return apiv1.CarrierUp

@@ -69,8 +69,9 @@ func ruleOf(c plan.Code) string {
 		return "peer"
 	case plan.CodeNotAsked:
 		return "auto-promote"
+	default: // the code is the rule's name
+		return string(c)
 	}
-	return string(c)
 }
 
 // forcible are the rules an operator may overrule.

@@ -149,6 +149,7 @@ func syncing(r state.Replication) bool {
 	switch r {
 	case state.SyncSource, state.SyncTarget, state.PausedSyncS, state.PausedSyncT:
 		return true
+	default: // no session, or both copies are equal
+		return false
 	}
-	return false
 }

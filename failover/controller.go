@@ -292,6 +292,7 @@ func (c *Controller) failed(r *runningStep, now time.Duration, err error) (answe
 		m.trouble = plan.Trouble{} // the plan counts these itself
 	case plan.StopServices:
 		m.stopFailed = true
+	default: // trouble alone: it is tried again later
 	}
 	req := m.request
 	if req != nil && endsRequest(kind, req.wish) {
@@ -310,8 +311,9 @@ func endsRequest(kind plan.Kind, w plan.Wish) bool {
 		return w.Kind != plan.Promote
 	case plan.AskPeer, plan.ForceAlone:
 		return true
+	default: // the next attempt may do it
+		return false
 	}
-	return false
 }
 
 // publish stores the status and tells when what is waited for changed.

@@ -49,8 +49,9 @@ func (c *Controller) perform(ctx context.Context, v plan.View, s plan.Step, beca
 		return c.stopServices(ctx, s.Force)
 	case plan.AbortLost:
 		return c.abort(ctx)
+	default: // plan.Nothing is never begun
+		return fmt.Errorf("step %s: not implemented", s.Kind)
 	}
-	return fmt.Errorf("step %s: not implemented", s.Kind)
 }
 
 func bounded(ctx context.Context, d time.Duration, do func(context.Context) error) error {

@@ -56,6 +56,7 @@ func (s *story) begins(v plan.View, kind plan.Kind, because string) {
 		}
 	case plan.StartServices:
 		s.falling = false // it was a restart
+	default: // no turn of the story
 	}
 }
 
@@ -81,6 +82,7 @@ func (s *story) ends(cfg Config, kind plan.Kind, now, took time.Duration) (Entry
 			*s = story{}
 			return e, true
 		}
+	default: // told by the steps around it
 	}
 	return Entry{}, false
 }

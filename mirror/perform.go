@@ -132,6 +132,7 @@ func (r *Resource) performRare(f *engine.Effect) {
 	case engine.Problem:
 		r.log.Warn(f.Text)
 		r.cfg.Observer.Trouble(r.cfg.Resource, f.Text)
+	default: // carried out by perform
 	}
 	r.cfg.Observer.Changed(r.cfg.Resource)
 }
@@ -158,6 +159,7 @@ func (r *Resource) writeMeta(f *engine.Effect) {
 		v.meta.WriteSuper(v.superblock(f.Super), func(err error) {
 			r.step(&engine.Event{Kind: engine.SuperDone, Volume: volume, Version: version, Err: err})
 		})
+	default: // perform hands over no others
 	}
 }
 

@@ -24,7 +24,7 @@ func Listen(path, group string) (l net.Listener, groupFound bool, err error) {
 		return nil, false, fmt.Errorf("make directory of socket: %w", err)
 	}
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close() // only asked whether somebody is there
+		conn.Close() //nolint:errcheck // only asked whether somebody is there
 		return nil, false, fmt.Errorf("listen on %s: %w", path, ErrInUse)
 	}
 	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket == 0 {
@@ -49,7 +49,7 @@ func Listen(path, group string) (l net.Listener, groupFound bool, err error) {
 		err = os.Rename(young, path)
 	}
 	if err != nil {
-		ul.Close() // the error that matters is returned
+		ul.Close() //nolint:errcheck // the error that matters is returned
 		return nil, false, fmt.Errorf("set up socket %s: %w", path, err)
 	}
 	return &listener{UnixListener: ul, path: path}, groupFound, nil

@@ -203,7 +203,7 @@ func readBounded(file string, secret bool) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peering: %w", err)
 	}
-	defer f.Close() // read only
+	defer f.Close() //nolint:errcheck // read only
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("peering: %w", err)

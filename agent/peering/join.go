@@ -258,7 +258,7 @@ func Join(ctx context.Context, code JoinCode, node string) (Bundle, error) {
 	if err != nil {
 		return b, fmt.Errorf("peering: join through %s: %w", code.Address, err)
 	}
-	defer conn.Close() // the answer has been read or the error is at hand
+	defer conn.Close() //nolint:errcheck // the answer has been read or the error is at hand
 	body, err := requestBundle(ctx, conn, code, node)
 	if err != nil {
 		return b, fmt.Errorf("peering: join through %s as node %s: %w", code.Address, node, err)

@@ -130,7 +130,7 @@ func (c *Client) do(ctx context.Context, method, path string, req, ans any) erro
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() // read to its end or given up
+	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if err != nil {
 		return fmt.Errorf("read the agent's answer to %s %s: %w", method, path, err)
@@ -190,7 +190,7 @@ func (c *Client) Events(ctx context.Context, since string, each func(apiv1.Event
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() // a stream is ended by closing it
+	defer resp.Body.Close() //nolint:errcheck // a stream is ended by closing it
 	if resp.StatusCode != http.StatusOK {
 		data, err := io.ReadAll(io.LimitReader(resp.Body, maxEventBytes))
 		if err != nil {

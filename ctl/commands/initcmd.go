@@ -124,7 +124,7 @@ func (a *app) writeOwn(list []secretFile, o initOptions) error {
 	}
 	if a.output != "json" {
 		for _, f := range list {
-			fmt.Fprintf(a.env.Out, "wrote %s\n", place(o.invite.root, f.path))
+			fmt.Fprintf(a.env.Out, "wrote %s\n", place(o.invite.root, f.path)) //nolint:errcheck // the file is there, told or not
 		}
 	}
 	return nil

@@ -122,7 +122,7 @@ func (a *app) invite(ctx context.Context, v *invite) error {
 		}()
 	}
 	if a.output != "json" {
-		fmt.Fprintf(a.env.Out, "waiting for %s; a code is good once and for %s (Ctrl-C ends)\n", strings.Join(v.nodes, " and "), v.valid)
+		fmt.Fprintf(a.env.Out, "waiting for %s; a code is good once and for %s (Ctrl-C ends)\n", strings.Join(v.nodes, " and "), v.valid) //nolint:errcheck // the offers stand, told or not
 	}
 	joined, err := a.awaitJoins(results, len(offers))
 	if err != nil {
@@ -149,7 +149,7 @@ func (a *app) awaitJoins(results <-chan joinResult, n int) (joined []string, err
 		}
 		joined = append(joined, r.node)
 		if a.output != "json" {
-			fmt.Fprintf(a.env.Out, "%s joined\n", r.node)
+			fmt.Fprintf(a.env.Out, "%s joined\n", r.node) //nolint:errcheck // it has joined, told or not
 		}
 	}
 	return joined, errs

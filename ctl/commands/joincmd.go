@@ -68,7 +68,7 @@ func (a *app) join(ctx context.Context, text, node, root string, force bool) err
 		}{node, cfg.Cluster})
 	}
 	for _, f := range list {
-		fmt.Fprintf(a.env.Out, "wrote %s\n", place(root, f.path))
+		fmt.Fprintf(a.env.Out, "wrote %s\n", place(root, f.path)) //nolint:errcheck // the file is there, told or not
 	}
 	next := "hactl create-metadata RES && systemctl enable --now haagent"
 	if cfg.IsWitness(node) {

@@ -60,8 +60,8 @@ const (
 func (a *app) watch(ctx context.Context, args []string) error {
 	live := a.env.Terminal && a.output != "json"
 	if live {
-		fmt.Fprint(a.env.Out, "\x1b[?1049h\x1b[?25l")
-		defer fmt.Fprint(a.env.Out, "\x1b[?25h\x1b[?1049l")
+		fmt.Fprint(a.env.Out, "\x1b[?1049h\x1b[?25l")       //nolint:errcheck // what is drawn next finds out
+		defer fmt.Fprint(a.env.Out, "\x1b[?25h\x1b[?1049l") //nolint:errcheck // the terminal is gone, or takes it
 	}
 	first, err := a.status(ctx, args)
 	if err != nil {

@@ -146,7 +146,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // gone after the rename; the leftover of a failure otherwise
+	defer os.Remove(tmp.Name()) //nolint:errcheck // gone after the rename; the leftover of a failure otherwise
 	_, err = tmp.Write(data)
 	if err == nil {
 		err = tmp.Chmod(mode)

@@ -77,7 +77,7 @@ func (l *Ledger) probe(ctx context.Context) error {
 	for node := range l.peers {
 		c, err := l.dial(ctx, node, PurposeCall)
 		if err == nil {
-			c.Close() // it is there, and one of us
+			c.Close() //nolint:errcheck // it is there, and one of us
 			continue
 		}
 		if errors.Is(err, ErrSuperseded) || errors.Is(err, ErrSplitBrain) {
@@ -163,7 +163,7 @@ func (l *Ledger) recover(reason string) error {
 	f.alone = func(s *record.State) { s.GoAlone(l.cfg.Self, reason) }
 	layer := newStreamLayer(l)
 	trans := newTransport(l, layer)
-	defer trans.Close() // it was never used
+	defer trans.Close() //nolint:errcheck // it was never used
 	only := raft.Configuration{Servers: []raft.Server{server(l.cfg.Self)}}
 	has, err := raft.HasExistingState(l.store, l.store, l.snaps)
 	if err == nil && !has {
@@ -213,7 +213,7 @@ func (l *Ledger) resetPeers() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.conns {
-		c.Close() // its server ends; the other side dials again
+		c.Close() //nolint:errcheck // its server ends; the other side dials again
 	}
 }
 

@@ -184,8 +184,9 @@ func (l *Ledger) lead(ctx context.Context, g *group, node string, c call) callRe
 			return callReply{Status: statusRefused, Detail: ErrNotManual.Error()}
 		}
 		return awaitRaft(ctx, g.raft.RemoveServer(raft.ServerID(node), 0, enqueueTimeout))
+	default: // of a newer version; callLapsed and callReady are for any voter, see answer
+		return callReply{Status: statusRefused, Detail: "unknown call " + string(c.Kind)}
 	}
-	return callReply{Status: statusRefused, Detail: "unknown call " + string(c.Kind)}
 }
 
 // awaitRaft waits for a raft future no longer than ctx. A future whose disk
@@ -262,6 +263,7 @@ func (l *Ledger) answer(ctx context.Context, node string, c call) callReply {
 			r.Index = g.raft.AppliedIndex()
 		}
 		return r
+	default: // for the leader
 	}
 	g := l.group()
 	if g == nil || g.raft.State() != raft.Leader {

@@ -59,7 +59,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore implements raft.FSM.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	defer r.Close() // it was read to its end
+	defer r.Close() //nolint:errcheck // it was read to its end
 	b, err := io.ReadAll(io.LimitReader(r, record.MaxStateBytes+1))
 	if err != nil {
 		return fmt.Errorf("read ledger snapshot: %w", err)

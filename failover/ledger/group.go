@@ -103,12 +103,12 @@ func (l *Ledger) startGroup() (err error) {
 		// our goroutine.
 		if p := recover(); p != nil {
 			err = fmt.Errorf("start raft: %v", p)
-			trans.Close() // the error at hand says more
+			trans.Close() //nolint:errcheck // the error at hand says more
 		}
 	}()
 	r, err := raft.NewRaft(l.raftConfig(), f, g, g, l.snaps, trans)
 	if err != nil {
-		trans.Close() // the error at hand says more
+		trans.Close() //nolint:errcheck // the error at hand says more
 		return fmt.Errorf("start raft: %w", err)
 	}
 	g.armed.Store(true)
@@ -144,7 +144,7 @@ func (l *Ledger) stopGroup() {
 	}
 	g.raft.DeregisterObserver(g.obs)
 	close(g.gone)
-	g.layer.Close() // unblocks what waits for the network; cannot fail
+	g.layer.Close() //nolint:errcheck // unblocks what waits for the network; cannot fail
 	if err := g.shutdown().Error(); err != nil {
 		l.log.Warn("raft did not stop cleanly", zap.Error(err))
 	}

@@ -139,7 +139,7 @@ func (l *Ledger) openStore() (err error) {
 	}
 	defer func() {
 		if err != nil {
-			l.store.Close() // the error at hand says more
+			l.store.Close() //nolint:errcheck // the error at hand says more
 		}
 	}()
 	if n := l.store.CutTail(); n > 0 {
@@ -330,7 +330,7 @@ func (l *Ledger) Close() error {
 	l.mu.Unlock()
 	l.cancel()
 	for c := range conns {
-		c.Close() // ends its server
+		c.Close() //nolint:errcheck // ends its server
 	}
 	for _, p := range l.peers {
 		p.close()

@@ -110,8 +110,9 @@ func (l *Ledger) meet(you hello) error {
 			}
 		}
 		return &SupersededError{Node: you.Node, Incarnation: you.Incarnation}
+	default: // ahead: it rejoins when it reads our greeting
+		return fmt.Errorf("%s is behind: incarnation %d, here %d", you.Node, you.Incarnation, me.Incarnation)
 	}
-	return fmt.Errorf("%s is behind: incarnation %d, here %d", you.Node, you.Incarnation, me.Incarnation)
 }
 
 // noteSplit remembers and reports a split brain once, and forgets it when the
@@ -148,7 +149,7 @@ func (l *Ledger) dial(ctx context.Context, node, purpose string) (net.Conn, erro
 		limit = time.Until(at)
 	}
 	var you hello
-	stop := context.AfterFunc(ctx, func() { c.Close() }) // breaks off whoever waits
+	stop := context.AfterFunc(ctx, func() { c.Close() }) //nolint:errcheck // breaks off whoever waits
 	defer stop()
 	if err = exchange(c, limit, l.greeting(), &you); err == nil {
 		err = you.check()
@@ -166,7 +167,7 @@ func (l *Ledger) dial(ctx context.Context, node, purpose string) (net.Conn, erro
 		err = c.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		c.Close() // the error at hand says more
+		c.Close() //nolint:errcheck // the error at hand says more
 		return nil, err
 	}
 	return c, nil
@@ -213,7 +214,7 @@ func (l *Ledger) serve() {
 func (l *Ledger) serving(fn func(string, net.Conn) bool) func(string, net.Conn) {
 	return func(node string, c net.Conn) {
 		if !l.enter(c) {
-			c.Close() // nobody is here to use it
+			c.Close() //nolint:errcheck // nobody is here to use it
 			return
 		}
 		defer l.wg.Done()
@@ -226,7 +227,7 @@ func (l *Ledger) serving(fn func(string, net.Conn) bool) func(string, net.Conn) 
 		delete(l.conns, c)
 		l.mu.Unlock()
 		if !given {
-			c.Close() // done with it
+			c.Close() //nolint:errcheck // done with it
 		}
 	}
 }

@@ -131,7 +131,7 @@ func (p *peer) leaseStream() (net.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		c.Close() // never used
+		c.Close() //nolint:errcheck // never used
 		return nil, ErrClosed
 	}
 	p.lease = c
@@ -142,7 +142,7 @@ func (p *peer) dropLease() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lease != nil {
-		p.lease.Close() // broken already
+		p.lease.Close() //nolint:errcheck // broken already
 		p.lease = nil
 	}
 }
@@ -183,13 +183,13 @@ func (p *peer) call(ctx context.Context, c call) (r callReply, sent bool, err er
 		if err != nil {
 			return r, sent, err
 		}
-		stop := context.AfterFunc(ctx, func() { conn.Close() }) // breaks off whoever waits
+		stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // breaks off whoever waits
 		err = exchange(conn, c.Budget, c, &r)
 		if stop() && err == nil {
 			p.put(conn)
 			return r, true, nil
 		}
-		conn.Close() // broken, or of unknown state
+		conn.Close() //nolint:errcheck // broken, or of unknown state
 		if err == nil {
 			return r, true, nil
 		}
@@ -219,7 +219,7 @@ func (p *peer) put(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.idle) >= maxIdle {
-		c.Close() // spare
+		c.Close() //nolint:errcheck // spare
 		return
 	}
 	p.idle = append(p.idle, c)
@@ -230,11 +230,11 @@ func (p *peer) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.idle {
-		c.Close() // unused
+		c.Close() //nolint:errcheck // unused
 	}
 	p.idle = nil
 	if p.lease != nil {
-		p.lease.Close() // its user opens another
+		p.lease.Close() //nolint:errcheck // its user opens another
 		p.lease = nil
 	}
 }

@@ -112,7 +112,7 @@ func (l *Ledger) Surrender(ctx context.Context, reason string) error {
 		}
 		var you hello
 		err = exchange(c, 2*l.cfg.Timing.Heartbeat, l.greeting(), &you)
-		c.Close() // only the greeting was wanted
+		c.Close() //nolint:errcheck // only the greeting was wanted
 		if err == nil {
 			err = you.check()
 		}

@@ -57,7 +57,7 @@ func (s *streamLayer) track(c net.Conn, peer string) net.Conn {
 	defer s.mu.Unlock()
 	select {
 	case <-s.done:
-		c.Close() // never used
+		c.Close() //nolint:errcheck // never used
 		return nil
 	default:
 	}
@@ -89,7 +89,7 @@ func (s *streamLayer) take(node string, c net.Conn) {
 	select {
 	case s.accept <- t:
 	case <-s.done:
-		t.Close() // never used
+		t.Close() //nolint:errcheck // never used
 	}
 }
 
@@ -110,7 +110,7 @@ func (s *streamLayer) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		c.Close() // raft is going away; nothing is left to learn
+		c.Close() //nolint:errcheck // raft is going away; nothing is left to learn
 	}
 	clear(s.conns)
 	return nil

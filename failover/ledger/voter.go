@@ -66,6 +66,7 @@ func (v *voter) one(now time.Duration, node, session string, it leaseItem) lease
 		_, res.Wait = v.table.Holder(now, it.Resource)
 	case promise.TooYoung:
 		res.Wait = v.table.ReadyAt() - now
+	default: // refused, and time alone does not change that
 	}
 	return res
 }

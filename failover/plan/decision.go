@@ -83,8 +83,9 @@ func (d Decision) Preempts(running Kind) bool {
 		return running != AbortLost
 	case StopServices:
 		return running == StartServices
+	default: // waits until the running step has ended
+		return false
 	}
-	return false
 }
 
 // Code is a stable name for a reason.

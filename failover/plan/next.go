@@ -113,6 +113,7 @@ func (v View) retryDelay() time.Duration {
 	switch v.Trouble.Step {
 	case Declare, AskLapsed, LedgerPromote, LedgerDemote, LedgerForce, HoldLease, ReleaseLease:
 		return min(v.Settings.LapsePoll<<(n-1), v.Settings.RetryDelay)
+	default: // no election mends it
+		return time.Duration(n) * v.Settings.RetryDelay
 	}
-	return time.Duration(n) * v.Settings.RetryDelay
 }

@@ -100,10 +100,7 @@ func (v View) takes() bool { return v.Hint.Take && v.Now < v.Hint.Until }
 // is not waited for, however the members judge it. A suspect one does not
 // resume while this node is healthy (rule R8).
 func (v View) mayResume() bool {
-	if !v.connected() {
-		return false
-	}
-	return !(v.connected() && v.Peer.Suspect && !v.Self.Suspect)
+	return v.connected() && (v.Self.Suspect || !v.Peer.Suspect)
 }
 
 // lookAgain is when to look at the Primary's lease again: often for a while

@@ -74,7 +74,7 @@ func detectDevice(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("open %s to find its filesystem: %w", path, err)
 	}
-	defer unix.Close(fd) // only read from
+	defer unix.Close(fd) //nolint:errcheck // only read from
 	kind, err := detectType(descriptor(fd))
 	if err != nil {
 		return "", fmt.Errorf("find the filesystem of %s: %w", path, err)

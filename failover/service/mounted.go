@@ -91,7 +91,7 @@ func resolve(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("resolve mount point %s: %w", path, err)
 	}
-	defer unix.Close(fd) // only looked at
+	defer unix.Close(fd) //nolint:errcheck // only looked at
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlink("/proc/thread-self/fd/"+strconv.Itoa(fd), buf)
 	if err != nil {

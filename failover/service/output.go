@@ -30,7 +30,7 @@ func newOutput() (*output, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for output: %w", err)
 	}
-	defer w.Close() // the command has its own copy
+	defer w.Close() //nolint:errcheck // the command has its own copy
 	keep, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		_ = r.Close() // nothing was written

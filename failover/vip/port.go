@@ -282,7 +282,7 @@ func (p *port) probe(ctx context.Context, ip netip.Addr, count int, wait time.Du
 	if err != nil {
 		return fmt.Errorf("open packet socket on %s: %w", p.dev, err)
 	}
-	defer c.Close()                                                                   // what was sent is sent
+	defer c.Close()                                                                   //nolint:errcheck // what was sent is sent
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) }) // fails only on a closed socket
 	defer stop()
 	self := frame.MAC(l.Attrs().HardwareAddr)
@@ -310,7 +310,7 @@ func (p *port) listen(a *netlink.LinkAttrs, ip netip.Addr) (c *packet.Conn, err 
 	if err != nil {
 		return nil, err
 	}
-	defer here.Close() // a handle on the namespace, nothing is lost with it
+	defer here.Close() //nolint:errcheck // a handle on the namespace, nothing is lost with it
 	if here.Equal(p.ns) {
 		return listenHere(a, ip)
 	}

@@ -155,6 +155,7 @@ func (l *end) apply(e Evidence) {
 		l.deviceDown = flaw{e.Kind == DeviceDown, e.Note}
 	case AddressThere, AddressLost:
 		l.addressLost = flaw{e.Kind == AddressLost, e.Note}
+	default: // of a peer; what comes here is ofPath
 	}
 }
 
@@ -169,6 +170,7 @@ func (x *path) apply(e Evidence, now time.Duration) {
 		x.member = gone
 	case MemberLeft:
 		x.member = left
+	default: // what comes here is ofMember
 	}
 	x.note = e.Note
 	if x.member != was {

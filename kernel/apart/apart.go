@@ -129,7 +129,7 @@ func descriptors() ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list descriptors: %w", err)
 	}
-	defer unix.Close(dir) // only read from
+	defer unix.Close(dir) //nolint:errcheck // only read from
 	var names []string
 	buf := make([]byte, 4096)
 	for {

@@ -42,7 +42,7 @@ func readFile(file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd) // only read from
+	defer unix.Close(fd) //nolint:errcheck // only read from
 	var text []byte
 	for {
 		text = slices.Grow(text, 4096)

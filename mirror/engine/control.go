@@ -251,6 +251,7 @@ func (e *Engine) controlProgress() {
 		e.abortProgress()
 	case Detach:
 		e.detachProgress()
+	default: // no command runs, or one that waits for superblocks only
 	}
 }
 

@@ -63,8 +63,9 @@ func (r *RefusedError) Unwrap() error {
 		return ErrStaleToken
 	case wire.IOError, wire.NoSpace:
 		return block.ErrIO
+	default: // wire.BadState, and what has no sentinel of its own
+		return ErrBadState
 	}
-	return ErrBadState
 }
 
 // lasting reports whether trying again cannot help until somebody acts. Who

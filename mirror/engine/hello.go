@@ -166,6 +166,7 @@ func (e *Engine) decide() {
 		e.wantExclude()
 	case actTarget:
 		e.session.phase = preparing
+	default: // actNone comes with a refusal only
 	}
 }
 

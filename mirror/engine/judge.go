@@ -30,8 +30,9 @@ func (a action) inverse() action {
 		return actTarget
 	case actTarget:
 		return actSource
+	default: // the same for both
+		return a
 	}
-	return a
 }
 
 // decision is the outcome of a handshake, from one side's view.
@@ -139,8 +140,9 @@ func fromVerdict(v genid.Verdict) (d decision, full bool) {
 		return decision{action: actTarget, why: "our copy is new"}, true
 	case genid.SplitBrain, genid.SplitBrainFull:
 		return refusal(wire.SplitBrain, "both copies were written without the other; hactl explain on both nodes tells what each has, and how to keep it"), false
+	default: // genid.Unrelated
+		return refusal(wire.Unrelated, "the copies have no common ancestor; was a disk swapped?"), false
 	}
-	return refusal(wire.Unrelated, "the copies have no common ancestor; was a disk swapped?"), false
 }
 
 // judgeCurrent combines the ledger's in-sync set with the generations.

@@ -51,8 +51,9 @@ func (e *Engine) replicating() bool {
 	switch e.session.repl {
 	case state.Established, state.SyncSource, state.PausedSyncS:
 		return true
+	default: // off, or the peer is the one that sends
+		return false
 	}
-	return false
 }
 
 // negotiating: where a write would go is just being decided, and it would cost

@@ -66,6 +66,7 @@ func writeMessage(o *op, tenure uint64) wire.Message {
 		m.Kind = wire.WriteZeroes
 	case block.Discard:
 		m.Kind = wire.Discard
+	default: // a write: only changing ops are launched
 	}
 	if o.disk.Flags&block.FUA != 0 {
 		m.Flags |= wire.FUA
@@ -110,6 +111,7 @@ func (e *Engine) localDone(o *op, err error) {
 	case opResync:
 		e.chunkRead(o, err)
 		return
+	default: // an application's, or a flush of our own
 	}
 	if err != nil {
 		o.err = err
@@ -147,10 +149,10 @@ func (e *Engine) paid(o *op, what owed) {
 	if o.owed != 0 {
 		return
 	}
-	switch {
-	case o.disk.Op == block.Flush:
+	switch o.disk.Op {
+	case block.Flush:
 		e.flushSettled(o)
-	case o.disk.Op == block.Read:
+	case block.Read:
 		e.answer(o)
 	default:
 		e.settle(o)

@@ -49,8 +49,9 @@ func (v Verdict) Inverse() Verdict {
 		return SourceFull
 	case SourceFull:
 		return TargetFull
+	default: // the same for both
+		return v
 	}
-	return v
 }
 
 // Compare judges two sets. The order of the questions matters; it is DRBD's,

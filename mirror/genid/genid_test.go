@@ -101,10 +101,10 @@ func TestLife(t *testing.T) {
 			if got := Compare(a, b); got != want {
 				t.Fatalf("%s against %s: %s, want %s", a, b, got, want)
 			}
-			switch {
-			case want == SourceBitmap || want == SplitBrain:
+			switch want {
+			case SourceBitmap, SplitBrain:
 				a, b = resync(a, b, &next)
-			case want == TargetBitmap:
+			case TargetBitmap:
 				b, a = resync(b, a, &next)
 			}
 			if Compare(a, b) != Equal || a.Bitmap != 0 || b.Bitmap != 0 {

@@ -239,12 +239,12 @@ func sameFile(a, b string) error {
 	if err != nil {
 		return err
 	}
-	defer fa.Close()
+	defer fa.Close() //nolint:errcheck // only read from
 	fb, err := os.Open(b)
 	if err != nil {
 		return err
 	}
-	defer fb.Close()
+	defer fb.Close() //nolint:errcheck // only read from
 	var blocks [2][1 << 20]byte
 	for off := int64(0); ; {
 		na, erra := io.ReadFull(fa, blocks[0][:])

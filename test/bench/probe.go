@@ -77,7 +77,7 @@ func ask(ctx context.Context, address string, n uint64) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // the answer is there, or why not
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
 		return err

@@ -221,7 +221,7 @@ func (b *boot) kill(power bool) {
 		_ = b.ledger.Close() // a dead process's errors are nobody's
 		if b.control != nil {
 			b.cancel()
-			<-b.ran
+			<-b.ran                //nolint:errcheck // likewise
 			_ = b.closeMirror(ctx) // likewise
 		}
 		b.heart.Stop()

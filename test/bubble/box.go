@@ -2,6 +2,7 @@ package bubble
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,12 +105,13 @@ func (c *clock) freeze(on bool) {
 }
 
 // powerFlush makes what is in the caches durable.
-func (x *box) powerFlush() {
+func (x *box) powerFlush() (err error) {
 	for _, d := range x.drives {
 		done := make(chan error, 1)
 		d.cache.Submit(&block.Request{Op: block.Flush, Done: func(_ *block.Request, err error) { done <- err }})
-		<-done
+		err = errors.Join(err, <-done)
 	}
+	return err
 }
 
 // onPlatter is the version in a sector of the book that no power cut takes.

@@ -34,6 +34,7 @@ func (p *platter) Submit(r *block.Request) {
 			copy(p.data[r.Offset:], r.Data)
 		case block.WriteZeroes, block.Discard:
 			clear(p.data[r.Offset:r.End()])
+		case block.Flush: // the cache is in front of it
 		}
 		p.mu.Unlock()
 	}

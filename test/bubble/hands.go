@@ -202,7 +202,7 @@ func (h hints) Hint(ctx context.Context, node string, hinted failover.Hint) erro
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // the answer is there, or why not
 	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func (h hints) Hint(ctx context.Context, node string, hinted failover.Hint) erro
 }
 
 func (b *boot) acceptHint(_ string, c net.Conn) {
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // nothing follows the answer
 	var h failover.Hint
 	refused := ""
 	err := c.SetDeadline(time.Now().Add(2 * time.Second))

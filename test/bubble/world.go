@@ -2,6 +2,7 @@ package bubble
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand"
 	"os"
@@ -137,7 +138,11 @@ func forgive(t testing.TB) {
 // scratch prefers memory: the bubble's time stands still while a disk works.
 func scratch(t testing.TB) string {
 	if dir, err := os.MkdirTemp("/dev/shm", "hapair-bubble-"); err == nil {
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		t.Cleanup(func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Log(err)
+			}
+		})
 		return dir
 	}
 	return t.TempDir()
@@ -161,10 +166,9 @@ func newWorld(t testing.TB, dir string, seed int64, s setup) *World {
 		}
 		w.boxes[n] = x
 		if p := other(n); p != "" {
-			if err := format(x, p); err != nil {
+			if err := errors.Join(format(x, p), x.powerFlush()); err != nil {
 				t.Fatal(err)
 			}
-			x.powerFlush()
 		}
 	}
 	return w

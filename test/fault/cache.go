@@ -167,6 +167,7 @@ func (c *Cache) carryOut(r *block.Request) error {
 		if r.Flags&block.FUA == 0 && r.Length <= block.MaxTransferBytes {
 			return c.write(r.Offset, make([]byte, r.Length))
 		}
+	case block.Discard: // has no data to hold
 	}
 	return c.through(r)
 }

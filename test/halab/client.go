@@ -57,7 +57,7 @@ func startClient(l *lab.Lab, first uint64) (*client, error) {
 // read follows the writer's output until its end.
 func (c *client) read(r io.ReadCloser) {
 	defer close(c.done)
-	defer r.Close()
+	defer r.Close() //nolint:errcheck // it was read to its end
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		var n uint64

@@ -144,7 +144,7 @@ func logsCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer f.Close()
+			defer f.Close() //nolint:errcheck // only read from
 			_, err = io.Copy(c.OutOrStdout(), f)
 			return err
 		}}

@@ -19,12 +19,12 @@ func sameFiles(a, b string) error {
 	if err != nil {
 		return err
 	}
-	defer fa.Close()
+	defer fa.Close() //nolint:errcheck // only read from
 	fb, err := os.Open(b)
 	if err != nil {
 		return err
 	}
-	defer fb.Close()
+	defer fb.Close() //nolint:errcheck // only read from
 	return sameReaders(fa, fb)
 }
 

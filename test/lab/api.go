@@ -67,7 +67,7 @@ func (l *Lab) Call(ctx context.Context, name, method, path string, in, out any) 
 	if err != nil {
 		return fmt.Errorf("lab: ask %s: %w", name, err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
 	return answer(name, resp, out)
 }
 
@@ -169,7 +169,7 @@ func (l *Lab) Events(ctx context.Context, name string, since uint64) ([]apiv1.Ev
 	if err != nil {
 		return nil, fmt.Errorf("lab: events of %s: %w", name, err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // a stream is ended by closing it
 	return readEvents(resp.Body, s.EventSeq)
 }
 

@@ -68,12 +68,12 @@ func (l *Lab) startInit(n *node) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // process 1 has its own copy
 	ready, told, err := os.Pipe()
 	if err != nil {
 		return process{}, err
 	}
-	defer ready.Close()
+	defer ready.Close() //nolint:errcheck // only read from
 	tether, err := l.tether()
 	if err != nil {
 		return process{}, errors.Join(err, told.Close())
@@ -85,7 +85,7 @@ func (l *Lab) startInit(n *node) (process, error) {
 	}
 	if tether != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, tether)
-		defer tether.Close()
+		defer tether.Close() //nolint:errcheck // process 1 has its own copy
 	}
 	if err := startIn(l.nsName(n.Name), cmd); err != nil {
 		return process{}, errors.Join(err, told.Close())
@@ -117,7 +117,7 @@ func startIn(ns string, cmd *exec.Cmd) error {
 		if err != nil {
 			return err
 		}
-		defer h.Close()
+		defer h.Close() //nolint:errcheck // only a handle
 		if err := netns.Set(h); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package lab
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -141,8 +142,7 @@ func sparse(file string, size int64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return f.Truncate(size)
+	return errors.Join(f.Truncate(size), f.Close())
 }
 
 func (l *Lab) makeFilesystem(file string) error {

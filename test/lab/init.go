@@ -32,7 +32,7 @@ func Reexec() {
 	ready := os.NewFile(readyFD, "ready")
 	err := runInit(ready)
 	fmt.Fprintln(os.Stderr, "node-init:", err)
-	fmt.Fprintln(ready, err)
+	fmt.Fprintln(ready, err) //nolint:errcheck // whoever waited may be gone; standard error has it
 	os.Exit(1)
 }
 
@@ -157,12 +157,12 @@ func startAgent(spec bootSpec) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // the agent has its own copy
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
 	}
-	defer null.Close()
+	defer null.Close() //nolint:errcheck // only read from
 	p, err := os.StartProcess(spec.Agent[0], spec.Agent, &os.ProcAttr{
 		Dir: "/", Env: spec.Env, Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})

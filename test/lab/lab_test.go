@@ -62,7 +62,10 @@ func standIn() error {
 		for i := uint64(1); i <= 2; i++ {
 			text, err := json.Marshal(apiv1.Event{Seq: i, Kind: apiv1.EventAgent, Text: "since " + r.FormValue("since")})
 			if err == nil {
-				fmt.Fprintf(w, "id: %d\ndata: %s\n\n", i, text)
+				_, err = fmt.Fprintf(w, "id: %d\ndata: %s\n\n", i, text)
+			}
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
 			}
 		}
 		w.(http.Flusher).Flush()

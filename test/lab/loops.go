@@ -70,7 +70,7 @@ func loopInfo(dev string) (*unix.LoopInfo64, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) //nolint:errcheck // only looked at
 	return unix.IoctlLoopGetStatus64(fd)
 }
 
@@ -88,7 +88,7 @@ func detach(loops []loopDevice) error {
 		if err != nil && !errors.Is(err, unix.ENXIO) {
 			errs = append(errs, fmt.Errorf("detach %s: %w", dev, err))
 		}
-		unix.Close(fd)
+		unix.Close(fd) //nolint:errcheck // the ioctl says whether it is free
 	}
 	return errors.Join(errs...)
 }

@@ -68,12 +68,12 @@ func makeNamespace(name string) error {
 		if err != nil {
 			return err
 		}
-		defer home.Close()
+		defer home.Close() //nolint:errcheck // only a handle
 		made, err := netns.NewNamed(name)
 		if err != nil {
 			return err
 		}
-		defer made.Close()
+		defer made.Close() //nolint:errcheck // only a handle
 		// Addresses of the lab are nobody else's: no waiting for an answer.
 		if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -102,7 +102,7 @@ func inside(name string, f func(*netlink.Handle) error) error {
 	if err != nil {
 		return fmt.Errorf("namespace %s: %w", name, err)
 	}
-	defer ns.Close()
+	defer ns.Close() //nolint:errcheck // only a handle
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("namespace %s: %w", name, err)
@@ -193,7 +193,7 @@ func (l *Lab) plugIn(n *node) error {
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
+	defer ns.Close() //nolint:errcheck // only a handle
 	for _, dev := range n.devices() {
 		parked := parkName(n, dev)
 		err := inside(l.nsName(LAN), func(h *netlink.Handle) error {
@@ -243,7 +243,7 @@ func (l *Lab) unplug(n *node) error {
 	if err != nil {
 		return err
 	}
-	defer lan.Close()
+	defer lan.Close() //nolint:errcheck // only a handle
 	name := l.nsName(n.Name)
 	if _, err := os.Stat(filepath.Join(netnsDir, name)); errors.Is(err, fs.ErrNotExist) {
 		return nil

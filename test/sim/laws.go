@@ -131,8 +131,9 @@ func (w *World) whole(i int) bool {
 	switch genid.Compare(a.Gen, b.Gen) {
 	case genid.Equal, genid.SourceBitmap, genid.TargetBitmap:
 		return a.FullSync || b.FullSync
+	default: // no bitmap leads from one to the other
+		return true
 	}
-	return true
 }
 
 // settled: one Primary with a lease, both copies in sync, everything answered.

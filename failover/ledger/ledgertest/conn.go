@@ -56,7 +56,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	h := c.in
 	for {
 		h.net.mu.Lock()
-		n, err, wait := h.tryRead(b)
+		n, wait, err := h.tryRead(b)
 		changed := h.changed
 		h.net.mu.Unlock()
 		if n > 0 || err != nil {
@@ -79,37 +79,37 @@ func (c *conn) Read(b []byte) (int, error) {
 }
 
 // tryRead returns what can be read now, or until when to wait (zero: for a change).
-func (h *half) tryRead(b []byte) (n int, err error, wait time.Time) {
+func (h *half) tryRead(b []byte) (n int, wait time.Time, err error) {
 	now := time.Now()
 	if h.gone {
-		return 0, net.ErrClosed, wait
+		return 0, wait, net.ErrClosed
 	}
 	if !h.deadline.IsZero() && !now.Before(h.deadline) {
-		return 0, os.ErrDeadlineExceeded, wait
+		return 0, wait, os.ErrDeadlineExceeded
 	}
 	wait = h.deadline
 	if h.silent || h.net.blocked(h.from, h.to) {
-		return 0, nil, wait
+		return 0, wait, nil
 	}
 	if len(h.chunks) == 0 {
 		if h.ended {
-			return 0, io.EOF, wait
+			return 0, wait, io.EOF
 		}
-		return 0, nil, wait
+		return 0, wait, nil
 	}
 	first := &h.chunks[0]
 	if now.Before(first.at) {
 		if wait.IsZero() || first.at.Before(wait) {
 			wait = first.at
 		}
-		return 0, nil, wait
+		return 0, wait, nil
 	}
 	n = copy(b, first.b)
 	h.queued -= n
 	if first.b = first.b[n:]; len(first.b) == 0 {
 		h.chunks = h.chunks[1:]
 	}
-	return n, nil, wait
+	return n, wait, nil
 }
 
 // Write queues; it never blocks.

@@ -55,7 +55,7 @@ func (s *Store) rewrite(im *image) error {
 	}
 	if err != nil {
 		if f != nil {
-			f.Close() // the first error is the one to report
+			f.Close() //nolint:errcheck // the first error is the one to report
 		}
 		s.failed = fmt.Errorf("rewrite ledger log %s: %w", s.path(), err)
 		return s.failed
@@ -63,7 +63,7 @@ func (s *Store) rewrite(im *image) error {
 	old := s.f
 	s.f, s.size, s.seq = f, size, seq
 	if old != nil {
-		old.Close() // read and written through no more: nothing is pending in it
+		old.Close() //nolint:errcheck // read and written through no more: nothing is pending in it
 	}
 	return nil
 }

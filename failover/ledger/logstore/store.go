@@ -78,7 +78,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		return nil, err
 	}
 	if err := s.load(); err != nil {
-		s.lock.Close() // the error at hand says more than a failed close of a lock
+		s.lock.Close() //nolint:errcheck // the error at hand says more than a failed close of a lock
 		return nil, err
 	}
 	return s, nil
@@ -92,7 +92,7 @@ func (s *Store) takeLock() error {
 		return fmt.Errorf("ledger lock: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close() // nothing was written
+		f.Close() //nolint:errcheck // nothing was written
 		return fmt.Errorf("%w: %s: %w", ErrLocked, s.dir, err)
 	}
 	s.lock = f
@@ -123,7 +123,7 @@ func (s *Store) load() error {
 	}
 	if s.cutTail = int64(len(b)) - good; s.cutTail > 0 {
 		if err := errors.Join(s.f.Truncate(good), s.f.Sync()); err != nil {
-			s.f.Close() // the truncation's error is the one to report
+			s.f.Close() //nolint:errcheck // the truncation's error is the one to report
 			return fmt.Errorf("cut unfinished tail of %s: %w", s.path(), err)
 		}
 	}

@@ -174,6 +174,7 @@ func (a Answer) Err(c Command) error {
 		return about(ErrLastCopy)
 	case RefusedDeclared:
 		return about(ErrDeclared)
+	default: // RefusedInvalid, or a newer version's reason
+		return fmt.Errorf("%w: %s", ErrInvalid, a.Detail)
 	}
-	return fmt.Errorf("%w: %s", ErrInvalid, a.Detail)
 }

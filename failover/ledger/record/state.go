@@ -107,6 +107,7 @@ func (s *State) decide(c Command) Answer {
 	case FenceLog:
 		s.Fences = keepLast(append(s.Fences, Fence{c.Node, c.Outcome, c.Reason, c.At}), keepFences)
 		return Answer{}
+	default: // changes a record
 	}
 	have, known := s.Records[c.Resource]
 	if !known && len(s.Records) >= MaxResources {
@@ -169,6 +170,7 @@ func change(r Record, c Command) (Record, Refusal) {
 		r.InSync = set(slices.Clone(c.Nodes))
 	case Force:
 		r.Primary, r.InSync = "", []string{c.Node}
+	default: // Mark, Unmark and FenceLog leave records alone, see decide
 	}
 	return r, ""
 }

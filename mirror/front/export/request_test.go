@@ -66,7 +66,7 @@ func exchange(t testing.TB, h block.Handler, ses session, stream []byte) []byte 
 			t.Log(err)
 		}
 	}
-	<-served
+	<-served //nolint:errcheck // a bad stream is what some tests are about
 	b := <-got
 	if err := client.Close(); err != nil {
 		t.Fatal(err)

@@ -102,7 +102,7 @@ func listen(path string) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), path)
-	defer f.Close() // FileListener works on a duplicate
+	defer f.Close() //nolint:errcheck // FileListener works on a duplicate
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return nil, fmt.Errorf("bind: %w", err)
 	}

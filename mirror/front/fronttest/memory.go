@@ -142,6 +142,7 @@ func (m *Memory) apply(r *block.Request) {
 		copy(m.data[r.Offset:r.End()], r.Data)
 	case block.Discard, block.WriteZeroes:
 		clear(m.data[r.Offset:r.End()])
+	default: // a flush: memory has no cache before it
 	}
 }
 

@@ -69,6 +69,7 @@ func (c *call) answer() {
 			native.PutUint32(c.out.head[replyHeadBytes:], uint32(c.req.Length))
 			native.PutUint32(c.out.head[replyHeadBytes+4:], 0)
 			extra = 8
+		default: // the head is the whole answer
 		}
 	}
 	s.send(&c.out, c.unique, number, extra, data)

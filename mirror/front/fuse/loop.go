@@ -38,7 +38,7 @@ func (d *device) attach(ctx context.Context, blockBytes int) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(ctl) // nothing was written to it
+	defer unix.Close(ctl) //nolint:errcheck // nothing was written to it
 	for range loopTriesMax {
 		n, err := unix.IoctlRetInt(ctl, unix.LOOP_CTL_GET_FREE)
 		if err != nil {

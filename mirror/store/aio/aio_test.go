@@ -234,8 +234,8 @@ func TestLone(t *testing.T) {
 		e.q.mu.Unlock()
 	}
 	select {
-	case <-closed:
-		t.Fatal("Close did not wait")
+	case err := <-closed:
+		t.Fatalf("Close did not wait: %v", err)
 	default:
 	}
 	e.q.LoneEnded()

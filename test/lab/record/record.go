@@ -76,7 +76,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			defer all.Done()
 			stop := context.AfterFunc(ctx, func() { c.Close() }) //nolint:errcheck // nothing is owed on it
 			defer stop()
-			defer c.Close()
+			defer c.Close() //nolint:errcheck // nothing is owed on it
 			if err := s.converse(c); err != nil && ctx.Err() == nil {
 				fmt.Fprintln(os.Stderr, "records:", err)
 			}

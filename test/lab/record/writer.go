@@ -46,7 +46,7 @@ func (w *Writer) Run(ctx context.Context) {
 	var answers *bufio.Reader
 	defer func() {
 		if c != nil {
-			c.Close()
+			c.Close() //nolint:errcheck // only answers count
 		}
 	}()
 	for n := max(w.First, 1); ctx.Err() == nil; {
@@ -61,7 +61,7 @@ func (w *Writer) Run(ctx context.Context) {
 		}
 		if err := put(c, answers, n); err != nil {
 			w.Retries++
-			c.Close()
+			c.Close() //nolint:errcheck // broken already
 			c = nil
 			continue
 		}
@@ -141,7 +141,7 @@ func list(ctx context.Context, address string) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // the list is there, or why not
 	if err := c.SetDeadline(time.Now().Add(listTimeout)); err != nil {
 		return nil, err
 	}
