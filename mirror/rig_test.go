@@ -33,9 +33,13 @@ func (l *ledger) change(token uint64, fn func(*wire.Record)) (wire.Record, error
 	if token != l.rec.Token {
 		err = ErrStale
 	} else {
-		l.rec.InSync = slices.Clone(l.rec.InSync)
-		l.rec.Token++
-		fn(&l.rec)
+		next := l.rec
+		next.InSync = slices.Clone(l.rec.InSync)
+		next.Token++
+		fn(&next)
+		if next.Primary != l.rec.Primary || next.Tenure != l.rec.Tenure || !slices.Equal(next.InSync, l.rec.InSync) {
+			l.rec = next
+		} // what changes nothing is no change of the ledger, and has no token
 	}
 	rec, nodes := l.rec, slices.Clone(l.nodes)
 	l.mu.Unlock()

@@ -162,10 +162,14 @@ func (r *rig) change(token uint64, fn func(*wire.Record)) (wire.Record, error) {
 	if token != r.mu.record.Token {
 		return r.mu.record, mirror.ErrStale
 	}
-	r.mu.record.InSync = slices.Clone(r.mu.record.InSync)
-	r.mu.record.Token++
-	fn(&r.mu.record)
 	rec := r.mu.record
+	rec.InSync = slices.Clone(rec.InSync)
+	rec.Token++
+	fn(&rec)
+	if rec.Primary == r.mu.record.Primary && rec.Tenure == r.mu.record.Tenure && slices.Equal(rec.InSync, r.mu.record.InSync) {
+		return r.mu.record, nil // nothing has changed
+	}
+	r.mu.record = rec
 	for _, n := range r.nodes {
 		r.mu.told.Go(func() { n.SetRecord(rec) })
 	}
