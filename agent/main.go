@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"hapair/agent/config"
-	"hapair/kernel/awake"
 )
 
 // version is stamped by the build.
@@ -62,9 +61,6 @@ func command(f flags) int {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "haagent: %v\n", err)
 		return exitUsage
-	}
-	if !cfg.IsWitness(self) {
-		awake.Enable()
 	}
 	log, err := logger(f.debug)
 	if err != nil {

@@ -63,23 +63,11 @@ func (f *File) submitAsync(r *block.Request) {
 	}
 }
 
-// Unplug starts the requests that were kept back. A lone one the caller carries
-// out itself: its end then wakes nobody else, where an asynchronous write on a
-// filesystem ends by way of a kernel worker, the eventfd and the poller. What
-// comes meanwhile is started asynchronously by whoever brings it.
+// Unplug starts the requests that were kept back.
 func (f *File) Unplug() {
-	q := f.async.queue
-	if q == nil {
-		return
-	}
-	op, ok := q.Lone()
-	if !ok {
+	if q := f.async.queue; q != nil {
 		q.Start(f.async.refused)
-		return
 	}
-	r := op.Tag.(*block.Request)
-	f.answer(r, f.carryOut(r))
-	q.LoneEnded()
 }
 
 // asyncRefused: the kernel does not take such a request from this descriptor,

@@ -7,13 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"hapair/kernel/awake"
 	"hapair/mirror/block"
 )
 
 // carryOut does what a checked request asks, on the calling goroutine.
 func (f *File) carryOut(r *block.Request) error {
-	awake.Touch()
 	switch r.Op {
 	case block.Read:
 		return f.bounced(r, false)
@@ -70,7 +68,7 @@ func (f *File) transfer(r *block.Request, data []byte, write bool) error {
 
 func (f *File) readAll(data []byte, off int64) error {
 	for len(data) > 0 {
-		n, err := unix.Pread(f.fd, data, off)
+		n, err := f.pread(data, off)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -100,10 +98,32 @@ func (f *File) writeAll(data []byte, off int64, flags uintptr) error {
 	return nil
 }
 
+func (f *File) pread(data []byte, off int64) (int, error) {
+	if f.inMemory {
+		return f.inPlace(unix.SYS_PREADV2, data, off)
+	}
+	return unix.Pread(f.fd, data, off)
+}
+
+// inPlace reads or writes memory by way of a filesystem, which waits for
+// nothing: the scheduler is not told (see package stream).
+func (f *File) inPlace(call uintptr, data []byte, off int64) (int, error) {
+	vec := unix.Iovec{Base: &data[0]}
+	vec.SetLen(len(data))
+	n, _, errno := unix.RawSyscall6(call, uintptr(f.fd), uintptr(unsafe.Pointer(&vec)), 1, uintptr(off), uintptr(uint64(off)>>32), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 // pwrite is pwrite, or pwritev2 with one vector on the stack when there are
 // flags: the library's wrapper allocates.
 func (f *File) pwrite(data []byte, off int64, flags uintptr) (int, error) {
-	if flags == 0 {
+	switch {
+	case f.inMemory && flags == 0:
+		return f.inPlace(unix.SYS_PWRITEV2, data, off)
+	case flags == 0:
 		return unix.Pwrite(f.fd, data, off)
 	}
 	vec := unix.Iovec{Base: &data[0]}

@@ -18,8 +18,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"hapair/kernel/awake"
 )
 
 // The kernel's ABI, include/uapi/linux/aio_abi.h, little-endian machines.
@@ -57,7 +55,7 @@ var _ [unsafe.Sizeof(iocb{}) - 64]struct{}
 // Op is one read or write on its way.
 type Op struct {
 	Write  bool
-	RWF    uint32 // RWF_... of preadv2(2)
+	RWF    uint32 // RWF_... of preadv2(2); without RWF_NOWAIT Start may wait
 	Offset int64
 	Data   []byte // memory of the heap, aligned as the descriptor wants it
 	Tag    any    // the caller's
@@ -84,7 +82,6 @@ type Queue struct {
 		free       []uint32
 		submitting bool // somebody is handing waiting ones to the kernel
 		stuck      bool // the kernel took none for lack of room; the next end tries again
-		lone       bool // one is with the caller of Lone
 		closed     bool
 	}
 
@@ -150,28 +147,6 @@ func (q *Queue) Add(op Op) bool {
 	return true
 }
 
-// Lone takes the one operation that waits back out of the queue, for its caller
-// to carry out, if nothing else waits or is in flight. LoneEnded follows.
-func (q *Queue) Lone() (Op, bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.mu.waiting) != 1 || len(q.mu.free) < len(q.mu.slots) || q.mu.submitting || q.mu.lone {
-		return Op{}, false
-	}
-	op := q.mu.waiting[0]
-	q.mu.waiting[0] = Op{}
-	q.mu.waiting, q.mu.lone = q.mu.waiting[:0], true
-	return op, true
-}
-
-// LoneEnded says that what Lone gave has been carried out and answered.
-func (q *Queue) LoneEnded() {
-	q.mu.Lock()
-	q.mu.lone = false
-	q.mu.idle.Broadcast()
-	q.mu.Unlock()
-}
-
 // Start hands what was added to the kernel, as far as it has room. It does not
 // wait for the operations. refused gets those the kernel would not take, with
 // Err set; it is not called otherwise.
@@ -223,11 +198,12 @@ func (q *Queue) take() bool {
 	return true
 }
 
-// submit is one system call for the whole batch.
+// submit is one system call for the whole batch. Like all of the data path's it
+// does not tell the scheduler (see package stream): with RWF_NOWAIT the kernel
+// gives back, with EAGAIN, what it would have to wait for.
 func (q *Queue) submit() (int, unix.Errno) {
-	awake.Touch()
 	for {
-		n, _, e := unix.Syscall(unix.SYS_IO_SUBMIT, q.ctx, uintptr(len(q.cbs)), uintptr(unsafe.Pointer(&q.cbs[0])))
+		n, _, e := unix.RawSyscall(unix.SYS_IO_SUBMIT, q.ctx, uintptr(len(q.cbs)), uintptr(unsafe.Pointer(&q.cbs[0])))
 		if e != unix.EINTR {
 			return int(n), e
 		}
@@ -322,7 +298,7 @@ func (q *Queue) collect() int {
 func (q *Queue) Close() error {
 	q.mu.Lock()
 	q.mu.closed = true
-	for len(q.mu.free) < len(q.mu.slots) || len(q.mu.waiting) > 0 || q.mu.submitting || q.mu.lone {
+	for len(q.mu.free) < len(q.mu.slots) || len(q.mu.waiting) > 0 || q.mu.submitting {
 		q.mu.idle.Wait()
 	}
 	q.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -198,48 +197,5 @@ func TestCloseWaits(t *testing.T) {
 	defer e.mu.Unlock()
 	if len(e.ops) != 64 {
 		t.Errorf("Close returned with %d of 64 ended", len(e.ops))
-	}
-}
-
-// A lone operation is its taker's until it says so: there is no second one, and
-// Close waits.
-func TestLone(t *testing.T) {
-	e := newEnds(t, disk(t, 8), 8)
-	read := func(i int64) Op { return Op{Offset: i * unit, Data: block.Aligned(unit), Tag: i} }
-	if _, ok := e.q.Lone(); ok {
-		t.Fatal("nothing waits")
-	}
-	e.q.Add(read(1))
-	e.q.Add(read(2))
-	if _, ok := e.q.Lone(); ok {
-		t.Fatal("two wait")
-	}
-	e.q.Start(e.refused)
-	e.wait(t, 2)
-	e.q.Add(read(3))
-	if op, ok := e.q.Lone(); !ok || op.Tag != int64(3) {
-		t.Fatalf("%v, %t", op.Tag, ok)
-	}
-	e.q.Add(read(4))
-	if _, ok := e.q.Lone(); ok {
-		t.Fatal("the one before has not ended")
-	}
-	e.q.Start(e.refused)
-	e.wait(t, 1)
-	closed := make(chan error, 1)
-	go func() { closed <- e.q.Close() }()
-	for shut := false; !shut; runtime.Gosched() {
-		e.q.mu.Lock()
-		shut = e.q.mu.closed
-		e.q.mu.Unlock()
-	}
-	select {
-	case err := <-closed:
-		t.Fatalf("Close did not wait: %v", err)
-	default:
-	}
-	e.q.LoneEnded()
-	if err := <-closed; err != nil {
-		t.Fatal(err)
 	}
 }
