@@ -128,7 +128,12 @@ func (o *outages) play(ctx context.Context, s scene, e event) (waits []time.Dura
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Down()) }()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, keepLogs(l))
+		}
+		err = errors.Join(err, l.Down())
+	}()
 	t := &theatre{lab: l, scene: s, halab: filepath.Join(o.bin, "halab")}
 	primary, err := t.settle(ctx)
 	if err != nil {
@@ -156,6 +161,25 @@ func (o *outages) play(ctx context.Context, s scene, e event) (waits []time.Dura
 		fmt.Fprintf(os.Stderr, "%-9s %-10s %2d/%d %6.0f ms; now %s\n", s.key, e.key, i+1, o.times, float64(wait)/float64(time.Millisecond), primary)
 	}
 	return waits, nil
+}
+
+// keepLogs saves what the agents wrote, and says where.
+func keepLogs(l *lab.Lab) error {
+	dir, err := os.MkdirTemp("", "hapair-failover-logs-")
+	if err != nil {
+		return err
+	}
+	for _, node := range append(l.Data(), "gamma") {
+		text, err := os.ReadFile(l.LogFile(node))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, node+".log"), text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(os.Stderr, "logs kept:", dir)
+	return nil
 }
 
 func (o *outages) options(s scene) lab.Options {
