@@ -100,40 +100,35 @@ func (f *File) writeAll(data []byte, off int64, flags uintptr) error {
 
 func (f *File) pread(data []byte, off int64) (int, error) {
 	if f.inMemory {
-		return f.inPlace(unix.SYS_PREADV2, data, off)
+		return f.vectored(unix.SYS_PREADV2, data, off, 0)
 	}
 	return unix.Pread(f.fd, data, off)
 }
 
-// inPlace reads or writes memory by way of a filesystem, which waits for
-// nothing: the scheduler is not told (see package stream).
-func (f *File) inPlace(call uintptr, data []byte, off int64) (int, error) {
-	vec := unix.Iovec{Base: &data[0]}
-	vec.SetLen(len(data))
-	n, _, errno := unix.RawSyscall6(call, uintptr(f.fd), uintptr(unsafe.Pointer(&vec)), 1, uintptr(off), uintptr(uint64(off)>>32), 0)
-	if errno != 0 {
-		return 0, errno
+func (f *File) pwrite(data []byte, off int64, flags uintptr) (int, error) {
+	if f.inMemory || flags != 0 {
+		return f.vectored(unix.SYS_PWRITEV2, data, off, flags)
 	}
-	return int(n), nil
+	return unix.Pwrite(f.fd, data, off)
 }
 
-// pwrite is pwrite, or pwritev2 with one vector on the stack when there are
-// flags: the library's wrapper allocates.
-func (f *File) pwrite(data []byte, off int64, flags uintptr) (int, error) {
-	switch {
-	case f.inMemory && flags == 0:
-		return f.inPlace(unix.SYS_PWRITEV2, data, off)
-	case flags == 0:
-		return unix.Pwrite(f.fd, data, off)
-	}
+// vectored is preadv2 or pwritev2 with one vector on the stack: the library's
+// wrappers allocate. Memory behind a filesystem waits for nothing: then the
+// scheduler is not told (see package stream).
+func (f *File) vectored(call uintptr, data []byte, off int64, flags uintptr) (int, error) {
 	vec := unix.Iovec{Base: &data[0]}
 	vec.SetLen(len(data))
-	n, _, errno := unix.Syscall6(unix.SYS_PWRITEV2, uintptr(f.fd), uintptr(unsafe.Pointer(&vec)), 1,
-		uintptr(off), uintptr(uint64(off)>>32), flags)
+	var done uintptr
+	var errno unix.Errno
+	if f.inMemory {
+		done, _, errno = unix.RawSyscall6(call, uintptr(f.fd), uintptr(unsafe.Pointer(&vec)), 1, uintptr(off), uintptr(uint64(off)>>32), flags)
+	} else {
+		done, _, errno = unix.Syscall6(call, uintptr(f.fd), uintptr(unsafe.Pointer(&vec)), 1, uintptr(off), uintptr(uint64(off)>>32), flags)
+	}
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil
+	return int(done), nil
 }
 
 // sync makes everything completed so far durable. A failure is final: the kernel
