@@ -132,7 +132,7 @@ func (e *Engine) abort(why error) {
 		e.reply(e.control.of, fmt.Errorf("authority lost: %w", why))
 	}
 	e.control = control{of: Abort}
-	e.aborting, e.excluding, e.detaching = why, false, false
+	e.aborting, e.excluding, e.missing, e.detaching = why, false, false, false
 	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
 	e.failHeld(why)
 	if e.session.phase != ended {

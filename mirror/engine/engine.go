@@ -98,8 +98,10 @@ type Engine struct {
 	record    wire.Record
 	leaseTo   time.Duration // the lease of tenure runs until then
 	deposed   bool
-	aborting  error // why authority was lost, while Abort runs
-	excluding bool  // the peer is to be taken out of the in-sync set
+	aborting  error         // why authority was lost, while Abort runs
+	excluding bool          // the peer is to be taken out of the in-sync set
+	missing   bool          // it will be, unless it comes back
+	missedAt  time.Duration // missing: since when
 	lease     struct {
 		tenure uint64
 		until  time.Duration
@@ -252,6 +254,7 @@ func (e *Engine) tick() {
 	if e.session.phase == greeting && e.now-e.session.since > handshakeMax {
 		e.dropSession(errHandshakeSlow)
 	}
+	e.missedPeer()
 	e.syncTick()
 	for _, v := range e.vols {
 		if e.now-v.page.lastSave >= pageSaveInterval {

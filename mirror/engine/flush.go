@@ -2,6 +2,7 @@ package engine
 
 import (
 	"hapair/mirror/block"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -68,6 +69,18 @@ func (e *Engine) flushSettled(o *op) {
 	}
 	e.drainHeld()
 	e.controlProgress()
+}
+
+// resumeFlushes: the peer is back before it was excluded, and lacks nothing.
+// Flushes that waited for either are sent to it. (A write that waited is dirty,
+// and the handshake begins a resync.)
+func (e *Engine) resumeFlushes() {
+	for _, o := range e.flushes {
+		if o.owed&owedLedger != 0 && e.role == state.Primary {
+			o.owed, o.sent = o.owed&^owedLedger|owedPeer, true
+			e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.tenure})
+		}
+	}
 }
 
 func (e *Engine) forgetFlush(o *op) {

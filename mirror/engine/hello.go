@@ -158,6 +158,7 @@ func (e *Engine) decide() {
 		}
 		e.session.phase, e.session.repl = agreed, state.Established
 		e.closeGeneration()
+		e.resumeFlushes()
 		e.established()
 	case actSource:
 		// The newest record may be known to neither node: the ledger is asked,

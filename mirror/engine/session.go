@@ -37,6 +37,7 @@ type session struct {
 	starting  bool // the source prepares SyncStart
 	begun     bool // it is out
 	closing   bool // it was dropped here: nothing is obeyed any more
+	refused   bool // one side said why it ended it
 }
 
 func (e *Engine) send(m wire.Message) {
@@ -98,7 +99,7 @@ func (e *Engine) endSession(r *RefusedError) {
 	if r.lasting() {
 		kind = StandAlone
 	}
-	e.session.closing = true
+	e.session.closing, e.session.refused = true, true
 	e.note(fmt.Sprintf("connection to %s ends: %v", e.peer, r))
 	e.emit(Effect{Kind: kind, Session: e.session.id, Err: r})
 }
@@ -116,7 +117,7 @@ func (e *Engine) linkDown(id uint64, why error) {
 	if e.session.phase == preparing && e.role == state.Secondary {
 		e.excluding = false // only the resync that was being prepared wanted it
 	}
-	e.session = session{id: id, phase: ended}
+	e.session = session{id: id, phase: ended, since: e.now, refused: e.session.refused}
 	for _, v := range e.vols {
 		e.abandonSync(v)
 		v.unflushed.drain(func(off, length int64) { v.bits.Set(off, length) })

@@ -259,6 +259,7 @@ func (b *box) promote() {
 // ledger decides the change that is asked for, as the real one would.
 func (b *box) ledger() {
 	b.t.Helper()
+	b.missed()
 	if f, ok := b.find(LedgerExclude, nil); ok {
 		if in := without(b.record.InSync, f.Node); len(in) < len(b.record.InSync) {
 			b.record.Token++
@@ -270,6 +271,14 @@ func (b *box) ledger() {
 		b.record.InSync = append(without(b.record.InSync, f.Node), f.Node)
 	}
 	b.do(Event{Kind: LedgerDone, Record: b.record})
+}
+
+// missed lets the time pass in which the peer might have come back.
+func (b *box) missed() {
+	if b.eng.missing {
+		b.now += excludeAfter
+		b.do(Event{Kind: Tick})
+	}
 }
 
 func without(nodes []string, node string) (out []string) {

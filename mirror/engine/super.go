@@ -197,7 +197,7 @@ func (e *Engine) anyFailed() bool {
 // with a dead disk does not ask for any more.
 func (e *Engine) failOwing() {
 	if e.role == state.Primary {
-		e.excluding = false
+		e.excluding, e.missing = false, false
 	}
 	for _, v := range e.vols {
 		for o := v.active.head; o != nil; {

@@ -64,7 +64,7 @@ func (e *Engine) View() View {
 	s := &e.session
 	w := View{
 		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
-		Excluding: e.excluding, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
+		Excluding: e.excluding || e.missing, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
 		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival,
 	}

@@ -96,7 +96,7 @@ func (e *Engine) oneSided(o *op) {
 	}
 	if e.peerInSync() {
 		o.owed |= owedLedger
-		e.wantExclude()
+		e.missPeer()
 		return
 	}
 	e.owesGeneration(o)

@@ -89,7 +89,7 @@ mutant one-sided-not-dirty write.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length
 mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled'
 mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
 mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
-mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }'
+mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
 mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFailedDiskDoesNotExcludeTheHealthyPeer
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
