@@ -32,6 +32,8 @@ var rules = [...]allowed{
 	Refuse:      {payloadMax: MaxTextBytes, state: true},
 	Ping:        {},
 	Pong:        {},
+	Read:        {volume: true, rng: true},
+	Data:        {payloadMin: block.SectorBytes, payloadMax: MaxPayloadBytes, volume: true, rng: true},
 }
 
 // Check judges the fields of a message against its kind; payload is the number
@@ -43,7 +45,7 @@ var rules = [...]allowed{
 // not OK either way. An unknown flag does not: it may change what is asked.
 func Check(m *Message, payload int) error {
 	if !m.Kind.Known() {
-		return refuse(ErrKind, "kind %d, this release knows 1 to %d", uint8(m.Kind), uint8(Pong))
+		return refuse(ErrKind, "kind %d, this release knows 1 to %d", uint8(m.Kind), uint8(lastKind))
 	}
 	r := &rules[m.Kind]
 	switch {
@@ -61,8 +63,10 @@ func Check(m *Message, payload int) error {
 		return refuse(ErrField, "%s with status %d, carries none", m.Kind, uint16(m.Status))
 	case (m.Offset != 0 || m.Length != 0) && !r.rng:
 		return refuse(ErrField, "%s with offset %d and length %d, carries none", m.Kind, m.Offset, m.Length)
-	case m.Kind == Write && m.Length != uint64(payload):
-		return refuse(ErrField, "Write of %d bytes with %d bytes of payload", m.Length, payload)
+	case (m.Kind == Write || m.Kind == Data) && m.Length != uint64(payload):
+		return refuse(ErrField, "%s of %d bytes with %d bytes of payload", m.Kind, m.Length, payload)
+	case m.Kind == Read && m.Length > MaxPayloadBytes:
+		return refuse(ErrTooLong, "Read of %d bytes, limit %d", m.Length, MaxPayloadBytes)
 	case m.Kind.HasBlocks():
 		return checkRange(m)
 	}

@@ -54,7 +54,7 @@ func TestHeaderGolden(t *testing.T) {
 // The numbers of kinds and statuses are the protocol.
 func TestNumbersGolden(t *testing.T) {
 	for want, kind := range []Kind{Invalid, Hello, Bitmap, BitmapDone, Write, WriteZeroes, Discard, Flush, Ack,
-		SyncStart, SyncDone, InSync, State, Refuse, Ping, Pong} {
+		SyncStart, SyncDone, InSync, State, Refuse, Ping, Pong, Read, Data} {
 		if int(kind) != want {
 			t.Errorf("%s is %d, was %d", kind, kind, want)
 		}
@@ -68,7 +68,7 @@ func TestNumbersGolden(t *testing.T) {
 	if FUA != 1 || Resync != 2 || NoUnmap != 4 {
 		t.Errorf("flags are %d %d %d, were 1 2 4", FUA, Resync, NoUnmap)
 	}
-	if len(kindNames) != int(Pong)+1 || len(rules) != int(Pong)+1 || len(statusNames) != int(Shutdown)+1 {
+	if len(kindNames) != int(lastKind)+1 || len(rules) != int(lastKind)+1 || len(statusNames) != int(Shutdown)+1 {
 		t.Error("a kind or status without a name or a rule")
 	}
 }
@@ -81,7 +81,7 @@ func TestCheckRefuses(t *testing.T) {
 		reason  error
 	}{
 		{"kind zero", Message{}, 0, ErrKind},
-		{"kind of a later release", Message{Kind: Pong + 1}, 0, ErrKind},
+		{"kind of a later release", Message{Kind: lastKind + 1}, 0, ErrKind},
 		{"write without payload", Message{Kind: Write, Length: 512}, 0, ErrField},
 		{"write shorter than its payload", Message{Kind: Write, Length: 512}, 1024, ErrField},
 		{"write too long", Message{Kind: Write, Length: MaxPayloadBytes + 512}, MaxPayloadBytes + 512, ErrTooLong},
@@ -102,6 +102,13 @@ func TestCheckRefuses(t *testing.T) {
 		{"record too long", Message{Kind: InSync}, MaxRecordBytes + 1, ErrTooLong},
 		{"refusal too long", Message{Kind: Refuse}, MaxTextBytes + 1, ErrTooLong},
 		{"ping with payload", Message{Kind: Ping}, 1, ErrField},
+		{"read of nothing", Message{Kind: Read}, 0, ErrField},
+		{"read with payload", Message{Kind: Read, Length: 512}, 512, ErrField},
+		{"read too long", Message{Kind: Read, Length: MaxPayloadBytes + 512}, 0, ErrTooLong},
+		{"read past the end of all", Message{Kind: Read, Offset: math.MaxInt64 - 511, Length: 512}, 0, ErrField},
+		{"data without payload", Message{Kind: Data, Length: 512}, 0, ErrField},
+		{"data shorter than its payload", Message{Kind: Data, Length: 512}, 1024, ErrField},
+		{"data with status", Message{Kind: Data, Status: IOError, Length: 512}, 512, ErrField},
 	}
 	sentences := map[string]string{}
 	for _, tt := range tests {
@@ -207,7 +214,7 @@ func TestFrameRoundTrip(t *testing.T) {
 
 // anyMessage draws a message that Check accepts.
 func anyMessage(t *rapid.T) Message {
-	m := Message{Kind: Kind(rapid.IntRange(1, int(Pong)).Draw(t, "kind")), ID: rapid.Uint64().Draw(t, "id"), Token: rapid.Uint64().Draw(t, "token")}
+	m := Message{Kind: Kind(rapid.IntRange(1, int(lastKind)).Draw(t, "kind")), ID: rapid.Uint64().Draw(t, "id"), Token: rapid.Uint64().Draw(t, "token")}
 	r := rules[m.Kind]
 	m.Flags = Flags(rapid.Uint8().Draw(t, "flags")) & r.flags
 	if r.volume {
@@ -221,7 +228,7 @@ func anyMessage(t *rapid.T) Message {
 		m.Length = uint64(rapid.IntRange(1, 64).Draw(t, "length")) * 512
 	}
 	n := rapid.IntRange(r.payloadMin, min(r.payloadMax, r.payloadMin+300)).Draw(t, "payload")
-	if m.Kind == Write {
+	if m.Kind == Write || m.Kind == Data {
 		n = int(m.Length)
 	}
 	m.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "byte")}, n)

@@ -20,7 +20,7 @@ const (
 	WriteZeroes      // Offset, Length
 	Discard          // Offset, Length
 	Flush            // make everything acknowledged on this session durable
-	Ack              // ID, Status: answers Write, WriteZeroes, Discard, Flush, SyncStart, SyncDone, StateAck
+	Ack              // ID, Status: answers Write, WriteZeroes, Discard, Flush, SyncDone; a Read that failed; see engine for those that answer nothing
 	SyncStart        // the sender is source: the receiver turns Inconsistent, durably, then acks
 	SyncDone         // every dirty block has been sent and flushed: the receiver adopts the generation, durably, then acks
 	InSync           // payload: Record; the ledger has recorded the receiver as in sync
@@ -28,7 +28,12 @@ const (
 	Refuse           // payload: text; the sender closes the session. Status, Token say why
 	Ping             // link liveness, control connection only
 	Pong             // answers Ping, echoes ID
+	Read             // Offset, Length: the receiver answers with Data, or with an Ack that says why not
+	Data             // payload: Length bytes at Offset; answers Read, echoes ID
 )
+
+// lastKind is the highest that this release knows.
+const lastKind = Data
 
 // Flags modify a message. ONLY APPEND.
 type Flags uint8
