@@ -89,7 +89,7 @@ func (a *API) setDefaults() { a.ReadGroup = DefaultReadGroup }
 
 func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
-	r.AutoPromote, r.OnNoQuorum = true, SuspendIO
+	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
 }
 
 func (v *Volume) setDefaults() { v.Metadata.All = Internal }

@@ -93,6 +93,8 @@ type Resource struct {
 	PreferredNode string `yaml:"preferred_node,omitempty" unset:"none"`
 	// OnNoQuorum says what the application sees while writing is not allowed.
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
+	// OnIOError says what a Primary does when its disk fails.
+	OnIOError OnIOError `yaml:"on_io_error"`
 	// ResyncRate bounds a resync in bytes per second; 0 does not.
 	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"what the disks and the link give"`
 	// Services run on the Primary, started in this order, stopped in reverse.
@@ -131,6 +133,15 @@ func (p PerNode) IsZero() bool { return p.All == "" && len(p.ByNode) == 0 }
 
 // Size is a number of bytes, written "100GiB", "512 MiB" or plainly.
 type Size int64
+
+// OnIOError is what a Primary does whose disk has failed.
+type OnIOError string
+
+// The two ways, with DRBD's names.
+const (
+	DetachOnError OnIOError = "detach"  // it gives its copy up and goes on through the peer
+	PassOnError   OnIOError = "pass-on" // the application gets the error; the peer takes over
+)
 
 // Frontend is a way to serve a block device.
 type Frontend string

@@ -125,5 +125,6 @@ func (e *Engine) pageDone(v *volume, page int, version uint64, err error) {
 		e.prepareActivity(v)
 	}
 	e.startProgress()
+	e.keepProgress()
 	e.controlProgress()
 }

@@ -66,8 +66,14 @@ func (e *Engine) applyRecord(r wire.Record) {
 	if e.excluding && !e.inSync(e.peer) && !e.ledger.inFlight && !e.confirming() {
 		e.excluded()
 	}
+	if s.phase == agreed && s.repl == state.Forwarding && changed && !forwardable(&r, e.primaryOfSession()) {
+		e.dropSession(errRecordChanged)
+	}
 	if s.phase == agreed && s.repl == state.Established && !e.excluding && len(r.InSync) > 0 && !(e.inSync(e.peer) && e.inSync(e.self)) {
 		e.dropSession(errRecordChanged) // established by an older record
+	}
+	if !e.ledger.inFlight {
+		e.leftSet()
 	}
 	e.controlProgress()
 	e.tryHello()
@@ -175,6 +181,9 @@ func (e *Engine) ledgerNext() {
 	}
 	e.excluding = e.excluding && (e.role == state.Primary || e.confirming())
 	switch {
+	case e.forward.leaving && e.inSync(e.self):
+		e.ledger.inFlight, e.ledger.include = true, false
+		e.emit(Effect{Kind: LedgerGiveUp, Node: e.self, Token: e.record.Token})
 	case e.excluding && e.confirming() && e.record.Token > e.decidedBy():
 		e.dropSession(errRecordChanged) // the decision rests on an older record
 	case e.excluding && (e.inSync(e.peer) || e.confirming()):
@@ -249,6 +258,7 @@ func (e *Engine) ledgerDone(r wire.Record, err error) {
 	if e.excluding && !e.inSync(e.peer) {
 		e.excluded()
 	}
+	e.leftSet()
 	e.ledgerNext()
 	e.tryHello()
 	e.controlProgress()

@@ -15,14 +15,14 @@ func (v *volume) blocks(o *op) bool {
 
 // blockedBy looks at active and at the waiting ops up to and including last.
 func (v *volume) blockedBy(o *op, last *op) bool {
-	reading := o.kind == opApplication && o.req.Op == block.Read
+	reading := o.kind == opApplication && o.req.Op == block.Read && !o.mends
 	for p := v.active.head; p != nil; p = p.next {
 		if o.overlaps(p) && !(reading && p.kind == opResync) {
 			return true
 		}
 	}
 	for p := last; p != nil; p = p.prev {
-		if o.overlaps(p) && (p.req == nil || p.req.Op != block.Read || !reading) {
+		if o.overlaps(p) && (p.req == nil || p.req.Op != block.Read || p.mends || !reading) {
 			return true
 		}
 	}

@@ -29,6 +29,9 @@ type Config struct {
 	Record               wire.Record // what the ledger holds now; may be zero
 	// NewID returns a random generation identifier, never one returned before.
 	NewID func() genid.ID
+	// PassOn: a Primary whose disk fails passes the error on to the application,
+	// instead of going on through its peer.
+	PassOn bool
 }
 
 // volume is the engine's side of one volume.
@@ -87,6 +90,7 @@ type Engine struct {
 	name, self, peer string
 	vols             []*volume
 	newID            func() genid.ID
+	passOn           bool
 	out              []Effect // effects of the Step that runs
 	now              time.Duration
 	pool             opPool
@@ -125,6 +129,7 @@ type Engine struct {
 	minters   []uint64 // ops that wait for it
 	including bool     // the ledger may have recorded the peer as in sync; until known it counts as in
 	session   session
+	forward   forward
 	whole     wholeSync
 	control   control
 	afterSup  []superWait
@@ -136,7 +141,7 @@ type Engine struct {
 // New returns an engine whose copies have been attached. It emits its first
 // effects (the superblock that says "not clean") at the first Step.
 func New(c Config) *Engine {
-	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, role: state.Secondary, record: c.Record}
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, role: state.Secondary, record: c.Record}
 	e.pool.init(opsMax)
 	for i := range c.Volumes {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))

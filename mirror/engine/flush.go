@@ -13,8 +13,13 @@ func (e *Engine) startFlush(o *op) {
 	o.mark = o.vol.settled
 	o.vol.flushes.started++
 	o.start0 = o.vol.flushes.started
-	o.owed = owedLocal
 	e.flushes = append(e.flushes, o)
+	if e.forward.on {
+		o.owed = owedPeer
+		e.sendForwarded(o)
+		return
+	}
+	o.owed = owedLocal
 	switch {
 	case e.replicating():
 		o.owed |= owedPeer
@@ -32,7 +37,7 @@ func (e *Engine) startFlush(o *op) {
 
 // flushOwn starts a flush of the engine's own, unless one runs.
 func (e *Engine) flushOwn(v *volume) {
-	if v.flushing != nil {
+	if v.flushing != nil || e.forward.on && !e.flowing() {
 		return
 	}
 	o := e.pool.get(opFlush, v)

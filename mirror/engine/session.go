@@ -35,6 +35,7 @@ type session struct {
 	// the in-sync set; only then is its copy overwritten
 	confirmed bool
 	starting  bool // the source prepares SyncStart
+	keeping   bool // this node prepares to keep the data for a Primary without a copy
 	begun     bool // it is out
 	closing   bool // it was dropped here: nothing is obeyed any more
 	refused   bool // one side said why it ended it
@@ -124,6 +125,7 @@ func (e *Engine) linkDown(id uint64, why error) {
 		e.unsend(v)
 	}
 	e.unsendFlushes()
+	e.unsendReads()
 	e.drainHeld()
 	for _, v := range e.vols {
 		e.wake(v)
@@ -138,10 +140,13 @@ func (e *Engine) linkDown(id uint64, why error) {
 func (e *Engine) unsend(v *volume) {
 	for o := v.active.head; o != nil; {
 		next := o.next
-		if o.kind == opApplication && o.sent {
+		switch {
+		case o.kind == opApplication && o.mends:
+			e.unmend(o)
+		case o.kind == opApplication && o.sent:
 			o.sent = false
 			v.bits.Set(o.disk.Offset, o.disk.Length)
-			if o.owed&owedPeer != 0 {
+			if o.owed&owedPeer != 0 && !e.forwards() {
 				o.owed &^= owedPeer
 				e.oneSided(o)
 				if o.owed == 0 {
@@ -159,10 +164,13 @@ func (e *Engine) unsendFlushes() {
 			continue
 		}
 		o.sent = false
+		if o.kind == opApplication && e.forwards() {
+			continue
+		}
 		o.owed &^= owedPeer
 		if o.kind == opApplication {
 			e.oneSided(o)
-		} else if e.peerInSync() {
+		} else if e.peerInSync() || e.forward.on {
 			o.mark = 0
 		}
 		if o.owed == 0 {
@@ -178,11 +186,13 @@ func (e *Engine) received(id uint64, m *wire.Message) {
 		return
 	}
 	switch m.Kind {
-	case wire.Write, wire.WriteZeroes, wire.Discard, wire.Flush:
+	case wire.Write, wire.WriteZeroes, wire.Discard, wire.Flush, wire.Read:
 		e.peerRequest(m)
 		return
 	case wire.Ack:
 		e.acked(m)
+	case wire.Data:
+		e.onData(m)
 	case wire.Hello:
 		e.onHello(m)
 	case wire.State:
@@ -222,18 +232,27 @@ func (e *Engine) onRefuse(m *wire.Message) {
 	}
 	if m.Status == wire.IOError {
 		e.problem(fmt.Sprintf("%s left: %s", e.peer, r.Text))
+		e.forward.lost = e.forward.on
 	}
 	e.endSession(r)
 }
 
 // acked takes the peer's answer to something we sent.
 func (e *Engine) acked(m *wire.Message) {
-	if m.ID == idSyncDone {
+	switch m.ID {
+	case idSyncDone:
 		e.syncDoneAcked(m)
+		return
+	case idForward:
+		e.keeperReady()
 		return
 	}
 	o := e.pool.find(m.ID)
-	if o == nil || o.owed&owedPeer == 0 {
+	if o == nil || o.owed&owedPeer == 0 || o.kind == opApplication && e.forward.on && !e.flowing() {
+		return // ended, or to be sent again to the keeper
+	}
+	if o.disk.Op == block.Read && o.kind == opApplication {
+		e.readRefused(o)
 		return
 	}
 	if m.Status != wire.OK {

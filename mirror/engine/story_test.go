@@ -127,6 +127,16 @@ func (b *box) find(kind EffectKind, want func(*Effect) bool) (Effect, bool) {
 	return Effect{}, false
 }
 
+// findAny is find among all kinds.
+func (b *box) findAny(want func(*Effect) bool) (Effect, bool) {
+	for i := range b.out {
+		if want(&b.out[i]) {
+			return b.find(b.out[i].Kind, want)
+		}
+	}
+	return Effect{}, false
+}
+
 func (b *box) expect(kind EffectKind) Effect {
 	b.t.Helper()
 	f, ok := b.find(kind, nil)
@@ -151,7 +161,7 @@ func (b *box) pending() (s string) {
 }
 
 func describe(f *Effect) string {
-	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude",
+	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp",
 		"DropLink", "StandAlone", "Deposed", "Reply", "Note", "Problem"}
 	s := names[f.Kind]
 	switch f.Kind {
@@ -260,7 +270,8 @@ func (b *box) promote() {
 func (b *box) ledger() {
 	b.t.Helper()
 	b.missed()
-	if f, ok := b.find(LedgerExclude, nil); ok {
+	out := func(f *Effect) bool { return f.Kind == LedgerExclude || f.Kind == LedgerGiveUp }
+	if f, ok := b.findAny(out); ok {
 		if in := without(b.record.InSync, f.Node); len(in) < len(b.record.InSync) {
 			b.record.Token++
 			b.record.InSync = in

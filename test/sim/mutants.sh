@@ -98,6 +98,16 @@ mutant hello-while-peer-writes hello.go 'return e.peerOps == 0 &&' 'return' Test
 mutant target-not-durable syncend.go 'e.inSessionAfterSupers(agreed, func() { e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone}) })' 'e.afterSupers(func() {})
 	e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})'
 
+# a Primary without a copy of its own
+mutant R13-stays-in-the-set forward.go 'e.forward.on, e.forward.leaving, e.forward.lost = true, true, false' 'e.forward.on, e.forward.leaving, e.forward.lost = true, false, false; e.dropSession(errForward)' TestPrimaryGoesOnThroughItsPeer
+mutant R14-keeper-marks-nothing keep.go 'v.bits.SetAll()' '_ = v' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-marks-not-awaited keep.go 'if !e.pagesSaved(all) {' 'if e.pagesSaved(all); false {' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-keeps-the-generation keep.go 'e.beginGenerations(all)' '_ = all' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-old-answer-counts session.go 'e.forward.on && !e.flowing()' 'false' TestAnswerOfTheOldSessionDoesNotCount
+mutant sent-while-on-the-wire forward.go 'case !o.sent:' 'case !o.sent || !e.flowing(): o.sent = false'
+mutant mend-without-the-range conflict.go '&& !o.mends' '' TestMendWaitsForTheWriteBeforeIt
+mutant mend-on-a-cold-extent mend.go 'e.heat(o)' 'e.fetch(o)'
+
 # the generations of a resync
 mutant finish-keeps-the-generation syncend.go 'v.gen = v.gen.Finish()' '_ = v' TestWriteAfterALostFinishBeginsAGeneration
 mutant finish-not-durable syncend.go 'e.inSessionAfterSupers(agreed, e.sendSyncDone)' 'defer e.afterSupers(func() {}); e.sendSyncDone()' TestSourceFinishesBeforeTheTarget
