@@ -29,14 +29,24 @@ func (v *volume) blockedBy(o *op, last *op) bool {
 	return false
 }
 
-// wake starts waiting ops that nothing blocks any more, in their order.
+// wake starts waiting ops that nothing blocks any more, in their order. One that
+// ends as it begins wakes others: those are looked at in another round.
 func (e *Engine) wake(v *volume) {
-	for o := v.waiting.head; o != nil; {
-		next := o.next
-		if !v.blockedBy(o, o.prev) {
-			v.waiting.remove(o)
-			e.begin(o)
-		}
-		o = next
+	v.woken++
+	if v.waking {
+		return
 	}
+	v.waking = true
+	for round := v.woken - 1; round != v.woken; {
+		round = v.woken
+		for o := v.waiting.head; o != nil; {
+			next := o.next
+			if !v.blockedBy(o, o.prev) {
+				v.waiting.remove(o)
+				e.begin(o)
+			}
+			o = next
+		}
+	}
+	v.waking = false
 }

@@ -71,6 +71,8 @@ type volume struct {
 	active  opList // changing application ops and resync chunks; each holds its range
 	waiting opList // wait for an overlap in active, or before them in waiting
 	cold    []*op  // in active, wait for the activity log
+	waking  bool   // waiting is being looked through
+	woken   uint64 // how often that was asked for
 
 	settled   uint64                          // number of settled writes
 	flushes   struct{ started, ended uint64 } // local flushes; ended is the start number of the latest that succeeded

@@ -142,3 +142,29 @@ func TestMendThatWaitedWhenTheCopyWasGivenUp(t *testing.T) {
 	}
 	b.none(LocalIO)
 }
+
+// Mends that come to nothing end as they begin, one waking the other.
+func TestMendsThatEndAsTheyBegin(t *testing.T) {
+	b := capable(t, equal())
+	reads := make([]Effect, 3)
+	for i := range reads {
+		b.submit(block.Read, 8192, 4096)
+		reads[i] = b.expect(LocalIO)
+	}
+	b.submit(block.Write, 8192, 4096)
+	for _, r := range reads {
+		b.do(Event{Kind: LocalDone, Request: r.Request, Err: errSdb})
+	}
+	b.submit(block.Write, 8192, 4096)
+	b.localDone(nil)
+	b.linkDown()
+	b.ledger() // the first write is answered, and the mends find nobody to ask
+	for range 4 {
+		b.expect(Answer)
+	}
+	b.localDone(nil)
+	b.expect(Answer)
+	if v := b.eng.vols[0]; v.active.n+v.waiting.n != 0 {
+		t.Fatalf("%d active, %d waiting", v.active.n, v.waiting.n)
+	}
+}
