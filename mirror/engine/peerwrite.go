@@ -152,6 +152,7 @@ func (e *Engine) peerLocalDone(o *op, err error) {
 		e.diskFailed(v, err)
 	}
 	if e.peerOps == 0 {
+		e.drainHeld()
 		e.tryHello()
 		e.controlProgress()
 	}

@@ -373,3 +373,21 @@ func TestReadWaitsForTheWriteBeforeIt(t *testing.T) {
 		t.Fatalf("%s", f.Request)
 	}
 }
+
+// What the last Primary had written is still at a slow disk when this node is
+// promoted: nothing of the new one may overtake it.
+func TestPromotionWaitsForTheWritesOfTheLastPrimary(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(nil)
+	b.receive(wire.Message{Kind: wire.Write, Token: 1, Length: 4096, Data: make([]byte, 4096)})
+	old := b.expect(LocalIO)
+	b.linkDown()
+	b.promote()
+	b.submit(block.Write, 0, 4096)
+	b.submit(block.Read, 0, 4096)
+	b.none(LocalIO)
+	b.do(Event{Kind: LocalDone, Request: old.Request})
+	if f := b.expect(LocalIO); f.Request.Op != block.Write {
+		t.Fatalf("%s", f.Request)
+	}
+}

@@ -41,10 +41,11 @@ func (e *Engine) refuse(v *volume, r *block.Request) error {
 }
 
 // mustHold reports whether a request has to wait before it starts: no lease,
-// no free op, or a handshake that decides where writes go.
+// no free op, writes of the last Primary still at the disk, which nothing may
+// overtake, or a handshake that decides where writes go.
 func (e *Engine) mustHold(v *volume, r *block.Request) bool {
 	switch {
-	case !e.hasLease(), e.appOps >= applicationOpsMax, e.forward.on && !e.flowing():
+	case !e.hasLease(), e.appOps >= applicationOpsMax, e.peerOps > 0, e.forward.on && !e.flowing():
 		return true
 	case r.Op == block.Read:
 		return false

@@ -94,6 +94,7 @@ mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = wa
 mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFailedDiskDoesNotExcludeTheHealthyPeer
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
 mutant promotion-before-record engine.go ' && e.record.Tenure == e.tenure && e.record.Primary == e.self' '' TestPromotionNeedsItsRecord
+mutant promotion-overtakes-the-peers-writes submit.go ', e.peerOps > 0' '' TestPromotionWaitsForTheWritesOfTheLastPrimary
 mutant hello-while-peer-writes hello.go 'return e.peerOps == 0 &&' 'return' TestHelloWaitsForThePeersWrites
 mutant target-not-durable syncend.go 'e.inSessionAfterSupers(agreed, func() { e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone}) })' 'e.afterSupers(func() {})
 	e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})'
