@@ -32,6 +32,8 @@ var rules = [...]allowed{
 	Refuse:      {payloadMax: MaxTextBytes, state: true},
 	Ping:        {},
 	Pong:        {},
+	Verify:      {volume: true, rng: true},
+	Verified:    {payloadMax: MaxVerifyBytes / VerifyBlockBytes * DigestBytes, state: true},
 }
 
 // Check judges the fields of a message against its kind; payload is the number
@@ -43,7 +45,7 @@ var rules = [...]allowed{
 // not OK either way. An unknown flag does not: it may change what is asked.
 func Check(m *Message, payload int) error {
 	if !m.Kind.Known() {
-		return refuse(ErrKind, "kind %d, this release knows 1 to %d", uint8(m.Kind), uint8(Pong))
+		return refuse(ErrKind, "kind %d, this release knows 1 to %d", uint8(m.Kind), uint8(lastKind))
 	}
 	r := &rules[m.Kind]
 	switch {
@@ -63,7 +65,13 @@ func Check(m *Message, payload int) error {
 		return refuse(ErrField, "%s with offset %d and length %d, carries none", m.Kind, m.Offset, m.Length)
 	case m.Kind == Write && m.Length != uint64(payload):
 		return refuse(ErrField, "Write of %d bytes with %d bytes of payload", m.Length, payload)
-	case m.Kind.HasBlocks():
+	case m.Kind == Verified && payload%DigestBytes != 0:
+		return refuse(ErrField, "Verified with %d bytes of payload, must be whole digests of %d", payload, DigestBytes)
+	case m.Kind == Verified && m.Status != OK && payload > 0:
+		return refuse(ErrField, "Verified with status %d and %d bytes of payload", uint16(m.Status), payload)
+	case m.Kind == Verify && (m.Offset%VerifyBlockBytes != 0 || m.Length > MaxVerifyBytes):
+		return refuse(ErrField, "Verify of %d bytes at %d, must begin at a block of %d and have at most %d", m.Length, m.Offset, VerifyBlockBytes, MaxVerifyBytes)
+	case m.Kind.HasBlocks(), m.Kind == Verify:
 		return checkRange(m)
 	}
 	return nil

@@ -35,6 +35,36 @@ func goldenMessage() Message {
 		Offset: 4096, Length: 512, Data: bytes.Repeat([]byte{0x5a}, 512)}
 }
 
+// goldenVerify is a question and its answer.
+func goldenVerify() []Message {
+	return []Message{
+		{Kind: Verify, Volume: 7, ID: 9, Token: 42, Offset: 8192, Length: 4608},
+		{Kind: Verified, ID: 9, Data: bytes.Repeat([]byte{0xa5}, 2*DigestBytes)},
+	}
+}
+
+func TestVerifyGolden(t *testing.T) {
+	for i, want := range []string{
+		"4841504d01120000" + "07000000" + "00000000" + // kind Verify, volume 7
+			"0900000000000000" + "2a00000000000000" + // ID, token
+			"0020000000000000" + "0012000000000000" + // offset 8192, length 4608
+			"00000000" + "0000000000000000" + "5a0f2b27",
+		"4841504d01130000" + "00000000" + "40000000" + // kind Verified, two digests
+			"0900000000000000" + "0000000000000000" +
+			"0000000000000000" + "0000000000000000" +
+			"6109c6ad" + "0000000000000000" + "f0493e52",
+	} {
+		m := goldenVerify()[i]
+		frame, err := AppendFrame(nil, &m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := hex.EncodeToString(frame[:HeaderBytes]); got != want {
+			t.Errorf("%s\n got %s\nwant %s", m.Kind, got, want)
+		}
+	}
+}
+
 func TestHeaderGolden(t *testing.T) {
 	m := goldenMessage()
 	frame, err := AppendFrame(nil, &m)
@@ -54,7 +84,7 @@ func TestHeaderGolden(t *testing.T) {
 // The numbers of kinds and statuses are the protocol.
 func TestNumbersGolden(t *testing.T) {
 	for want, kind := range []Kind{Invalid, Hello, Bitmap, BitmapDone, Write, WriteZeroes, Discard, Flush, Ack,
-		SyncStart, SyncDone, InSync, State, Refuse, Ping, Pong} {
+		SyncStart, SyncDone, InSync, State, Refuse, Ping, Pong, Pong + 1, Pong + 2, Verify, Verified} {
 		if int(kind) != want {
 			t.Errorf("%s is %d, was %d", kind, kind, want)
 		}
@@ -68,7 +98,10 @@ func TestNumbersGolden(t *testing.T) {
 	if FUA != 1 || Resync != 2 || NoUnmap != 4 {
 		t.Errorf("flags are %d %d %d, were 1 2 4", FUA, Resync, NoUnmap)
 	}
-	if len(kindNames) != int(Pong)+1 || len(rules) != int(Pong)+1 || len(statusNames) != int(Shutdown)+1 {
+	if FeatureVerify != 1 {
+		t.Errorf("the feature of Verify is %d, was 1", FeatureVerify)
+	}
+	if len(kindNames) != int(lastKind)+1 || len(rules) != int(lastKind)+1 || len(statusNames) != int(Shutdown)+1 {
 		t.Error("a kind or status without a name or a rule")
 	}
 }
@@ -81,7 +114,8 @@ func TestCheckRefuses(t *testing.T) {
 		reason  error
 	}{
 		{"kind zero", Message{}, 0, ErrKind},
-		{"kind of a later release", Message{Kind: Pong + 1}, 0, ErrKind},
+		{"kind of a later release", Message{Kind: lastKind + 1}, 0, ErrKind},
+		{"reserved kind", Message{Kind: Pong + 1}, 0, ErrKind},
 		{"write without payload", Message{Kind: Write, Length: 512}, 0, ErrField},
 		{"write shorter than its payload", Message{Kind: Write, Length: 512}, 1024, ErrField},
 		{"write too long", Message{Kind: Write, Length: MaxPayloadBytes + 512}, MaxPayloadBytes + 512, ErrTooLong},
@@ -101,6 +135,13 @@ func TestCheckRefuses(t *testing.T) {
 		{"hello of a volume", Message{Kind: Hello, Volume: 1}, 8, ErrField},
 		{"record too long", Message{Kind: InSync}, MaxRecordBytes + 1, ErrTooLong},
 		{"refusal too long", Message{Kind: Refuse}, MaxTextBytes + 1, ErrTooLong},
+		{"verify off the blocks", Message{Kind: Verify, Offset: 512, Length: 4096}, 0, ErrField},
+		{"verify too long", Message{Kind: Verify, Length: MaxVerifyBytes + 512}, 0, ErrField},
+		{"verify of nothing", Message{Kind: Verify, Offset: 4096}, 0, ErrField},
+		{"verify with payload", Message{Kind: Verify, Length: 4096}, 32, ErrField},
+		{"verified with half a digest", Message{Kind: Verified}, 48, ErrField},
+		{"verified with more than was asked", Message{Kind: Verified}, 8224, ErrTooLong},
+		{"failed with digests", Message{Kind: Verified, Status: IOError}, 32, ErrField},
 		{"ping with payload", Message{Kind: Ping}, 1, ErrField},
 	}
 	sentences := map[string]string{}
@@ -205,9 +246,18 @@ func TestFrameRoundTrip(t *testing.T) {
 	})
 }
 
+func known() (kinds []Kind) {
+	for k := Invalid; k <= lastKind; k++ {
+		if k.Known() {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}
+
 // anyMessage draws a message that Check accepts.
 func anyMessage(t *rapid.T) Message {
-	m := Message{Kind: Kind(rapid.IntRange(1, int(Pong)).Draw(t, "kind")), ID: rapid.Uint64().Draw(t, "id"), Token: rapid.Uint64().Draw(t, "token")}
+	m := Message{Kind: rapid.SampledFrom(known()).Draw(t, "kind"), ID: rapid.Uint64().Draw(t, "id"), Token: rapid.Uint64().Draw(t, "token")}
 	r := rules[m.Kind]
 	m.Flags = Flags(rapid.Uint8().Draw(t, "flags")) & r.flags
 	if r.volume {
@@ -221,8 +271,16 @@ func anyMessage(t *rapid.T) Message {
 		m.Length = uint64(rapid.IntRange(1, 64).Draw(t, "length")) * 512
 	}
 	n := rapid.IntRange(r.payloadMin, min(r.payloadMax, r.payloadMin+300)).Draw(t, "payload")
-	if m.Kind == Write {
+	switch m.Kind {
+	case Write:
 		n = int(m.Length)
+	case Verify:
+		m.Offset &^= VerifyBlockBytes - 1
+	case Verified:
+		if n -= n % DigestBytes; m.Status != OK {
+			n = 0
+		}
+	default: // as drawn
 	}
 	m.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "byte")}, n)
 	return m
@@ -255,6 +313,13 @@ func FuzzDecodeHeader(f *testing.F) {
 	}
 	f.Add(h, false)
 	f.Add(h[:63], false)
+	for _, m := range goldenVerify() {
+		frame, err := AppendFrame(nil, &m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(frame[:HeaderBytes], false)
+	}
 	f.Add(bytes.Repeat([]byte{0}, HeaderBytes), true)
 	f.Add(append([]byte("HAPM\x01\x0e"), make([]byte, 58)...), true)
 	f.Fuzz(func(t *testing.T, b []byte, repair bool) {

@@ -28,6 +28,27 @@ const (
 	Refuse           // payload: text; the sender closes the session. Status, Token say why
 	Ping             // link liveness, control connection only
 	Pong             // answers Ping, echoes ID
+	_                // reserved for reads through the peer
+	_                // reserved for reads through the peer
+	Verify           // Offset, Length: what has the receiver there? Only to a peer with FeatureVerify
+	Verified         // ID, Status; payload: the digest of each block of the range that Verify names, in order
+)
+
+// The bits of HelloBody.Features. ONLY APPEND.
+const (
+	// FeatureVerify: the sender answers Verify.
+	FeatureVerify uint64 = 1 << iota
+)
+
+// Of Verify and Verified.
+const (
+	// VerifyBlockBytes is what one digest is of; the last block of a volume may
+	// be shorter.
+	VerifyBlockBytes = 4096
+	// DigestBytes is the length of one digest, SHA-256.
+	DigestBytes = 32
+	// MaxVerifyBytes bounds the Length of a Verify.
+	MaxVerifyBytes = block.MaxTransferBytes
 )
 
 // Flags modify a message. ONLY APPEND.

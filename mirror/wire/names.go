@@ -4,22 +4,24 @@ import "fmt"
 
 var kindNames = [...]string{
 	"Invalid", "Hello", "Bitmap", "BitmapDone", "Write", "WriteZeroes", "Discard", "Flush", "Ack",
-	"SyncStart", "SyncDone", "InSync", "State", "Refuse", "Ping", "Pong",
+	"SyncStart", "SyncDone", "InSync", "State", "Refuse", "Ping", "Pong", "", "", "Verify", "Verified",
 }
 
 // String returns the name of the kind as it stands in this package.
 func (k Kind) String() string {
-	if int(k) < len(kindNames) {
+	if k == Invalid || k.Known() {
 		return kindNames[k]
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
 // Known reports whether this release knows what to do with the kind.
-func (k Kind) Known() bool { return k > Invalid && k <= Pong }
+func (k Kind) Known() bool { return k > Invalid && k <= lastKind && kindNames[k] != "" }
 
-// HasBlocks reports whether a message of this kind names a range of a volume
-// in Offset and Length.
+const lastKind = Verified
+
+// HasBlocks reports whether a message of this kind changes the range of a
+// volume that Offset and Length name.
 func (k Kind) HasBlocks() bool { return k == Write || k == WriteZeroes || k == Discard }
 
 var statusNames = [...]string{
@@ -39,9 +41,9 @@ func (s Status) String() string {
 // String names the message as every log line does: Write(volume, offset, length) #id.
 func (m *Message) String() string {
 	switch {
-	case m.Kind.HasBlocks():
+	case m.Kind.HasBlocks(), m.Kind == Verify:
 		return fmt.Sprintf("%s(%d, %d, %d) #%d", m.Kind, m.Volume, m.Offset, m.Length, m.ID)
-	case m.Kind == Ack || m.Kind == Refuse:
+	case m.Kind == Ack, m.Kind == Refuse, m.Kind == Verified:
 		return fmt.Sprintf("%s(%s) #%d", m.Kind, m.Status, m.ID)
 	}
 	return fmt.Sprintf("%s #%d", m.Kind, m.ID)
