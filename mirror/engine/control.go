@@ -288,10 +288,7 @@ func (e *Engine) lacking() bool {
 }
 
 func (e *Engine) demoteProgress() {
-	if e.control.step > 0 {
-		return
-	}
-	if !e.flushedAll() {
+	if e.control.step > 0 || e.mending() || !e.flushedAll() {
 		return
 	}
 	// A peer that is away and lacks something must not be promoted because this
@@ -320,7 +317,7 @@ func (e *Engine) abortProgress() {
 }
 
 func (e *Engine) detachProgress() {
-	if e.peerOps > 0 || e.fitting() || e.session.phase != ended || e.control.step > 1 {
+	if e.peerOps+e.answering+e.verify.flight > 0 || e.fitting() || e.session.phase != ended || e.control.step > 1 {
 		return
 	}
 	if e.control.step == 0 {

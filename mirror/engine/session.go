@@ -116,6 +116,7 @@ func (e *Engine) linkDown(id uint64, why error) {
 	if e.session.phase == preparing && e.role == state.Secondary {
 		e.excluding = false // only the resync that was being prepared wanted it
 	}
+	e.abandonVerify()
 	e.session = session{id: id, phase: ended}
 	for _, v := range e.vols {
 		e.abandonSync(v)
@@ -196,6 +197,10 @@ func (e *Engine) received(id uint64, m *wire.Message) {
 		e.onSyncDone(m)
 	case wire.InSync:
 		e.onInSync(m)
+	case wire.Verify:
+		e.onVerify(m)
+	case wire.Verified:
+		e.onVerified(m)
 	case wire.Refuse:
 		e.onRefuse(m)
 	default:
@@ -245,6 +250,12 @@ func (e *Engine) acked(m *wire.Message) {
 		e.chunkAcked(o)
 	case o == e.session.resync.flush:
 		e.targetFlushed(o)
+	case o.kind == opVerify:
+		if o.check.mending {
+			e.mendAcked(o)
+		}
+	case o == e.verify.flush:
+		e.mendFlushed(o)
 	default:
 		e.paid(o, owedPeer)
 	}
