@@ -297,13 +297,26 @@ func TestVerifyOfASecondaryYieldsToAPrimary(t *testing.T) {
 	}
 	for range 4 {
 		x.read(nil)
-		x.answer(wire.OK) // up to the second look
+		x.answer(wire.OK)
 	}
+	// The second look is asked for.
+	// The peer was Primary for a moment; its copy is read after its write, ours before.
 	x.receive(wire.Message{Kind: wire.Write, Token: 1, Offset: 8192, Length: 512, Data: make([]byte, 512)})
+	x.answer(wire.OK)
+	x.read(nil)
+	x.theirs[8192] = 0
+	if w := x.view(); w.State != VerifyRunning || w.Differing != 0 {
+		t.Fatalf("%+v", w)
+	}
 	x.receive(x.peerHello(wire.State, func(h *wire.HelloBody) { knows(h); h.Role = state.Primary }))
 	x.all()
-	w := x.view()
-	if w.State != VerifyRunning || w.Waits == "" || w.Differing != 0 || x.eng.vols[0].bits.Count() != 0 {
+	if w := x.view(); w.State != VerifyRunning || w.Waits == "" || w.Differing != 0 || x.eng.vols[0].bits.Count() != 0 {
+		t.Fatalf("%+v", w)
+	}
+	x.receive(x.peerHello(wire.State, knows))
+	x.do(Event{Kind: Tick})
+	x.all()
+	if w := x.view(); w.State != VerifyDone || w.Differing != 0 {
 		t.Fatalf("%+v", w)
 	}
 }
