@@ -95,6 +95,9 @@ func TestWhatAVerifyFoundIsResynced(t *testing.T) {
 	a.await(t, "verified", verified)
 	a.DropSession(errors.New("cable is moved"))
 	a.await(t, "in sync again", func(v View) bool { return established(v) && v.Volumes[0].DirtyBytes == 0 && v.Record.Token > 2 })
+	if w := a.View().Verify; w.Differing != 1 || w.Repaired != 1 || !w.Found[0].Repaired {
+		t.Fatalf("%+v", w)
+	}
 	p.equal()
 }
 

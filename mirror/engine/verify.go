@@ -118,7 +118,7 @@ func (e *Engine) verifyStart(o VerifyOrder) error {
 	} else {
 		o.From.Offset = 0
 	}
-	begin := o.From.Offset - o.From.Offset%regionBytes(e.vols[first].geo.SizeBytes)
+	begin := o.From.Offset - o.From.Offset%RegionBytes(e.vols[first].geo.SizeBytes)
 	x.run++
 	x.state, x.order, x.why, x.rest = VerifyRunning, o, "", 0
 	x.volume, x.cursor, x.proven, x.again = first, begin, begin, nil
@@ -313,7 +313,7 @@ func (e *Engine) provenUpTo(to int64) {
 	x := &e.verify
 	v := e.vols[x.volume]
 	for x.proven < to {
-		length := min(regionBytes(v.geo.SizeBytes), v.geo.SizeBytes-x.proven)
+		length := min(RegionBytes(v.geo.SizeBytes), v.geo.SizeBytes-x.proven)
 		if x.proven+length > to {
 			return
 		}
@@ -324,9 +324,9 @@ func (e *Engine) provenUpTo(to int64) {
 	}
 }
 
-// regionBytes is the unit in which it is remembered when copies were equal: at
+// RegionBytes is the unit in which it is remembered when copies were equal: at
 // most 256 regions to a volume, none below 64 MiB.
-func regionBytes(size int64) int64 {
+func RegionBytes(size int64) int64 {
 	unit := int64(64 << 20)
 	for unit*256 < size {
 		unit *= 2

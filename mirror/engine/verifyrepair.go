@@ -260,6 +260,14 @@ func (e *Engine) mendFlushed(o *op) {
 	e.pumpVerify()
 }
 
+// resynced: a resync is complete. It has sent whatever was marked.
+func (f *findings) resynced() {
+	f.repaired = f.blocks[differs] + f.blocks[unreadThere]
+	for i := range f.list {
+		f.list[i].Repaired = f.list[i].kind != unreadHere
+	}
+}
+
 // mended notes what lies in a range as repaired.
 func (f *findings) mended(volume uint16, s mend) {
 	f.repaired += s.bad
