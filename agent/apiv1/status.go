@@ -64,6 +64,8 @@ type Resource struct {
 	Volumes  []Volume  `json:"volumes"`
 	Peers    []Peer    `json:"peers"`
 	Services []Service `json:"services"`
+	// Verify is the latest verify that this node led.
+	Verify Verify `json:"verify"`
 	// LastProblem is the newest thing that went wrong with this resource.
 	LastProblem *ProblemAt `json:"last_problem,omitempty"`
 }
@@ -81,6 +83,8 @@ type Volume struct {
 	// OpenBy names the processes that hold the device open, when known.
 	OpenBy   []string `json:"open_by,omitempty"`
 	Counters Counters `json:"counters"`
+	// Proven says when the copies of this volume were last found equal.
+	Proven Proven `json:"proven"`
 }
 
 // Counters are what a volume did: rates over the last second, totals since the
