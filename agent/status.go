@@ -301,7 +301,7 @@ func (r *rates) counters(i int, v *mirror.View) apiv1.Counters {
 
 // resync is the progress of a resync, nil when none runs.
 func resync(v *mirror.View) *apiv1.Resync {
-	out := &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: v.ResyncDone, TotalBytes: v.ResyncTotal, ETAS: -1}
+	out := &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: v.ResyncDone, TotalBytes: v.ResyncTotal, EqualBytes: v.ResyncEqual, ETAS: -1}
 	switch v.Replication {
 	case state.SyncSource:
 	case state.PausedSyncS:

@@ -133,6 +133,7 @@ type Resync struct {
 	Direction     string `json:"direction"` // to_peer, from_peer
 	DoneBytes     int64  `json:"done_bytes"`
 	TotalBytes    int64  `json:"total_bytes"`
+	EqualBytes    int64  `json:"equal_bytes"` // found equal in this session and not sent, as its source knows
 	RateBytesPerS int64  `json:"rate_bytes_per_s"`
 	ETAS          int64  `json:"eta_s"` // -1 when unknown
 	Paused        bool   `json:"paused"`

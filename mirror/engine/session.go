@@ -247,7 +247,9 @@ func (e *Engine) acked(m *wire.Message) {
 	}
 	switch {
 	case o.kind == opResync:
-		e.chunkAcked(o)
+		if o.check == nil { // else it is not sent yet
+			e.chunkAcked(o)
+		}
 	case o == e.session.resync.flush:
 		e.targetFlushed(o)
 	case o.kind == opVerify:

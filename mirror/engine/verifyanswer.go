@@ -42,10 +42,12 @@ func (e *Engine) judgeVerify(m *wire.Message) (*volume, wire.Status) {
 	return v, wire.OK
 }
 
-// mayAnswerVerify: a Primary's copy changes without the asker's lock.
+// mayAnswerVerify: a Primary's copy changes without the asker's lock. The target
+// of a resync is asked what it has already.
 func (e *Engine) mayAnswerVerify() bool {
 	s := &e.session
-	return s.phase == agreed && s.repl == state.Established && e.role != state.Primary
+	answers := s.repl == state.Established || s.repl == state.SyncTarget || s.repl == state.PausedSyncT
+	return s.phase == agreed && answers && e.role != state.Primary
 }
 
 func (e *Engine) answerRead(o *op, err error) {

@@ -71,18 +71,29 @@ func (e *Engine) digested(o *op, sums []byte) {
 	}
 	o.owed &^= owedDigest
 	o.check.mine = sums
-	e.checkPaid(o)
+	switch {
+	case o.kind == opVerify:
+		e.checkPaid(o)
+	case o.session != e.session.id || !e.replicating():
+		e.dropChunk(o)
+	default:
+		e.chunkKnown(o)
+	}
 }
 
 // onVerified takes the peer's digests.
 func (e *Engine) onVerified(m *wire.Message) {
 	o := e.pool.find(m.ID)
-	if o == nil || o.kind != opVerify || o.owed&owedPeer == 0 || o.check.mending {
+	if o == nil || o.check == nil || o.owed&owedPeer == 0 || o.check.mending {
 		return
 	}
 	o.owed &^= owedPeer
 	o.check.theirs, o.check.status = append([]byte(nil), m.Data...), m.Status
-	e.checkPaid(o)
+	if o.kind == opResync {
+		e.chunkKnown(o)
+	} else {
+		e.checkPaid(o)
+	}
 }
 
 // checkPaid goes on with a check whose digests, or errors, are all there.

@@ -33,6 +33,7 @@ type View struct {
 	ResyncDone  int64 // bytes; at the target as the source told
 	ResyncTotal int64
 	ResyncRate  int64 // bytes per second over the last seconds
+	ResyncEqual int64 // bytes that the target had already, in this session; at the source
 	LastPrimary bool
 	Rival       *Rival // in a split brain; nil once the copies have agreed
 	Verify      VerifyView
@@ -71,6 +72,7 @@ func (e *Engine) View() View {
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
 		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival, Verify: e.verifyView(),
 	}
+	w.ResyncEqual = s.resync.equal
 	w.ResyncRate = s.resync.rate.perSecond(e.now, s.resync.done)
 	if s.theirs != nil && w.Connected {
 		w.PeerRole, w.PeerSuspect, w.PeerLast = s.theirs.Role, s.theirs.Suspect, s.theirs.LastPrimary

@@ -36,7 +36,7 @@ const (
 
 // The bits of HelloBody.Features. ONLY APPEND.
 const (
-	// FeatureVerify: the sender answers Verify.
+	// FeatureVerify: the sender answers Verify, also as the target of a resync.
 	FeatureVerify uint64 = 1 << iota
 )
 

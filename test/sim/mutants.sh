@@ -108,6 +108,11 @@ mutant full-resync-before-its-marks syncbegin.go '!e.pagesSaved(s.plan.full)' 'f
 mutant full-resync-on-the-old-base syncbegin.go 'v.gen.Rebase(id), false' 'v.gen, false' TestFullResyncGoesOnWhereItBroke
 mutant hello-before-it-is-durable hello.go 'packGen(v.super.gen)' 'packGen(v.gen)' TestFullResyncIsMarkedOnDiskFirst
 
+# a resync that asks first
+mutant equal-chunk-not-flushed synccompare.go 'e.chunkAcked(o)' 'o.vol.bits.Clear(c.offset, c.length); e.chunkAcked(o)' TestResyncLeavesOutWhatIsEqual
+mutant first-difference-only synccompare.go 'last.offset + last.length - send[0].offset' 'send[0].length' TestResyncLeavesOutWhatIsEqual
+mutant unread-counts-as-equal synccompare.go 'send := []span{c.span}' 'send := []span(nil)' TestResyncSendsWhatIsNotTold
+
 # an online verify, in the world where copies rot
 world=TestRotSeeds
 mutant verify-believes-the-first-look verifycheck.go 'if c.locked {
