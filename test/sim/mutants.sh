@@ -110,7 +110,7 @@ mutant hello-before-it-is-durable hello.go 'packGen(v.super.gen)' 'packGen(v.gen
 
 # a resync that asks first
 mutant equal-chunk-not-flushed synccompare.go 'e.chunkAcked(o)' 'o.vol.bits.Clear(c.offset, c.length); e.chunkAcked(o)' TestResyncLeavesOutWhatIsEqual
-mutant first-difference-only synccompare.go 'last.offset + last.length - send[0].offset' 'send[0].length' TestResyncLeavesOutWhatIsEqual
+mutant first-difference-only synccompare.go 'last.offset + last.length - send[0].offset' 'send[0].length + 0*last.length' TestResyncLeavesOutWhatIsEqual
 mutant unread-counts-as-equal synccompare.go 'send := []span{c.span}' 'send := []span(nil)' TestResyncSendsWhatIsNotTold
 
 # an online verify, in the world where copies rot
