@@ -36,6 +36,11 @@ func (m mirrorLedger) Exclude(ctx context.Context, resource, node string, token 
 	return m.decided(resource, r, err)
 }
 
+func (m mirrorLedger) GiveUp(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
+	r, err := m.a.ledger.GiveUp(ctx, resource, node, lease.Token(token))
+	return m.decided(resource, r, err)
+}
+
 func (m mirrorLedger) Include(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
 	r, err := m.a.ledger.Include(ctx, resource, node, lease.Token(token))
 	return m.decided(resource, r, err)
@@ -192,7 +197,7 @@ func (m mirrorHands) View(string) failover.MirrorView {
 	v := m.r.mirror.View()
 	m.r.roleSince(v.Role)
 	out := failover.MirrorView{Role: v.Role, Disk: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }), Suspect: v.Suspect,
-		Tenure: lease.Token(v.Tenure), State: plan.Mirror{Connection: v.State, Replication: v.Replication, SplitBrain: v.Diverged()}}
+		Tenure: lease.Token(v.Tenure), State: plan.Mirror{Connection: v.State, Replication: v.Replication, Forwards: v.Forwards, SplitBrain: v.Diverged()}}
 	out.AssumeClean = len(v.Volumes) > 0
 	for _, x := range v.Volumes {
 		out.State.DirtyBytes += uint64(x.DirtyBytes)

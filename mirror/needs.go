@@ -14,12 +14,14 @@ import (
 // that comes with it is the present one.
 var ErrStale = errors.New("the ledger's record has moved on")
 
-// Ledger changes the in-sync set. Both methods compare token with the record's
+// Ledger changes the in-sync set. GiveUp is Exclude for a Primary that takes its
+// own copy out. All methods compare token with the record's
 // and are durable at a majority when they return nil. ErrStale says that the
 // change was decided against, or happened already; any other error that
 // nothing is known, and the mirror asks again.
 type Ledger interface {
 	Exclude(ctx context.Context, resource, node string, token uint64) (wire.Record, error)
+	GiveUp(ctx context.Context, resource, node string, token uint64) (wire.Record, error)
 	Include(ctx context.Context, resource, node string, token uint64) (wire.Record, error)
 }
 

@@ -98,9 +98,9 @@ func (r *Resource) perform(f *engine.Effect) {
 	case engine.FitSize:
 		r.running.Add(1)
 		go r.vols[f.Volume].fit(f.Size, *f.Super)
-	case engine.LedgerExclude, engine.LedgerInclude:
+	case engine.LedgerExclude, engine.LedgerGiveUp, engine.LedgerInclude:
 		r.running.Add(1)
-		go r.changeInSync(f.Kind == engine.LedgerInclude, f.Node, f.Token)
+		go r.changeInSync(f.Kind, f.Node, f.Token)
 	default:
 		r.performRare(f)
 	}
@@ -179,10 +179,10 @@ func (r *Resource) writeMeta(f *engine.Effect) {
 const retryLedger = 10 * time.Millisecond
 
 // changeInSync asks the ledger until the change is decided.
-func (r *Resource) changeInSync(include bool, node string, token uint64) {
+func (r *Resource) changeInSync(change engine.EffectKind, node string, token uint64) {
 	defer r.running.Done()
 	for warned := false; ; {
-		rec, err := r.askLedger(include, node, token)
+		rec, err := r.askLedger(change, node, token)
 		if err == nil || errors.Is(err, ErrStale) {
 			if err != nil {
 				err = fmt.Errorf("%w: %w", engine.ErrStaleToken, err)
@@ -192,7 +192,7 @@ func (r *Resource) changeInSync(include bool, node string, token uint64) {
 		}
 		if !warned {
 			warned = true
-			r.log.Warn("the ledger cannot be changed yet; answers wait", zap.String("node", node), zap.Bool("include", include), zap.Error(err))
+			r.log.Warn("the ledger cannot be changed yet; answers wait", zap.String("node", node), zap.Bool("include", change == engine.LedgerInclude), zap.Error(err))
 		}
 		select {
 		case <-r.ctx.Done():
@@ -202,11 +202,15 @@ func (r *Resource) changeInSync(include bool, node string, token uint64) {
 	}
 }
 
-func (r *Resource) askLedger(include bool, node string, token uint64) (wire.Record, error) {
+func (r *Resource) askLedger(change engine.EffectKind, node string, token uint64) (wire.Record, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, 2*time.Second)
 	defer cancel()
-	if include {
+	switch change {
+	case engine.LedgerInclude:
 		return r.cfg.Ledger.Include(ctx, r.cfg.Resource, node, token)
+	case engine.LedgerGiveUp:
+		return r.cfg.Ledger.GiveUp(ctx, r.cfg.Resource, node, token)
+	default: // perform hands over no others
 	}
 	return r.cfg.Ledger.Exclude(ctx, r.cfg.Resource, node, token)
 }

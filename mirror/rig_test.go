@@ -59,6 +59,10 @@ func (l *ledger) Exclude(_ context.Context, _, node string, token uint64) (wire.
 	})
 }
 
+func (l *ledger) GiveUp(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
+	return l.Exclude(ctx, resource, node, token)
+}
+
 func (l *ledger) Include(_ context.Context, _, node string, token uint64) (wire.Record, error) {
 	return l.change(token, func(r *wire.Record) {
 		if !slices.Contains(r.InSync, node) {

@@ -94,7 +94,7 @@ func (a *API) setDefaults() { a.ReadGroup = DefaultReadGroup }
 
 func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
-	r.AutoPromote, r.OnNoQuorum = true, SuspendIO
+	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
 }
 
 func (v *Verify) setDefaults() { v.Rate = DefaultVerifyRate }

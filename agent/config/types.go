@@ -93,6 +93,8 @@ type Resource struct {
 	PreferredNode string `yaml:"preferred_node,omitempty" unset:"none"`
 	// OnNoQuorum says what the application sees while writing is not allowed.
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
+	// OnIOError says what a Primary does when its disk fails.
+	OnIOError OnIOError `yaml:"on_io_error"`
 	// ResyncRate bounds a resync in bytes per second; 0 does not.
 	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"what the disks and the link give"`
 	// Verify is when the copies are compared by themselves.
@@ -146,6 +148,15 @@ type Size int64
 
 // Rate is a number of bytes per second, written "20MiB/s".
 type Rate int64
+
+// OnIOError is what a Primary does whose disk has failed.
+type OnIOError string
+
+// The two ways, with DRBD's names.
+const (
+	DetachOnError OnIOError = "detach"  // it gives its copy up and goes on through the peer
+	PassOnError   OnIOError = "pass-on" // the application gets the error; the peer takes over
+)
 
 // Frontend is a way to serve a block device.
 type Frontend string

@@ -30,6 +30,7 @@ func (c *checker) resources() {
 func (c *checker) resourceSettings(at string, r *Resource) {
 	c.oneOf(at+".frontend", string(r.Frontend), "auto", "ublk", "nbd", "fuse", "export")
 	c.oneOf(at+".on_no_quorum", string(r.OnNoQuorum), string(SuspendIO), string(FailIO))
+	c.oneOf(at+".on_io_error", string(r.OnIOError), string(DetachOnError), string(PassOnError))
 	switch r.Protocol {
 	case ProtocolC:
 	case ProtocolA, ProtocolB:

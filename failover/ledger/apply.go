@@ -34,6 +34,12 @@ func (l *Ledger) Exclude(ctx context.Context, resource, node string, expect leas
 	return l.do(ctx, record.Command{Kind: record.Exclude, Resource: resource, Node: node, Expect: expect})
 }
 
+// GiveUp takes the copy of node, which must be the Primary and say so itself, out
+// of the in-sync set; never the last one. It stays Primary.
+func (l *Ledger) GiveUp(ctx context.Context, resource, node string, expect lease.Token) (Record, error) {
+	return l.do(ctx, record.Command{Kind: record.GiveUp, Resource: resource, Node: node, Expect: expect})
+}
+
 // Include puts node into the in-sync set.
 func (l *Ledger) Include(ctx context.Context, resource, node string, expect lease.Token) (Record, error) {
 	return l.do(ctx, record.Command{Kind: record.Include, Resource: resource, Node: node, Expect: expect})

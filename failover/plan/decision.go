@@ -100,6 +100,7 @@ const (
 	CodeNoQuorum    Code = "no-quorum"       //
 	CodeNotImpl     Code = "not-implemented" //
 	CodeHolder      Code = "other-primary"   // the peer is Primary and may hold its lease
+	CodeForward     Code = "forwarding"      // Primary without a copy of its own: the peer serves
 	CodeNotInSync   Code = "not-in-sync"     //
 	CodeDisk        Code = "disk"            // this copy cannot serve
 	CodeResync      Code = "resync"          // this copy is the target of a resync

@@ -76,14 +76,26 @@ func openMirror(v View) Decision {
 
 // running is a Primary with its lease and its devices open.
 func running(v View) Decision {
-	if !v.Self.Disk.CanServe() && !v.Maintenance && (peerCanTake(v).OK || diskGone(v) && peerMayTake(v)) {
+	forwarding := v.Mirror.Replication == state.Forwarding
+	if d, waits := awaitKeeper(v); waits {
+		return d
+	}
+	if !forwarding && !v.Self.Disk.CanServe() && !v.Maintenance && (peerCanTake(v).OK || diskGone(v) && peerMayTake(v)) {
 		return forsake(v, fmt.Sprintf("the local disk is %s", v.Self.Disk))
 	}
 	switch {
 	case !v.Settings.HasServices || v.Services.State == Started:
 		text := fmt.Sprintf("%s is Primary and holds its lease", v.Self.Name)
+		if forwarding {
+			return Decision{Code: CodeForward, Because: fmt.Sprintf("%s; %s; reads and writes go to %s", text, givenUp(v), v.Peer.Name),
+				Hint: fmt.Sprintf("hactl switchover %s, then mend the disk", v.Resource)}
+		}
 		if !v.Self.Disk.CanServe() {
-			text += fmt.Sprintf("; its disk is %s and its I/O fails: %s", v.Self.Disk, peerCanTake(v).Text)
+			what := "fails"
+			if v.Mirror.Forwards {
+				what = "waits for " + v.Peer.Name
+			}
+			text += fmt.Sprintf("; its disk is %s and its I/O %s: %s", v.Self.Disk, what, peerCanTake(v).Text)
 		}
 		return waitf(CodeSettled, 0, "%s", text)
 	case v.Maintenance:
@@ -98,6 +110,25 @@ func running(v View) Decision {
 	}
 	return steps("the devices are open", StartServices)
 }
+
+// awaitKeeper is a Primary that has given its copy up while its requests wait
+// for the peer: the ledger and the peer are at it, or the session has just
+// broken. One that does not come back gets the resource instead.
+func awaitKeeper(v View) (Decision, bool) {
+	if !v.Mirror.Forwards || v.Mirror.Replication == state.Forwarding || !v.peerInSync() {
+		return Decision{}, false
+	}
+	at := v.Mirror.Since + v.Settings.ForwardGrace
+	if v.connected() {
+		at = 0
+	} else if v.Now >= at {
+		return Decision{}, false
+	}
+	return waitf(CodeForward, at, "%s; reads and writes wait for %s, which has the data", givenUp(v), v.Peer.Name), true
+}
+
+// givenUp says why a Primary does not use its own copy.
+func givenUp(v View) string { return fmt.Sprintf("the local disk is %s", v.Self.Disk) }
 
 // forsake hands the resource to the peer although nothing here can be stopped
 // in order: the device answers with errors.

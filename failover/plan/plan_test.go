@@ -34,7 +34,7 @@ func anyView(t *rapid.T) View {
 	}
 	v.Mirror = Mirror{
 		Connection: state.Connection(rapid.IntRange(0, 3).Draw(t, "connection")), Since: at("mirror since"),
-		Replication: state.Replication(rapid.IntRange(0, 5).Draw(t, "replication")), SplitBrain: b("split brain"),
+		Replication: state.Replication(rapid.IntRange(0, 6).Draw(t, "replication")), SplitBrain: b("split brain"), Forwards: b("forwards"),
 	}
 	v.Peer.Told = v.Mirror.Connection == state.Connected && b("told")
 	v.Ledger = Ledger{Known: b("known"), Quorum: b("quorum"), Answers: b("answers"), Alone: b("alone"), Split: b("split"), Since: at("ledger since")}

@@ -30,6 +30,7 @@ type Settings struct {
 	TakeoverDelay time.Duration // how long a living peer may resume before this node takes over
 	PreferDelay   time.Duration // how long the node that was chosen may take to promote itself
 	HandOverGrace time.Duration // how long the peer may take to follow a hand-over
+	ForwardGrace  time.Duration // how long a Primary without a copy waits for the session with its peer
 	RetryDelay    time.Duration // between two attempts at a failed step
 	Attempts      int           // to bring the resource up, before the peer is asked
 	FailureMemory time.Duration // how long failed attempts count
@@ -44,6 +45,7 @@ func Defaults() Settings {
 		TakeoverDelay: 250 * time.Millisecond,
 		PreferDelay:   2 * time.Second,
 		HandOverGrace: 10 * time.Second,
+		ForwardGrace:  3 * time.Second,
 		RetryDelay:    time.Second,
 		Attempts:      3,
 		FailureMemory: 10 * time.Minute,
@@ -65,7 +67,7 @@ func (s Settings) Validate() error {
 		d    time.Duration
 	}{
 		{"cold grace", s.ColdGrace}, {"takeover delay", s.TakeoverDelay}, {"prefer delay", s.PreferDelay},
-		{"hand-over grace", s.HandOverGrace}, {"retry delay", s.RetryDelay}, {"failure memory", s.FailureMemory},
+		{"hand-over grace", s.HandOverGrace}, {"forward grace", s.ForwardGrace}, {"retry delay", s.RetryDelay}, {"failure memory", s.FailureMemory},
 		{"lapse poll", s.LapsePoll}, {"lapse look", s.LapseLook},
 	}
 	for _, t := range times {

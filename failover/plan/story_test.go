@@ -284,7 +284,7 @@ func set(v *View, key, val string) error {
 			v.Mirror.Replication = state.Established
 		}
 	case "repl":
-		v.Mirror.Replication = pick(val, state.Off, state.Established, state.SyncSource, state.SyncTarget)
+		v.Mirror.Replication = pick(val, state.Off, state.Established, state.SyncSource, state.SyncTarget, state.Forwarding)
 	case "services":
 		v.Services.State = pick(val, Stopped, Started, Partial, Broken)
 	case "failures":
@@ -327,7 +327,7 @@ func flags(v *View) map[string]*bool {
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "run": &v.Settings.Run,
-		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "stop-failed": &v.Services.StopFailed,
+		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stop-failed": &v.Services.StopFailed,
 	}
 }
 

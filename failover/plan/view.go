@@ -105,6 +105,7 @@ type Mirror struct {
 	Connection   state.Connection
 	Since        time.Duration // when the connection became what it is
 	Replication  state.Replication
+	Forwards     bool       // this Primary has given its copy up: requests go to the peer, or wait for it
 	SplitBrain   bool       // the copies diverged, or both are being written
 	Rival        state.Role // then: of the peer, as it told
 	OnlyThere    uint64     // then: what the peer has that this copy may lack, in bytes

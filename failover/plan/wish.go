@@ -11,7 +11,8 @@ import (
 // stopped it is known that the peer can take it; a peer that is lost on the
 // way down ends the switchover, and this node takes its work up again.
 func leave(v View) Decision {
-	if r := peerCanTake(v); v.Wish.Kind == Switchover && !r.OK {
+	onTheWay := v.Self.Role != state.Primary && diskGone(v) && peerMayTake(v) // and so without a session
+	if r := peerCanTake(v); v.Wish.Kind == Switchover && !r.OK && !onTheWay {
 		return refuse(r)
 	}
 	if v.Self.Role == state.Primary && v.Services.State == Stopped && len(v.Mirror.Held) > 0 && !v.Wish.Force {

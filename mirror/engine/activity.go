@@ -35,7 +35,7 @@ func (e *Engine) unblockActivity(v *volume, clean func(uint32) bool) {
 		e.flushOwn(v)
 	case !e.negotiating() && !e.anyFailed():
 		// Nothing can become durable at a peer that is not there.
-		e.wantExclude()
+		e.missPeer()
 	}
 	for _, extent := range unclean {
 		e.urgentPage(v, dirty.PageOfExtent(extent))
@@ -126,5 +126,6 @@ func (e *Engine) pageDone(v *volume, page int, version uint64, err error) {
 		e.prepareActivity(v)
 	}
 	e.startProgress()
+	e.keepProgress()
 	e.controlProgress()
 }

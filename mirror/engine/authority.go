@@ -66,8 +66,14 @@ func (e *Engine) applyRecord(r wire.Record) {
 	if e.excluding && !e.inSync(e.peer) && !e.ledger.inFlight && !e.confirming() {
 		e.excluded()
 	}
+	if s.phase == agreed && s.repl == state.Forwarding && changed && !forwardable(&r, e.primaryOfSession()) {
+		e.dropSession(errRecordChanged)
+	}
 	if s.phase == agreed && s.repl == state.Established && !e.excluding && len(r.InSync) > 0 && !(e.inSync(e.peer) && e.inSync(e.self)) {
 		e.dropSession(errRecordChanged) // established by an older record
+	}
+	if !e.ledger.inFlight {
+		e.leftSet()
 	}
 	e.controlProgress()
 	e.tryHello()
@@ -122,6 +128,40 @@ func (e *Engine) judgeOwnCopy() (changed bool) {
 	return changed
 }
 
+// missPeer: something waits for the peer or for its removal. A session that has
+// only just ended may begin again over another path, and a node whose paths go
+// one after the other is about to lose its power: to be the last to exclude the
+// peer would leave the pair without a copy that may be promoted.
+func (e *Engine) missPeer() {
+	if !e.missing {
+		e.missing, e.missedAt = true, e.now
+	}
+	e.missedPeer()
+}
+
+// mayReturn reports whether the peer is given time to come back. One that said
+// why it left is not.
+func (e *Engine) mayReturn() bool {
+	s := &e.session
+	again := s.phase == ended && s.id != 0 && !s.refused && e.now-s.since < excludeAfter || s.phase == greeting
+	return again && e.now-e.missedAt < excludeAtLast
+}
+
+// missedPeer looks whether the peer has come back in time.
+func (e *Engine) missedPeer() {
+	if !e.missing || e.mayReturn() {
+		return
+	}
+	e.missing = false
+	switch {
+	case e.role != state.Primary || e.anyFailed() || e.replicating():
+	case e.peerInSync():
+		e.wantExclude()
+	case !e.ledger.inFlight && !e.confirming():
+		e.excluded()
+	}
+}
+
 // wantExclude asks the ledger to take the peer out of the in-sync set.
 func (e *Engine) wantExclude() {
 	e.excluding = true
@@ -141,6 +181,9 @@ func (e *Engine) ledgerNext() {
 	}
 	e.excluding = e.excluding && (e.role == state.Primary || e.confirming())
 	switch {
+	case e.forward.leaving && e.inSync(e.self):
+		e.ledger.inFlight, e.ledger.include = true, false
+		e.emit(Effect{Kind: LedgerGiveUp, Node: e.self, Token: e.record.Token})
 	case e.excluding && e.confirming() && e.record.Token > e.decidedBy():
 		e.dropSession(errRecordChanged) // the decision rests on an older record
 	case e.excluding && (e.inSync(e.peer) || e.confirming()):
@@ -215,6 +258,7 @@ func (e *Engine) ledgerDone(r wire.Record, err error) {
 	if e.excluding && !e.inSync(e.peer) {
 		e.excluded()
 	}
+	e.leftSet()
 	e.ledgerNext()
 	e.tryHello()
 	e.controlProgress()

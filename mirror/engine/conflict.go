@@ -15,28 +15,38 @@ func (v *volume) blocks(o *op) bool {
 
 // blockedBy looks at active and at the waiting ops up to and including last.
 func (v *volume) blockedBy(o *op, last *op) bool {
-	reading := o.kind == opApplication && o.req.Op == block.Read
+	reading := o.kind == opApplication && o.req.Op == block.Read && !o.mends
 	for p := v.active.head; p != nil; p = p.next {
 		if o.overlaps(p) && !(reading && p.kind != opApplication) {
 			return true
 		}
 	}
 	for p := last; p != nil; p = p.prev {
-		if o.overlaps(p) && (p.req == nil || p.req.Op != block.Read || !reading) {
+		if o.overlaps(p) && (p.req == nil || p.req.Op != block.Read || p.mends || !reading) {
 			return true
 		}
 	}
 	return false
 }
 
-// wake starts waiting ops that nothing blocks any more, in their order.
+// wake starts waiting ops that nothing blocks any more, in their order. One that
+// ends as it begins wakes others: those are looked at in another round.
 func (e *Engine) wake(v *volume) {
-	for o := v.waiting.head; o != nil; {
-		next := o.next
-		if !v.blockedBy(o, o.prev) {
-			v.waiting.remove(o)
-			e.begin(o)
-		}
-		o = next
+	v.woken++
+	if v.waking {
+		return
 	}
+	v.waking = true
+	for round := v.woken - 1; round != v.woken; {
+		round = v.woken
+		for o := v.waiting.head; o != nil; {
+			next := o.next
+			if !v.blockedBy(o, o.prev) {
+				v.waiting.remove(o)
+				e.begin(o)
+			}
+			o = next
+		}
+	}
+	v.waking = false
 }

@@ -132,8 +132,8 @@ func (e *Engine) abort(why error) {
 		e.reply(e.control.of, fmt.Errorf("authority lost: %w", why))
 	}
 	e.control = control{of: Abort}
-	e.aborting, e.excluding, e.detaching = why, false, false
-	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
+	e.aborting, e.excluding, e.missing, e.detaching = why, false, false, false
+	e.role, e.tenure, e.leaseTo, e.forward.on, e.forward.leaving = state.Secondary, 0, 0, false, false
 	e.failHeld(why)
 	if e.session.phase != ended {
 		e.dropSession(fmt.Errorf("authority lost: %w", why))
@@ -157,9 +157,19 @@ func (e *Engine) abort(why error) {
 	}
 	for _, o := range append([]*op(nil), e.flushes...) {
 		o.err = why
-		e.paid(o, owedLedger|owedSuper)
+		e.paid(o, unsentOwed(o)|owedLedger|owedSuper)
 	}
+	e.failReads(why)
 	e.controlProgress()
+}
+
+// unsentOwed is what an op that waits to be forwarded owes the peer: nothing
+// comes of it any more.
+func unsentOwed(o *op) owed {
+	if o.sent {
+		return 0
+	}
+	return owedPeer
 }
 
 func (e *Engine) abortActive(v *volume, why error) {
@@ -168,7 +178,7 @@ func (e *Engine) abortActive(v *volume, why error) {
 		if o.kind == opApplication {
 			v.bits.Set(o.disk.Offset, o.disk.Length)
 			o.err = why
-			e.paid(o, owedLedger|owedSuper)
+			e.paid(o, unsentOwed(o)|owedLedger|owedSuper)
 		}
 		o = next
 	}
@@ -269,7 +279,7 @@ func (e *Engine) flushAll() {
 func (e *Engine) flushedAll() bool {
 	done := true
 	for i, v := range e.vols {
-		if v.disk.HasData() && v.flushes.ended < e.control.flushs[i] {
+		if (v.disk.HasData() || e.forward.on) && v.flushes.ended < e.control.flushs[i] {
 			done = false
 			e.flushOwn(v)
 		}
@@ -288,7 +298,7 @@ func (e *Engine) lacking() bool {
 }
 
 func (e *Engine) demoteProgress() {
-	if e.control.step > 0 || e.mending() || !e.flushedAll() {
+	if e.control.step > 0 || e.repairing() || !e.flushedAll() {
 		return
 	}
 	// A peer that is away and lacks something must not be promoted because this
@@ -302,8 +312,14 @@ func (e *Engine) demoteProgress() {
 		}
 	}
 	e.control.step = 1
-	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
-	e.finishAfterSupers(Demote, e.sendState)
+	forwarded := e.forward.on
+	e.role, e.tenure, e.leaseTo, e.forward.on = state.Secondary, 0, 0, false
+	e.finishAfterSupers(Demote, func() {
+		e.sendState()
+		if forwarded {
+			e.stopForwarding()
+		}
+	})
 }
 
 func (e *Engine) abortProgress() {

@@ -29,6 +29,7 @@ func TestLedgerDoneWithoutARecordDiscardsNothing(t *testing.T) {
 	b := mirrored(t, equal())
 	b.submit(block.Write, 0, 4096)
 	b.linkDown()
+	b.missed()
 	b.expect(LedgerExclude)
 	b.do(Event{Kind: LedgerDone, Err: ErrStaleToken})
 	b.none(Deposed)

@@ -33,6 +33,9 @@ const (
 	LedgerExclude
 	// LedgerInclude: put Node into the in-sync set, likewise. LedgerDone follows.
 	LedgerInclude
+	// LedgerGiveUp: take Node, which is this one and Primary, out of the in-sync
+	// set, likewise. LedgerDone follows.
+	LedgerGiveUp
 	// DropLink: end Session because of Err and connect again.
 	DropLink
 	// StandAlone: end Session because of Err and do not connect again.

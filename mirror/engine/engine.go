@@ -29,6 +29,9 @@ type Config struct {
 	Record               wire.Record // what the ledger holds now; may be zero
 	// NewID returns a random generation identifier, never one returned before.
 	NewID func() genid.ID
+	// PassOn: a Primary whose disk fails passes the error on to the application,
+	// instead of going on through its peer.
+	PassOn bool
 }
 
 // volume is the engine's side of one volume.
@@ -68,6 +71,8 @@ type volume struct {
 	active  opList // changing application ops and resync chunks; each holds its range
 	waiting opList // wait for an overlap in active, or before them in waiting
 	cold    []*op  // in active, wait for the activity log
+	waking  bool   // waiting is being looked through
+	woken   uint64 // how often that was asked for
 
 	settled   uint64                          // number of settled writes
 	flushes   struct{ started, ended uint64 } // local flushes; ended is the start number of the latest that succeeded
@@ -87,6 +92,7 @@ type Engine struct {
 	name, self, peer string
 	vols             []*volume
 	newID            func() genid.ID
+	passOn           bool
 	out              []Effect // effects of the Step that runs
 	now              time.Duration
 	pool             opPool
@@ -98,8 +104,10 @@ type Engine struct {
 	record    wire.Record
 	leaseTo   time.Duration // the lease of tenure runs until then
 	deposed   bool
-	aborting  error // why authority was lost, while Abort runs
-	excluding bool  // the peer is to be taken out of the in-sync set
+	aborting  error         // why authority was lost, while Abort runs
+	excluding bool          // the peer is to be taken out of the in-sync set
+	missing   bool          // it will be, unless it comes back
+	missedAt  time.Duration // missing: since when
 	lease     struct {
 		tenure uint64
 		until  time.Duration
@@ -123,6 +131,7 @@ type Engine struct {
 	minters   []uint64 // ops that wait for it
 	including bool     // the ledger may have recorded the peer as in sync; until known it counts as in
 	session   session
+	forward   forward
 	whole     wholeSync
 	control   control
 	afterSup  []superWait
@@ -137,7 +146,7 @@ type Engine struct {
 // New returns an engine whose copies have been attached. It emits its first
 // effects (the superblock that says "not clean") at the first Step.
 func New(c Config) *Engine {
-	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, role: state.Secondary, record: c.Record}
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, role: state.Secondary, record: c.Record}
 	e.pool.init(opsMax)
 	for i := range c.Volumes {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))
@@ -259,6 +268,7 @@ func (e *Engine) tick() {
 	if e.session.phase == greeting && e.now-e.session.since > handshakeMax {
 		e.dropSession(errHandshakeSlow)
 	}
+	e.missedPeer()
 	e.syncTick()
 	e.verifyTick()
 	for _, v := range e.vols {

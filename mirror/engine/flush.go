@@ -2,6 +2,7 @@ package engine
 
 import (
 	"hapair/mirror/block"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -12,8 +13,13 @@ func (e *Engine) startFlush(o *op) {
 	o.mark = o.vol.settled
 	o.vol.flushes.started++
 	o.start0 = o.vol.flushes.started
-	o.owed = owedLocal
 	e.flushes = append(e.flushes, o)
+	if e.forward.on {
+		o.owed = owedPeer
+		e.sendForwarded(o)
+		return
+	}
+	o.owed = owedLocal
 	switch {
 	case e.replicating():
 		o.owed |= owedPeer
@@ -31,7 +37,7 @@ func (e *Engine) startFlush(o *op) {
 
 // flushOwn starts a flush of the engine's own, unless one runs.
 func (e *Engine) flushOwn(v *volume) {
-	if v.flushing != nil {
+	if v.flushing != nil || e.forward.on && !e.flowing() {
 		return
 	}
 	o := e.pool.get(opFlush, v)
@@ -68,6 +74,18 @@ func (e *Engine) flushSettled(o *op) {
 	}
 	e.drainHeld()
 	e.controlProgress()
+}
+
+// resumeFlushes: the peer is back before it was excluded, and lacks nothing.
+// Flushes that waited for either are sent to it. (A write that waited is dirty,
+// and the handshake begins a resync.)
+func (e *Engine) resumeFlushes() {
+	for _, o := range e.flushes {
+		if o.owed&owedLedger != 0 && e.role == state.Primary {
+			o.owed, o.sent = o.owed&^owedLedger|owedPeer, true
+			e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.tenure})
+		}
+	}
 }
 
 func (e *Engine) forgetFlush(o *op) {

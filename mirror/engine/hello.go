@@ -25,13 +25,16 @@ func (e *Engine) tryHello() {
 }
 
 func (e *Engine) quiet() bool {
-	return e.peerOps == 0 && !e.fitting() && !e.ledger.inFlight && !e.excluding && !e.minting && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
+	return e.peerOps == 0 && !e.fitting() && !e.ledger.inFlight && !e.excluding && !e.minting && !e.forward.leaving && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
 }
+
+// features are those that this release has.
+const features = wire.FeatureRead | wire.FeatureVerify
 
 // hello says what this node is. Of the generations it says what is durable: the
 // peer builds on it, and a crash must not take it back.
 func (e *Engine) hello() *wire.HelloBody {
-	h := &wire.HelloBody{Resource: e.name, Node: e.self, Features: wire.FeatureVerify, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
+	h := &wire.HelloBody{Resource: e.name, Node: e.self, Features: features, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
 	for _, v := range e.vols {
 		h.LastPrimary = h.LastPrimary || v.last
 		h.Volumes = append(h.Volumes, wire.HelloVolume{
@@ -96,6 +99,7 @@ func (e *Engine) onHello(m *wire.Message) {
 		return
 	}
 	e.session.greeted, e.session.theirs = true, h
+	e.forward.able = h.Features&wire.FeatureRead != 0
 	if e.session.sent {
 		e.decide()
 	} else {
@@ -158,6 +162,7 @@ func (e *Engine) decide() {
 		}
 		e.session.phase, e.session.repl = agreed, state.Established
 		e.closeGeneration()
+		e.resumeFlushes()
 		e.established()
 	case actSource:
 		// The newest record may be known to neither node: the ledger is asked,
@@ -166,6 +171,13 @@ func (e *Engine) decide() {
 		e.wantExclude()
 	case actTarget:
 		e.session.phase = preparing
+	case actForward:
+		e.session.phase = preparing
+		if e.role == state.Primary {
+			e.forward.on = true // until the peer is ready everything waits
+		} else {
+			e.keep()
+		}
 	default: // actNone comes with a refusal only
 	}
 }

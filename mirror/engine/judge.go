@@ -18,10 +18,11 @@ const (
 	actSource         // this node's copy is sent
 	actTarget         // this node's copy is replaced
 	actFit            // a copy that holds nothing takes the size of the other
+	actForward        // the Primary has no copy that serves: its requests go to the other
 )
 
 func (a action) String() string {
-	return [...]string{"none", "wait", "nothing to resync", "SyncSource", "SyncTarget", "fitting sizes"}[a]
+	return [...]string{"none", "wait", "nothing to resync", "SyncSource", "SyncTarget", "fitting sizes", "forwarding"}[a]
 }
 
 func (a action) inverse() action {
@@ -58,6 +59,9 @@ func judge(mine, theirs *wire.HelloBody) decision {
 	}
 	if mine.Role == state.Primary && theirs.Role == state.Primary {
 		return refusal(wire.BadState, "both nodes say they are Primary (token %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
+	}
+	if d := judgeForward(mine, theirs); d.action != actNone {
+		return d
 	}
 	if d := judgeDisks(mine, theirs); d.refuse != nil || d.action != actNone {
 		return d

@@ -56,6 +56,13 @@ const (
 
 	// handshakeMax is how long a session may take to agree before it is dropped.
 	handshakeMax = 3 * time.Second
+	// excludeAfter is how long after the end of a session the peer is given to come
+	// back, over another path, before it is taken out of the in-sync set. Answers
+	// wait meanwhile. Connecting takes some 10 ms; a power supply that fails takes
+	// a box's ports down within some 10 ms as well.
+	excludeAfter = 200 * time.Millisecond
+	// excludeAtLast is how long answers wait for a peer that comes and goes.
+	excludeAtLast = 500 * time.Millisecond
 	// pageSaveInterval is how often changed bitmap pages are written back while
 	// nothing waits for them.
 	pageSaveInterval = time.Second

@@ -40,7 +40,10 @@ type op struct {
 	id      uint64 // slot index in the low bits, generation above
 	owed    owed
 	sent    bool // handed to the peer on the present session
+	logged  bool // its extents are held in the activity log
+	mends   bool // a read that failed: fetched from the peer and written again
 	err     error
+	cause   error  // mends: why the read failed
 	mark    uint64 // flush: settled writes it covers
 	start0  uint64 // flush: its number among the volume's
 	began   time.Duration
@@ -141,7 +144,7 @@ func (p *opPool) put(o *op) {
 	if o.in != nil {
 		panic("engine: freed op is still on a list")
 	}
-	o.req, o.vol, o.disk.Data, o.check = nil, nil, nil, nil
+	o.req, o.vol, o.disk.Data, o.cause, o.check = nil, nil, nil, nil, nil
 	p.free = append(p.free, uint32(o.id&(1<<slotBits-1)))
 }
 

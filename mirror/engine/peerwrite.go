@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 
 	"hapair/mirror/block"
@@ -8,7 +9,7 @@ import (
 	"hapair/mirror/wire"
 )
 
-// peerRequest is a write, discard, write-zeroes or flush of the peer.
+// peerRequest is a read, write, discard, write-zeroes or flush of the peer.
 func (e *Engine) peerRequest(m *wire.Message) {
 	v, refused := e.refusePeer(m)
 	if refused != nil {
@@ -24,7 +25,7 @@ func (e *Engine) peerRequest(m *wire.Message) {
 	}
 	e.seen = max(e.seen, m.Token)
 	e.peerOps++
-	if m.Kind != wire.Flush {
+	if m.Kind.Changes() {
 		e.verify.round++
 	}
 	o.session, o.peerID = e.session.id, m.ID
@@ -35,6 +36,10 @@ func (e *Engine) peerRequest(m *wire.Message) {
 	}
 	o.disk.Data, o.buf = m.Data, m.Buffer
 	m.Buffer = nil
+	if m.Kind == wire.Read {
+		o.buf = block.GetBuffer(int(m.Length))
+		o.disk.Data = o.buf.Bytes(int(m.Length))
+	}
 	e.emit(Effect{Kind: LocalIO, Volume: v.index, Request: &o.disk})
 }
 
@@ -46,6 +51,8 @@ func peerOp(m *wire.Message) (op block.Op, flags block.Flags) {
 		op = block.Discard
 	case wire.Flush:
 		op = block.Flush
+	case wire.Read:
+		op = block.Read
 	default:
 		op = block.Write
 	}
@@ -70,9 +77,8 @@ func (e *Engine) refusePeer(m *wire.Message) (*volume, *RefusedError) {
 	if e.role == state.Primary {
 		return refuse(wire.BadState, "%s is Primary itself (token %d, the frame carries %d)", e.self, e.tenure, m.Token)
 	}
-	receiving := e.session.repl == state.Established || e.session.repl == state.SyncTarget || e.session.repl == state.PausedSyncT
-	if e.session.phase != agreed || !receiving {
-		return refuse(wire.BadState, "%s is not taking writes: replication is %s", e.self, e.session.repl)
+	if e.session.phase != agreed || !e.receives(m.Kind) {
+		return refuse(wire.BadState, "%s takes no %s: replication is %s", e.self, m.Kind, e.session.repl)
 	}
 	v := e.byNumber(m.Volume)
 	if v == nil {
@@ -93,6 +99,19 @@ func (e *Engine) refusePeer(m *wire.Message) (*volume, *RefusedError) {
 	return v, nil
 }
 
+// receives reports whether the session is one in which the peer may ask for it:
+// a copy that is being filled is not read.
+func (e *Engine) receives(k wire.Kind) bool {
+	switch e.session.repl {
+	case state.Established, state.Forwarding:
+		return true
+	case state.SyncTarget, state.PausedSyncT:
+		return k != wire.Read
+	default:
+		return false
+	}
+}
+
 func (e *Engine) byNumber(n uint16) *volume {
 	for _, v := range e.vols {
 		if v.num == n {
@@ -102,17 +121,34 @@ func (e *Engine) byNumber(n uint16) *volume {
 	return nil
 }
 
+// answerPeer says what came of a request. What the link sends it keeps until it
+// is sent: data go in memory of their own.
+func (e *Engine) answerPeer(o *op, err error) {
+	switch {
+	case err == nil && o.disk.Op == block.Read:
+		e.send(wire.Message{Kind: wire.Data, ID: o.peerID, Volume: o.vol.num, Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length), Data: bytes.Clone(o.disk.Data)})
+	case err == nil:
+		e.send(wire.Message{Kind: wire.Ack, ID: o.peerID})
+	case o.disk.Op == block.Read:
+		e.send(wire.Message{Kind: wire.Ack, ID: o.peerID, Status: wire.IOError})
+	}
+}
+
 // peerLocalDone acknowledges what our disk has done for the peer. What it could
 // not do ends the session, with the reason.
 func (e *Engine) peerLocalDone(o *op, err error) {
+	if o.session == e.session.id && e.session.phase != ended {
+		e.answerPeer(o, err)
+	}
 	if o.buf != nil {
 		o.buf.Put()
 		o.buf = nil
 	}
-	if err == nil && o.session == e.session.id && e.session.phase != ended {
-		e.send(wire.Message{Kind: wire.Ack, ID: o.peerID})
-	}
 	v := o.vol
+	if o.disk.Op == block.Read && err != nil {
+		e.unreadable(v, err) // everything else of it may still be read
+		err = nil
+	}
 	e.peerOps--
 	e.pool.put(o)
 	if err != nil {

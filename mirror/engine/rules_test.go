@@ -359,3 +359,17 @@ func TestSessionLeavesNothingBehind(t *testing.T) {
 		t.Fatalf("%d blocks dirty, want 1024", v.bits.Count())
 	}
 }
+
+// A read that comes after a write to the same place shows what a failover could
+// still take back, unless it waits for the write.
+func TestReadWaitsForTheWriteBeforeIt(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Write, 0, 8192)
+	b.localDone(nil) // here; the peer has not answered
+	read := b.submit(block.Read, 4096, 4096)
+	b.none(LocalIO)
+	b.ack(b.message(wire.Write))
+	if f := b.expect(LocalIO); f.Request.Op != block.Read || f.Request.Offset != read.Offset {
+		t.Fatalf("%s", f.Request)
+	}
+}

@@ -35,8 +35,10 @@ type session struct {
 	// the in-sync set; only then is its copy overwritten
 	confirmed bool
 	starting  bool // the source prepares SyncStart
+	keeping   bool // this node prepares to keep the data for a Primary without a copy
 	begun     bool // it is out
 	closing   bool // it was dropped here: nothing is obeyed any more
+	refused   bool // one side said why it ended it
 }
 
 func (e *Engine) send(m wire.Message) {
@@ -98,7 +100,7 @@ func (e *Engine) endSession(r *RefusedError) {
 	if r.lasting() {
 		kind = StandAlone
 	}
-	e.session.closing = true
+	e.session.closing, e.session.refused = true, true
 	e.note(fmt.Sprintf("connection to %s ends: %v", e.peer, r))
 	e.emit(Effect{Kind: kind, Session: e.session.id, Err: r})
 }
@@ -117,13 +119,14 @@ func (e *Engine) linkDown(id uint64, why error) {
 		e.excluding = false // only the resync that was being prepared wanted it
 	}
 	e.abandonVerify()
-	e.session = session{id: id, phase: ended}
+	e.session = session{id: id, phase: ended, since: e.now, refused: e.session.refused}
 	for _, v := range e.vols {
 		e.abandonSync(v)
 		v.unflushed.drain(func(off, length int64) { v.bits.Set(off, length) })
 		e.unsend(v)
 	}
 	e.unsendFlushes()
+	e.unsendReads()
 	e.drainHeld()
 	for _, v := range e.vols {
 		e.wake(v)
@@ -138,10 +141,13 @@ func (e *Engine) linkDown(id uint64, why error) {
 func (e *Engine) unsend(v *volume) {
 	for o := v.active.head; o != nil; {
 		next := o.next
-		if o.kind == opApplication && o.sent {
+		switch {
+		case o.kind == opApplication && o.mends:
+			e.unmend(o)
+		case o.kind == opApplication && o.sent:
 			o.sent = false
 			v.bits.Set(o.disk.Offset, o.disk.Length)
-			if o.owed&owedPeer != 0 {
+			if o.owed&owedPeer != 0 && !e.forwards() {
 				o.owed &^= owedPeer
 				e.oneSided(o)
 				if o.owed == 0 {
@@ -159,10 +165,13 @@ func (e *Engine) unsendFlushes() {
 			continue
 		}
 		o.sent = false
+		if o.kind == opApplication && e.forwards() {
+			continue
+		}
 		o.owed &^= owedPeer
 		if o.kind == opApplication {
 			e.oneSided(o)
-		} else if e.peerInSync() {
+		} else if e.peerInSync() || e.forward.on {
 			o.mark = 0
 		}
 		if o.owed == 0 {
@@ -178,11 +187,13 @@ func (e *Engine) received(id uint64, m *wire.Message) {
 		return
 	}
 	switch m.Kind {
-	case wire.Write, wire.WriteZeroes, wire.Discard, wire.Flush:
+	case wire.Write, wire.WriteZeroes, wire.Discard, wire.Flush, wire.Read:
 		e.peerRequest(m)
 		return
 	case wire.Ack:
 		e.acked(m)
+	case wire.Data:
+		e.onData(m)
 	case wire.Hello:
 		e.onHello(m)
 	case wire.State:
@@ -226,18 +237,27 @@ func (e *Engine) onRefuse(m *wire.Message) {
 	}
 	if m.Status == wire.IOError {
 		e.problem(fmt.Sprintf("%s left: %s", e.peer, r.Text))
+		e.forward.lost = e.forward.on
 	}
 	e.endSession(r)
 }
 
 // acked takes the peer's answer to something we sent.
 func (e *Engine) acked(m *wire.Message) {
-	if m.ID == idSyncDone {
+	switch m.ID {
+	case idSyncDone:
 		e.syncDoneAcked(m)
+		return
+	case idForward:
+		e.keeperReady()
 		return
 	}
 	o := e.pool.find(m.ID)
-	if o == nil || o.owed&owedPeer == 0 {
+	if o == nil || o.owed&owedPeer == 0 || o.kind == opApplication && e.forward.on && !e.flowing() {
+		return // ended, or to be sent again to the keeper
+	}
+	if o.disk.Op == block.Read && o.kind == opApplication {
+		e.readRefused(o)
 		return
 	}
 	if m.Status != wire.OK {
@@ -253,11 +273,11 @@ func (e *Engine) acked(m *wire.Message) {
 	case o == e.session.resync.flush:
 		e.targetFlushed(o)
 	case o.kind == opVerify:
-		if o.check.mending {
-			e.mendAcked(o)
+		if o.check.repairing {
+			e.repairAcked(o)
 		}
 	case o == e.verify.flush:
-		e.mendFlushed(o)
+		e.repairFlushed(o)
 	default:
 		e.paid(o, owedPeer)
 	}

@@ -127,6 +127,16 @@ func (b *box) find(kind EffectKind, want func(*Effect) bool) (Effect, bool) {
 	return Effect{}, false
 }
 
+// findAny is find among all kinds.
+func (b *box) findAny(want func(*Effect) bool) (Effect, bool) {
+	for i := range b.out {
+		if want(&b.out[i]) {
+			return b.find(b.out[i].Kind, want)
+		}
+	}
+	return Effect{}, false
+}
+
 func (b *box) expect(kind EffectKind) Effect {
 	b.t.Helper()
 	f, ok := b.find(kind, nil)
@@ -151,7 +161,7 @@ func (b *box) pending() (s string) {
 }
 
 func describe(f *Effect) string {
-	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude",
+	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp",
 		"DropLink", "StandAlone", "Deposed", "Reply", "Note", "Problem", "Digest", "Proven"}
 	s := names[f.Kind]
 	switch f.Kind {
@@ -259,7 +269,9 @@ func (b *box) promote() {
 // ledger decides the change that is asked for, as the real one would.
 func (b *box) ledger() {
 	b.t.Helper()
-	if f, ok := b.find(LedgerExclude, nil); ok {
+	b.missed()
+	out := func(f *Effect) bool { return f.Kind == LedgerExclude || f.Kind == LedgerGiveUp }
+	if f, ok := b.findAny(out); ok {
 		if in := without(b.record.InSync, f.Node); len(in) < len(b.record.InSync) {
 			b.record.Token++
 			b.record.InSync = in
@@ -270,6 +282,14 @@ func (b *box) ledger() {
 		b.record.InSync = append(without(b.record.InSync, f.Node), f.Node)
 	}
 	b.do(Event{Kind: LedgerDone, Record: b.record})
+}
+
+// missed lets the time pass in which the peer might have come back.
+func (b *box) missed() {
+	if b.eng.missing {
+		b.now += excludeAfter
+		b.do(Event{Kind: Tick})
+	}
 }
 
 func without(nodes []string, node string) (out []string) {

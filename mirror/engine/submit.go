@@ -28,7 +28,7 @@ func (e *Engine) refuse(v *volume, r *block.Request) error {
 		return fmt.Errorf("%s: resource %s is being detached: %w", r, e.name, block.ErrClosed)
 	case e.role != state.Primary:
 		return fmt.Errorf("%s: resource %s: %w", r, e.name, block.ErrNotPrimary)
-	case v.disk == state.Failed || v.disk == state.Diskless:
+	case !e.forward.on && (v.disk == state.Failed || v.disk == state.Diskless):
 		return fmt.Errorf("%s: the disk of volume %d of %s is %s: %w", r, v.num, e.name, v.disk, block.ErrIO)
 	}
 	if err := block.Check(r, v.geo); err != nil || !r.Op.Changes() {
@@ -44,7 +44,7 @@ func (e *Engine) refuse(v *volume, r *block.Request) error {
 // no free op, or a handshake that decides where writes go.
 func (e *Engine) mustHold(v *volume, r *block.Request) bool {
 	switch {
-	case !e.hasLease(), e.appOps >= applicationOpsMax:
+	case !e.hasLease(), e.appOps >= applicationOpsMax, e.forward.on && !e.flowing():
 		return true
 	case r.Op == block.Read:
 		return false

@@ -149,17 +149,25 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	v.disk, v.failed = state.Failed, err
 	e.noteOn(OnDisk, fmt.Sprintf("volume %d: was %s, now Failed", v.num, was))
 	e.problem(fmt.Sprintf("volume %d: the disk failed: %v", v.num, err))
-	cold := v.cold
-	v.cold = nil
-	for _, o := range cold {
-		e.abandon(o, err)
+	switch {
+	case e.forward.on:
+	case e.canForward():
+		e.giveUpCopy()
+	default:
+		cold := v.cold
+		v.cold = nil
+		for _, o := range cold {
+			e.abandon(o, err)
+		}
 	}
 	if e.role == state.Secondary {
 		e.leaveFailed()
 	} else {
 		e.sendState()
 	}
-	e.failOwing()
+	if !e.forward.on {
+		e.failOwing()
+	}
 	e.runSuperWaits()
 	e.wake(v)
 	e.controlProgress()
@@ -197,7 +205,7 @@ func (e *Engine) anyFailed() bool {
 // with a dead disk does not ask for any more.
 func (e *Engine) failOwing() {
 	if e.role == state.Primary {
-		e.excluding = false
+		e.excluding, e.missing = false, false
 	}
 	for _, v := range e.vols {
 		for o := v.active.head; o != nil; {

@@ -68,11 +68,11 @@ type verify struct {
 	again  []look // to be looked at before the next chunk
 	rest   time.Duration
 
-	unlocked opList // checks that hold no range
-	flight   int    // checks in flight, also those that hold one
-	flush    *op    // of the peer, after repairs
-	mended   []mend // written at the peer, not known to be flushed there
-	stopping bool   // VerifyStop is to be answered
+	unlocked opList   // checks that hold no range
+	flight   int      // checks in flight, also those that hold one
+	flush    *op      // of the peer, after repairs
+	written  []repair // written at the peer, not known to be flushed there
+	stopping bool     // VerifyStop is to be answered
 
 	found  findings
 	proven int64 // of the volume: regions up to here have been told
@@ -102,7 +102,7 @@ func (e *Engine) verifyEvent(ev *Event) {
 }
 
 // atRest: nothing of a run is in flight any more, here or at the peer.
-func (x *verify) atRest() bool { return x.flight == 0 && len(x.mended) == 0 && x.flush == nil }
+func (x *verify) atRest() bool { return x.flight == 0 && len(x.written) == 0 && x.flush == nil }
 
 func (e *Engine) verifyStart(o VerifyOrder) error {
 	x := &e.verify
@@ -174,7 +174,7 @@ func (e *Engine) verifyWaits(repair bool) string {
 // pumpVerify keeps chunks in flight, then moves on: next volume, or the end.
 func (e *Engine) pumpVerify() {
 	x := &e.verify
-	e.flushMended()
+	e.flushRepairs()
 	if x.atRest() {
 		if x.stopping {
 			x.stopping = false
@@ -191,7 +191,7 @@ func (e *Engine) pumpVerify() {
 		}
 		e.provenUpTo(x.reached(e))
 		v := e.vols[x.volume]
-		if x.flight > 0 || len(x.again)+len(x.mended) > 0 || x.cursor < v.geo.SizeBytes || !e.marksSaved() {
+		if x.flight > 0 || len(x.again)+len(x.written) > 0 || x.cursor < v.geo.SizeBytes || !e.marksSaved() {
 			return
 		}
 		if x.order.Volume != AllVolumes || x.volume+1 == len(e.vols) {
@@ -293,7 +293,7 @@ func (x *verify) reached(e *Engine) int64 {
 	for _, l := range x.again {
 		to = min(to, l.offset)
 	}
-	for _, m := range x.mended {
+	for _, m := range x.written {
 		to = min(to, m.offset)
 	}
 	v := e.vols[x.volume]

@@ -15,7 +15,7 @@ type check struct {
 	err          error  // of the read here
 	status       wire.Status
 	bad          int64 // blocks that are not equal
-	mending      bool  // the range is being written at the peer
+	repairing    bool  // the range is being written at the peer
 }
 
 // beginCheck reads here and asks the peer, both at once. A locked range stays
@@ -84,7 +84,7 @@ func (e *Engine) digested(o *op, sums []byte) {
 // onVerified takes the peer's digests.
 func (e *Engine) onVerified(m *wire.Message) {
 	o := e.pool.find(m.ID)
-	if o == nil || o.check == nil || o.owed&owedPeer == 0 || o.check.mending {
+	if o == nil || o.check == nil || o.owed&owedPeer == 0 || o.check.repairing {
 		return
 	}
 	o.owed &^= owedPeer
@@ -213,7 +213,7 @@ func (e *Engine) abandonVerify() {
 	if x.state == VerifyRunning {
 		x.cursor = x.reached(e)
 	}
-	x.again, x.mended = nil, nil
+	x.again, x.written = nil, nil
 	x.run++ // what is still at the disk proves nothing
 	lists := []*opList{&x.unlocked}
 	for _, v := range e.vols {

@@ -43,9 +43,9 @@ type findings struct {
 	told     int64              // blocks of which an operator has heard
 }
 
-// mend is a range that was written at the peer, and how many blocks of it were
+// repair is a range that was written at the peer, and how many blocks of it were
 // not equal.
-type mend struct {
+type repair struct {
 	span
 	bad int64
 }
@@ -150,7 +150,7 @@ func (e *Engine) marked(o *op) {
 		e.lookAgain(o, false)
 		return
 	}
-	o.owed, o.check.mending = owedPeer, true
+	o.owed, o.check.repairing = owedPeer, true
 	e.send(wire.Message{Kind: wire.Write, Flags: wire.Resync, Volume: v.num, ID: o.id, Token: e.writerToken(),
 		Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length), Data: o.disk.Data})
 }
@@ -211,11 +211,11 @@ func (d *finding) sentence(peer string) string {
 	}
 }
 
-// mending reports whether a repair is on its way to the peer.
-func (e *Engine) mending() bool {
+// repairing reports whether a repair is on its way to the peer.
+func (e *Engine) repairing() bool {
 	for _, v := range e.vols {
 		for o := v.active.head; o != nil; o = o.next {
-			if o.kind == opVerify && o.check.mending {
+			if o.kind == opVerify && o.check.repairing {
 				return true
 			}
 		}
@@ -223,18 +223,18 @@ func (e *Engine) mending() bool {
 	return false
 }
 
-// mendAcked: the peer has the range; it may still lose it.
-func (e *Engine) mendAcked(o *op) {
-	e.verify.mended = append(e.verify.mended, mend{o.check.span, o.check.bad})
+// repairAcked: the peer has the range; it may still lose it.
+func (e *Engine) repairAcked(o *op) {
+	e.verify.written = append(e.verify.written, repair{o.check.span, o.check.bad})
 	e.endCheck(o)
 	e.controlProgress()
 	e.pumpVerify()
 }
 
-// flushMended makes repairs durable at the peer.
-func (e *Engine) flushMended() {
+// flushRepairs makes repairs durable at the peer.
+func (e *Engine) flushRepairs() {
 	x := &e.verify
-	if len(x.mended) == 0 || x.flush != nil || e.session.phase != agreed || e.session.closing {
+	if len(x.written) == 0 || x.flush != nil || e.session.phase != agreed || e.session.closing {
 		return
 	}
 	o := e.pool.get(opFlush, e.vols[x.volume])
@@ -242,19 +242,19 @@ func (e *Engine) flushMended() {
 		return // the next tick asks again
 	}
 	o.disk.Op, o.disk.Offset, o.disk.Length = block.Flush, 0, 0
-	o.mark, o.owed, o.sent = uint64(len(x.mended)), owedPeer, true
+	o.mark, o.owed, o.sent = uint64(len(x.written)), owedPeer, true
 	x.flush = o
 	e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.writerToken()})
 }
 
-// mendFlushed takes the marks of what is equal again (rule R4).
-func (e *Engine) mendFlushed(o *op) {
+// repairFlushed takes the marks of what is equal again (rule R4).
+func (e *Engine) repairFlushed(o *op) {
 	v, x := o.vol, &e.verify
-	for _, m := range x.mended[:o.mark] {
+	for _, m := range x.written[:o.mark] {
 		v.bits.Clear(m.offset, m.length)
 		x.found.mended(v.num, m)
 	}
-	x.mended, x.flush = append(x.mended[:0], x.mended[o.mark:]...), nil
+	x.written, x.flush = append(x.written[:0], x.written[o.mark:]...), nil
 	e.pool.put(o)
 	e.sendState()
 	e.pumpVerify()
@@ -269,7 +269,7 @@ func (f *findings) resynced() {
 }
 
 // mended notes what lies in a range as repaired.
-func (f *findings) mended(volume uint16, s mend) {
+func (f *findings) mended(volume uint16, s repair) {
 	f.repaired += s.bad
 	for i := range f.list {
 		d := &f.list[i]

@@ -19,6 +19,7 @@ type View struct {
 	LeaseTo   time.Duration
 	Deposed   bool
 	Excluding bool // an exclusion of the peer is awaited; answers wait for it
+	Forwards  bool // the own copy is given up: requests go to the peer, or wait for it
 	Waiting   int  // requests that wait for admission or for the lease
 	InFlight  int  // application requests being worked on
 
@@ -68,7 +69,7 @@ func (e *Engine) View() View {
 	s := &e.session
 	w := View{
 		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
-		Excluding: e.excluding, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
+		Excluding: e.excluding || e.missing, Forwards: e.forward.on, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
 		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival, Verify: e.verifyView(),
 	}

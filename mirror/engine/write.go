@@ -20,6 +20,14 @@ func (e *Engine) begin(o *op) {
 		return
 	default: // an application's
 	}
+	if e.forward.on {
+		e.forwardOp(o)
+		return
+	}
+	if o.mends {
+		e.beginMend(o)
+		return
+	}
 	if o.req.Op == block.Read {
 		if !o.vol.disk.HasData() {
 			o.err = errDiskFailed
@@ -35,6 +43,11 @@ func (e *Engine) begin(o *op) {
 		e.abandon(o, errDiskFailed)
 		return
 	}
+	e.heat(o)
+}
+
+// heat launches an op that holds its range once its extents are durably hot.
+func (e *Engine) heat(o *op) {
 	if o.vol.al.Acquire(o.disk.Offset, o.disk.Length) == actlog.Hot {
 		e.launch(o)
 		return
@@ -52,6 +65,11 @@ func (e *Engine) abandon(o *op, err error) {
 
 // launch sends a changing op, whose extents are durably hot, to both copies.
 func (e *Engine) launch(o *op) {
+	o.logged = true
+	if o.mends {
+		e.fetch(o)
+		return
+	}
 	o.owed = owedLocal
 	if e.replicating() {
 		o.owed |= owedPeer
@@ -101,7 +119,7 @@ func (e *Engine) oneSided(o *op) {
 	}
 	if e.peerInSync() {
 		o.owed |= owedLedger
-		e.wantExclude()
+		e.missPeer()
 		return
 	}
 	e.owesGeneration(o)
@@ -124,15 +142,40 @@ func (e *Engine) localDone(o *op, err error) {
 		return
 	default: // an application's, or a flush of our own
 	}
-	if err != nil {
-		o.err = err
-		if o.disk.Op != block.Read || e.peerServes() {
-			e.diskFailed(o.vol, err)
-		} else {
-			e.unreadable(o.vol, err)
-		}
+	switch {
+	case o.mends:
+		e.mended(o, err)
+		return
+	case err != nil && e.localFailed(o, err):
+		return
+	case e.forward.on && o.kind == opApplication:
+		e.forwardAgain(o) // what a failing disk says of itself does not count
+		return
 	}
 	e.paid(o, owedLocal)
+}
+
+// localFailed judges a request that our disk could not do, and reports whether
+// somebody else does it.
+func (e *Engine) localFailed(o *op, err error) bool {
+	switch {
+	case o.disk.Op != block.Read:
+		e.diskFailed(o.vol, err)
+	case e.forward.on:
+	case e.mendable():
+		e.mend(o, err)
+		return true
+	case e.peerServes():
+		e.diskFailed(o.vol, err)
+	default:
+		e.unreadable(o.vol, err)
+	}
+	if e.forward.on && o.kind == opApplication {
+		e.forwardAgain(o)
+		return true
+	}
+	o.err = err
+	return false
 }
 
 // peerServes reports whether the peer could go on at once: it is connected,
@@ -176,7 +219,7 @@ func (e *Engine) settle(o *op) {
 	v := o.vol
 	v.active.remove(o)
 	v.settled++
-	if v.disk.HasData() {
+	if o.logged && v.disk.HasData() {
 		v.al.Release(o.disk.Offset, o.disk.Length, v.settled)
 	} // on a failed disk the extents stay hot: what it holds there is unknown
 	if o.sent {

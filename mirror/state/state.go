@@ -73,11 +73,12 @@ const (
 	SyncTarget                     // resync runs to this node
 	PausedSyncS                    // resync from this node is paused
 	PausedSyncT                    // resync to this node is paused
+	Forwarding                     // the Primary has no copy that serves: its requests go to the peer
 )
 
 // String returns DRBD's word.
 func (r Replication) String() string {
-	return name(int(r), "Off", "Established", "SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT")
+	return name(int(r), "Off", "Established", "SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT", "Forwarding")
 }
 
 func name(i int, names ...string) string {

@@ -38,7 +38,7 @@ const (
 	MaxPayloadBytes = block.MaxTransferBytes
 	// MaxTextBytes bounds the text in a Refuse.
 	MaxTextBytes = 1024
-	// MaxControlBytes bounds the payload of every kind but Write and Bitmap.
+	// MaxControlBytes bounds the payload of every kind but Write, Data and Bitmap.
 	MaxControlBytes = MaxHelloBytes
 
 	magic = "HAPM"

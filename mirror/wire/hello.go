@@ -25,6 +25,15 @@ const (
 	maxLogicalBlock = 4096
 )
 
+// Features of the protocol that a Hello tells of. ONLY APPEND.
+const (
+	// FeatureRead: the sender answers Read, and keeps the data for a Primary
+	// whose own copy does not serve.
+	FeatureRead uint64 = 1 << iota
+	// FeatureVerify: the sender answers Verify, also as the target of a resync.
+	FeatureVerify
+)
+
 // HelloBody is the payload of Hello and State: who the sender is and what its
 // copy is worth. Volumes are sorted by number, without doubles.
 type HelloBody struct {

@@ -20,7 +20,7 @@ const (
 	WriteZeroes      // Offset, Length
 	Discard          // Offset, Length
 	Flush            // make everything acknowledged on this session durable
-	Ack              // ID, Status: answers Write, WriteZeroes, Discard, Flush, SyncStart, SyncDone, StateAck
+	Ack              // ID, Status: answers Write, WriteZeroes, Discard, Flush, SyncDone; a Read that failed; see engine for those that answer nothing
 	SyncStart        // the sender is source: the receiver turns Inconsistent, durably, then acks
 	SyncDone         // every dirty block has been sent and flushed: the receiver adopts the generation, durably, then acks
 	InSync           // payload: Record; the ledger has recorded the receiver as in sync
@@ -28,16 +28,10 @@ const (
 	Refuse           // payload: text; the sender closes the session. Status, Token say why
 	Ping             // link liveness, control connection only
 	Pong             // answers Ping, echoes ID
-	_                // reserved for reads through the peer
-	_                // reserved for reads through the peer
+	Read             // Offset, Length: the receiver answers with Data, or with an Ack that says why not
+	Data             // payload: Length bytes at Offset; answers Read, echoes ID
 	Verify           // Offset, Length: what has the receiver there? Only to a peer with FeatureVerify
 	Verified         // ID, Status; payload: the digest of each block of the range that Verify names, in order
-)
-
-// The bits of HelloBody.Features. ONLY APPEND.
-const (
-	// FeatureVerify: the sender answers Verify, also as the target of a resync.
-	FeatureVerify uint64 = 1 << iota
 )
 
 // Of Verify and Verified.
@@ -50,6 +44,9 @@ const (
 	// MaxVerifyBytes bounds the Length of a Verify.
 	MaxVerifyBytes = block.MaxTransferBytes
 )
+
+// lastKind is the highest that this release knows.
+const lastKind = Verified
 
 // Flags modify a message. ONLY APPEND.
 type Flags uint8

@@ -4,7 +4,7 @@ import "fmt"
 
 var kindNames = [...]string{
 	"Invalid", "Hello", "Bitmap", "BitmapDone", "Write", "WriteZeroes", "Discard", "Flush", "Ack",
-	"SyncStart", "SyncDone", "InSync", "State", "Refuse", "Ping", "Pong", "", "", "Verify", "Verified",
+	"SyncStart", "SyncDone", "InSync", "State", "Refuse", "Ping", "Pong", "Read", "Data", "Verify", "Verified",
 }
 
 // String returns the name of the kind as it stands in this package.
@@ -16,13 +16,14 @@ func (k Kind) String() string {
 }
 
 // Known reports whether this release knows what to do with the kind.
-func (k Kind) Known() bool { return k > Invalid && k <= lastKind && kindNames[k] != "" }
+func (k Kind) Known() bool { return k > Invalid && k <= lastKind }
 
-const lastKind = Verified
+// Changes reports whether a message of this kind alters a range of a volume.
+func (k Kind) Changes() bool { return k == Write || k == WriteZeroes || k == Discard }
 
-// HasBlocks reports whether a message of this kind changes the range of a
-// volume that Offset and Length name.
-func (k Kind) HasBlocks() bool { return k == Write || k == WriteZeroes || k == Discard }
+// HasBlocks reports whether a message of this kind names a range of a volume
+// in Offset and Length.
+func (k Kind) HasBlocks() bool { return k.Changes() || k == Read || k == Data || k == Verify }
 
 var statusNames = [...]string{
 	"ok", "input/output error", "no space left", "stale token", "split brain", "unrelated data",

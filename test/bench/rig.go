@@ -183,6 +183,11 @@ func (r *rig) Exclude(_ context.Context, _, node string, token uint64) (wire.Rec
 	})
 }
 
+// GiveUp is Exclude: nobody asks who does.
+func (r *rig) GiveUp(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
+	return r.Exclude(ctx, resource, node, token)
+}
+
 // Include puts a node into the in-sync set.
 func (r *rig) Include(_ context.Context, _, node string, token uint64) (wire.Record, error) {
 	return r.change(token, func(w *wire.Record) { w.InSync = append(w.InSync, node) })

@@ -82,6 +82,11 @@ func (m mirrorLedger) Exclude(ctx context.Context, resource, node string, token 
 	return m.decided(resource, r, err)
 }
 
+func (m mirrorLedger) GiveUp(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
+	r, err := m.b.ledger.GiveUp(ctx, resource, node, lease.Token(token))
+	return m.decided(resource, r, err)
+}
+
 func (m mirrorLedger) Include(ctx context.Context, resource, node string, token uint64) (wire.Record, error) {
 	r, err := m.b.ledger.Include(ctx, resource, node, lease.Token(token))
 	return m.decided(resource, r, err)

@@ -163,6 +163,21 @@ func powerCommand(dir *string) *cobra.Command {
 		}}
 }
 
+func diskCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "disk NODE RULE...", Short: "let the disk of a node's agent fail, hang or be slow", Args: cobra.MinimumNArgs(2),
+		Long: "A rule is a list of words: operations with commas between them (read, write, flush, discard, write-zeroes), offset=BYTES, length=BYTES,\n" +
+			"skip=N, count=N, delay=TIME, err=io|nospace|notsupp, hang, late, torn. \"clear\" takes all rules away, \"release\" lets go on what hangs.\n" +
+			"Rules are forgotten when the agent ends.",
+		Example: "  halab disk alpha write,flush err=io\n  halab disk alpha read offset=4096 length=4096 err=io count=1\n  halab disk alpha clear",
+		RunE: func(c *cobra.Command, args []string) error {
+			l, err := lab.Open(*dir)
+			if err != nil {
+				return err
+			}
+			return l.Fault(c.Context(), args[0], strings.Join(args[1:], " "))
+		}}
+}
+
 func linkCommand(dir *string) *cobra.Command {
 	return &cobra.Command{Use: "link cut|heal NODE crossover|lan", Short: "pull a cable out of a node, or plug it in", Args: cobra.ExactArgs(3),
 		RunE: func(_ *cobra.Command, args []string) error {

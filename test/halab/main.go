@@ -70,7 +70,7 @@ network, mounts or /dev, and "halab down" leaves nothing behind.`,
 	}
 	root.PersistentFlags().StringVar(&dir, "dir", defaultDir, "where the lab keeps its files; one lab in each")
 	root.AddCommand(upCommand(&dir), downCommand(&dir), statusCommand(&dir), execCommand(&dir), logsCommand(&dir))
-	root.AddCommand(powerCommand(&dir), linkCommand(&dir))
+	root.AddCommand(powerCommand(&dir), linkCommand(&dir), diskCommand(&dir))
 	for _, c := range []struct {
 		use, short string
 		do         func(*lab.Lab, string) error

@@ -109,7 +109,7 @@ func (l *Lab) path() string {
 
 // environment is that of everything that runs in the lab.
 func (l *Lab) environment() []string {
-	env := []string{idVariable + "=" + l.state.ID, "HAPAIR_LAB_VOLATILE_CACHE=1", "PATH=" + l.path(), "HOME=/root", "LANG=C.UTF-8"}
+	env := []string{idVariable + "=" + l.state.ID, "HAPAIR_LAB_VOLATILE_CACHE=1", "HAPAIR_LAB_FAULTS=" + faultSocket, "PATH=" + l.path(), "HOME=/root", "LANG=C.UTF-8"}
 	if term := os.Getenv("TERM"); term != "" {
 		env = append(env, "TERM="+term)
 	}

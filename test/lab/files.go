@@ -18,6 +18,8 @@ const (
 	Socket     = "/run/hapair/agent.sock"
 	noteFile   = "agent.json"
 
+	faultSocket = "/run/lab-faults.sock"
+
 	internalBytes = 16 << 20 // kept free at the end of a disk with internal metadata
 	keyBytes      = 32
 )

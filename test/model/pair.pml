@@ -4,6 +4,8 @@
  * A copy that did not crash knows exactly what its peer may lack: its dirty blocks, the unflushed answered writes, and what was
  * in flight when it lost authority. Its activity log adds to a resync only after a crash (al && susp), on both sides (rule R3).
  * A Primary may demote itself without a connection or during a resync: its own copy stays the current one.
+ * A Primary whose disk fails gives its copy up and goes on through its peer (rule R13): out of the set first, then the peer marks
+ * everything and is the keeper (thru), then it may be answered. A disk that has failed works again after a restart, with what it had.
  * -DM11 is no mutant: leaving an unconnected peer in the in-sync set at promotion is safe as well (rule R10). */
 
 /* the rules, each with the mutant that drops it */
@@ -69,6 +71,17 @@
 #define KEEPPEER 0
 #endif
 
+#ifdef M12
+#define STAYINSET 1        /* a Primary without its disk answers while its copy still counts */
+#else
+#define STAYINSET 0
+#endif
+#ifdef M13
+#define KEEPUNMARKED 1     /* the keeper does not mark what the copy given up lacks */
+#else
+#define KEEPUNMARKED 0
+#endif
+
 #define OTHER(n) (1-(n))
 #define BIT(n)   (1<<(n))
 #define MAXV 3
@@ -81,6 +94,7 @@ bool conn; bool syncing; byte src;      /* mirror connection; resync running fro
 byte vol[2]; byte dur[2];               /* block version in cache / on stable media */
 bool al[2];                             /* activity log bit, persistent */
 bool dirty[2]; bool pdirty[2];          /* bitmap bit in memory / persisted */
+bool dead[2]; bool thru;                /* disk has failed; the Primary's requests go to the peer alone */
 bool susp[2];                           /* came back from a crash and not yet brought in line */
 bool unfl[2];                           /* primary memory: peer acked writes not yet flushed there */
 byte next; byte infl[2]; bool ld[2]; bool pd[2]; /* version counter; in-flight write: local done, peer done */
@@ -90,11 +104,11 @@ byte acked; byte flushed; byte crashes;
 
 inline check(n) { /* n may serve I/O now */
   assert(!(role[0] && lease[0] && role[1] && lease[1]));
-  assert(vol[n] >= acked);
+  assert(dead[n] || vol[n] >= acked)
 }
 
 inline crash(n) {
-  up[n]=false; lease[n]=false; conn=false; syncing=false; dirty[n]=false; unfl[n]=false;
+  up[n]=false; lease[n]=false; conn=false; thru=false; syncing=false; dirty[n]=false; unfl[n]=false;
   if :: role[n] -> infl[n]=0; ld[n]=false; pd[n]=false :: else fi;
   role[n]=false;
   if :: vol[n]=dur[n] :: dur[n]=vol[n] fi;   /* power loss, or the cache survived */
@@ -106,15 +120,22 @@ inline crash(n) {
 inline step(n, o) {
   if
   :: atomic { up[n] && crashes < MAXC -> crash(n) }
-  :: atomic { !up[n] -> up[n]=true; dirty[n] = pdirty[n] || al[n] }
+  :: atomic { !up[n] -> up[n]=true; dead[n]=false; dirty[n] = pdirty[n] || al[n] }
   /* lease: renewed with a quorum, lost without one (time passes before anyone else may promote) */
   :: atomic { role[n] && !lease[n] && QUORUM(n) && prim==n -> lease[n]=true; check(n) }
   :: atomic { LAPSE && lease[n] && !QUORUM(n) -> lease[n]=false }
-  :: atomic { role[n] && prim!=n && QUORUM(n) -> if :: infl[n]!=0 || unfl[n] -> dirty[n]=true :: else fi; unfl[n]=false; role[n]=false; lease[n]=false; infl[n]=0; ld[n]=false; pd[n]=false }
-:: atomic { !role[n] && QUORUM(n) && (insync & BIT(n)) && EXPIRED(o) && !(role[o] && conn) && (!syncing || src==n) && (FORGETCRASH || !susp[n] || !(up[o] && lab && (insync & BIT(o)) && !susp[o])) -> LOSTCACHE(n,o); susp[n]=false; if :: conn && !syncing -> skip :: else -> insync = (KEEPPEER -> insync : BIT(n)) fi; prim=n; role[n]=true; lease[n]=true; dirty[n] = dirty[n] || al[n]; check(n) }
-  :: atomic { role[n] && infl[n]==0 -> role[n]=false; lease[n]=false; prim=2 } /* clean demote */
+  :: atomic { role[n] && prim!=n && QUORUM(n) -> if :: infl[n]!=0 || unfl[n] -> dirty[n]=true :: else fi; unfl[n]=false; role[n]=false; lease[n]=false; infl[n]=0; ld[n]=false; pd[n]=false; if :: thru -> thru=false; conn=false :: else fi }
+:: atomic { !role[n] && !dead[n] && QUORUM(n) && (insync & BIT(n)) && EXPIRED(o) && !(role[o] && conn) && (!syncing || src==n) && (FORGETCRASH || !susp[n] || !(up[o] && lab && (insync & BIT(o)) && !susp[o])) -> LOSTCACHE(n,o); susp[n]=false; if :: conn && !syncing -> skip :: else -> insync = (KEEPPEER -> insync : BIT(n)) fi; prim=n; role[n]=true; lease[n]=true; dirty[n] = dirty[n] || al[n]; check(n) }
+  :: atomic { role[n] && infl[n]==0 && (!dead[n] || thru) -> if :: thru -> dur[o]=vol[o]; flushed=acked; thru=false; conn=false :: else fi; role[n]=false; lease[n]=false; prim=2 } /* clean demote */
+  /* the Primary's disk fails; what it had in its cache may be lost. Then: out of the set, a keeper, writes through it */
+  :: atomic { role[n] && !dead[n] && conn && !syncing && insync==3 && crashes < MAXC -> dead[n]=true; if :: vol[n]=dur[n] :: dur[n]=vol[n] :: skip fi; crashes++ }
+  :: atomic { role[n] && lease[n] && dead[n] && QUORUM(n) && insync==3 -> insync=BIT(o); conn=false; pd[n]=false; unfl[n]=false }
+  :: atomic { role[n] && dead[n] && !conn && up[o] && lab && insync==BIT(o) && !role[o] && prim==n -> conn=true; thru=true; pd[n]=false; if :: KEEPUNMARKED -> skip :: else -> dirty[o]=true; pdirty[o]=true fi }
+  :: atomic { role[n] && lease[n] && dead[n] && thru && infl[n]==0 && next < MAXV -> assert(vol[o] >= acked); next++; infl[n]=next; pd[n]=false }
+  :: atomic { role[n] && lease[n] && dead[n] && infl[n]!=0 && pd[n] && conn && (thru || STAYINSET) -> acked=infl[n]; infl[n]=0; ld[n]=false; pd[n]=false; assert(vol[o] >= acked) }
+  :: atomic { role[n] && lease[n] && dead[n] && thru && infl[n]==0 -> dur[o]=vol[o]; flushed=acked }
   /* mirror connection and resync: the record says who is current, the logs say which blocks */
-  :: atomic { conn==false && up[n] && up[o] && lab && QUORUM(n) && (insync & BIT(n)) && !role[o] && (role[n] || prim==2 || prim==n || insync==BIT(n)) && infl[n]==0 && (WRONGSOURCE || !susp[n] || susp[o] || insync==BIT(n)) ->
+  :: atomic { conn==false && !dead[n] && !dead[o] && up[n] && up[o] && lab && QUORUM(n) && (insync & BIT(n)) && !role[o] && (role[n] || prim==2 || prim==n || insync==BIT(n)) && infl[n]==0 && (WRONGSOURCE || !susp[n] || susp[o] || insync==BIT(n)) ->
        conn=true; if :: susp[n] && susp[o] && vol[n]<acked -> assert(vol[n]>=flushed); acked=vol[n] :: else fi;
        if
        :: TRUSTBOTH && insync==3 -> skip
@@ -127,20 +148,20 @@ inline step(n, o) {
           :: else fi;
        insync=3; syncing=false; susp[o]=false; dirty[n]=false; dirty[o]=false; pdirty[n]=false; pdirty[o]=false; if :: role[n] -> skip :: else -> al[n]=false fi; al[o]=false; unfl[n]=false }
   /* write: activity log first, then both copies in any order */
-  :: atomic { role[n] && lease[n] && infl[n]==0 && next < MAXV -> check(n); al[n]=true; next++; infl[n]=next; ld[n]=false; pd[n]=false }
-  :: atomic { role[n] && infl[n]!=0 && !ld[n] -> vol[n]=infl[n]; ld[n]=true }
+  :: atomic { role[n] && lease[n] && !dead[n] && infl[n]==0 && next < MAXV -> check(n); al[n]=true; next++; infl[n]=next; ld[n]=false; pd[n]=false }
+  :: atomic { role[n] && infl[n]!=0 && !ld[n] && !dead[n] -> vol[n]=infl[n]; ld[n]=true }
   :: atomic { role[n] && infl[n]!=0 && conn && !pd[n] -> vol[o]=infl[n]; pd[n]=true; unfl[n]=true }
-  :: atomic { role[n] && lease[n] && infl[n]!=0 && ld[n] && ((pd[n] && conn) || insync==BIT(n) || (ACKALONE && !conn)) -> acked=infl[n]; infl[n]=0; ld[n]=false; pd[n]=false;
+  :: atomic { role[n] && lease[n] && !dead[n] && infl[n]!=0 && ld[n] && ((pd[n] && conn) || insync==BIT(n) || (ACKALONE && !conn)) -> acked=infl[n]; infl[n]=0; ld[n]=false; pd[n]=false;
             if :: !conn || syncing -> dirty[n]=true :: else fi; check(n) }
   /* losing the mirror: exclude the peer through the quorum before acking alone */
-  :: atomic { role[n] && lease[n] && !conn && QUORUM(n) && (insync & BIT(o)) ->
+  :: atomic { role[n] && lease[n] && !dead[n] && !conn && QUORUM(n) && (insync & BIT(o)) ->
        insync=BIT(n);
        if :: infl[n]!=0 || (MARKUNFLUSHED && unfl[n]) -> dirty[n]=true :: else fi; unfl[n]=false }
   /* flush on every in-sync copy */
-  :: atomic { role[n] && lease[n] && infl[n]==0 && (conn || insync==BIT(n)) ->
+  :: atomic { role[n] && lease[n] && !dead[n] && infl[n]==0 && (conn || insync==BIT(n)) ->
        dur[n]=vol[n]; if :: conn -> dur[o]=vol[o]; unfl[n]=false :: else fi; flushed=acked }
   /* the extent goes cold: only when durable everywhere; the bitmap bit is persisted first */
-  :: atomic { role[n] && al[n] && infl[n]==0 && (COLDEARLY || (!unfl[n] && dur[n]==vol[n])) -> pdirty[n]=pdirty[n]||dirty[n]; al[n]=false }
+  :: atomic { role[n] && al[n] && !dead[n] && infl[n]==0 && (COLDEARLY || (!unfl[n] && dur[n]==vol[n])) -> pdirty[n]=pdirty[n]||dirty[n]; al[n]=false }
   /* quiescent in-sync copies with no log are identical */
   :: atomic { conn && !syncing && infl[n]==0 && insync==3 && up[n] && up[o] && !dirty[n] && !dirty[o] && !al[n] && !al[o] -> assert(vol[n]==vol[o]) }
   fi
@@ -148,7 +169,7 @@ inline step(n, o) {
 
 inline links() {
   if
-  :: atomic { lab -> lab=false; conn=false; syncing=false }
+  :: atomic { lab -> lab=false; conn=false; thru=false; syncing=false }
   :: atomic { !lab -> lab=true }
   :: atomic { law[0] -> law[0]=false } :: atomic { !law[0] -> law[0]=true }
   :: atomic { law[1] -> law[1]=false } :: atomic { !law[1] -> law[1]=true }

@@ -113,7 +113,7 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		default:
 			hist.Acked(q.version)
 			w.everywhere(r, q)
-			w.apart(n, r, q)
+			w.apart(r, q)
 		}
 	}
 	fill(r.Data, 1<<60) // whoever still reads it reads nonsense

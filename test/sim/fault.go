@@ -38,10 +38,10 @@ func (w *World) mend() {
 // fault breaks something, or mends it.
 func (w *World) fault() {
 	n := w.nodes[w.rng.IntN(2)]
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(14) {
 	case 0, 1:
-		if n.up && !n.peer().bad { // a broken disk here and a crash there are two failures
-			n.crash(w.rng.IntN(3) > 0)
+		if n.up { // a broken disk here and a lost cache there are two failures
+			n.crash(!n.peer().bad && w.rng.IntN(3) > 0)
 		}
 	case 2, 3, 4:
 		if !n.up {
@@ -71,6 +71,13 @@ func (w *World) fault() {
 	case 11:
 		n.slow = !n.slow
 		w.logf("%s's disks are slow %v", n.name, n.slow)
+	case 12, 13:
+		for _, n := range w.nodes { // where it is felt: at the Primary
+			if n.up && n.eng.View().Role == state.Primary {
+				n.ill, n.sore = w.one(2), !n.sore
+				w.logf("%s's disks are ill %v, sore %v", n.name, n.ill, n.sore)
+			}
+		}
 	}
 }
 
@@ -78,11 +85,11 @@ func (w *World) fault() {
 // while the other copy is good; a read may always.
 func (n *node) ail(op block.Op) error {
 	switch {
-	case n.w.healing, !n.ill || !n.w.one(4):
+	case n.w.healing, !n.ill && !n.sore || !n.w.one(4):
 		return nil
 	case op == block.Read:
 		return block.ErrIO
-	case !n.dispensable():
+	case !n.ill || !n.dispensable():
 		return nil
 	}
 	n.w.logf("%s: a disk fails", n.name)
@@ -212,7 +219,7 @@ func (w *World) heal() {
 	w.healing, w.ab, w.witness, w.aw = true, true, true, [2]bool{true, true}
 	w.logf("the world heals")
 	for _, n := range w.nodes {
-		n.paused, n.standAlone, n.ill, n.slow = false, false, false, false
+		n.paused, n.standAlone, n.ill, n.sore, n.slow = false, false, false, false, false
 		if n.broken() {
 			n.crash(false)
 		}

@@ -20,7 +20,7 @@ func (w *World) govern(n *node) {
 	role := n.eng.View().Role
 	switch {
 	case n.command == engine.Abort:
-	case n.deposed, role == state.Primary && n.broken() && w.one(3):
+	case n.deposed, role == state.Primary && n.broken() && w.one(60):
 		n.deposed, n.leaseTenure = false, 0
 		n.run(&engine.Event{Kind: engine.Abort, Err: block.ErrNotPrimary})
 	case n.command != 0:

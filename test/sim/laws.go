@@ -37,10 +37,19 @@ func (w *World) laws() {
 // apart: what is answered and the peer's copy lacks is in a generation which that
 // copy never had. Were it promoted by force now, and written, the two would be
 // found to have diverged, not one to be an older state of the other.
-func (w *World) apart(n *node, r *block.Request, q *request) {
+func (w *World) apart(r *block.Request, q *request) {
+	for _, n := range w.nodes {
+		w.apartFrom(n, r, q)
+	}
+}
+
+func (w *World) apartFrom(n *node, r *block.Request, q *request) {
 	p, lacks := n.peer(), false
 	for s := int(r.Offset / block.SectorBytes); s < int(r.End()/block.SectorBytes); s++ {
 		lacks = lacks || w.hists[q.vol].Check(s, p.vols[q.vol].disk.at(s)) != nil
+	}
+	if p.bad && w.record.Primary != p.name {
+		return // a disk that failed a flush may have lost what it had answered
 	}
 	if !lacks || p.lost || slices.Contains(w.record.InSync, p.name) {
 		return // a cache that was lost may have held what was answered by both

@@ -33,13 +33,21 @@ func (w *World) tell() {
 
 // changeInSync is one change of the in-sync set, decided now; the node hears
 // of it later.
-func (w *World) changeInSync(n *node, who string, token uint64, include bool) error {
+func (w *World) changeInSync(n *node, change engine.EffectKind, who string, token uint64) error {
 	if w.record.Token != token {
 		return engine.ErrStaleToken
 	}
 	r := w.record
-	in := slices.Contains(r.InSync, who)
+	in, include := slices.Contains(r.InSync, who), change == engine.LedgerInclude
 	switch {
+	case change == engine.LedgerGiveUp && in:
+		if r.Primary != who || len(r.InSync) == 1 {
+			return engine.ErrStaleToken
+		}
+		if !n.broken() {
+			w.fail(fmt.Errorf("%s leaves the in-sync set with a good copy", n.name))
+		}
+		r.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(s string) bool { return s == who })
 	case include && !in:
 		r.InSync = append(slices.Clone(r.InSync), who)
 		slices.Sort(r.InSync)

@@ -90,7 +90,7 @@ mutant one-sided-not-dirty write.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length
 mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled'
 mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
 mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
-mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }'
+mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
 mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFailedDiskDoesNotExcludeTheHealthyPeer
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
@@ -98,6 +98,16 @@ mutant promotion-before-record engine.go ' && e.record.Tenure == e.tenure && e.r
 mutant hello-while-peer-writes hello.go 'return e.peerOps == 0 &&' 'return' TestHelloWaitsForThePeersWrites
 mutant target-not-durable syncend.go 'e.inSessionAfterSupers(agreed, func() { e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone}) })' 'e.afterSupers(func() {})
 	e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})'
+
+# a Primary without a copy of its own
+mutant R13-stays-in-the-set forward.go 'e.forward.on, e.forward.leaving, e.forward.lost = true, true, false' 'e.forward.on, e.forward.leaving, e.forward.lost = true, false, false; e.dropSession(errForward)' TestPrimaryGoesOnThroughItsPeer
+mutant R14-keeper-marks-nothing keep.go 'v.bits.SetAll()' '_ = v' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-marks-not-awaited keep.go 'if !e.pagesSaved(all) {' 'if e.pagesSaved(all); false {' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-keeps-the-generation keep.go 'e.beginGenerations(all)' '_ = all' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-old-answer-counts session.go 'e.forward.on && !e.flowing()' 'false' TestAnswerOfTheOldSessionDoesNotCount
+mutant sent-while-on-the-wire forward.go 'case !o.sent:' 'case !o.sent || !e.flowing(): o.sent = false'
+mutant mend-without-the-range conflict.go '&& !o.mends' '' TestMendWaitsForTheWriteBeforeIt
+mutant mend-on-a-cold-extent mend.go 'e.heat(o)' 'e.fetch(o)'
 
 # the generations of a resync
 mutant finish-keeps-the-generation syncend.go 'v.gen = v.gen.Finish()' '_ = v' TestWriteAfterALostFinishBeginsAGeneration
@@ -127,7 +137,7 @@ mutant verify-beside-a-primary peerwrite.go 'e.verify.round++' '_ = m' TestVerif
 mutant verify-answered-by-a-primary verifyanswer.go ' && e.role != state.Primary' ' && e.role <= state.Primary' TestVerifyIsAnswered
 mutant verify-does-not-mark verifyrepair.go 'o.vol.bits.Set(s.offset, s.length)' '_ = s' TestVerifyMarksADifferenceBeforeItIsTold
 mutant verify-tells-before-it-marks verifyrepair.go 'if !e.marksSaved() {' 'if false {' TestVerifyMarksADifferenceBeforeItIsTold
-mutant repair-unmarked-on-the-ack verifyrepair.go 'e.verify.mended = append(e.verify.mended, ' 'o.vol.bits.Clear(o.disk.Offset, o.disk.Length)
-	e.verify.mended = append(e.verify.mended, ' TestVerifyRepairsFromThePrimary
-mutant demoted-beside-a-repair control.go 'e.mending() ||' '' TestDemotionWaitsForARepair
+mutant repair-unmarked-on-the-ack verifyrepair.go 'e.verify.written = append(e.verify.written, ' 'o.vol.bits.Clear(o.disk.Offset, o.disk.Length)
+	e.verify.written = append(e.verify.written, ' TestVerifyRepairsFromThePrimary
+mutant demoted-beside-a-repair control.go 'e.repairing() ||' '' TestDemotionWaitsForARepair
 exit $missed

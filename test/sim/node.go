@@ -52,6 +52,7 @@ type node struct {
 	lost    bool      // its cache was lost and it was not brought in line since
 	bad     bool      // its disk failed or it was invalidated, and it was not brought in line since
 	ill     bool      // its disk may fail any moment
+	sore    bool      // its disk has sectors that cannot be read
 	old     bool      // its disks had been taken out and were put back
 	drawer  []*volume // the disks it had before
 	judged  bool      // its copy has been checked in this tenure
@@ -92,7 +93,7 @@ func (n *node) start() {
 	n.w.logf("%s starts with record %+v", n.name, c.Record)
 	n.life++
 	n.w.views[n.i] = 0
-	n.up, n.session, n.leaseTenure, n.command, n.deposed, n.detached, n.standAlone, n.ill = true, 0, 0, 0, false, false, false, false
+	n.up, n.session, n.leaseTenure, n.command, n.deposed, n.detached, n.standAlone, n.ill, n.sore = true, 0, 0, 0, false, false, false, false, false
 	n.eng = engine.New(c)
 	n.step(&engine.Event{Kind: engine.Tick})
 }

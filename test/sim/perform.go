@@ -7,6 +7,7 @@ import (
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -17,8 +18,8 @@ func (n *node) perform(f *engine.Effect) {
 		n.localIO(f)
 	case engine.PeerSend:
 		if f.Session == n.session {
-			if m := &f.Message; m.Flags&wire.Resync == 0 && m.Kind.HasBlocks() {
-				n.hot(int(m.Volume), int64(m.Offset), int64(m.Length), "sends "+m.Kind.String())
+			if m := &f.Message; m.Flags&wire.Resync == 0 && m.Kind.Changes() {
+				n.covered(m)
 			}
 			n.w.sendTo(n, &f.Message)
 		}
@@ -66,7 +67,7 @@ func (n *node) goStandAlone(f *engine.Effect) {
 func (n *node) localIO(f *engine.Effect) {
 	r, v := f.Request, n.vols[f.Volume]
 	if r.Op.Changes() {
-		if n.taking == nil || !n.taking.Kind.HasBlocks() {
+		if n.taking == nil || !n.taking.Kind.Changes() {
 			n.hot(f.Volume, r.Offset, r.Length, r.String())
 		} else {
 			n.w.judge(n.fence.Takes(n.taking.Token, r.String()))
@@ -81,6 +82,22 @@ func (n *node) localIO(f *engine.Effect) {
 		}
 		n.step(&engine.Event{Kind: engine.LocalDone, Request: r, Err: err})
 	}, torn: func() { v.disk.tear(r, n.w.rng) }})
+}
+
+// covered: what is about to change at the peer is marked somewhere that a crash
+// leaves alone: in the activity log here, or at the peer, which has the only copy.
+func (n *node) covered(m *wire.Message) {
+	if n.eng.View().Replication != state.Forwarding {
+		n.hot(int(m.Volume), int64(m.Offset), int64(m.Length), "sends "+m.Kind.String())
+		return
+	}
+	marked := n.peer().marked(int(m.Volume))
+	for off := m.Offset; off < m.Offset+m.Length; off += block.SectorBytes {
+		if !marked(int(off / block.SectorBytes)) {
+			n.w.fail(fmt.Errorf("mark law: %s has %s done by %s alone, and sector %d is not marked there", n.name, m, n.peer().name, off/block.SectorBytes))
+			return
+		}
+	}
 }
 
 // hot is the first half of the mark law.
@@ -119,8 +136,8 @@ func (n *node) performMeta(f *engine.Effect) {
 	case engine.FitSize:
 		super, size := *f.Super, f.Size
 		n.meta("fit", func() { v.lay(size, super) }, engine.Event{Kind: engine.SizeFitted, Volume: vol})
-	case engine.LedgerExclude, engine.LedgerInclude:
-		n.ledger(f.Node, f.Token, f.Kind == engine.LedgerInclude)
+	case engine.LedgerExclude, engine.LedgerInclude, engine.LedgerGiveUp:
+		n.ledger(f.Kind, f.Node, f.Token)
 	default:
 		n.w.fail(fmt.Errorf("unknown effect %d", f.Kind))
 	}
@@ -136,14 +153,14 @@ func (n *node) meta(what string, store func(), done engine.Event) {
 }
 
 // ledger asks for a change; when it is decided, the answer travels on its own.
-func (n *node) ledger(who string, token uint64, include bool) {
+func (n *node) ledger(change engine.EffectKind, who string, token uint64) {
 	n.asking++
-	what := fmt.Sprintf("%s ledger: %s in %v at %d", n.name, who, include, token)
+	what := fmt.Sprintf("%s ledger: change %d of %s at %d", n.name, change, who, token)
 	n.later(&work{what: what, can: func() bool { return n.w.quorum(n) },
-		torn: func() { n.w.judgeLater(n.w.changeInSync(n, who, token, include)) },
+		torn: func() { n.w.judgeLater(n.w.changeInSync(n, change, who, token)) },
 		run: func() {
 			n.asking--
-			err := n.w.changeInSync(n, who, token, include)
+			err := n.w.changeInSync(n, change, who, token)
 			r := n.w.record
 			n.later(&work{what: n.name + " hears of it", can: func() bool { return n.w.one(6) }, run: func() {
 				n.fence.Told(r.Tenure)

@@ -33,6 +33,7 @@ const (
 	Promote  Kind = "promote"  // Node becomes Primary; it must be in sync
 	Demote   Kind = "demote"   // Node, the Primary, becomes Secondary
 	Exclude  Kind = "exclude"  // Node leaves the in-sync set
+	GiveUp   Kind = "give-up"  // Node, the Primary, takes its own copy out of the in-sync set
 	Include  Kind = "include"  // Node enters the in-sync set
 	Declare  Kind = "declare"  // Nodes become the first in-sync set
 	Force    Kind = "force"    // Node alone is in sync, nobody Primary; Reason is kept
@@ -114,7 +115,7 @@ func (c Command) Check() error {
 
 func (c Command) checkKind(bad func(string, ...any) error) error {
 	switch c.Kind {
-	case Promote, Demote, Exclude, Include, Force, FenceLog:
+	case Promote, Demote, Exclude, GiveUp, Include, Force, FenceLog:
 		if c.Node == "" {
 			return bad("no node named")
 		}

@@ -148,9 +148,17 @@ func change(r Record, c Command) (Record, Refusal) {
 			return r, RefusedNotPrimary
 		}
 		r.Primary = ""
+	case GiveUp:
+		switch {
+		case r.Primary != c.Node:
+			return r, RefusedNotPrimary
+		case r.Has(c.Node) && len(r.InSync) == 1:
+			return r, RefusedLastCopy
+		}
+		r.InSync = slices.DeleteFunc(r.InSync, func(n string) bool { return n == c.Node })
 	case Exclude:
 		if r.Has(c.Node) && (len(r.InSync) == 1 || r.Primary == c.Node) {
-			// The Primary's copy is where answered writes go: it stays in.
+			// The Primary's copy is where answered writes go: nobody else takes it out.
 			return r, RefusedLastCopy
 		}
 		r.InSync = slices.DeleteFunc(r.InSync, func(n string) bool { return n == c.Node })

@@ -41,6 +41,10 @@ func TestCommands(t *testing.T) {
 		{"exclude keeps the tenure", plain, Command{Kind: Exclude, Node: "b", Expect: 5}, Record{6, 2, "a", []string{"a"}}, nil},
 		{"exclude the last", Record{5, 2, "a", []string{"a"}}, Command{Kind: Exclude, Node: "a", Expect: 5}, Record{5, 2, "a", []string{"a"}}, ErrLastCopy},
 		{"exclude the primary", plain, Command{Kind: Exclude, Node: "a", Expect: 5}, plain, ErrLastCopy},
+		{"give up as the primary", plain, Command{Kind: GiveUp, Node: "a", Expect: 5}, Record{6, 2, "a", []string{"b"}}, nil},
+		{"give up with the last copy", Record{5, 2, "a", []string{"a"}}, Command{Kind: GiveUp, Node: "a", Expect: 5}, Record{5, 2, "a", []string{"a"}}, ErrLastCopy},
+		{"give up as the secondary", plain, Command{Kind: GiveUp, Node: "b", Expect: 5}, plain, ErrNotPrimary},
+		{"give up twice changes nothing", Record{5, 2, "a", []string{"b"}}, Command{Kind: GiveUp, Node: "a", Expect: 5}, Record{5, 2, "a", []string{"b"}}, nil},
 		{"exclude the absent changes nothing", Record{5, 2, "a", []string{"a"}}, Command{Kind: Exclude, Node: "b", Expect: 5}, Record{5, 2, "a", []string{"a"}}, nil},
 		{"include", Record{5, 2, "b", []string{"b"}}, Command{Kind: Include, Node: "a", Expect: 5}, Record{6, 2, "b", ab}, nil},
 		{"include the present changes nothing", plain, Command{Kind: Include, Node: "a", Expect: 5}, plain, nil},
@@ -89,7 +93,7 @@ func TestClusterWide(t *testing.T) {
 var nodes = []string{"a", "b", "c"}
 
 func drawCommand(t *rapid.T, s *State, id string) Command {
-	kinds := []Kind{Promote, Demote, Exclude, Include, Declare, Force, Mark, Unmark, FenceLog}
+	kinds := []Kind{Promote, Demote, Exclude, GiveUp, Include, Declare, Force, Mark, Unmark, FenceLog}
 	c := Command{
 		ID: id, Kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
 		Resource: rapid.SampledFrom([]string{"r", "s"}).Draw(t, "resource"),

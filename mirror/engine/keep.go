@@ -1,0 +1,47 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// keep prepares this Secondary to have the only copy while its peer is Primary:
+// everything is marked as lacking over there, and the generation that begins is
+// one which the copy given up never had, so that whatever becomes of either
+// node, that copy is only ever a target, and all of it.
+func (e *Engine) keep() {
+	e.session.keeping = true
+	for _, v := range e.vols {
+		if v.gen.Bitmap != 0 && v.bits.DirtyBytes() < v.geo.SizeBytes {
+			v.unused = false // marks of something else: they become these
+		}
+		v.bits.SetAll()
+	}
+	e.keepProgress()
+}
+
+// keepProgress: the marks are on disk before the generation that they belong to.
+func (e *Engine) keepProgress() {
+	s := &e.session
+	if !s.keeping || s.closing || e.anyFailed() {
+		return
+	}
+	all := make([]bool, len(e.vols))
+	for i := range all {
+		all[i] = true
+	}
+	if !e.pagesSaved(all) {
+		return
+	}
+	s.keeping = false
+	e.beginGenerations(all)
+	e.inSessionAfterSupers(preparing, func() {
+		s.phase, s.repl = agreed, state.Forwarding
+		e.noteOn(OnDisk, fmt.Sprintf("%s is Primary without a copy of its own: this one serves it", e.peer))
+		e.sendState()
+		e.send(wire.Message{Kind: wire.Ack, ID: idForward})
+		e.established()
+	})
+}

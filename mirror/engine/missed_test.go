@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// A box that loses its power loses its paths one after the other. What it could
+// still tell the ledger over the last of them must not be that its peer, which
+// is about to take over, is not current.
+func TestNoExclusionWithTheLastBreath(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Write, 0, 4096)
+	b.linkDown()
+	b.localDone(nil)
+	b.now += excludeAfter - time.Millisecond
+	b.do(Event{Kind: Tick})
+	b.none(LedgerExclude)
+	b.none(Answer)
+	b.now += time.Millisecond
+	b.do(Event{Kind: Tick})
+	b.ledger()
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A peer that is back in time, and lacks nothing, stays in the set.
+func TestPeerThatIsBackInTimeStays(t *testing.T) {
+	b := mirrored(t, equal())
+	b.linkDown()
+	b.submit(block.Flush, 0, 0)
+	b.localDone(nil)
+	b.now += excludeAfter / 2
+	b.greet(nil)
+	b.now += excludeAtLast
+	b.do(Event{Kind: Tick})
+	b.none(LedgerExclude)
+	b.ack(b.message(wire.Flush))
+	if got := b.eng.View().Replication; got != state.Established {
+		t.Fatalf("replication is %s", got)
+	}
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A peer that greets and never comes to an end is not waited for.
+func TestPeerThatComesAndGoesIsNotWaitedFor(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Write, 0, 4096)
+	b.linkDown()
+	b.linkUp()
+	b.message(wire.Hello)
+	b.now += excludeAtLast
+	b.do(Event{Kind: Tick})
+	b.expect(LedgerExclude)
+}
+
+// Who says that it leaves is not expected back.
+func TestPeerThatLeavesIsNotWaitedFor(t *testing.T) {
+	b := mirrored(t, equal())
+	b.receive(wire.Message{Kind: wire.Refuse, Status: wire.Shutdown, Data: []byte("the agent stops")})
+	b.linkDown()
+	b.submit(block.Write, 0, 4096)
+	b.expect(LedgerExclude)
+}

@@ -1,0 +1,102 @@
+package netns
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"hapair/agent/apiv1"
+)
+
+// brokenDisk is a disk that does nothing any more.
+const brokenDisk = "read,write,flush,discard,write-zeroes err=io"
+
+// throughPeer waits until a Primary whose disk has failed goes on through its
+// peer.
+func (p *pair) throughPeer(primary string) {
+	p.t.Helper()
+	p.resource(primary, "goes on through its peer", func(r *apiv1.Resource) bool {
+		return serving(r) && r.DiskState == "Failed" && len(r.Peers) == 1 && r.Peers[0].Replication == "Forwarding" &&
+			slices.Equal(r.InSync, []string{p.other(primary)})
+	})
+}
+
+// server is the process of the record service on a node.
+func (p *pair) server(node string) string {
+	p.t.Helper()
+	out, err := p.Run(p.ctx, node, "pgrep", "-o", "-f", "recordd serve")
+	p.must(err)
+	return strings.TrimSpace(out)
+}
+
+// The disk of the Primary fails under a file system and a writer. Nobody
+// notices: no service ends, no record is refused. A power cut of the node that
+// has no copy any more is then an ordinary failover, and its disk, which works
+// again afterwards with what it had, is no copy before it has been filled.
+func TestDiskOfPrimaryFails(t *testing.T) {
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	pid := p.server(primary)
+	p.must(p.Fault(p.ctx, primary, brokenDisk))
+	p.throughPeer(primary)
+	w.progress(5 * steady)
+	if now := p.server(primary); now != pid {
+		t.Errorf("the service ran as %s and runs as %s", pid, now)
+	}
+	p.must(p.PowerOff(primary))
+	p.takeover(secondary)
+	w.progress(steady)
+	p.must(p.PowerOn(primary))
+	p.rejoined(primary)
+	w.stop()
+	p.finish()
+}
+
+// The operator moves the resource off the node whose disk has failed; over a
+// broken cable in between everything waits and goes on.
+func TestSwitchoverOffAFailedDisk(t *testing.T) {
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.Fault(p.ctx, primary, brokenDisk))
+	p.throughPeer(primary)
+	p.must(p.Cut(primary, "crossover"))
+	p.throughPeer(primary)
+	w.progress(steady)
+	p.must(p.Heal(primary, "crossover"))
+	p.must(p.Verb(p.ctx, primary, apiv1.VerbSwitchover, apiv1.SwitchoverRequest{To: secondary}, nil))
+	p.takeover(secondary)
+	w.progress(steady)
+	p.must(p.Stop(primary)) // the disk is changed
+	p.must(p.Start(primary))
+	p.rejoined(primary)
+	w.stop()
+	p.finish()
+}
+
+// A sector of the Primary cannot be read: it is fetched from the peer and
+// written again, and the reader notices nothing.
+func TestReadErrorIsMended(t *testing.T) {
+	p := newPair(t, false, nil)
+	primary, _ := p.settle()
+	p.must(p.Fault(p.ctx, primary, "read offset=1048576 length=4096 err=io count=1"))
+	device := p.takeover(primary).Volumes[0].Device
+	_, err := p.Run(p.ctx, primary, "dd", "if="+device, "of=/dev/null", "bs=4096", "skip=256", "count=1", "iflag=direct", "status=none")
+	p.must(err)
+	r := p.resource(primary, "serves, both copies are current", func(r *apiv1.Resource) bool { return serving(r) && inSync(r) })
+	p.eventually("the operator is told", func() error {
+		events, err := p.Events(p.ctx, primary, 0)
+		if err == nil && !slices.ContainsFunc(events, func(e apiv1.Event) bool { return strings.Contains(e.Text, "written again") }) {
+			err = errors.New("no event says so")
+		}
+		return err
+	})
+	if r.Volumes[0].Device != device {
+		t.Errorf("the device was %s and is %s", device, r.Volumes[0].Device)
+	}
+	p.finish()
+}
