@@ -125,10 +125,20 @@ func (o observer) Linked(name, path string, up bool) {
 	o.r.wake("link")
 }
 
-var eventKinds = map[engine.Topic]string{engine.OnConnection: apiv1.EventConnection, engine.OnDisk: apiv1.EventDisk, engine.OnResync: apiv1.EventResync}
+var eventKinds = map[engine.Topic]string{engine.OnConnection: apiv1.EventConnection, engine.OnDisk: apiv1.EventDisk, engine.OnResync: apiv1.EventResync, engine.OnVerify: apiv1.EventVerify}
 
 func (o observer) Happened(name string, topic engine.Topic, text string) {
 	o.r.a.event(eventKinds[topic], name, text)
+}
+
+// Proven notes that a region was found equal. The size of a volume does not
+// change while it is compared.
+func (o observer) Proven(_ string, volume uint16, offset, _ int64) {
+	for _, v := range o.r.mirror.View().Volumes {
+		if v.Number == volume {
+			o.r.verify.proven(volume, v.SizeBytes, offset)
+		}
+	}
 }
 
 func (o observer) Trouble(name, text string) { o.r.a.event(apiv1.EventProblem, name, text) }

@@ -38,6 +38,7 @@ type resource struct {
 	roles   roles
 	leased  atomic.Bool // the last word about the lease was that it is held
 	open    *openBy
+	verify  *verifier
 	look    chan struct{} // capacity 1: the mirror may have changed
 
 	mu struct {
@@ -104,6 +105,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.net.Handle("mirror", a.acceptMirror)
 	a.net.Handle(hintPurpose, a.acceptHint)
 	a.net.Handle(invalidatePurpose, a.acceptInvalidate)
+	a.net.Handle(provenPurpose, a.acceptProven)
 	a.net.Handle(reconnectPurpose, a.acceptReconnect)
 	for _, r := range a.order {
 		if err := r.start(); err != nil {
@@ -138,6 +140,7 @@ func (a *agent) onLease(l lease.Lease) {
 func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resource, error) {
 	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name, look: make(chan struct{}, 1)}
 	r.mu.down = time.Now()
+	r.verify = newVerifier(r)
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError}
 	for i := range rc.Volumes {
@@ -247,6 +250,7 @@ func (r *resource) start() error {
 	var monitoring sync.WaitGroup
 	monitoring.Go(func() { r.returned(ctx) })
 	monitoring.Go(func() { r.watch(ctx) })
+	monitoring.Go(func() { r.verify.run(ctx) })
 	if r.group != nil {
 		monitoring.Go(func() { r.monitor(ctx) })
 	}

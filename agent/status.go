@@ -97,6 +97,7 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	out.Frozen = len(out.FrozenReasons) > 0
 	out.LastProblem = r.a.problems.last(r.name, false)
 	out.Peers = []apiv1.Peer{r.peerStatus(&v)}
+	out.Verify = r.verifyStatus(&v)
 	held := r.heldOpen(v.Role)
 	for i := range v.Volumes {
 		vol := r.volumeStatus(&v, i)
@@ -200,7 +201,8 @@ func (r *resource) heldOpen(role state.Role) [][]string {
 func (r *resource) volumeStatus(v *mirror.View, i int) apiv1.Volume {
 	x := &v.Volumes[i]
 	out := apiv1.Volume{Number: int(x.Number), SizeBytes: x.SizeBytes, Disk: r.conf.Volumes[i].Disk.For(r.a.self), Frontend: v.Kinds[i],
-		DiskState: x.Disk.String(), DirtyBytes: x.DirtyBytes, Counters: r.rates.counters(i, v)}
+		DiskState: x.Disk.String(), DirtyBytes: x.DirtyBytes, Counters: r.rates.counters(i, v),
+		Proven: r.verify.provenStatus(x.Number, x.SizeBytes)}
 	if v.Devices[i] != "" {
 		out.Device = v.Devices[i]
 		if v.Kinds[i] == "fuse" {
@@ -299,7 +301,7 @@ func (r *rates) counters(i int, v *mirror.View) apiv1.Counters {
 
 // resync is the progress of a resync, nil when none runs.
 func resync(v *mirror.View) *apiv1.Resync {
-	out := &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: v.ResyncDone, TotalBytes: v.ResyncTotal, ETAS: -1}
+	out := &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: v.ResyncDone, TotalBytes: v.ResyncTotal, EqualBytes: v.ResyncEqual, ETAS: -1}
 	switch v.Replication {
 	case state.SyncSource:
 	case state.PausedSyncS:

@@ -26,6 +26,7 @@ type seen struct {
 	frozenAt    time.Duration
 	now         time.Duration
 	ledgerWell  bool
+	unequal     bool // what is known to differ has not been repaired
 }
 
 // change is one event to be.
@@ -60,6 +61,7 @@ func (r *resource) see(was *seen) *seen {
 	v := r.mirror.View()
 	ls := r.a.ledger.Status()
 	s := &seen{replication: v.Replication, now: r.a.clock(), ledgerWell: ls.Quorum && ls.SplitBrain == "" && ls.Err == nil}
+	s.unequal = r.unequal(&v) != ""
 	for i := range v.Volumes {
 		s.disks = append(s.disks, v.Volumes[i].Disk)
 	}
@@ -88,7 +90,7 @@ func (r *resource) serviceFailed() bool {
 
 func (s *seen) well() bool {
 	down := func(d state.Disk) bool { return d != state.UpToDate }
-	return s.replication == state.Established && len(s.frozen) == 0 && !slices.ContainsFunc(s.disks, down)
+	return s.replication == state.Established && !s.unequal && len(s.frozen) == 0 && !slices.ContainsFunc(s.disks, down)
 }
 
 // inOrder reports whether the failover rests, with nothing that it remembers

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
@@ -92,8 +91,7 @@ func (r *Resource) Invalidate(ctx context.Context, volume int) error {
 	ev := &engine.Event{Kind: engine.Invalidate}
 	if volume != AllVolumes {
 		ev.Only = true
-		ev.Volume = slices.IndexFunc(r.cfg.Volumes, func(c VolumeConfig) bool { return int(c.Number) == volume })
-		if ev.Volume < 0 {
+		if ev.Volume = r.indexOf(volume); ev.Volume < 0 {
 			return fmt.Errorf("invalidate %s: there is no volume %d: %w", r.cfg.Resource, volume, engine.ErrBadState)
 		}
 	}

@@ -39,6 +39,8 @@ type Observer interface {
 	Happened(resource string, topic engine.Topic, text string)
 	// Trouble: something an operator has to look at.
 	Trouble(resource, text string)
+	// Proven: a verify has found the copies of a volume equal in a range.
+	Proven(resource string, volume uint16, offset, length int64)
 	// Deposed: somebody else holds a higher token; the device must go.
 	Deposed(resource string, why error)
 }

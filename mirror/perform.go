@@ -92,6 +92,9 @@ func (r *Resource) perform(f *engine.Effect) {
 		r.answerPlugged(f.Request, f.Err)
 	case engine.WriteActivity, engine.WritePage, engine.WriteSuper:
 		r.writeMeta(f)
+	case engine.Digest:
+		r.running.Add(1)
+		go r.digest(f.Request)
 	case engine.FitSize:
 		r.running.Add(1)
 		go r.vols[f.Volume].fit(f.Size, *f.Super)
@@ -126,6 +129,8 @@ func (r *Resource) performRare(f *engine.Effect) {
 		if ch != nil {
 			ch <- f.Err
 		}
+	case engine.Proven:
+		r.cfg.Observer.Proven(r.cfg.Resource, r.vols[f.Volume].cfg.Number, f.Offset, f.Size)
 	case engine.Note:
 		r.log.Info(f.Text)
 		r.cfg.Observer.Happened(r.cfg.Resource, f.Topic, f.Text)
@@ -135,6 +140,13 @@ func (r *Resource) performRare(f *engine.Effect) {
 	default: // carried out by perform
 	}
 	r.cfg.Observer.Changed(r.cfg.Resource)
+}
+
+// digest computes what a verify compares, on a goroutine of its own: it takes a
+// processor for as long as a disk takes to read it. The engine bounds how many.
+func (r *Resource) digest(req *block.Request) {
+	defer r.running.Done()
+	r.step(&engine.Event{Kind: engine.Digested, Request: req, Payload: wire.AppendDigests(make([]byte, 0, wire.DigestsOf(req.Length)), req.Data)})
 }
 
 // diskDone is the return of the engine's own requests; Answered follows.

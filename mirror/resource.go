@@ -65,12 +65,13 @@ type Resource struct {
 		answered block.Answers // front ends that have answers and were not told
 	}
 
-	admin   sync.Mutex // one command at a time
-	abortMu sync.Mutex
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	done    func(*block.Request, error)
+	admin    sync.Mutex // one command at a time
+	abortMu  sync.Mutex
+	verifyMu sync.Mutex // one command to the verify at a time
+	ctx      context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	done     func(*block.Request, error)
 }
 
 // Open attaches the disks of a resource. Nothing flows before Start.

@@ -133,6 +133,8 @@ func (o *observer) Trouble(_, text string) {
 
 func (o *observer) Happened(string, engine.Topic, string) { o.Changed("") }
 
+func (o *observer) Proven(string, uint16, int64, int64) { o.Changed("") }
+
 // told is what an operator was told, and how many sessions began.
 func (o *observer) told() ([]string, int) {
 	o.mu.Lock()

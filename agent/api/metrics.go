@@ -55,6 +55,8 @@ var (
 	requestsDesc  = desc("volume_requests_total", "Requests of the application.", "resource", "volume", "op")
 	bytesDesc     = desc("volume_bytes_total", "Bytes of the application.", "resource", "volume", "op")
 	errorsDesc    = desc("volume_errors_total", "Requests answered with an error.", "resource", "volume")
+	unequalDesc   = desc("verify_unequal_bytes", "What the last verify found not equal, or could not read, and nobody has repaired.", "resource")
+	provenDesc    = desc("volume_proven_age_seconds", "How long ago the region that waits longest was found equal; absent while one never was.", "resource", "volume")
 	inFlightDesc  = desc("volume_in_flight", "Requests not answered yet.", "resource", "volume")
 	latencyDesc   = desc("volume_write_latency_seconds", "Write latency as the application sees it, over the last second.", "resource", "volume", "quantile")
 )
@@ -63,6 +65,7 @@ var allDescs = []*prometheus.Desc{
 	upDesc, uptimeDesc, maintenanceDesc, votersDesc, reachableDesc, quorumDesc, memberDesc, pathDesc,
 	primaryDesc, inSyncDesc, tokenDesc, leaseDesc, frozenDesc, connectedDesc, peerDirtyDesc, resyncDesc,
 	serviceDesc, sizeDesc, upToDateDesc, dirtyDesc, requestsDesc, bytesDesc, errorsDesc, inFlightDesc, latencyDesc,
+	unequalDesc, provenDesc,
 }
 
 // Describe names every metric.
@@ -151,6 +154,7 @@ func (m emitter) resource(r *apiv1.Resource, node string) {
 	for _, s := range r.Services {
 		m.flag(serviceDesc, s.State == apiv1.ServiceRunning, r.Name, s.Name, s.Kind)
 	}
+	m.gauge(unequalDesc, float64(r.Verify.DifferingBytes+r.Verify.UnreadableBytes-r.Verify.RepairedBytes), r.Name)
 	for i := range r.Volumes {
 		m.volume(r.Name, &r.Volumes[i])
 	}
@@ -170,4 +174,7 @@ func (m emitter) volume(resource string, v *apiv1.Volume) {
 	m.gauge(inFlightDesc, float64(c.InFlight), resource, n)
 	m.gauge(latencyDesc, c.WriteP50US/1e6, resource, n, "0.5")
 	m.gauge(latencyDesc, c.WriteP99US/1e6, resource, n, "0.99")
+	if p := &v.Proven; p.Oldest != nil {
+		m.gauge(provenDesc, float64(slices.Max(p.RegionsAgeS)), resource, n)
+	}
 }

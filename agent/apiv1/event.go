@@ -8,6 +8,7 @@ const (
 	EventConnection = "connection" // a link came or went
 	EventDisk       = "disk"       // a disk state changed
 	EventResync     = "resync"     // a resync began, paused, ended
+	EventVerify     = "verify"     // a verify began, ended, was stopped
 	EventService    = "service"    // a service changed its state
 	EventMember     = "member"     // a member came, went, became suspect
 	EventQuorum     = "quorum"     // quorum or leader changed
@@ -20,7 +21,7 @@ const (
 
 // EventKinds lists the kinds an agent sends, but for EventDropped.
 func EventKinds() []string {
-	return []string{EventRole, EventConnection, EventDisk, EventResync, EventService, EventMember, EventQuorum, EventFrozen, EventOperator, EventProblem, EventAgent}
+	return []string{EventRole, EventConnection, EventDisk, EventResync, EventVerify, EventService, EventMember, EventQuorum, EventFrozen, EventOperator, EventProblem, EventAgent}
 }
 
 // Event is one thing that happened, numbered in the order this node saw it.

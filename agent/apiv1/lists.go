@@ -15,6 +15,13 @@ func (s *Status) FillLists() {
 		fill(&r.Volumes)
 		fill(&r.Peers)
 		fill(&r.Services)
+		fill(&r.Verify.Found)
+		if r.Verify.State == "" { // not attached here, or a witness
+			r.Verify.State, r.Verify.ETAS = VerifyNone, -1
+		}
+		for j := range r.Volumes {
+			fill(&r.Volumes[j].Proven.RegionsAgeS)
+		}
 	}
 	for i := range s.Members {
 		fill(&s.Members[i].Paths)

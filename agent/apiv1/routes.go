@@ -28,6 +28,7 @@ const (
 	VerbInvalidate     = "invalidate"
 	VerbPauseSync      = "pause-sync"
 	VerbResumeSync     = "resume-sync"
+	VerbVerify         = "verify"
 	VerbCreateMetadata = "create-metadata"
 )
 
@@ -36,7 +37,6 @@ const (
 var NotBuilt = map[string]string{
 	"attach":   "the agent attaches every configured disk when it starts",
 	"detach":   "stop the agent on this node: hactl standby NODE, then systemctl stop haagent",
-	"verify":   "hactl invalidate RES, on the Secondary, makes the copies equal by a full resync",
 	"resize":   "create a larger resource and copy, or restore, into it",
 	"fence":    "switch the node off by hand, then hactl promote RES --force on the survivor",
 	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",

@@ -64,6 +64,8 @@ type Resource struct {
 	Volumes  []Volume  `json:"volumes"`
 	Peers    []Peer    `json:"peers"`
 	Services []Service `json:"services"`
+	// Verify is the latest verify that this node led.
+	Verify Verify `json:"verify"`
 	// LastProblem is the newest thing that went wrong with this resource.
 	LastProblem *ProblemAt `json:"last_problem,omitempty"`
 }
@@ -81,6 +83,8 @@ type Volume struct {
 	// OpenBy names the processes that hold the device open, when known.
 	OpenBy   []string `json:"open_by,omitempty"`
 	Counters Counters `json:"counters"`
+	// Proven says when the copies of this volume were last found equal.
+	Proven Proven `json:"proven"`
 }
 
 // Counters are what a volume did: rates over the last second, totals since the
@@ -129,6 +133,7 @@ type Resync struct {
 	Direction     string `json:"direction"` // to_peer, from_peer
 	DoneBytes     int64  `json:"done_bytes"`
 	TotalBytes    int64  `json:"total_bytes"`
+	EqualBytes    int64  `json:"equal_bytes"` // found equal in this session and not sent, as its source knows
 	RateBytesPerS int64  `json:"rate_bytes_per_s"`
 	ETAS          int64  `json:"eta_s"` // -1 when unknown
 	Paused        bool   `json:"paused"`

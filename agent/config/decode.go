@@ -46,6 +46,7 @@ func (d *decoder) fail(n ast.Node, hint, format string, args ...any) {
 var (
 	durationType  = reflect.TypeFor[time.Duration]()
 	sizeType      = reflect.TypeFor[Size]()
+	rateType      = reflect.TypeFor[Rate]()
 	perNodeType   = reflect.TypeFor[PerNode]()
 	commandType   = reflect.TypeFor[Command]()
 	nodeType      = reflect.TypeFor[Node]()
@@ -71,6 +72,8 @@ func (d *decoder) decode(n ast.Node, v reflect.Value, path string, depth int) {
 		d.duration(n, v)
 	case v.Type() == sizeType:
 		d.size(n, v)
+	case v.Type() == rateType:
+		d.rate(n, v)
 	case v.Type() == perNodeType:
 		d.perNode(n, v, path)
 	case v.Type() == commandType:
@@ -307,7 +310,7 @@ func (d *decoder) text(n ast.Node, v reflect.Value) {
 
 func (d *decoder) duration(n ast.Node, v reflect.Value) {
 	s, _ := scalarText(n)
-	t, err := time.ParseDuration(s)
+	t, err := parseTime(s)
 	if err != nil {
 		hint := "a time carries its unit, as in 500ms, 2s, 1m30s"
 		if _, isNumber := n.(*ast.IntegerNode); isNumber {
@@ -317,6 +320,25 @@ func (d *decoder) duration(n ast.Node, v reflect.Value) {
 		return
 	}
 	v.SetInt(int64(t))
+}
+
+// parseTime reads a Go duration, or days.
+func parseTime(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(s)
+}
+
+func (d *decoder) rate(n ast.Node, v reflect.Value) {
+	s, _ := scalarText(n)
+	r, err := ParseRate(s)
+	if err != nil {
+		d.fail(n, "a rate looks like 20MiB/s", "want a rate, found %s", describe(n))
+		return
+	}
+	v.SetInt(int64(r))
 }
 
 func (d *decoder) size(n ast.Node, v reflect.Value) {

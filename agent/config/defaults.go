@@ -35,6 +35,8 @@ const (
 	DefaultMonitorInterval = 10 * time.Second
 
 	DefaultFenceDelay = 5 * time.Second
+
+	DefaultVerifyRate = Rate(20 << 20)
 )
 
 // The bounds. What lies outside is refused with the bound in the message.
@@ -49,6 +51,9 @@ const (
 	MaxNameBytes    = 63
 	MinVolumeBytes  = 1 << 20
 	MaxVolumeBytes  = 1 << 50 // 1 PiB
+	MinVerifyEvery  = time.Hour
+	MaxVerifyEvery  = 366 * 24 * time.Hour
+	MinVerifyRate   = Rate(1 << 20)
 )
 
 // The bounds of the timing section. Below 100 ms a heartbeat fails over by
@@ -91,6 +96,8 @@ func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
 }
+
+func (v *Verify) setDefaults() { v.Rate = DefaultVerifyRate }
 
 func (v *Volume) setDefaults() { v.Metadata.All = Internal }
 

@@ -149,6 +149,8 @@ func leaf(v reflect.Value) (string, bool) {
 		return x.String(), true
 	case Size:
 		return x.String(), true
+	case Rate:
+		return x.String(), true
 	case PerNode:
 		return scalar(x.All), x.All != ""
 	case bool, int, uint16:

@@ -36,6 +36,15 @@ func ParseSize(s string) (Size, error) {
 	return Size(f * unit), nil
 }
 
+// ParseRate reads a size, with or without "/s" behind it.
+func ParseRate(s string) (Rate, error) {
+	b, err := ParseSize(strings.TrimSuffix(strings.TrimSpace(s), "/s"))
+	return Rate(b), err
+}
+
+// String returns the rate as it stands in the file.
+func (r Rate) String() string { return Size(r).String() + "/s" }
+
 // String returns the size in the largest binary unit that divides it.
 func (s Size) String() string {
 	for _, u := range sizeUnits[:5] {

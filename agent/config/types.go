@@ -97,8 +97,20 @@ type Resource struct {
 	OnIOError OnIOError `yaml:"on_io_error"`
 	// ResyncRate bounds a resync in bytes per second; 0 does not.
 	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"what the disks and the link give"`
+	// Verify is when the copies are compared by themselves.
+	Verify Verify `yaml:"verify,omitempty" unset:"none: only by hactl verify"`
 	// Services run on the Primary, started in this order, stopped in reverse.
 	Services []Service `yaml:"services,omitempty" unset:"none"`
+}
+
+// Verify is the continuous verify of a resource.
+type Verify struct {
+	// Every is the time from the beginning of one to that of the next; 0: none.
+	Every time.Duration `yaml:"every"`
+	// Rate bounds it; it also yields to applications by itself.
+	Rate Rate `yaml:"rate"`
+	// Repair writes what differs from the Primary to its peer.
+	Repair bool `yaml:"repair"`
 }
 
 // Volume is one device of a resource.
@@ -133,6 +145,9 @@ func (p PerNode) IsZero() bool { return p.All == "" && len(p.ByNode) == 0 }
 
 // Size is a number of bytes, written "100GiB", "512 MiB" or plainly.
 type Size int64
+
+// Rate is a number of bytes per second, written "20MiB/s".
+type Rate int64
 
 // OnIOError is what a Primary does whose disk has failed.
 type OnIOError string

@@ -38,6 +38,14 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	default:
 		c.oneOf(at+".protocol", string(r.Protocol), "C")
 	}
+	if v := r.Verify; v != (Verify{}) {
+		if v.Every < MinVerifyEvery || v.Every > MaxVerifyEvery {
+			c.fail(at+".verify.every", "a week is 7d", "every %s: between %s and %s", v.Every, MinVerifyEvery, MaxVerifyEvery)
+		}
+		if v.Rate < MinVerifyRate {
+			c.fail(at+".verify.rate", "", "rate %s: at least %s", v.Rate, MinVerifyRate)
+		}
+	}
 	if n := r.PreferredNode; n != "" && c.cfg.Node(n) == nil {
 		c.unknownNode(at+".preferred_node", n)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hapair/agent/apiv1"
+	"hapair/agent/config"
 )
 
 // changed shows the answer to a change.
@@ -155,6 +156,37 @@ func (a *app) pauseCmd() *cobra.Command {
 
 func (a *app) resumeCmd() *cobra.Command {
 	return a.verbCmd(apiv1.VerbResumeSync, "let the resync go on", func() (any, error) { return apiv1.SyncRequest{}, nil })
+}
+
+func (a *app) verifyCmd() *cobra.Command {
+	var req apiv1.VerifyRequest
+	volume, rate := -1, ""
+	c := a.verbCmd(apiv1.VerbVerify, "compare the copies while they are in use", func() (any, error) {
+		if volume >= 0 {
+			req.Volume = &volume
+		}
+		if req.Stop && (req.Resume || req.Repair || rate != "") {
+			return nil, &usageError{text: "--stop goes alone"}
+		}
+		if rate != "" {
+			r, err := config.ParseRate(rate)
+			if err != nil {
+				return nil, &usageError{text: fmt.Sprintf("--rate %q is not a rate; one looks like 20MiB/s", rate)}
+			}
+			req.RateBytesPerS = int64(r)
+		}
+		return req, nil
+	})
+	c.Long = "verify compares both copies block by block while applications use them, led by\n" +
+		"the Primary. It goes on through breaks and restarts; hactl status shows how far\n" +
+		"it is and what it found. What differs is marked, and the next resync repairs it.\n" +
+		"--repair writes it at once, from the Primary to its peer: the Primary's copy is\nwhat the applications see."
+	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
+	c.Flags().BoolVar(&req.Repair, "repair", false, "write what differs from the Primary to its peer")
+	c.Flags().StringVar(&rate, "rate", "", "bytes per second at most, as in 20MiB/s (default: what the applications leave)")
+	c.Flags().BoolVar(&req.Resume, "resume", false, "go on where the last one was stopped")
+	c.Flags().BoolVar(&req.Stop, "stop", false, "end the one that runs; its position is kept")
+	return c
 }
 
 func (a *app) maintenanceCmd() *cobra.Command {

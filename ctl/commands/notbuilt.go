@@ -14,7 +14,6 @@ func (a *app) notBuiltCmds() []*cobra.Command {
 	for _, x := range []struct{ use, short string }{
 		{"attach RES", "attach a disk again"},
 		{"detach RES", "let go of a disk"},
-		{"verify RES", "compare the copies, and repair"},
 		{"resize RES", "grow a volume"},
 		{"fence NODE", "make sure a node cannot write"},
 		{"snapshot", "snapshots of a volume"},

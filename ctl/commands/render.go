@@ -67,6 +67,7 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 	for i := range r.Peers {
 		renderResync(b, &r.Peers[i], s)
 	}
+	renderVerify(b, r, s)
 	if r.SplitBrain {
 		fmt.Fprintf(b, "  %s both nodes went on without the other; hactl explain %s tells what each has, and how to keep it\n", s.bad("SPLIT BRAIN:"), clean(r.Name))
 	}

@@ -66,6 +66,18 @@ var stories = map[string]func(*apiv1.Status){
 	"resync-paused": func(st *apiv1.Status) {
 		st.Resources[0].Peers[0].Resync = &apiv1.Resync{Direction: apiv1.FromPeer, DoneBytes: 0, TotalBytes: 1 << 20, Paused: true, PausedBy: "beta"}
 	},
+	"verify": func(st *apiv1.Status) {
+		st.Resources[0].Verify = apiv1.Verify{State: apiv1.VerifyRunning, Repair: true, DoneBytes: 25 << 30, TotalBytes: 100 << 30, RateBytesPerS: 512 << 20, ETAS: 150, DifferingBytes: 4096, RepairedBytes: 4096}
+	},
+	"verify-waits": func(st *apiv1.Status) {
+		st.Resources[0].Verify = apiv1.Verify{State: apiv1.VerifyRunning, DoneBytes: 100<<30 - 512, TotalBytes: 100 << 30, ETAS: -1, Waits: "beta is not connected"}
+	},
+	"verify-found": func(st *apiv1.Status) {
+		r := &st.Resources[0]
+		r.Peers[0].DirtyBytes = 8192
+		r.Verify = apiv1.Verify{State: apiv1.VerifyDone, DoneBytes: 100 << 30, TotalBytes: 100 << 30, ETAS: -1, DifferingBytes: 8192, UnreadableBytes: 4096,
+			Found: []apiv1.Range{{Offset: 1 << 20, Length: 8192, Kind: apiv1.RangeDiffers}, {Offset: 9 << 20, Length: 4096, Kind: apiv1.RangeUnreadableHere}}}
+	},
 	"peer-lost": func(st *apiv1.Status) {
 		r := &st.Resources[0]
 		r.InSync = []string{"alpha"}

@@ -7,8 +7,8 @@ import "hapair/mirror/block"
 // order on both copies; a read that comes after such a write waits too, so that
 // it does not show data that a failover could still take back. (A write that
 // comes after a read in flight does not wait for it: of two that an application
-// lets race, either order is right.) A resync chunk does not change what a read
-// at the source returns.
+// lets race, either order is right.) A chunk of a resync or a verify does not
+// change what a read here returns.
 func (v *volume) blocks(o *op) bool {
 	return v.blockedBy(o, v.waiting.tail)
 }
@@ -17,7 +17,7 @@ func (v *volume) blocks(o *op) bool {
 func (v *volume) blockedBy(o *op, last *op) bool {
 	reading := o.kind == opApplication && o.req.Op == block.Read && !o.mends
 	for p := v.active.head; p != nil; p = p.next {
-		if o.overlaps(p) && !(reading && p.kind == opResync) {
+		if o.overlaps(p) && !(reading && p.kind != opApplication) {
 			return true
 		}
 	}

@@ -298,10 +298,7 @@ func (e *Engine) lacking() bool {
 }
 
 func (e *Engine) demoteProgress() {
-	if e.control.step > 0 {
-		return
-	}
-	if !e.flushedAll() {
+	if e.control.step > 0 || e.repairing() || !e.flushedAll() {
 		return
 	}
 	// A peer that is away and lacks something must not be promoted because this
@@ -336,7 +333,7 @@ func (e *Engine) abortProgress() {
 }
 
 func (e *Engine) detachProgress() {
-	if e.peerOps > 0 || e.fitting() || e.session.phase != ended || e.control.step > 1 {
+	if e.peerOps+e.answering+e.verify.flight > 0 || e.fitting() || e.session.phase != ended || e.control.step > 1 {
 		return
 	}
 	if e.control.step == 0 {

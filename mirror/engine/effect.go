@@ -49,6 +49,11 @@ const (
 	Note
 	// Problem: something an operator has to look at; Text says it.
 	Problem
+	// Digest: compute the digests of the blocks in Request.Data; Digested follows.
+	// It takes as long as reading them, so not under the caller's lock.
+	Digest
+	// Proven: the copies of Volume were found equal in Size bytes at Offset.
+	Proven
 )
 
 // Super is what the superblock of a volume says of its copy.
@@ -75,7 +80,8 @@ type Effect struct {
 	Activity actlog.Transaction
 	Payload  []byte
 	Super    *Super
-	Size     int64 // FitSize: bytes of data
+	Size     int64 // FitSize: bytes of data; Proven: bytes
+	Offset   int64 // Proven
 	Node     string
 	Token    uint64
 	Of       EventKind // Reply: which event is answered
@@ -91,4 +97,5 @@ const (
 	OnConnection Topic = iota
 	OnDisk
 	OnResync
+	OnVerify
 )

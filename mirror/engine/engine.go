@@ -137,7 +137,10 @@ type Engine struct {
 	afterSup  []superWait
 	paused    bool
 	rival     *Rival
-	toldOut   uint64 // the token under which the exclusion of the peer was told last
+	verify    verify
+	answering int           // ranges that the peer's verify asks about, being read
+	lastApp   time.Duration // when the latest application request was admitted
+	toldOut   uint64        // the token under which the exclusion of the peer was told last
 }
 
 // New returns an engine whose copies have been attached. It emits its first
@@ -223,6 +226,10 @@ func (e *Engine) dispatch(ev *Event) {
 		e.leaseRenewed(ev.Tenure, ev.Until)
 	case Tick:
 		e.tick()
+	case Digested:
+		e.digested(ev.Request.Owner.(*op), ev.Payload)
+	case Verify, VerifyStop:
+		e.verifyEvent(ev)
 	default:
 		e.controlEvent(ev)
 	}
@@ -263,6 +270,7 @@ func (e *Engine) tick() {
 	}
 	e.missedPeer()
 	e.syncTick()
+	e.verifyTick()
 	for _, v := range e.vols {
 		if e.now-v.page.lastSave >= pageSaveInterval {
 			v.page.lastSave = e.now

@@ -54,6 +54,14 @@ const (
 	Detach
 	// Tick: time passed.
 	Tick
+	// Digested: Payload is the digests of what Request has read.
+	Digested
+	// Verify: compare the copies as the order Verify says. Answered by Reply when
+	// it has begun; View tells how far it is.
+	Verify
+	// VerifyStop: end the verify, keep its position. Answered by Reply when
+	// nothing of it is in flight.
+	VerifyStop
 )
 
 // Event is one thing that happened. Which fields count depends on Kind.
@@ -72,4 +80,6 @@ type Event struct {
 	Force   bool
 	Only    bool
 	Path    string
+	Payload []byte
+	Verify  VerifyOrder
 }

@@ -29,7 +29,7 @@ func (e *Engine) quiet() bool {
 }
 
 // features are those that this release has.
-const features = wire.FeatureRead
+const features = wire.FeatureRead | wire.FeatureVerify
 
 // hello says what this node is. Of the generations it says what is durable: the
 // peer builds on it, and a crash must not take it back.

@@ -15,7 +15,25 @@ const (
 	// twice, because a session may end and begin while old writes still run.
 	peerOpsMax = 2 * (applicationOpsMax + resyncOpsMax + internalOpsMax)
 
-	opsMax = applicationOpsMax + resyncOpsMax + internalOpsMax + peerOpsMax
+	opsMax = applicationOpsMax + resyncOpsMax + internalOpsMax + peerOpsMax + 3*verifyOpsMax
+
+	// verifyOpsMax is how many checks of a verify are in flight while no
+	// application uses the volumes; beside one it is a single one. Of the peer's,
+	// twice as many are answered: those of a session that is over may still run.
+	verifyOpsMax = 8
+	// verifyChunkBytes is what one check covers.
+	verifyChunkBytes = 256 << 10
+	// verifyBusyRate is what a verify takes at most, in bytes per second, while
+	// applications use the volumes; verifyQuiet is how long after their last
+	// request they still do.
+	verifyBusyRate = 20 << 20
+	verifyQuiet    = 100 * time.Millisecond
+	// verifyRestAfter is how long a verify rests when the peer could not answer.
+	verifyRestAfter = time.Second
+	// verifyListMax is how many differences are listed; all are counted.
+	verifyListMax = 128
+	// verifyFailuresMax is how many blocks that cannot be read end a verify.
+	verifyFailuresMax = 64
 
 	// resyncChunkBytes is the unit of resync: long enough to stream, short
 	// enough that an application write to it does not wait noticeably.

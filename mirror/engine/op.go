@@ -13,6 +13,8 @@ const (
 	opPeer                          // from the peer's Primary or resync source
 	opResync                        // a chunk this node sends as source
 	opFlush                         // a flush of the engine's own
+	opVerify                        // a check of a verify that this node drives
+	opAnswer                        // a range the peer's verify asks about
 )
 
 // owed says who must still answer before an op is settled.
@@ -23,6 +25,8 @@ const (
 	owedPeer                    // the peer
 	owedLedger                  // the ledger: removal of the peer from the in-sync set
 	owedSuper                   // the superblock: a new generation
+	owedDigest                  // the digests of what was read
+	owedPage                    // the bitmap page that marks a difference
 )
 
 // op is one request on its way. It is in exactly one place at a time; the
@@ -46,6 +50,7 @@ type op struct {
 	session uint64 // opPeer: where the ack goes
 	peerID  uint64 // opPeer: id to acknowledge
 	buf     *block.Buffer
+	check   *check // opVerify
 
 	// placement in one list
 	in         *opList
@@ -139,7 +144,7 @@ func (p *opPool) put(o *op) {
 	if o.in != nil {
 		panic("engine: freed op is still on a list")
 	}
-	o.req, o.vol, o.disk.Data, o.cause = nil, nil, nil, nil
+	o.req, o.vol, o.disk.Data, o.cause, o.check = nil, nil, nil, nil, nil
 	p.free = append(p.free, uint32(o.id&(1<<slotBits-1)))
 }
 

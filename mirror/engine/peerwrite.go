@@ -25,6 +25,9 @@ func (e *Engine) peerRequest(m *wire.Message) {
 	}
 	e.seen = max(e.seen, m.Token)
 	e.peerOps++
+	if m.Kind.Changes() {
+		e.verify.round++
+	}
 	o.session, o.peerID = e.session.id, m.ID
 	o.disk.Op, o.disk.Flags = peerOp(m)
 	o.disk.Offset, o.disk.Length = int64(m.Offset), int64(m.Length)

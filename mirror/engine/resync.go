@@ -31,6 +31,10 @@ type resync struct {
 	told    bool  // SyncDone is out
 	include bool  // the target is complete: the ledger is to record it
 	rate    rate
+
+	equal      int64 // bytes that were found equal and not sent
+	equalRatio int64 // of what was asked about lately, of askScale
+	unasked    int   // chunks since the last that was asked about
 }
 
 // syncState is per volume: where the cursor is, and which chunks the target
@@ -111,6 +115,9 @@ func (e *Engine) beginChunk(o *op) {
 	}
 	o.vol.active.push(o)
 	o.owed = owedLocal
+	if e.session.repl == state.SyncSource && e.asks() {
+		e.askTarget(o)
+	}
 	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
 }
 
@@ -128,9 +135,20 @@ func (e *Engine) chunkRead(o *op, err error) {
 		e.pumpSync()
 		return
 	}
+	if o.check != nil {
+		o.owed |= owedDigest
+		e.emit(Effect{Kind: Digest, Volume: o.vol.index, Request: &o.disk})
+		return
+	}
+	e.sendChunk(o, span{o.disk.Offset, o.disk.Length})
+}
+
+// sendChunk sends a part of what was read, or all of it.
+func (e *Engine) sendChunk(o *op, s span) {
+	data := o.disk.Data[s.offset-o.disk.Offset:][:s.length]
 	m := wire.Message{Kind: wire.Write, Flags: wire.Resync, Volume: o.vol.num, ID: o.id, Token: e.writerToken(),
-		Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length), Data: o.disk.Data}
-	if allZero(o.disk.Data) {
+		Offset: uint64(s.offset), Length: uint64(s.length), Data: data}
+	if allZero(data) {
 		m.Kind, m.Data = wire.WriteZeroes, nil
 	}
 	o.owed |= owedPeer
@@ -206,7 +224,7 @@ func (e *Engine) abandonSync(v *volume) {
 	for _, l := range []*opList{&v.active, &v.waiting} {
 		for o := l.head; o != nil; {
 			next := o.next
-			if o.kind == opResync && o.owed&owedLocal == 0 {
+			if o.kind == opResync && o.owed&(owedLocal|owedDigest) == 0 {
 				l.remove(o)
 				e.freeChunk(o)
 			}

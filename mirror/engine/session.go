@@ -118,6 +118,7 @@ func (e *Engine) linkDown(id uint64, why error) {
 	if e.session.phase == preparing && e.role == state.Secondary {
 		e.excluding = false // only the resync that was being prepared wanted it
 	}
+	e.abandonVerify()
 	e.session = session{id: id, phase: ended, since: e.now, refused: e.session.refused}
 	for _, v := range e.vols {
 		e.abandonSync(v)
@@ -207,6 +208,10 @@ func (e *Engine) received(id uint64, m *wire.Message) {
 		e.onSyncDone(m)
 	case wire.InSync:
 		e.onInSync(m)
+	case wire.Verify:
+		e.onVerify(m)
+	case wire.Verified:
+		e.onVerified(m)
 	case wire.Refuse:
 		e.onRefuse(m)
 	default:
@@ -262,9 +267,17 @@ func (e *Engine) acked(m *wire.Message) {
 	}
 	switch {
 	case o.kind == opResync:
-		e.chunkAcked(o)
+		if o.check == nil { // else it is not sent yet
+			e.chunkAcked(o)
+		}
 	case o == e.session.resync.flush:
 		e.targetFlushed(o)
+	case o.kind == opVerify:
+		if o.check.repairing {
+			e.repairAcked(o)
+		}
+	case o == e.verify.flush:
+		e.repairFlushed(o)
 	default:
 		e.paid(o, owedPeer)
 	}

@@ -57,6 +57,7 @@ func (e *Engine) mustHold(v *volume, r *block.Request) bool {
 func (e *Engine) admit(v *volume, r *block.Request) {
 	o := e.pool.get(opApplication, v)
 	e.appOps++
+	e.lastApp = e.now
 	o.req, o.began = r, e.now
 	o.disk.Op, o.disk.Flags, o.disk.Offset, o.disk.Length, o.disk.Data = r.Op, r.Flags, r.Offset, r.Length, r.Data
 	if r.Op == block.Flush {

@@ -141,7 +141,7 @@ func (e *Engine) onBitmapDone() {
 		}
 	}
 	e.session.phase, e.session.repl = agreed, state.SyncSource
-	e.session.resync = resync{}
+	e.session.resync = resync{equalRatio: askScale / 2}
 	if e.paused {
 		e.session.repl = state.PausedSyncS
 	}

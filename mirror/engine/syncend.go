@@ -84,6 +84,7 @@ func (e *Engine) included() {
 		v.full = false
 	}
 	e.suspect, e.whole = false, wholeSync{}
+	e.verify.found.resynced()
 	if e.session.theirs != nil {
 		e.session.theirs.Suspect = false
 	}
@@ -114,6 +115,7 @@ func (e *Engine) onInSync(m *wire.Message) {
 		return
 	}
 	e.session.repl, e.whole = state.Established, wholeSync{}
+	e.verify.found.resynced()
 	e.applyRecord(*r)
 	e.noteOn(OnResync, "resync is complete: in sync")
 	e.sendState()

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"hapair/mirror/state"
@@ -32,8 +34,10 @@ type View struct {
 	ResyncDone  int64 // bytes; at the target as the source told
 	ResyncTotal int64
 	ResyncRate  int64 // bytes per second over the last seconds
+	ResyncEqual int64 // bytes that the target had already, in this session; at the source
 	LastPrimary bool
 	Rival       *Rival // in a split brain; nil once the copies have agreed
+	Verify      VerifyView
 }
 
 // Rival is what the peer told of itself when the two found that both had gone
@@ -67,8 +71,9 @@ func (e *Engine) View() View {
 		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
 		Excluding: e.excluding || e.missing, Forwards: e.forward.on, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
-		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival,
+		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival, Verify: e.verifyView(),
 	}
+	w.ResyncEqual = s.resync.equal
 	w.ResyncRate = s.resync.rate.perSecond(e.now, s.resync.done)
 	if s.theirs != nil && w.Connected {
 		w.PeerRole, w.PeerSuspect, w.PeerLast = s.theirs.Role, s.theirs.Suspect, s.theirs.LastPrimary
@@ -83,5 +88,49 @@ func (e *Engine) View() View {
 		w.LastPrimary = w.LastPrimary || v.last
 		w.Volumes = append(w.Volumes, vv)
 	}
+	return w
+}
+
+// VerifyView is the latest verify.
+type VerifyView struct {
+	State       VerifyState
+	Repair      bool
+	Volume      int    // AllVolumes, or the number of the only one
+	Waits       string // why nothing is compared now, though it is running
+	Because     string // of VerifyFailed
+	Done, Total int64  // bytes
+	Rate        int64  // bytes per second over the last seconds
+	RateMax     int64  // that was asked for; 0: none
+	Position    VerifyPosition
+	Differing   int64 // blocks of 4 KiB that differ, those that were repaired included
+	Unreadable  int64 // blocks that could not be read here or at the peer
+	Repaired    int64 // blocks
+	Found       []Difference
+	Truncated   bool // Found is not all of it
+}
+
+func (e *Engine) verifyView() VerifyView {
+	x := &e.verify
+	w := VerifyView{State: x.state, Repair: x.order.Repair, Volume: AllVolumes, Because: x.why, RateMax: x.order.Rate,
+		Differing: x.found.blocks[differs], Unreadable: x.found.blocks[unreadHere] + x.found.blocks[unreadThere],
+		Repaired: x.found.repaired, Truncated: x.found.dropped}
+	if x.state == VerifyNone {
+		return w
+	}
+	if x.order.Volume != AllVolumes {
+		w.Volume = int(e.vols[x.order.Volume].num)
+	}
+	w.Done, w.Total = e.verifyDone()
+	w.Position = VerifyPosition{Volume: x.volume, Offset: x.reached(e)}
+	if x.state == VerifyRunning {
+		w.Waits = e.verifyWaits(x.order.Repair)
+		w.Rate = x.rate.perSecond(e.now, w.Done)
+	}
+	for _, d := range x.found.list {
+		w.Found = append(w.Found, d.Difference)
+	}
+	slices.SortFunc(w.Found, func(a, b Difference) int {
+		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Offset, b.Offset))
+	})
 	return w
 }

@@ -11,9 +11,14 @@ import (
 
 // begin starts an op that nothing overlaps.
 func (e *Engine) begin(o *op) {
-	if o.kind == opResync {
+	switch o.kind {
+	case opResync:
 		e.beginChunk(o)
 		return
+	case opVerify:
+		e.beginCheck(o)
+		return
+	default: // an application's
 	}
 	if e.forward.on {
 		e.forwardOp(o)
@@ -128,6 +133,12 @@ func (e *Engine) localDone(o *op, err error) {
 		return
 	case opResync:
 		e.chunkRead(o, err)
+		return
+	case opVerify:
+		e.checkRead(o, err)
+		return
+	case opAnswer:
+		e.answerRead(o, err)
 		return
 	default: // an application's, or a flush of our own
 	}

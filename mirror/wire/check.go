@@ -34,6 +34,8 @@ var rules = [...]allowed{
 	Pong:        {},
 	Read:        {volume: true, rng: true},
 	Data:        {payloadMin: block.SectorBytes, payloadMax: MaxPayloadBytes, volume: true, rng: true},
+	Verify:      {volume: true, rng: true},
+	Verified:    {payloadMax: MaxVerifyBytes / VerifyBlockBytes * DigestBytes, state: true},
 }
 
 // Check judges the fields of a message against its kind; payload is the number
@@ -67,6 +69,12 @@ func Check(m *Message, payload int) error {
 		return refuse(ErrField, "%s of %d bytes with %d bytes of payload", m.Kind, m.Length, payload)
 	case m.Kind == Read && m.Length > MaxPayloadBytes:
 		return refuse(ErrTooLong, "Read of %d bytes, limit %d", m.Length, MaxPayloadBytes)
+	case m.Kind == Verified && payload%DigestBytes != 0:
+		return refuse(ErrField, "Verified with %d bytes of payload, must be whole digests of %d", payload, DigestBytes)
+	case m.Kind == Verified && m.Status != OK && payload > 0:
+		return refuse(ErrField, "Verified with status %d and %d bytes of payload", uint16(m.Status), payload)
+	case m.Kind == Verify && (m.Offset%VerifyBlockBytes != 0 || m.Length > MaxVerifyBytes):
+		return refuse(ErrField, "Verify of %d bytes at %d, must begin at a block of %d and have at most %d", m.Length, m.Offset, VerifyBlockBytes, MaxVerifyBytes)
 	case m.Kind.HasBlocks():
 		return checkRange(m)
 	}

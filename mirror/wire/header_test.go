@@ -35,6 +35,36 @@ func goldenMessage() Message {
 		Offset: 4096, Length: 512, Data: bytes.Repeat([]byte{0x5a}, 512)}
 }
 
+// goldenVerify is a question and its answer.
+func goldenVerify() []Message {
+	return []Message{
+		{Kind: Verify, Volume: 7, ID: 9, Token: 42, Offset: 8192, Length: 4608},
+		{Kind: Verified, ID: 9, Data: bytes.Repeat([]byte{0xa5}, 2*DigestBytes)},
+	}
+}
+
+func TestVerifyGolden(t *testing.T) {
+	for i, want := range []string{
+		"4841504d01120000" + "07000000" + "00000000" + // kind Verify, volume 7
+			"0900000000000000" + "2a00000000000000" + // ID, token
+			"0020000000000000" + "0012000000000000" + // offset 8192, length 4608
+			"00000000" + "0000000000000000" + "5a0f2b27",
+		"4841504d01130000" + "00000000" + "40000000" + // kind Verified, two digests
+			"0900000000000000" + "0000000000000000" +
+			"0000000000000000" + "0000000000000000" +
+			"6109c6ad" + "0000000000000000" + "f0493e52",
+	} {
+		m := goldenVerify()[i]
+		frame, err := AppendFrame(nil, &m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := hex.EncodeToString(frame[:HeaderBytes]); got != want {
+			t.Errorf("%s\n got %s\nwant %s", m.Kind, got, want)
+		}
+	}
+}
+
 func TestHeaderGolden(t *testing.T) {
 	m := goldenMessage()
 	frame, err := AppendFrame(nil, &m)
@@ -54,7 +84,7 @@ func TestHeaderGolden(t *testing.T) {
 // The numbers of kinds and statuses are the protocol.
 func TestNumbersGolden(t *testing.T) {
 	for want, kind := range []Kind{Invalid, Hello, Bitmap, BitmapDone, Write, WriteZeroes, Discard, Flush, Ack,
-		SyncStart, SyncDone, InSync, State, Refuse, Ping, Pong, Read, Data} {
+		SyncStart, SyncDone, InSync, State, Refuse, Ping, Pong, Read, Data, Verify, Verified} {
 		if int(kind) != want {
 			t.Errorf("%s is %d, was %d", kind, kind, want)
 		}
@@ -67,6 +97,9 @@ func TestNumbersGolden(t *testing.T) {
 	}
 	if FUA != 1 || Resync != 2 || NoUnmap != 4 {
 		t.Errorf("flags are %d %d %d, were 1 2 4", FUA, Resync, NoUnmap)
+	}
+	if FeatureRead != 1 || FeatureVerify != 2 {
+		t.Errorf("features are %d %d, were 1 2", FeatureRead, FeatureVerify)
 	}
 	if len(kindNames) != int(lastKind)+1 || len(rules) != int(lastKind)+1 || len(statusNames) != int(Shutdown)+1 {
 		t.Error("a kind or status without a name or a rule")
@@ -101,6 +134,13 @@ func TestCheckRefuses(t *testing.T) {
 		{"hello of a volume", Message{Kind: Hello, Volume: 1}, 8, ErrField},
 		{"record too long", Message{Kind: InSync}, MaxRecordBytes + 1, ErrTooLong},
 		{"refusal too long", Message{Kind: Refuse}, MaxTextBytes + 1, ErrTooLong},
+		{"verify off the blocks", Message{Kind: Verify, Offset: 512, Length: 4096}, 0, ErrField},
+		{"verify too long", Message{Kind: Verify, Length: MaxVerifyBytes + 512}, 0, ErrField},
+		{"verify of nothing", Message{Kind: Verify, Offset: 4096}, 0, ErrField},
+		{"verify with payload", Message{Kind: Verify, Length: 4096}, 32, ErrField},
+		{"verified with half a digest", Message{Kind: Verified}, 48, ErrField},
+		{"verified with more than was asked", Message{Kind: Verified}, 8224, ErrTooLong},
+		{"failed with digests", Message{Kind: Verified, Status: IOError}, 32, ErrField},
 		{"ping with payload", Message{Kind: Ping}, 1, ErrField},
 		{"read of nothing", Message{Kind: Read}, 0, ErrField},
 		{"read with payload", Message{Kind: Read, Length: 512}, 512, ErrField},
@@ -228,8 +268,16 @@ func anyMessage(t *rapid.T) Message {
 		m.Length = uint64(rapid.IntRange(1, 64).Draw(t, "length")) * 512
 	}
 	n := rapid.IntRange(r.payloadMin, min(r.payloadMax, r.payloadMin+300)).Draw(t, "payload")
-	if m.Kind == Write || m.Kind == Data {
+	switch m.Kind {
+	case Write, Data:
 		n = int(m.Length)
+	case Verify:
+		m.Offset &^= VerifyBlockBytes - 1
+	case Verified:
+		if n -= n % DigestBytes; m.Status != OK {
+			n = 0
+		}
+	default: // as drawn
 	}
 	m.Data = bytes.Repeat([]byte{rapid.Byte().Draw(t, "byte")}, n)
 	return m
@@ -262,6 +310,13 @@ func FuzzDecodeHeader(f *testing.F) {
 	}
 	f.Add(h, false)
 	f.Add(h[:63], false)
+	for _, m := range goldenVerify() {
+		frame, err := AppendFrame(nil, &m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(frame[:HeaderBytes], false)
+	}
 	f.Add(bytes.Repeat([]byte{0}, HeaderBytes), true)
 	f.Add(append([]byte("HAPM\x01\x0e"), make([]byte, 58)...), true)
 	f.Fuzz(func(t *testing.T, b []byte, repair bool) {

@@ -30,6 +30,8 @@ const (
 	// FeatureRead: the sender answers Read, and keeps the data for a Primary
 	// whose own copy does not serve.
 	FeatureRead uint64 = 1 << iota
+	// FeatureVerify: the sender answers Verify, also as the target of a resync.
+	FeatureVerify
 )
 
 // HelloBody is the payload of Hello and State: who the sender is and what its

@@ -30,10 +30,23 @@ const (
 	Pong             // answers Ping, echoes ID
 	Read             // Offset, Length: the receiver answers with Data, or with an Ack that says why not
 	Data             // payload: Length bytes at Offset; answers Read, echoes ID
+	Verify           // Offset, Length: what has the receiver there? Only to a peer with FeatureVerify
+	Verified         // ID, Status; payload: the digest of each block of the range that Verify names, in order
+)
+
+// Of Verify and Verified.
+const (
+	// VerifyBlockBytes is what one digest is of; the last block of a volume may
+	// be shorter.
+	VerifyBlockBytes = 4096
+	// DigestBytes is the length of one digest, SHA-256.
+	DigestBytes = 32
+	// MaxVerifyBytes bounds the Length of a Verify.
+	MaxVerifyBytes = block.MaxTransferBytes
 )
 
 // lastKind is the highest that this release knows.
-const lastKind = Data
+const lastKind = Verified
 
 // Flags modify a message. ONLY APPEND.
 type Flags uint8

@@ -4,12 +4,12 @@ import "fmt"
 
 var kindNames = [...]string{
 	"Invalid", "Hello", "Bitmap", "BitmapDone", "Write", "WriteZeroes", "Discard", "Flush", "Ack",
-	"SyncStart", "SyncDone", "InSync", "State", "Refuse", "Ping", "Pong", "Read", "Data",
+	"SyncStart", "SyncDone", "InSync", "State", "Refuse", "Ping", "Pong", "Read", "Data", "Verify", "Verified",
 }
 
 // String returns the name of the kind as it stands in this package.
 func (k Kind) String() string {
-	if int(k) < len(kindNames) {
+	if k == Invalid || k.Known() {
 		return kindNames[k]
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
@@ -23,7 +23,7 @@ func (k Kind) Changes() bool { return k == Write || k == WriteZeroes || k == Dis
 
 // HasBlocks reports whether a message of this kind names a range of a volume
 // in Offset and Length.
-func (k Kind) HasBlocks() bool { return k.Changes() || k == Read || k == Data }
+func (k Kind) HasBlocks() bool { return k.Changes() || k == Read || k == Data || k == Verify }
 
 var statusNames = [...]string{
 	"ok", "input/output error", "no space left", "stale token", "split brain", "unrelated data",
@@ -42,9 +42,9 @@ func (s Status) String() string {
 // String names the message as every log line does: Write(volume, offset, length) #id.
 func (m *Message) String() string {
 	switch {
-	case m.Kind.HasBlocks():
+	case m.Kind.HasBlocks(), m.Kind == Verify:
 		return fmt.Sprintf("%s(%d, %d, %d) #%d", m.Kind, m.Volume, m.Offset, m.Length, m.ID)
-	case m.Kind == Ack || m.Kind == Refuse:
+	case m.Kind == Ack, m.Kind == Refuse, m.Kind == Verified:
 		return fmt.Sprintf("%s(%s) #%d", m.Kind, m.Status, m.ID)
 	}
 	return fmt.Sprintf("%s #%d", m.Kind, m.ID)

@@ -210,6 +210,9 @@ func (r *rig) Happened(string, engine.Topic, string) {}
 // Trouble is of no interest: a request that fails ends the run.
 func (r *rig) Trouble(string, string) {}
 
+// Proven cannot be: nothing is verified.
+func (r *rig) Proven(string, uint16, int64, int64) {}
+
 // Deposed cannot be: nobody else asks for the record.
 func (r *rig) Deposed(string, error) {}
 

@@ -86,7 +86,7 @@ func (n *node) copy(i int) *check.Copy {
 
 // compare: copies that say they are equal are equal.
 func (w *World) compare() {
-	if !w.quiet() {
+	if w.rotted != nil || !w.quiet() {
 		return
 	}
 	for i := range w.sizes {
@@ -102,6 +102,9 @@ func (w *World) compare() {
 
 // marks: what differs is marked on stable storage.
 func (w *World) marks() {
+	if w.rotted != nil {
+		return
+	}
 	for _, n := range w.nodes {
 		for _, v := range n.vols {
 			if slices.Contains(w.record.InSync, n.name) && !n.bad {

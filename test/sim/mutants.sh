@@ -22,6 +22,7 @@ mkdir "$work/stories"
 cp mirror/engine/*_test.go "$work/stories"
 cp -r "$work/mirror/engine" "$work/engine.sane"
 missed=0
+world=TestSeeds
 
 # mutant name file old new [story]: replaces the first old by new. A story is
 # the test of package engine that must fail when no seed does: what takes too
@@ -37,7 +38,7 @@ mutant() {
 		return
 	fi
 	local out
-	out=$(cd "$work" && HAPAIR_SIM_SEEDS=$seeds HAPAIR_SIM_COUNT=1 go test -count=1 -timeout 60m -run 'TestSeeds$' -v ./test/sim 2>&1) || true
+	out=$(cd "$work" && HAPAIR_SIM_SEEDS=$seeds HAPAIR_SIM_COUNT=1 go test -count=1 -timeout 60m -run "^$world\$" -v ./test/sim 2>&1) || true
 	local line
 	line=$(grep -m1 -E 'MUTANT|\[build failed\]|^panic' <<<"$out" || true)
 	line=${line#*MUTANT }
@@ -117,4 +118,27 @@ mutant resync-without-a-generation syncbegin.go 'case v.gen.Bitmap == 0:' 'case 
 mutant full-resync-before-its-marks syncbegin.go '!e.pagesSaved(s.plan.full)' 'false' TestFullResyncIsMarkedOnDiskFirst
 mutant full-resync-on-the-old-base syncbegin.go 'v.gen.Rebase(id), false' 'v.gen, false' TestFullResyncGoesOnWhereItBroke
 mutant hello-before-it-is-durable hello.go 'packGen(v.super.gen)' 'packGen(v.gen)' TestFullResyncIsMarkedOnDiskFirst
+
+# a resync that asks first
+mutant equal-chunk-not-flushed synccompare.go 'e.chunkAcked(o)' 'o.vol.bits.Clear(c.offset, c.length); e.chunkAcked(o)' TestResyncLeavesOutWhatIsEqual
+mutant first-difference-only synccompare.go 'last.offset + last.length - send[0].offset' 'send[0].length + 0*last.length' TestResyncLeavesOutWhatIsEqual
+mutant unread-counts-as-equal synccompare.go 'send := []span{c.span}' 'send := []span(nil)' TestResyncSendsWhatIsNotTold
+
+# an online verify, in the world where copies rot
+world=TestRotSeeds
+mutant verify-believes-the-first-look verifycheck.go 'if c.locked {
+		e.confirmed' 'if true {
+		e.confirmed'
+mutant verify-looks-again-without-a-lock verify.go 'if l.locked && v.blocks(o) {' 'o.check.locked = false
+	if false {'
+mutant verify-lock-does-not-wait verify.go 'if l.locked && v.blocks(o) {' 'if false {'
+mutant verify-does-not-look-again verifycheck.go 'x.again = append(x.again, look{s, true})' '_ = s'
+mutant verify-skips-after-a-break verifycheck.go 'x.cursor = x.reached(e)' '_ = x.cursor' TestVerifyGoesOnAfterABreak
+mutant verify-beside-a-primary peerwrite.go 'e.verify.round++' '_ = m' TestVerifyOfASecondaryYieldsToAPrimary
+mutant verify-answered-by-a-primary verifyanswer.go ' && e.role != state.Primary' ' && e.role <= state.Primary' TestVerifyIsAnswered
+mutant verify-does-not-mark verifyrepair.go 'o.vol.bits.Set(s.offset, s.length)' '_ = s' TestVerifyMarksADifferenceBeforeItIsTold
+mutant verify-tells-before-it-marks verifyrepair.go 'if !e.marksSaved() {' 'if false {' TestVerifyMarksADifferenceBeforeItIsTold
+mutant repair-unmarked-on-the-ack verifyrepair.go 'e.verify.written = append(e.verify.written, ' 'o.vol.bits.Clear(o.disk.Offset, o.disk.Length)
+	e.verify.written = append(e.verify.written, ' TestVerifyRepairsFromThePrimary
+mutant demoted-beside-a-repair control.go 'e.repairing() ||' '' TestDemotionWaitsForARepair
 exit $missed

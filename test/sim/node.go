@@ -150,6 +150,9 @@ func (n *node) step(ev *engine.Event) {
 		}
 		n.perform(&effects[i])
 	}
+	if n.w.verifies && n.life == life {
+		n.falseAlarm()
+	}
 }
 
 // later queues a unit of work of this life.

@@ -35,6 +35,10 @@ func (n *node) perform(f *engine.Effect) {
 		n.deposed = true
 	case engine.Reply:
 		n.replied(f.Of, f.Err)
+	case engine.Digest:
+		n.digest(f)
+	case engine.Proven:
+		n.w.logf("%s: volume %d is equal in %d+%d", n.name, f.Volume, f.Offset, f.Size)
 	case engine.Note, engine.Problem:
 		n.w.logf("%s: %s", n.name, f.Text)
 	default:

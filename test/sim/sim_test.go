@@ -14,15 +14,32 @@ import (
 const stepsPerSeed = 4000
 
 // TestSeeds runs SEEDS worlds (200 unless set) from SEED on.
-func TestSeeds(t *testing.T) {
-	seeds, first := envInt(200, "SEEDS", "HAPAIR_SIM_SEEDS"), envInt(1, "SEED")
+func TestSeeds(t *testing.T) { runSeeds(t, 200, plain) }
+
+// TestRotSeeds runs worlds with verifies, and with copies that rot.
+func TestRotSeeds(t *testing.T) { runSeeds(t, 30, rot) }
+
+// kind is what a seed is run as.
+type kind struct {
+	name string
+	make func(seed uint64, keepLog bool) *World
+	run  func(w *World, steps int) error
+}
+
+var (
+	plain = kind{"", New, (*World).Run}
+	rot   = kind{"rot-", NewRot, (*World).RunRot}
+)
+
+func runSeeds(t *testing.T, usual int, k kind) {
+	seeds, first := envInt(usual, "SEEDS", "HAPAIR_SIM_SEEDS"), envInt(1, "SEED")
 	if os.Getenv("HAPAIR_SIM_COUNT") != "" {
-		countFailures(t, uint64(first), seeds)
+		countFailures(uint64(first), seeds, k)
 		return
 	}
 	start, answers := time.Now(), 0
 	for seed := first; seed < first+seeds; seed++ {
-		answers += runSeed(t, uint64(seed), stepsPerSeed)
+		answers += runSeed(t, uint64(seed), stepsPerSeed, k)
 	}
 	if answers == 0 {
 		t.Fatal("no request was ever answered: the simulation does nothing")
@@ -48,7 +65,7 @@ func TestSeedsThatFailedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seeds.txt: %v", err)
 		}
-		runSeed(t, seed, stepsPerSeed)
+		runSeed(t, seed, stepsPerSeed, plain)
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
@@ -72,12 +89,12 @@ func TestSameSeedSameRun(t *testing.T) {
 
 // countFailures says in how many seeds something is wrong, for mutants.sh. A few
 // are enough to know how easily a fault is found.
-func countFailures(t *testing.T, first uint64, seeds int) {
+func countFailures(first uint64, seeds int, k kind) {
 	const enough = 12
 	failed, run, words := 0, 0, ""
 	for ; run < seeds && failed < enough; run++ {
 		seed := first + uint64(run)
-		if err := New(seed, false).Run(stepsPerSeed); err != nil {
+		if err := k.run(k.make(seed, false), stepsPerSeed); err != nil {
 			if failed++; failed == 1 {
 				first, _, _ := strings.Cut(err.Error(), "\n")
 				words = fmt.Sprintf("; seed %d: %.90s", seed, first)
@@ -87,18 +104,18 @@ func countFailures(t *testing.T, first uint64, seeds int) {
 	fmt.Printf("MUTANT %d of %d seeds%s\n", failed, run, words)
 }
 
-func runSeed(t *testing.T, seed uint64, steps int) (answers int) {
+func runSeed(t *testing.T, seed uint64, steps int, k kind) (answers int) {
 	t.Helper()
-	w := New(seed, false)
-	err := w.Run(steps)
+	w := k.make(seed, false)
+	err := k.run(w, steps)
 	if err == nil {
 		return w.Answers()
 	}
-	again := New(seed, true)
-	if second := again.Run(steps); second == nil || second.Error() != err.Error() {
+	again := k.make(seed, true)
+	if second := k.run(again, steps); second == nil || second.Error() != err.Error() {
 		t.Errorf("seed %d fails differently the second time: %v", seed, second)
 	}
-	path := fmt.Sprintf("%s/hapair-sim-%d.log", os.TempDir(), seed)
+	path := fmt.Sprintf("%s/hapair-sim-%s%d.log", os.TempDir(), k.name, seed)
 	if werr := os.WriteFile(path, []byte(again.Log()), 0o644); werr != nil {
 		t.Log(werr)
 	}

@@ -58,6 +58,8 @@ type World struct {
 	pen      check.Pen
 	inflight map[*block.Request]*request
 	healing  bool
+	verifies bool                     // operators verify
+	rotted   map[rotten]check.Version // what rotted; nil while nothing has
 	answers  int
 	err      error
 	log      []string
@@ -115,13 +117,23 @@ func (w *World) judge(err error) {
 func (w *World) Answers() int { return w.answers }
 
 // Run takes steps under faults, then heals, then demands liveness.
-func (w *World) Run(steps int) (err error) {
+func (w *World) Run(steps int) error {
+	return w.guarded(func() { w.run(steps) })
+}
+
+// guarded turns a panic into what broke.
+func (w *World) guarded(fn func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-			err = w.err
 		}
+		err = w.err
 	}()
+	fn()
+	return nil
+}
+
+func (w *World) run(steps int) {
 	for i := 0; i < steps && w.err == nil; i++ {
 		w.step()
 	}
@@ -130,14 +142,13 @@ func (w *World) Run(steps int) (err error) {
 		w.step()
 		if w.settled() {
 			w.final()
-			return w.err
+			return
 		}
 	}
 	if w.err == nil {
 		w.fail(fmt.Errorf("liveness: not settled after healing: record %+v, alpha %+v, beta %+v, %d unanswered",
 			w.record, w.nodes[0].view(), w.nodes[1].view(), len(w.inflight)))
 	}
-	return w.err
 }
 
 // step lets one thing happen.
@@ -145,6 +156,9 @@ func (w *World) step() {
 	w.now += time.Duration(w.rng.IntN(2_000_000))
 	if !w.healing {
 		w.trouble()
+		if w.verifies {
+			w.verifyTrouble()
+		}
 	}
 	switch r := w.rng.IntN(200); {
 	case r < 50:

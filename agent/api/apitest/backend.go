@@ -142,6 +142,11 @@ func (b *Backend) PauseSync(ctx context.Context, res string, r apiv1.SyncRequest
 	return b.change(ctx, apiv1.VerbPauseSync, res, r, "SyncSource", "PausedSyncS")
 }
 
+// Verify records the request.
+func (b *Backend) Verify(ctx context.Context, res string, r apiv1.VerifyRequest) (apiv1.Changed, error) {
+	return b.change(ctx, apiv1.VerbVerify, res, r, "none", "running")
+}
+
 // ResumeSync records the request.
 func (b *Backend) ResumeSync(ctx context.Context, res string, r apiv1.SyncRequest) (apiv1.Changed, error) {
 	return b.change(ctx, apiv1.VerbResumeSync, res, r, "PausedSyncS", "SyncSource")

@@ -1,0 +1,218 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"hapair/mirror/engine"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+	"hapair/test/check"
+)
+
+// Rot is a world in which operators verify. With trouble, nothing rots, and a
+// verify may report no difference, whatever happens around it. Then sectors of
+// the Secondary rot: a verify finds those and no others, and a repair makes the
+// copies equal.
+
+// rotten is a sector that was changed behind the mirror's back.
+type rotten struct{ vol, sector int }
+
+const blockSectors = wire.VerifyBlockBytes / check.SectorBytes
+
+// NewRot makes the world of a seed with verifies in it.
+func NewRot(seed uint64, keepLog bool) *World {
+	w := New(seed, keepLog)
+	w.verifies = true
+	w.every, w.mends = 3*w.every, w.mends/2 // the copies have to be in line for a while
+	return w
+}
+
+// RunRot takes steps under faults, heals, lets sectors rot, and demands that
+// they are found and repaired.
+func (w *World) RunRot(steps int) error {
+	if err := w.Run(steps); err != nil {
+		return err
+	}
+	return w.guarded(w.rot)
+}
+
+// verifyTrouble is an operator at a bad moment.
+func (w *World) verifyTrouble() {
+	n := w.nodes[w.rng.IntN(2)]
+	if !w.one(25) || !n.up || n.paused {
+		return
+	}
+	if w.one(40) {
+		n.step(&engine.Event{Kind: engine.VerifyStop})
+		return
+	}
+	n.verify(w.rng.IntN(len(w.sizes)+1)-1, w.one(2))
+}
+
+// verify orders one, at any pace, perhaps where the last was stopped.
+func (n *node) verify(volume int, repair bool) {
+	o := engine.VerifyOrder{Volume: volume, Repair: repair, Rate: []int64{0, 0, 64 << 20}[n.w.rng.IntN(3)], Resume: n.w.one(3)}
+	o.From = n.eng.View().Verify.Position
+	n.w.logf("%s: verify %+v", n.name, o)
+	n.step(&engine.Event{Kind: engine.Verify, Verify: o})
+}
+
+// falseAlarm: nothing has rotted, so nothing differs.
+func (n *node) falseAlarm() {
+	if !n.up || n.w.rotted != nil {
+		return
+	}
+	if v := n.eng.View().Verify; v.Differing != 0 {
+		n.w.fail(fmt.Errorf("%s reports a difference where there is none: %+v", n.name, v.Found))
+	}
+}
+
+// digest computes what a verify compares, like everything else at any time.
+func (n *node) digest(f *engine.Effect) {
+	r := f.Request
+	n.later(&work{what: n.name + " digests " + r.String(), run: func() {
+		n.step(&engine.Event{Kind: engine.Digested, Request: r, Payload: wire.AppendDigests(nil, r.Data)})
+	}})
+}
+
+// primary is the node that serves, nil when none does.
+func (w *World) primary() *node {
+	for _, n := range w.nodes {
+		if n.up && n.eng.View().Role == state.Primary && n.holdsPen() {
+			return n
+		}
+	}
+	return nil
+}
+
+// rot lets sectors rot, has them found and repaired.
+func (w *World) rot() {
+	p := w.primary()
+	if p == nil {
+		return
+	}
+	if v := p.eng.View().Verify; v.State == engine.VerifyRunning {
+		p.step(&engine.Event{Kind: engine.VerifyStop})
+	}
+	if !w.until("rest", func() bool { return w.settled() && w.verifyRests(p) }) {
+		return
+	}
+	p = w.primary()
+	w.plant(p.peer())
+	if w.one(2) {
+		w.judgeFound(p, w.verified(p, false))
+	}
+	if w.err == nil {
+		w.judgeFound(p, w.verified(p, true))
+		w.until("all is flushed", w.settled)
+		w.rotted = nil
+		w.final()
+		w.markless()
+	}
+}
+
+// verifyRests: nothing of a verify is in flight at p.
+func (w *World) verifyRests(p *node) bool {
+	return w.primary() == p && p.eng.View().Verify.State != engine.VerifyRunning
+}
+
+// plant changes sectors of a copy, some to what they held before, anywhere.
+func (w *World) plant(n *node) {
+	w.rotted = map[rotten]check.Version{}
+	for range 1 + w.rng.IntN(6) {
+		vol := w.rng.IntN(len(w.sizes))
+		s := w.rng.IntN(w.hists[vol].Sectors())
+		if t := w.hists[vol].Touched(); len(t) > 0 && w.one(2) {
+			s = t[w.rng.IntN(len(t))]
+		}
+		d := n.vols[vol].disk
+		v := d.at(s)/2 + 1<<50
+		if d.at(s) != 0 && w.one(2) {
+			v = d.at(s) - 1 // what it held before
+		}
+		d.stable[s] = v
+		delete(d.cache, s)
+		w.rotted[rotten{vol, s}] = v
+		w.logf("%s: sector %d of volume %d rots to %d", n.name, s, vol, v)
+	}
+}
+
+// verified is what one verify of everything finds, with an application beside
+// it, and sessions that end.
+func (w *World) verified(p *node, repair bool) engine.VerifyView {
+	started := false
+	w.until("verified", func() bool {
+		if w.one(3000) && w.primary() == p {
+			w.doomed = w.doomed || w.alive != 0
+		}
+		if v := p.eng.View(); !started && v.Verify.State != engine.VerifyRunning && w.primary() == p && v.Replication == state.Established {
+			p.step(&engine.Event{Kind: engine.Verify, Verify: engine.VerifyOrder{Volume: engine.AllVolumes, Repair: repair}})
+			started = p.eng.View().Verify.State == engine.VerifyRunning
+		}
+		return started && w.verifyRests(p)
+	})
+	return p.eng.View().Verify
+}
+
+// judgeFound: what is still rotten was found, and nothing else was.
+func (w *World) judgeFound(p *node, v engine.VerifyView) {
+	if w.err != nil {
+		return
+	}
+	if v.State != engine.VerifyDone {
+		w.fail(fmt.Errorf("the verify of %s ended: %+v", p.name, v))
+	}
+	for r, v0 := range w.rotted {
+		if p.peer().vols[r.vol].disk.at(r.sector) != v0 || v.Repair {
+			continue // written since, or resynced, or repaired
+		}
+		at := int64(r.sector) * check.SectorBytes
+		if !slices.ContainsFunc(v.Found, func(d engine.Difference) bool {
+			return int(d.Volume) == r.vol && d.Offset <= at && at < d.Offset+d.Length
+		}) {
+			w.fail(fmt.Errorf("sector %d of volume %d rotted at %s and is not among %+v", r.sector, r.vol, p.peer().name, v.Found))
+		}
+	}
+	for _, d := range v.Found {
+		for s := int(d.Offset / check.SectorBytes); s < int((d.Offset+d.Length)/check.SectorBytes); s += blockSectors {
+			if !w.rottenBlock(int(d.Volume), s) {
+				w.fail(fmt.Errorf("the block of sector %d of volume %d is equal and was reported: %+v", s, d.Volume, v.Found))
+			}
+		}
+	}
+}
+
+func (w *World) rottenBlock(vol, sector int) bool {
+	for r := range w.rotted {
+		if r.vol == vol && r.sector/blockSectors == sector/blockSectors {
+			return true
+		}
+	}
+	return false
+}
+
+// markless: what a repair has made equal is not marked any more.
+func (w *World) markless() {
+	for _, n := range w.nodes {
+		for _, v := range n.eng.View().Volumes {
+			if v.DirtyBytes != 0 {
+				w.fail(fmt.Errorf("%s still marks %d bytes of volume %d", n.name, v.DirtyBytes, v.Number))
+			}
+		}
+	}
+}
+
+// until lets things happen until something holds.
+func (w *World) until(what string, holds func() bool) bool {
+	for i := 0; i < healSteps && w.err == nil; i++ {
+		w.step()
+		if w.err == nil && holds() {
+			return true
+		}
+	}
+	if w.err == nil {
+		w.fail(fmt.Errorf("liveness: never %s: %+v, %+v", what, w.nodes[0].view(), w.nodes[1].view()))
+	}
+	return false
+}
