@@ -17,5 +17,11 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == registerWord {
+		if err := runRegisters(os.Args[2:]); err != nil {
+			os.Exit(1) // it has said why
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
