@@ -66,7 +66,8 @@ type volume struct {
 	}
 
 	active  opList // changing application ops and resync chunks; each holds its range
-	waiting opList // wait for an overlap in active, or before them in waiting
+	reads   opList // application reads at the disk
+	waiting opList // wait for an overlap in active or reads, or before them in waiting
 	cold    []*op  // in active, wait for the activity log
 
 	settled   uint64                          // number of settled writes

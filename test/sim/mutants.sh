@@ -90,6 +90,8 @@ mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.dura
 mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
 mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
 mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }'
+mutant write-overtakes-read conflict.go 'return o.kind == opApplication && !reading && v.reads.overlaps(o)' 'return false'
+mutant failed-disk-is-read write.go 'if o.err == nil && !v.disk.HasData() {' 'if false {' TestReadFromADiskThatHasFailedMeanwhile
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
 mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFailedDiskDoesNotExcludeTheHealthyPeer
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
