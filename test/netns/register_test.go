@@ -3,7 +3,6 @@ package netns
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -149,7 +148,6 @@ func (s *registers) tell(err error) {
 	defer s.mu.Unlock()
 	if s.failed == nil {
 		s.failed = err
-		fmt.Fprintln(os.Stderr, "registers:", err)
 	}
 	s.ending.Store(true)
 }
