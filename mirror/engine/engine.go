@@ -99,6 +99,7 @@ type Engine struct {
 	record    wire.Record
 	leaseTo   time.Duration // the lease of tenure runs until then
 	deposed   bool
+	alike     bool  // this tenure knows that the peer's copy differs by writes in flight at most
 	aborting  error // why authority was lost, while Abort runs
 	excluding bool  // the peer is to be taken out of the in-sync set
 	lease     struct {

@@ -101,6 +101,15 @@ func (l *opList) overlaps(o *op) bool {
 	return false
 }
 
+func (l *opList) owes(what owed) bool {
+	for p := l.head; p != nil; p = p.next {
+		if p.owed&what != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *opList) pop() *op {
 	o := l.head
 	if o != nil {

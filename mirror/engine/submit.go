@@ -47,7 +47,7 @@ func (e *Engine) mustHold(v *volume, r *block.Request) bool {
 	case !e.hasLease(), e.appOps >= applicationOpsMax:
 		return true
 	case r.Op == block.Read:
-		return false
+		return e.mayDiffer() && (e.negotiating() || e.inherited())
 	}
 	return e.negotiating() || v.unflushed.crowded()
 }

@@ -200,6 +200,7 @@ func (e *Engine) failOwing() {
 		e.excluding = false
 	}
 	for _, v := range e.vols {
+		e.payReads(v, errDiskFailed)
 		for o := v.active.head; o != nil; {
 			next := o.next
 			if o.owed&(owedLedger|owedSuper) != 0 {

@@ -23,6 +23,7 @@ func (e *Engine) begin(o *op) {
 		}
 		o.owed = owedLocal
 		o.vol.reads.push(o)
+		e.readAlone(o)
 		e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
@@ -52,7 +53,7 @@ func (w *World) submitOne(n *node) {
 	r.Length = int64(1+w.rng.IntN(20)) * block.SectorBytes
 	r.Offset = min(spot+int64(w.rng.IntN(24))*block.SectorBytes, size-r.Length)
 	k := w.rng.IntN(20)
-	if w.reading && k >= 9 {
+	if w.reading && (k >= 9 || w.now/time.Second%2 == 1) {
 		k = 2
 	}
 	switch {
