@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"hapair/agent/apiv1"
 	"hapair/test/lab"
 )
 
@@ -80,6 +81,9 @@ func (p *pair) kill(judge func(primary string)) {
 	p.t.Helper()
 	primary := p.primary()
 	survivor := p.other(primary)
+	// Under load on a busy machine the link may have broken; a copy that is being
+	// filled may not take over, and should not.
+	p.resource(primary, "serves, both copies are current", func(r *apiv1.Resource) bool { return serving(r) && inSync(r) })
 	p.must(p.PowerOff(primary))
 	p.takeover(survivor)
 	judge(survivor)
