@@ -57,6 +57,11 @@ unit: ## the tests that need no pair
 netns: build ## the pairs of `make test` alone, with what takes long as well (root)
 	HAPAIR_LONG=1 $(GO) test -count=1 -v -timeout 40m $(PAIRS) $(ARGS)
 
+KILLS ?= 2
+.PHONY: apps
+apps: build ## real applications on ext4 and xfs while the Primary loses its power KILLS=2 times each (root)
+	HAPAIR_APPS=1 HAPAIR_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m -run 'TestApp' $(PAIRS) $(ARGS)
+
 .PHONY: race
 race: ## all tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(UNIT))

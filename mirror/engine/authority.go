@@ -213,10 +213,8 @@ func (e *Engine) decidedBy() uint64 {
 // owesLedger reports whether an application waits for the peer's removal.
 func (e *Engine) owesLedger() bool {
 	for _, v := range e.vols {
-		for o := v.active.head; o != nil; o = o.next {
-			if o.owed&owedLedger != 0 {
-				return true
-			}
+		if v.active.owes(owedLedger) || v.reads.owes(owedLedger) {
+			return true
 		}
 	}
 	for _, o := range e.flushes {
@@ -282,6 +280,7 @@ func (e *Engine) excluded() {
 		e.note(fmt.Sprintf("%s is out of the in-sync set, token %d", e.peer, e.record.Token))
 	}
 	for _, v := range e.vols {
+		e.payReads(v, nil)
 		for o := v.active.head; o != nil; {
 			next := o.next
 			if o.owed&owedLedger != 0 {

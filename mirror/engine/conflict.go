@@ -5,10 +5,9 @@ import "hapair/mirror/block"
 // blocks reports whether o must wait: a changing op that overlaps it is in
 // flight, or waits before it. Overlapping writes are so applied in the same
 // order on both copies; a read that comes after such a write waits too, so that
-// it does not show data that a failover could still take back. (A write that
-// comes after a read in flight does not wait for it: of two that an application
-// lets race, either order is right.) A chunk of a resync or a verify does not
-// change what a read here returns.
+// it does not show data that a failover could still take back, and for the same
+// reason a write that comes after such a read waits: the read might show it. A
+// chunk of a resync or a verify does not change what a read here returns.
 func (v *volume) blocks(o *op) bool {
 	return v.blockedBy(o, v.waiting.tail)
 }
@@ -26,7 +25,7 @@ func (v *volume) blockedBy(o *op, last *op) bool {
 			return true
 		}
 	}
-	return false
+	return o.kind == opApplication && !reading && v.reads.overlaps(o)
 }
 
 // wake starts waiting ops that nothing blocks any more, in their order. One that

@@ -84,6 +84,7 @@ func (e *Engine) promote(tenure uint64, force bool) {
 		e.mint("promoted by force", func(*volume) bool { return true })
 	}
 	e.role, e.tenure, e.seen, e.suspect, e.deposed, e.leaseTo = state.Primary, tenure, max(e.seen, tenure), false, false, 0
+	e.alike = e.handedOver()
 	e.control = control{of: Promote}
 	e.finishAfterSupers(Promote, func() {
 		e.useLease()
@@ -139,6 +140,7 @@ func (e *Engine) abort(why error) {
 		e.dropSession(fmt.Errorf("authority lost: %w", why))
 	}
 	for _, v := range e.vols {
+		e.payReads(v, why)
 		for o := v.waiting.head; o != nil; {
 			next := o.next
 			if o.kind == opApplication {

@@ -69,7 +69,8 @@ type volume struct {
 	}
 
 	active  opList // changing application ops and resync chunks; each holds its range
-	waiting opList // wait for an overlap in active, or before them in waiting
+	reads   opList // application reads at the disk
+	waiting opList // wait for an overlap in active or reads, or before them in waiting
 	cold    []*op  // in active, wait for the activity log
 	waking  bool   // waiting is being looked through
 	woken   uint64 // how often that was asked for
@@ -104,6 +105,7 @@ type Engine struct {
 	record    wire.Record
 	leaseTo   time.Duration // the lease of tenure runs until then
 	deposed   bool
+	alike     bool          // this tenure knows that the peer's copy differs by writes in flight at most
 	aborting  error         // why authority was lost, while Abort runs
 	excluding bool          // the peer is to be taken out of the in-sync set
 	missing   bool          // it will be, unless it comes back

@@ -177,3 +177,20 @@ func TestSourceThatCanReadNothing(t *testing.T) {
 	b.expect(Problem)
 	b.none(Problem)
 }
+
+// A read that comes back after its disk has failed is not believed: the flush
+// that failed may have lost what was answered.
+func TestReadFromADiskThatHasFailedMeanwhile(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Read, 8192, 4096)
+	b.submit(block.Flush, 0, 0)
+	f, ok := b.find(LocalIO, func(f *Effect) bool { return f.Request.Op == block.Flush })
+	if !ok {
+		t.Fatalf("no flush; pending:%s", b.pending())
+	}
+	b.do(Event{Kind: LocalDone, Request: f.Request, Err: errSdb})
+	b.localDone(nil)
+	if f, ok := b.find(Answer, func(f *Effect) bool { return f.Request.Op == block.Read }); !ok || !errors.Is(f.Err, block.ErrIO) {
+		t.Fatalf("answered %t: %v", ok, f.Err)
+	}
+}

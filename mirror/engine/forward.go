@@ -22,11 +22,10 @@ const idForward = ^uint64(0) - 1
 
 // forward is the Primary's side.
 type forward struct {
-	able    bool   // the peer knows how, by its last hello
-	on      bool   // the own copy does not serve: requests go to the peer, or wait for it
-	leaving bool   // the ledger is to record that the own copy is out of the set
-	lost    bool   // the peer's disk has failed as well
-	reads   opList // at the peer, or waiting for it
+	able    bool // the peer knows how, by its last hello
+	on      bool // the own copy does not serve: requests go to the peer, or wait for it
+	leaving bool // the ledger is to record that the own copy is out of the set
+	lost    bool // the peer's disk has failed as well
 }
 
 // canForward reports whether the peer could take over the requests of a Primary
@@ -79,7 +78,7 @@ func (e *Engine) flowing() bool {
 func (e *Engine) forwardOp(o *op) {
 	if o.req.Op == block.Read {
 		o.mends = false // of a copy that is not used any more
-		e.forward.reads.push(o)
+		o.vol.reads.push(o)
 	} else {
 		o.vol.active.push(o)
 	}
@@ -92,8 +91,8 @@ func (e *Engine) forwardOp(o *op) {
 // from then on is it known to lack here, and not before may it be answered.
 func (e *Engine) forwardAgain(o *op) {
 	if o.disk.Op == block.Read {
-		o.owed = 0
-		e.forwardOp(o)
+		o.owed, o.sent = owedPeer, false
+		e.sendForwarded(o)
 		return
 	}
 	switch {
@@ -136,14 +135,13 @@ func (e *Engine) keeperReady() {
 	s.phase, s.repl = agreed, state.Forwarding
 	e.noteOn(OnDisk, fmt.Sprintf("reads and writes go to %s: the copy of this node is out of use", e.peer))
 	for _, v := range e.vols {
-		for o := v.active.head; o != nil; o = o.next {
-			e.forwardWaiting(o)
+		for _, l := range []*opList{&v.active, &v.reads} {
+			for o := l.head; o != nil; o = o.next {
+				e.forwardWaiting(o)
+			}
 		}
 	}
 	for _, o := range e.flushes {
-		e.forwardWaiting(o)
-	}
-	for o := e.forward.reads.head; o != nil; o = o.next {
 		e.forwardWaiting(o)
 	}
 	e.established()
@@ -170,7 +168,6 @@ func (e *Engine) onData(m *wire.Message) {
 		e.fetched(o)
 		return
 	}
-	e.forward.reads.remove(o)
 	e.paid(o, owedPeer)
 }
 
@@ -184,15 +181,16 @@ func (e *Engine) readRefused(o *op) {
 		e.endMend(o)
 		return
 	}
-	e.forward.reads.remove(o)
 	e.paid(o, owedPeer)
 }
 
 // unsendReads: the session is over. Where nobody is left to ask, reads fail,
 // and what waits as well.
 func (e *Engine) unsendReads() {
-	for o := e.forward.reads.head; o != nil; o = o.next {
-		o.sent = false
+	for _, v := range e.vols {
+		for o := v.reads.head; o != nil; o = o.next {
+			o.sent = false
+		}
 	}
 	if e.forward.lost {
 		e.noCopyLeft()
@@ -226,14 +224,15 @@ func (e *Engine) noCopyLeft() {
 
 // failReads ends the reads that are not at the peer.
 func (e *Engine) failReads(err error) {
-	for o := e.forward.reads.head; o != nil; {
-		next := o.next
-		if !o.sent {
-			e.forward.reads.remove(o)
-			o.err = err
-			e.paid(o, owedPeer)
+	for _, v := range e.vols {
+		for o := v.reads.head; o != nil; {
+			next := o.next
+			if o.owed&owedPeer != 0 && !o.sent {
+				o.err = err
+				e.paid(o, owedPeer)
+			}
+			o = next
 		}
-		o = next
 	}
 }
 

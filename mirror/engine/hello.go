@@ -56,7 +56,7 @@ func (e *Engine) sendHello(kind wire.Kind, h *wire.HelloBody) {
 
 // sendState tells a connected peer what changed here.
 func (e *Engine) sendState() {
-	if e.session.phase == preparing || e.session.phase == agreed {
+	if (e.session.phase == preparing || e.session.phase == agreed) && !e.session.closing {
 		e.sendHello(wire.State, e.hello())
 	}
 }
@@ -113,7 +113,9 @@ func (e *Engine) onState(m *wire.Message) {
 		return
 	}
 	e.session.theirs = h
+	e.alike = e.alike || e.handedOver()
 	e.followSource(h)
+	e.drainHeld()
 }
 
 // followSource keeps the target's view of the resync: the source says what is
@@ -161,6 +163,7 @@ func (e *Engine) decide() {
 			e.session.theirs.Volumes[i].Disk = state.UpToDate
 		}
 		e.session.phase, e.session.repl = agreed, state.Established
+		e.alike = true
 		e.closeGeneration()
 		e.resumeFlushes()
 		e.established()

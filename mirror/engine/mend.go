@@ -16,12 +16,15 @@ func (e *Engine) mendable() bool { return e.peerServes() && e.forward.able && e.
 
 // mend takes over a read that has failed.
 func (e *Engine) mend(o *op, err error) {
+	v := o.vol
+	v.reads.remove(o)
 	o.mends, o.owed, o.cause = true, 0, err
-	if o.vol.blocks(o) {
-		o.vol.waiting.push(o)
-		return
+	if v.blocks(o) {
+		v.waiting.push(o)
+	} else {
+		e.beginMend(o)
 	}
-	e.beginMend(o)
+	e.wake(v) // writes that waited for the read, and go first
 }
 
 func (e *Engine) beginMend(o *op) {

@@ -64,8 +64,8 @@ func TestMendWaitsForTheWriteBeforeIt(t *testing.T) {
 	b.submit(block.Read, 8192, 4096)
 	read := b.expect(LocalIO)
 	b.submit(block.Write, 8192, 4096)
-	w := b.message(wire.Write)
 	b.do(Event{Kind: LocalDone, Request: read.Request, Err: errSdb})
+	w := b.message(wire.Write)
 	if _, sent := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == wire.Read }); sent {
 		t.Fatal("fetched while it is being written")
 	}

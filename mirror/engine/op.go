@@ -100,6 +100,24 @@ func (l *opList) remove(o *op) {
 	l.n--
 }
 
+func (l *opList) overlaps(o *op) bool {
+	for p := l.head; p != nil; p = p.next {
+		if o.overlaps(p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *opList) owes(what owed) bool {
+	for p := l.head; p != nil; p = p.next {
+		if p.owed&what != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *opList) pop() *op {
 	o := l.head
 	if o != nil {

@@ -391,3 +391,33 @@ func TestPromotionWaitsForTheWritesOfTheLastPrimary(t *testing.T) {
 		t.Fatalf("%s", f.Request)
 	}
 }
+
+// A write waits for a read in flight that it overlaps, or the read might show what
+// a failover takes back. Others pass both.
+func TestWriteWaitsForAReadInFlight(t *testing.T) {
+	b := mirrored(t, equal())
+	b.submit(block.Read, 0, 8192)
+	b.submit(block.Write, 4096, 8192)
+	b.submit(block.Read, 0, 4096)
+	b.submit(block.Write, 1<<20, 4096)
+	read := b.expect(LocalIO)
+	if m := b.message(wire.Write); m.Offset != 1<<20 {
+		t.Fatalf("the write at %d does not wait", m.Offset)
+	}
+	for _, want := range []block.Op{block.Read, block.Write} { // the second read, and the write elsewhere
+		if f := b.expect(LocalIO); f.Request.Op != want || f.Request.Offset == 4096 {
+			t.Fatalf("%s goes to the disk", f.Request)
+		}
+	}
+	b.none(LocalIO)
+	b.do(Event{Kind: LocalDone, Request: read.Request})
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+	if m := b.message(wire.Write); m.Offset != 4096 {
+		t.Fatalf("after the read the write at %d goes out", m.Offset)
+	}
+	if f := b.expect(LocalIO); f.Request.Offset != 4096 {
+		t.Fatalf("%s goes to the disk", f.Request)
+	}
+}

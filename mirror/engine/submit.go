@@ -48,7 +48,7 @@ func (e *Engine) mustHold(v *volume, r *block.Request) bool {
 	case !e.hasLease(), e.appOps >= applicationOpsMax, e.peerOps > 0, e.forward.on && !e.flowing():
 		return true
 	case r.Op == block.Read:
-		return false
+		return e.mayDiffer() && (e.negotiating() || e.inherited())
 	}
 	return e.negotiating() || v.unflushed.crowded()
 }

@@ -208,6 +208,7 @@ func (e *Engine) failOwing() {
 		e.excluding, e.missing = false, false
 	}
 	for _, v := range e.vols {
+		e.payReads(v, errDiskFailed)
 		for o := v.active.head; o != nil; {
 			next := o.next
 			if o.owed&(owedLedger|owedSuper) != 0 {

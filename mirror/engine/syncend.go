@@ -92,7 +92,7 @@ func (e *Engine) included() {
 	if e.session.phase != agreed {
 		return
 	}
-	e.session.repl = state.Established
+	e.session.repl, e.alike = state.Established, true
 	e.session.resync = resync{}
 	data, err := wire.AppendRecord(nil, &e.record)
 	if err != nil {

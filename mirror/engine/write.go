@@ -35,6 +35,8 @@ func (e *Engine) begin(o *op) {
 			return
 		}
 		o.owed = owedLocal
+		o.vol.reads.push(o)
+		e.readAlone(o)
 		e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
 		return
 	}
@@ -207,10 +209,22 @@ func (e *Engine) paid(o *op, what owed) {
 	case block.Flush:
 		e.flushSettled(o)
 	case block.Read:
-		e.answer(o)
+		e.readBack(o)
 	default:
 		e.settle(o)
 	}
+}
+
+// readBack ends a read. What comes from a disk that has failed since it was asked
+// counts for nothing: a flush that failed may have lost what was answered.
+func (e *Engine) readBack(o *op) {
+	v := o.vol
+	v.reads.remove(o)
+	if o.err == nil && !v.disk.HasData() && !e.forward.on {
+		o.err = errDiskFailed
+	}
+	e.answer(o)
+	e.wake(v)
 }
 
 // settle ends a changing application op: both copies have it, or the ledger

@@ -88,8 +88,7 @@ func (h *History) Acked(v Version) {
 func (h *History) Last() Version { return h.next }
 
 // Seen records what a read was answered with: nobody may take it back, unless
-// it is of a write that was submitted after the read, beside it; last is Last
-// at the submission of the read.
+// it is of a write later than last.
 func (h *History) Seen(sector int, found, last Version) error {
 	if err := h.Check(sector, found); err != nil {
 		return err

@@ -89,11 +89,23 @@ func makeNamespace(name string) error {
 // onOwnThread runs f on a thread that is thrown away, whatever f did to it.
 func onOwnThread(f func() error) error {
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- f()
-	}()
+	go lockedTo(f, done)
 	return <-done
+}
+
+func lockedTo(f func() error, done chan<- error) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	if unix.Gettid() != unix.Getpid() {
+		done <- f()
+		return
+	}
+	// The first thread of a process cannot end: it would stay, and with it the
+	// process, in the namespaces of a node. It is held while f runs on another.
+	other := make(chan error, 1)
+	go lockedTo(f, other)
+	err := <-other
+	runtime.UnlockOSThread()
+	done <- err
 }
 
 // inside runs f with a netlink handle of a namespace.

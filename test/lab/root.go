@@ -213,7 +213,10 @@ func copyDevice(from, at string) error {
 	if !ok {
 		return fmt.Errorf("%s: no device number", from)
 	}
-	return unix.Mknod(at, st.Mode, int(st.Rdev))
+	if err := unix.Mknod(at, st.Mode, int(st.Rdev)); err != nil {
+		return err
+	}
+	return unix.Chmod(at, st.Mode&0o7777) // not less the umask: who is not root writes to /dev/null too
 }
 
 // pivot makes root the root of this mount namespace and drops the old one.

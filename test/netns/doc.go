@@ -7,6 +7,10 @@
 // promise: what is asked of a Primary after its lease has run out is not
 // answered.
 //
+// TestHistory judges every answer, of reads too; the tests named TestApp run real
+// applications, when HAPAIR_APPS is set, and HAPAIR_KILLS says how often the
+// Primary loses its power under each.
+//
 // HAPAIR_FAILOVERS sets how many failovers TestFailovers makes in a row, and
 // HAPAIR_LONG=1 adds what takes long. HAPAIR_KEEP=DIR keeps the agents' logs of
 // failed tests. The tests need root and bin/haagent-lab, bin/hactl, bin/halab.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
@@ -13,7 +14,7 @@ import (
 
 // request is what the application remembers of one.
 type request struct {
-	version check.Version   // of a change; of a read, the latest before it
+	version check.Version   // of a change
 	before  []check.Version // of a flush
 	vol     int
 	node    *node
@@ -46,15 +47,21 @@ func (w *World) submitOne(n *node) {
 	hist, size := w.hists[q.vol], w.sizes[q.vol]
 	r := &block.Request{}
 	spot := int64(w.rng.IntN(11)) * (2 << 20)
+	if w.reading {
+		spot %= 4 << 20 // so that reads and writes meet
+	}
 	r.Length = int64(1+w.rng.IntN(20)) * block.SectorBytes
 	r.Offset = min(spot+int64(w.rng.IntN(24))*block.SectorBytes, size-r.Length)
-	switch k := w.rng.IntN(20); {
+	k := w.rng.IntN(20)
+	if w.reading && (k >= 9 || w.now/time.Second%2 == 1) {
+		k = 2
+	}
+	switch {
 	case k < 2:
 		r.Op, r.Offset, r.Length = block.Flush, 0, 0
 		q.before = hist.Snapshot()
 	case k < 6:
 		r.Op, r.Data = block.Read, make([]byte, r.Length)
-		q.version = hist.Last()
 	case k < 8:
 		r.Op = block.WriteZeroes
 		if k == 7 {
@@ -100,7 +107,7 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		case block.Read:
 			for i := int64(0); i < r.Length; i += block.SectorBytes {
 				found := check.Version(binary.LittleEndian.Uint64(r.Data[i:]))
-				last := q.version
+				last := hist.Last()
 				if n.bad {
 					last = 0 // a write that failed is undecided, though its data are here
 				}
@@ -108,6 +115,7 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 					w.fail(fmt.Errorf("%s answers %s: %w", n.name, r, e))
 				}
 			}
+			w.everywhere(r, q)
 		case block.Flush:
 			hist.Flushed(q.before)
 		default:
@@ -120,8 +128,12 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 }
 
 // everywhere is the ack law at the instant of the answer: every copy that the
-// ledger counts has it, unless that copy has failed since.
+// ledger counts has it, unless that copy has failed since. It holds of what a read
+// showed as of what was written: a failover must not take it back.
 func (w *World) everywhere(r *block.Request, q *request) {
+	if w.rotted != nil {
+		return // one of them has rotted
+	}
 	for _, n := range w.nodes {
 		if n.lost || n.bad || !slices.Contains(w.record.InSync, n.name) {
 			continue

@@ -71,6 +71,8 @@ mutant R7-evict-unsaved-bits activity.go 'return !v.bits.Unsaved(dirty.PageOfExt
 mutant R8-forget-crash super.go 'Clean: e.detaching && !e.suspect' 'Clean: e.detaching' TestSuspectCopyIsNotDetachedClean
 mutant R8-never-suspect engine.go 'e.suspect = true' 'e.suspect = false'
 mutant R9-crashed-source judge.go 'return theirs.Suspect, "the' 'return mine.Suspect, "the' TestRefusalsOfAHandshake
+mutant R10-read-alone alike.go 'return !e.alike' 'return false' TestR10ReadAloneWaitsForTheExclusion
+mutant R10-trust-an-inherited-session control.go 'e.alike = e.handedOver()' 'e.alike = e.session.repl == state.Established' TestR10ReadWaitsForTheFormerPrimary
 mutant R11-keep-target-in-set hello.go 'e.wantExclude()' 'e.startSource()'
 mutant R11-include-early syncend.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
 mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.seen {' 'if false {'
@@ -91,6 +93,8 @@ mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.dura
 mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
 mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
 mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
+mutant write-overtakes-read conflict.go 'return o.kind == opApplication && !reading && v.reads.overlaps(o)' 'return false'
+mutant failed-disk-is-read write.go 'if o.err == nil && !v.disk.HasData() {' 'if false {' TestReadFromADiskThatHasFailedMeanwhile
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
 mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFailedDiskDoesNotExcludeTheHealthyPeer
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf

@@ -61,6 +61,7 @@ type World struct {
 	verifies bool                     // operators verify
 	rotted   map[rotten]check.Version // what rotted; nil while nothing has
 	answers  int
+	reading  bool // the application reads more than it writes, and in few places
 	err      error
 	log      []string
 	keepLog  bool
@@ -69,7 +70,7 @@ type World struct {
 // New makes the world of a seed: both copies equal, both in sync.
 func New(seed uint64, keepLog bool) *World {
 	w := &World{rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), witness: true, ab: true, aw: [2]bool{true, true},
-		leaseHolder: -1, inflight: map[*block.Request]*request{}, keepLog: keepLog, ids: 100}
+		leaseHolder: -1, inflight: map[*block.Request]*request{}, keepLog: keepLog, ids: 100, reading: seed%7 == 6}
 	w.slots, w.lag = 2+w.rng.IntN(3), 1+w.rng.IntN(6)
 	w.every, w.mends = 30+w.rng.IntN(200), 20+w.rng.IntN(150)
 	for range 1 + w.rng.IntN(2) {
