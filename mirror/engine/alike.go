@@ -42,6 +42,16 @@ func (e *Engine) readAlone(o *op) {
 	e.missPeer()
 }
 
+// backInTime: the peer that a read waited for is here, with an equal copy.
+func (e *Engine) backInTime() {
+	if !e.alike {
+		return
+	}
+	for _, v := range e.vols {
+		e.payReads(v, nil)
+	}
+}
+
 // payReads takes the ledger's debt off the reads at the disk.
 func (e *Engine) payReads(v *volume, err error) {
 	for o := v.reads.head; o != nil; {

@@ -88,3 +88,21 @@ func TestReadThatWaitsForTheLedgerEnds(t *testing.T) {
 		}
 	}
 }
+
+// While the ledger decides whether the peer, which has just been filled, is in
+// the set, a read waits for the answer.
+func TestReadBesideAnInclusion(t *testing.T) {
+	b, done := syncing(t)
+	b.receive(wire.Message{Kind: wire.Ack, ID: done.ID})
+	b.expect(LedgerInclude)
+	b.submit(block.Read, 0, 4096)
+	b.localDone(nil)
+	b.record.Token++
+	b.do(Event{Kind: LedgerDone, Record: b.record, Err: ErrStaleToken}) // a race was lost; it is asked again
+	b.do(Event{Kind: Tick})
+	b.unanswered()
+	b.ledger()
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}

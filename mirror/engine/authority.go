@@ -149,12 +149,14 @@ func (e *Engine) mayReturn() bool {
 
 // missedPeer looks whether the peer has come back in time.
 func (e *Engine) missedPeer() {
-	if !e.missing || e.mayReturn() {
+	if !e.missing || e.mayReturn() || e.including {
 		return
 	}
 	e.missing = false
 	switch {
-	case e.role != state.Primary || e.anyFailed() || e.replicating():
+	case e.role != state.Primary || e.anyFailed():
+	case e.replicating() && e.peerInSync():
+		e.backInTime()
 	case e.peerInSync():
 		e.wantExclude()
 	case !e.ledger.inFlight && !e.confirming():

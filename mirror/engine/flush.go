@@ -80,11 +80,7 @@ func (e *Engine) flushSettled(o *op) {
 // Flushes that waited for either are sent to it, reads may be answered. (A write
 // that waited is dirty, and the handshake begins a resync.)
 func (e *Engine) resumeFlushes() {
-	if e.alike {
-		for _, v := range e.vols {
-			e.payReads(v, nil)
-		}
-	}
+	e.backInTime()
 	for _, o := range e.flushes {
 		if o.owed&owedLedger != 0 && e.role == state.Primary {
 			o.owed, o.sent = o.owed&^owedLedger|owedPeer, true

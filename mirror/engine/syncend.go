@@ -93,6 +93,7 @@ func (e *Engine) included() {
 		return
 	}
 	e.session.repl, e.alike = state.Established, true
+	e.backInTime()
 	e.session.resync = resync{}
 	data, err := wire.AppendRecord(nil, &e.record)
 	if err != nil {
