@@ -156,6 +156,7 @@ func TestSourceWithUnreadableBlocks(t *testing.T) {
 	b.secondsPass(int(resyncRetryAfter / time.Second))
 	b.chunks(1)
 	b.ack(b.message(wire.Flush))
+	b.bothFlush()
 	b.message(wire.SyncDone)
 }
 

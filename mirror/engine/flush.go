@@ -24,7 +24,7 @@ func (e *Engine) startFlush(o *op) {
 	case e.replicating():
 		o.owed |= owedPeer
 		o.sent = true
-		e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.tenure})
+		e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.writerToken()})
 	case o.kind == opApplication:
 		e.oneSided(o)
 	case e.peerInSync():
@@ -72,6 +72,7 @@ func (e *Engine) flushSettled(o *op) {
 	if v.unflushed.half() {
 		e.flushOwn(v)
 	}
+	e.pumpSync()
 	e.drainHeld()
 	e.controlProgress()
 }

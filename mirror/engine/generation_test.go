@@ -155,6 +155,7 @@ func TestSourceFinishesBeforeTheTarget(t *testing.T) {
 	id := b.eng.vols[0].gen.SyncID()
 	b.ack(b.message(wire.WriteZeroes))
 	b.ack(b.message(wire.Flush))
+	b.bothFlush()
 	if _, ok := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == wire.SyncDone }); ok {
 		t.Fatal("SyncDone before the generation is durable")
 	}

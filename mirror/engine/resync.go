@@ -27,9 +27,10 @@ type resync struct {
 	chunks  int // in flight
 	flush   *op // a flush of the target on its way
 	total   int64
-	done    int64 // acknowledged, at the source; what it told, at the target
-	told    bool  // SyncDone is out
-	include bool  // the target is complete: the ledger is to record it
+	done    int64    // acknowledged, at the source; what it told, at the target
+	told    bool     // SyncDone is out
+	include bool     // the target is complete: the ledger is to record it
+	flushs  []uint64 // per volume: the flush of both copies that must have ended
 	rate    rate
 
 	equal      int64 // bytes that were found equal and not sent

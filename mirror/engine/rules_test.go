@@ -421,3 +421,28 @@ func TestWriteWaitsForAReadInFlight(t *testing.T) {
 		t.Fatalf("%s goes to the disk", f.Request)
 	}
 }
+
+// What the source of a resync was given as a Secondary, and never flushed, is in
+// no activity log any more once both are in line: it is durable before that.
+func TestSourceIsDurableBeforeTheTwoAreInLine(t *testing.T) {
+	b := ahead(t)
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+	b.greet(behind)
+	b.ledger()
+	b.targetReady()
+	b.localDone(nil)
+	b.ack(b.message(wire.WriteZeroes))
+	b.ack(b.message(wire.Flush))
+	f := b.expect(LocalIO)
+	if f.Request.Op != block.Flush {
+		t.Fatalf("%s", f.Request)
+	}
+	b.ack(b.message(wire.Flush))
+	if _, ok := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == wire.SyncDone }); ok {
+		t.Fatal("SyncDone before the source has flushed")
+	}
+	b.do(Event{Kind: LocalDone, Request: f.Request})
+	b.message(wire.SyncDone)
+}

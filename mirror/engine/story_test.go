@@ -362,5 +362,18 @@ func syncing(t *testing.T) (*box, wire.Message) {
 	b.localDone(nil) // the chunk is read
 	b.ack(b.message(wire.WriteZeroes))
 	b.ack(b.message(wire.Flush))
+	b.bothFlush()
 	return b, b.message(wire.SyncDone)
+}
+
+// bothFlush ends the flush of both copies that ends a resync.
+func (b *box) bothFlush() {
+	b.t.Helper()
+	f, ok := b.find(LocalIO, func(f *Effect) bool { return f.Request.Op == block.Flush })
+	if !ok {
+		b.t.Fatalf("the source does not flush; pending:%s", b.pending())
+	}
+	b.do(Event{Kind: LocalDone, Request: f.Request})
+	b.none(LedgerInclude)
+	b.ack(b.message(wire.Flush))
 }

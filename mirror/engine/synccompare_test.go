@@ -76,6 +76,7 @@ func TestResyncLeavesOutWhatIsEqual(t *testing.T) {
 	}
 	x.ack(m)
 	x.ack(x.message(wire.Flush))
+	x.bothFlush()
 	x.ack(x.message(wire.SyncDone))
 	if got := x.eng.View(); got.Volumes[0].DirtyBytes != 0 || got.ResyncEqual != 2*resyncChunkBytes-16384 {
 		t.Fatalf("%d dirty, %d equal", got.Volumes[0].DirtyBytes, got.ResyncEqual)

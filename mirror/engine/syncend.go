@@ -24,11 +24,35 @@ func (e *Engine) finishSync() {
 			return
 		}
 	}
+	if !e.flushedBoth() {
+		return
+	}
 	e.session.resync.told = true
 	for _, v := range e.vols {
 		v.gen = v.gen.Finish()
 	}
 	e.inSessionAfterSupers(agreed, e.sendSyncDone)
+}
+
+// flushedBoth reports whether a flush of both copies has ended that began when
+// everything was there, and sees to it. The source as well: what it was given as
+// a Secondary, and never flushed, is in nobody's activity log any more when the
+// two are in line.
+func (e *Engine) flushedBoth() bool {
+	r := &e.session.resync
+	if r.flushs == nil {
+		for _, v := range e.vols {
+			r.flushs = append(r.flushs, v.flushes.started+1)
+		}
+	}
+	done := true
+	for i, v := range e.vols {
+		if v.flushes.ended < r.flushs[i] {
+			done = false
+			e.flushOwn(v)
+		}
+	}
+	return done
 }
 
 func (e *Engine) sendSyncDone() {

@@ -63,6 +63,7 @@ mutant R3-forget-activity-log engine.go 'e.suspect = true' 'e.suspect = true; v.
 mutant R3-trust-equal-sets judge.go 'dirtyBlocks(mine)+dirtyBlocks(theirs) == 0' 'true'
 mutant R3-no-bitmap-of-target syncbegin.go '!v.bits.PageEmpty(p)' 'false'
 mutant R4-clear-on-ack resync.go 'v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})' 'v.bits.Clear(o.disk.Offset, o.disk.Length); v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})'
+mutant R4-source-not-flushed syncend.go 'if !e.flushedBoth() {' 'if false {' TestSourceIsDurableBeforeTheTwoAreInLine
 mutant R5-no-exclusion write.go 'if e.peerInSync() {' 'if false {'
 mutant R5-include-undecided engine.go 'return e.including || e.inSync(e.peer)' 'return e.inSync(e.peer)' TestNothingIsAnsweredAloneWhileAnInclusionIsUndecided
 mutant R6-forget-unflushed session.go 'v.bits.Set(off, length) })' '_, _ = off, length })'
