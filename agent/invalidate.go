@@ -12,6 +12,7 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/agent/peering"
 	"hapair/mirror"
+	"hapair/mirror/meta"
 	"hapair/mirror/state"
 )
 
@@ -45,6 +46,27 @@ func (b *backend) Invalidate(ctx context.Context, name string, q apiv1.Invalidat
 		what = fmt.Sprintf("volume %d", *q.Volume)
 	}
 	c.Text = fmt.Sprintf("%s: the %s of %s is given up, that of %s is copied to it; hactl status --watch shows how far", name, what, given, kept)
+	return c, err
+}
+
+// Attach takes disks of this node into use again that have failed.
+func (b *backend) Attach(ctx context.Context, name string, q apiv1.AttachRequest) (apiv1.Changed, error) {
+	c, err := b.change(ctx, name, "attach", func(r *resource) error {
+		err := r.mirror.Attach(ctx, mirror.AttachOptions{Create: q.CreateMetadata, Force: q.Force})
+		var no *apiv1.Problem
+		if err == nil || errors.As(err, &no) {
+			return err
+		}
+		p := &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status " + name}
+		switch {
+		case errors.Is(err, meta.ErrNone) && !q.CreateMetadata:
+			p.Hint = fmt.Sprintf("hactl attach %s --create-metadata, if the disk is another one", name)
+		case errors.Is(err, meta.ErrExists), errors.Is(err, meta.ErrWouldCut):
+			p.Hint = fmt.Sprintf("hactl attach %s --create-metadata --force overwrites what is there", name)
+		}
+		return p
+	})
+	c.Text = fmt.Sprintf("%s: the disk of %s is attached, and is filled from the other copy; hactl status --watch shows how far", name, b.a.self)
 	return c, err
 }
 

@@ -142,7 +142,8 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	r.mu.down = time.Now()
 	r.verify = newVerifier(r)
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
-		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError}
+		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError,
+		FailFrozen: rc.OnNoQuorum == config.FailIO}
 	for i := range rc.Volumes {
 		f, why, err := r.frontend(i)
 		if err != nil {

@@ -308,6 +308,11 @@ func resync(v *mirror.View) *apiv1.Resync {
 		out.Paused = true
 	case state.SyncTarget, state.PausedSyncT:
 		out.Direction, out.Paused = apiv1.FromPeer, v.Replication == state.PausedSyncT
+	case state.Forwarding:
+		if !v.Filling {
+			return nil
+		}
+		out.Direction = apiv1.FromPeer
 	default:
 		return nil
 	}

@@ -71,9 +71,10 @@ func breakSomething(t *testing.T, w *world, r *rand.Rand) {
 	case 6:
 		if n.up {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(3000))*time.Millisecond)
+			force := r.IntN(2) == 0
 			w.done.Go(func() {
 				defer cancel()
-				if err := n.ctl.Switchover(ctx, n.peer(), r.IntN(2) == 0); err != nil {
+				if err := n.ctl.Switchover(ctx, n.peer(), force); err != nil {
 					t.Log(err)
 				}
 			})

@@ -58,8 +58,8 @@ func (r *Resource) Unplug() {
 	r.plug.Unlock()
 	answered.Flush()
 	for _, v := range r.vols {
-		if v.plug != nil {
-			v.plug.Unplug()
+		if plug := v.on.Load().plug; plug != nil {
+			plug.Unplug()
 		}
 	}
 }
@@ -85,9 +85,9 @@ func (r *Resource) perform(f *engine.Effect) {
 	switch f.Kind {
 	case engine.PeerSend: // queued already
 	case engine.LocalIO:
-		v := r.vols[f.Volume]
-		f.Request.Done, f.Request.By, f.Request.Plugged = r.done, r, v.plug != nil
-		v.data.Submit(f.Request)
+		b := r.vols[f.Volume].on.Load()
+		f.Request.Done, f.Request.By, f.Request.Plugged = r.done, r, b.plug != nil
+		b.data.Submit(f.Request)
 	case engine.Answer:
 		r.answerPlugged(f.Request, f.Err)
 	case engine.WriteActivity, engine.WritePage, engine.WriteSuper:
@@ -156,19 +156,19 @@ func (r *Resource) diskDone(req *block.Request, err error) {
 
 // writeMeta makes metadata durable; whatever comes of it is an event.
 func (r *Resource) writeMeta(f *engine.Effect) {
-	v := r.vols[f.Volume]
+	b := r.vols[f.Volume].on.Load()
 	volume, page, version := f.Volume, f.Page, f.Version
 	switch f.Kind {
 	case engine.WriteActivity:
-		v.meta.WriteActivity(f.Activity, func(err error) {
+		b.meta.WriteActivity(f.Activity, func(err error) {
 			r.step(&engine.Event{Kind: engine.ActivityDone, Volume: volume, Err: err})
 		})
 	case engine.WritePage:
-		v.meta.WriteBitmapPage(page, f.Payload, func(err error) {
+		b.meta.WriteBitmapPage(page, f.Payload, func(err error) {
 			r.step(&engine.Event{Kind: engine.PageDone, Volume: volume, Page: page, Version: version, Err: err})
 		})
 	case engine.WriteSuper:
-		v.meta.WriteSuper(v.superblock(f.Super), func(err error) {
+		b.meta.WriteSuper(b.superblock(f.Super), func(err error) {
 			r.step(&engine.Event{Kind: engine.SuperDone, Volume: volume, Version: version, Err: err})
 		})
 	default: // perform hands over no others

@@ -36,6 +36,7 @@ type Config struct {
 	Observer Observer
 	Logger   *zap.Logger
 
+	FailFrozen   bool          // a Primary that has long been without a lease fails its I/O
 	PassOn       bool          // a Primary whose disk fails hands the error on, instead of going on through its peer
 	PingInterval time.Duration // of the link; 0 is its default
 	Silence      time.Duration // after which the link is given up; 0 is its default
@@ -80,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.done = r.diskDone
 	r.mu.replies = map[engine.EventKind]chan error{}
-	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn}
+	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, FailFrozen: cfg.FailFrozen}
 	for i := range cfg.Volumes {
 		v, vc, err := attach(r, i, &cfg.Volumes[i])
 		if err != nil {

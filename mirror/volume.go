@@ -36,29 +36,47 @@ type volume struct {
 	index int
 	cfg   VolumeConfig
 
-	disks []block.Disk // what Close releases, innermost last
-	data  block.Disk
-	plug  block.Unplugger // data, if it keeps plugged requests back
-	meta  *meta.Store
-	fixed meta.Super // of the superblock: what the engine does not change
-	geo   block.Geometry
+	on  atomic.Pointer[backing] // exchanged by Attach
+	geo block.Geometry
 
 	admin   sync.Mutex             // one start or stop of the front end at a time
 	offered atomic.Pointer[string] // where it is offered, nil when it is not
 	aborts  atomic.Uint64          // so far
 }
 
+// backing is what a volume is kept on. It has no disks when they were let go of
+// after they had failed: nothing is asked of them any more.
+type backing struct {
+	disks []block.Disk // what close releases, innermost last
+	data  block.Disk
+	plug  block.Unplugger // data, if it keeps plugged requests back
+	meta  *meta.Store
+	fixed meta.Super // of the superblock: what the engine does not change
+}
+
+func (b *backing) close() error {
+	var errs []error
+	for _, d := range b.disks {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // attach opens the disks of a volume and reads its metadata.
 func attach(r *Resource, i int, c *VolumeConfig) (*volume, engine.VolumeConfig, error) {
 	v := &volume{r: r, index: i, cfg: *c}
-	vc, err := v.open()
+	v.on.Store(&backing{})
+	b, vc, err := v.open()
 	if err != nil {
-		return nil, vc, errors.Join(err, v.close())
+		return nil, vc, err
 	}
+	v.on.Store(b)
+	v.geo = vc.Geometry
 	return v, vc, nil
 }
 
-func (v *volume) openDisk(path string) (block.Disk, error) {
+// openDisk opens one disk of b, which releases it.
+func (v *volume) openDisk(b *backing, path string) (block.Disk, error) {
 	s, err := store.Open(path, store.Options{})
 	if err != nil {
 		return nil, err
@@ -70,24 +88,38 @@ func (v *volume) openDisk(path string) (block.Disk, error) {
 	if v.cfg.Wrap != nil {
 		d = v.cfg.Wrap(path, d)
 	}
-	v.disks = append(v.disks, d)
+	b.disks = append(b.disks, d)
 	return d, nil
 }
 
-func (v *volume) open() (engine.VolumeConfig, error) {
+// open opens the disks of a volume and reads its metadata. On an error it has
+// released them.
+func (v *volume) open() (*backing, engine.VolumeConfig, error) {
+	b := &backing{}
+	vc, err := v.openInto(b)
+	if err != nil {
+		return nil, vc, errors.Join(err, b.close())
+	}
+	return b, vc, nil
+}
+
+// openDisks opens the disk for the data and the one for the metadata, which may
+// be the same.
+func (v *volume) openDisks(b *backing) (md block.Disk, place meta.Placement, err error) {
+	if b.data, err = v.openDisk(b, v.cfg.Disk); err != nil || v.cfg.Metadata == MetadataInternal {
+		return b.data, meta.Internal, err
+	}
+	md, err = v.openDisk(b, v.cfg.Metadata)
+	return md, meta.External, err
+}
+
+func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 	var vc engine.VolumeConfig
-	disk, err := v.openDisk(v.cfg.Disk)
+	md, place, err := v.openDisks(b)
 	if err != nil {
 		return vc, err
 	}
-	md, place := disk, meta.Internal
-	if v.cfg.Metadata != MetadataInternal {
-		place = meta.External
-		if md, err = v.openDisk(v.cfg.Metadata); err != nil {
-			return vc, err
-		}
-	}
-	c := &v.r.cfg
+	c, disk := &v.r.cfg, b.data
 	ms, snap, err := meta.Open(md, place, meta.Identity{Cluster: c.Cluster, Resource: c.Resource, Volume: v.cfg.Number, Node: c.Self})
 	if err != nil {
 		return vc, err
@@ -98,14 +130,12 @@ func (v *volume) open() (engine.VolumeConfig, error) {
 	if size := disk.Geometry().SizeBytes; snap.Super.DataBytes > size {
 		return vc, fmt.Errorf("the metadata describe %d bytes, %s has %d", snap.Super.DataBytes, v.cfg.Disk, size)
 	}
-	v.data = disk // the engine keeps every request within the data
-	v.plug, _ = disk.(block.Unplugger)
-	v.meta, v.fixed = ms, snap.Super
-	v.geo = disk.Geometry()
-	v.geo.SizeBytes = snap.Super.DataBytes
-	v.geo.MaxTransferBytes, v.geo.VolatileCache, v.geo.Discard = block.MaxTransferBytes, true, true
-	vc = engine.VolumeConfig{Number: v.cfg.Number, Geometry: v.geo, Super: fromMeta(&snap.Super), Bitmap: snap.Bitmap, Log: snap.Log}
-	return vc, nil
+	b.plug, _ = disk.(block.Unplugger) // the engine keeps every request within the data
+	b.meta, b.fixed = ms, snap.Super
+	geo := disk.Geometry()
+	geo.SizeBytes = snap.Super.DataBytes
+	geo.MaxTransferBytes, geo.VolatileCache, geo.Discard = block.MaxTransferBytes, true, true
+	return engine.VolumeConfig{Number: v.cfg.Number, Geometry: geo, Super: fromMeta(&snap.Super), Bitmap: snap.Bitmap, Log: snap.Log}, nil
 }
 
 func fromMeta(s *meta.Super) engine.Super {
@@ -114,8 +144,8 @@ func fromMeta(s *meta.Super) engine.Super {
 }
 
 // superblock is the on-disk form of what the engine wants recorded.
-func (v *volume) superblock(s *engine.Super) meta.Super {
-	m := v.fixed
+func (b *backing) superblock(s *engine.Super) meta.Super {
+	m := b.fixed
 	m.Generations, m.Disk, m.Token, m.Flags = s.Gen, s.Disk, s.Tenure, 0
 	for flag, on := range map[meta.Flags]bool{meta.Clean: s.Clean, meta.WasPrimary: s.LastPrimary, meta.AssumeClean: s.AssumeClean, meta.FullSync: s.FullSync} {
 		if on {
@@ -129,10 +159,11 @@ func (v *volume) superblock(s *engine.Super) meta.Super {
 // everything else away from them until it hears of the end.
 func (v *volume) fit(sizeBytes int64, s engine.Super) {
 	defer v.r.running.Done()
-	err := v.meta.Resize(v.superblock(&s), sizeBytes)
+	b := v.on.Load()
+	err := b.meta.Resize(b.superblock(&s), sizeBytes)
 	if err == nil {
 		v.admin.Lock() // it is not offered
-		v.fixed.DataBytes, v.geo.SizeBytes = sizeBytes, sizeBytes
+		b.fixed.DataBytes, v.geo.SizeBytes = sizeBytes, sizeBytes
 		v.admin.Unlock()
 	}
 	v.r.step(&engine.Event{Kind: engine.SizeFitted, Volume: v.index, Err: err})
@@ -221,10 +252,4 @@ func (v *volume) device() string {
 	return ""
 }
 
-func (v *volume) close() error {
-	var errs []error
-	for _, d := range v.disks {
-		errs = append(errs, d.Close())
-	}
-	return errors.Join(errs...)
-}
+func (v *volume) close() error { return v.on.Load().close() }

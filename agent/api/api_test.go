@@ -141,6 +141,7 @@ func TestVerbs(t *testing.T) {
 		{"/v1/resources/pg/connect", `{"discard_my_data":true}`, "connect pg {DiscardMyData:true}"},
 		{"/v1/resources/pg/disconnect", `{}`, "disconnect pg {Force:false}"},
 		{"/v1/resources/pg/invalidate", `{"peer":true}`, "invalidate pg {Peer:true Volume:<nil>}"},
+		{"/v1/resources/pg/attach", `{"create_metadata":true}`, "attach pg {CreateMetadata:true Force:false}"},
 		{"/v1/resources/pg/pause-sync", ``, "pause-sync pg {}"},
 		{"/v1/resources/pg/resume-sync", ``, "resume-sync pg {}"},
 		{"/v1/maintenance", `{"on":true}`, "maintenance  {On:true Reason:}"},

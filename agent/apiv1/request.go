@@ -46,6 +46,14 @@ type InvalidateRequest struct {
 	Volume *int `json:"volume,omitempty"` // nil: all volumes
 }
 
+// AttachRequest takes disks into use again that have failed: what is found now
+// under their names. CreateMetadata is for a disk that is another one; Force
+// overwrites what it holds.
+type AttachRequest struct {
+	CreateMetadata bool `json:"create_metadata,omitempty"`
+	Force          bool `json:"force,omitempty"`
+}
+
 // SyncRequest pauses or resumes resync. (pause-sync, resume-sync)
 type SyncRequest struct{}
 

@@ -30,12 +30,12 @@ const (
 	VerbResumeSync     = "resume-sync"
 	VerbVerify         = "verify"
 	VerbCreateMetadata = "create-metadata"
+	VerbAttach         = "attach"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to
 // use instead.
 var NotBuilt = map[string]string{
-	"attach":   "the agent attaches every configured disk when it starts",
 	"detach":   "stop the agent on this node: hactl standby NODE, then systemctl stop haagent",
 	"resize":   "create a larger resource and copy, or restore, into it",
 	"fence":    "switch the node off by hand, then hactl promote RES --force on the survivor",

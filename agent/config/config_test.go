@@ -161,7 +161,6 @@ func TestCheckImplemented(t *testing.T) {
 		t.Error(err)
 	}
 	for what, change := range map[string]func(*Resource){
-		"failing I/O": func(r *Resource) { r.OnNoQuorum = FailIO },
 		"resync rate": func(r *Resource) { r.ResyncRate = 1 << 20 },
 		"ublk":        func(r *Resource) { r.Frontend = FrontendUblk },
 		"nbd":         func(r *Resource) { r.Frontend = FrontendNBD },

@@ -29,9 +29,6 @@ func (c *Config) CheckImplemented() error {
 		if r.Frontend == FrontendUblk || r.Frontend == FrontendNBD {
 			errs = append(errs, &NotImplementedError{fmt.Sprintf("frontend: %s of resource %s", r.Frontend, r.Name), "use frontend: auto, fuse or export"})
 		}
-		if r.OnNoQuorum == FailIO {
-			errs = append(errs, &NotImplementedError{"on_no_quorum: error of resource " + r.Name, "leave it out: I/O waits while the node holds no lease"})
-		}
 		if r.ResyncRate != 0 {
 			errs = append(errs, &NotImplementedError{"resync_rate of resource " + r.Name, "leave it out: a resync takes what the disks and the link give"})
 		}

@@ -150,6 +150,15 @@ func (a *app) invalidateCmd() *cobra.Command {
 	return c
 }
 
+func (a *app) attachCmd() *cobra.Command {
+	var req apiv1.AttachRequest
+	c := a.verbCmd(apiv1.VerbAttach, "take a disk into use again that has failed, and fill its copy", func() (any, error) { return req, nil })
+	c.Long = "attach opens what is found now under the name of a disk that has failed, and fills\nits copy from the other node. A Primary goes on meanwhile."
+	c.Flags().BoolVar(&req.CreateMetadata, "create-metadata", false, "the disk is another one: write metadata on it first")
+	c.Flags().BoolVar(&req.Force, "force", false, "with --create-metadata: overwrite metadata, or cut a file system, that is there")
+	return c
+}
+
 func (a *app) pauseCmd() *cobra.Command {
 	return a.verbCmd(apiv1.VerbPauseSync, "pause the resync", func() (any, error) { return apiv1.SyncRequest{}, nil })
 }

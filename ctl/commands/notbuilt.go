@@ -12,7 +12,6 @@ import (
 func (a *app) notBuiltCmds() []*cobra.Command {
 	var out []*cobra.Command
 	for _, x := range []struct{ use, short string }{
-		{"attach RES", "attach a disk again"},
 		{"detach RES", "let go of a disk"},
 		{"resize RES", "grow a volume"},
 		{"fence NODE", "make sure a node cannot write"},

@@ -123,7 +123,7 @@ func checkDisk(v View) Reason {
 }
 
 func diskHint(v View) string {
-	return "stop haagent, mend or replace the disk, hactl create-metadata " + v.Resource + ", start haagent"
+	return "mend or replace the disk, then hactl attach " + v.Resource + " (--create-metadata for another disk)"
 }
 
 func checkResync(v View) Reason {

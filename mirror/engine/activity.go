@@ -33,7 +33,7 @@ func (e *Engine) unblockActivity(v *volume, clean func(uint32) bool) {
 	case needSeq <= v.durable:
 	case e.replicating() || !e.peerInSync():
 		e.flushOwn(v)
-	case !e.negotiating() && !e.anyFailed():
+	case !e.negotiating() && !e.anyFailed() && !e.forward.on:
 		// Nothing can become durable at a peer that is not there.
 		e.missPeer()
 	}
@@ -101,7 +101,7 @@ func (e *Engine) savePages(v *volume) {
 // nextPage writes the next page that something waits for; one is on its way at
 // a time.
 func (e *Engine) nextPage(v *volume) {
-	for !v.page.inFlight && len(v.page.urgent) > 0 {
+	for !v.page.inFlight && len(v.page.urgent) > 0 && v.disk.HasData() {
 		page := v.page.urgent[0]
 		v.page.urgent = append(v.page.urgent[:0], v.page.urgent[1:]...)
 		if !v.bits.Stale(page) {

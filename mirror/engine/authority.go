@@ -66,8 +66,8 @@ func (e *Engine) applyRecord(r wire.Record) {
 	if e.excluding && !e.inSync(e.peer) && !e.ledger.inFlight && !e.confirming() {
 		e.excluded()
 	}
-	if s.phase == agreed && s.repl == state.Forwarding && changed && !forwardable(&r, e.primaryOfSession()) {
-		e.dropSession(errRecordChanged)
+	if s.phase == agreed && s.repl == state.Forwarding && changed {
+		e.forwardingBy(&r)
 	}
 	if s.phase == agreed && s.repl == state.Established && !e.excluding && len(r.InSync) > 0 && !(e.inSync(e.peer) && e.inSync(e.self)) {
 		e.dropSession(errRecordChanged) // established by an older record
@@ -75,6 +75,7 @@ func (e *Engine) applyRecord(r wire.Record) {
 	if !e.ledger.inFlight {
 		e.leftSet()
 	}
+	e.backInSet()
 	e.controlProgress()
 	e.tryHello()
 }
@@ -186,6 +187,9 @@ func (e *Engine) ledgerNext() {
 	case e.forward.leaving && e.inSync(e.self):
 		e.ledger.inFlight, e.ledger.include = true, false
 		e.emit(Effect{Kind: LedgerGiveUp, Node: e.self, Token: e.record.Token})
+	case e.forward.back && !e.inSync(e.self) && e.filling():
+		e.ledger.inFlight, e.ledger.include = true, false
+		e.emit(Effect{Kind: LedgerInclude, Node: e.self, Token: e.record.Token})
 	case e.excluding && e.confirming() && e.record.Token > e.decidedBy():
 		e.dropSession(errRecordChanged) // the decision rests on an older record
 	case e.excluding && (e.inSync(e.peer) || e.confirming()):

@@ -7,7 +7,8 @@ import "hapair/mirror/block"
 // order on both copies; a read that comes after such a write waits too, so that
 // it does not show data that a failover could still take back, and for the same
 // reason a write that comes after such a read waits: the read might show it. A
-// chunk of a resync or a verify does not change what a read here returns.
+// chunk of a resync or a verify does not change what a read here returns, and a
+// copy that is being filled is not read.
 func (v *volume) blocks(o *op) bool {
 	return v.blockedBy(o, v.waiting.tail)
 }

@@ -57,6 +57,8 @@ func (e *Engine) controlEvent(ev *Event) {
 		e.pause(ev.Kind == Pause)
 	case Detach:
 		e.detach()
+	case Attach:
+		e.attachDisks(ev)
 	default:
 		panic(fmt.Sprintf("engine: unknown event %d", ev.Kind))
 	}
@@ -135,6 +137,7 @@ func (e *Engine) abort(why error) {
 	e.control = control{of: Abort}
 	e.aborting, e.excluding, e.missing, e.detaching = why, false, false, false
 	e.role, e.tenure, e.leaseTo, e.forward.on, e.forward.leaving = state.Secondary, 0, 0, false, false
+	e.forward.fill, e.forward.back, e.forward.lost = false, false, false
 	e.failHeld(why)
 	if e.session.phase != ended {
 		e.dropSession(fmt.Errorf("authority lost: %w", why))
@@ -306,7 +309,7 @@ func (e *Engine) demoteProgress() {
 	// A peer that is away and lacks something must not be promoted because this
 	// node left in order: the ledger is told first.
 	if e.peerInSync() && !e.replicating() && e.lacking() {
-		if !e.excluding && !e.anyFailed() {
+		if !e.excluding && !e.anyFailed() && !e.forward.on {
 			e.wantExclude()
 		}
 		if e.excluding {
@@ -315,7 +318,8 @@ func (e *Engine) demoteProgress() {
 	}
 	e.control.step = 1
 	forwarded := e.forward.on
-	e.role, e.tenure, e.leaseTo, e.forward.on = state.Secondary, 0, 0, false
+	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
+	e.forward.on, e.forward.fill, e.forward.back, e.forward.lost = false, false, false, false
 	e.finishAfterSupers(Demote, func() {
 		e.sendState()
 		if forwarded {

@@ -32,6 +32,9 @@ type Config struct {
 	// PassOn: a Primary whose disk fails passes the error on to the application,
 	// instead of going on through its peer.
 	PassOn bool
+	// FailFrozen: a Primary that has been without a lease for a while fails its I/O
+	// instead of letting it wait.
+	FailFrozen bool
 }
 
 // volume is the engine's side of one volume.
@@ -72,6 +75,7 @@ type volume struct {
 	reads   opList // application reads at the disk
 	waiting opList // wait for an overlap in active or reads, or before them in waiting
 	cold    []*op  // in active, wait for the activity log
+	atDisk  int    // requests that the local disk has
 	waking  bool   // waiting is being looked through
 	woken   uint64 // how often that was asked for
 
@@ -94,6 +98,7 @@ type Engine struct {
 	vols             []*volume
 	newID            func() genid.ID
 	passOn           bool
+	failFrozen       bool
 	out              []Effect // effects of the Step that runs
 	now              time.Duration
 	pool             opPool
@@ -114,7 +119,10 @@ type Engine struct {
 		tenure uint64
 		until  time.Duration
 	}
-	detaching bool
+	frozen      bool          // there is no lease, as the tick saw it
+	frozenSince time.Duration // frozen: since when
+	failing     bool          // I/O fails, because there has been none for too long
+	detaching   bool
 
 	held     []*block.Request // wait to be admitted; volume in heldVol
 	heldVol  []int
@@ -148,12 +156,13 @@ type Engine struct {
 // New returns an engine whose copies have been attached. It emits its first
 // effects (the superblock that says "not clean") at the first Step.
 func New(c Config) *Engine {
-	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, role: state.Secondary, record: c.Record}
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, failFrozen: c.FailFrozen, role: state.Secondary, record: c.Record}
 	e.pool.init(opsMax)
 	for i := range c.Volumes {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))
 	}
 	e.seen = max(e.seen, c.Record.Tenure)
+	e.forward.owed = make([]bool, len(e.vols))
 	e.judgeOwnCopy()
 	// Nothing is promised to a peer before the superblocks say "not clean".
 	versions := make([]uint64, len(e.vols))
@@ -271,6 +280,7 @@ func (e *Engine) tick() {
 		e.dropSession(errHandshakeSlow)
 	}
 	e.missedPeer()
+	e.frozenTick()
 	e.syncTick()
 	e.verifyTick()
 	for _, v := range e.vols {

@@ -26,6 +26,7 @@ var (
 	errHandshakeSlow = fmt.Errorf("the peer did not finish the handshake within %v", handshakeMax)
 	errDiskFailed    = fmt.Errorf("the local disk has failed: %w", block.ErrIO)
 	errForward       = errors.New("the local copy is given up: requests go on through the peer")
+	errAttached      = errors.New("a disk was attached: the copy is to be filled")
 	errInvalidated   = errors.New("the local copy was invalidated")
 	errStopping      = errors.New("the agent stops")
 	errFitting       = errors.New("the copy of this node, which is new, takes the size of the peer's")

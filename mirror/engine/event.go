@@ -52,6 +52,9 @@ const (
 	Resume
 	// Detach: save everything and let go of the disks. Answered by Reply.
 	Detach
+	// Attach: Disks, by volume, take the place of those that have failed; nil for
+	// a volume whose disk has not. Answered by Reply.
+	Attach
 	// Tick: time passed.
 	Tick
 	// Digested: Payload is the digests of what Request has read.
@@ -80,6 +83,7 @@ type Event struct {
 	Force   bool
 	Only    bool
 	Path    string
+	Disks   []*VolumeConfig
 	Payload []byte
 	Verify  VerifyOrder
 }

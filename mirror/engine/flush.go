@@ -17,6 +17,10 @@ func (e *Engine) startFlush(o *op) {
 	if e.forward.on {
 		o.owed = owedPeer
 		e.sendForwarded(o)
+		if e.filling() {
+			o.owed |= owedLocal
+			e.emitLocal(o)
+		}
 		return
 	}
 	o.owed = owedLocal
@@ -32,12 +36,12 @@ func (e *Engine) startFlush(o *op) {
 		// makes nothing durable at a peer that is not there.
 		o.mark = 0
 	}
-	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+	e.emitLocal(o)
 }
 
 // flushOwn starts a flush of the engine's own, unless one runs.
 func (e *Engine) flushOwn(v *volume) {
-	if v.flushing != nil || e.forward.on && !e.flowing() {
+	if v.flushing != nil || e.forward.on && !e.flowing() || !e.forward.on && !v.disk.HasData() {
 		return
 	}
 	o := e.pool.get(opFlush, v)
@@ -60,6 +64,9 @@ func (e *Engine) flushSettled(o *op) {
 		v.durable = o.mark
 		v.unflushed.flushed(o.mark)
 	}
+	if o.err == nil && o.sent {
+		e.forward.owed[v.index] = false
+	}
 	if o.kind == opFlush {
 		v.flushing = nil
 		e.pool.put(o)
@@ -73,6 +80,7 @@ func (e *Engine) flushSettled(o *op) {
 		e.flushOwn(v)
 	}
 	e.pumpSync()
+	e.pumpFill()
 	e.drainHeld()
 	e.controlProgress()
 }

@@ -22,10 +22,16 @@ const idForward = ^uint64(0) - 1
 
 // forward is the Primary's side.
 type forward struct {
-	able    bool // the peer knows how, by its last hello
-	on      bool // the own copy does not serve: requests go to the peer, or wait for it
-	leaving bool // the ledger is to record that the own copy is out of the set
-	lost    bool // the peer's disk has failed as well
+	able    bool   // the peer knows how, by its last hello
+	on      bool   // the own copy does not serve: requests go to the peer, or wait for it
+	leaving bool   // the ledger is to record that the own copy is out of the set
+	lost    bool   // the peer's disk has failed as well
+	fill    bool   // the own copy has a disk again, and is filled (fill.go)
+	filled  uint64 // number of the filling: sessions and disks come and go
+	back    bool   // it is complete: the ledger is to record it
+	// owed: writes that only the peer has were not flushed there when a session
+	// ended; by volume, until a flush after it
+	owed []bool
 }
 
 // canForward reports whether the peer could take over the requests of a Primary
@@ -33,27 +39,36 @@ type forward struct {
 func (e *Engine) canForward() bool {
 	s := &e.session
 	bad := s.phase == agreed && s.theirs != nil && !countsAsCurrent(s.theirs)
+	away := s.phase == ended && e.now-s.since >= excludeAfter // it may never come back, and this copy is as good
 	return e.role == state.Primary && !e.passOn && e.forward.able && e.inSync(e.peer) && !e.including && !e.excluding && !e.missing &&
-		!e.ledger.inFlight && !bad && e.aborting == nil && !e.deposed && !e.control.busy()
+		!e.ledger.inFlight && !bad && !away && e.aborting == nil && !e.deposed && !e.control.busy()
 }
 
 // giveUpCopy takes all volumes out of use: the in-sync set counts copies as a
 // whole. What waits for the activity log goes to the peer alone.
 func (e *Engine) giveUpCopy() {
 	e.forward.on, e.forward.leaving, e.forward.lost = true, true, false
+	e.forwardCold()
+	e.problem(fmt.Sprintf("this copy is given up; reads and writes go on through %s", e.peer))
+	e.ledgerNext()
+}
+
+// forwardCold takes over what waits for an activity log that is not written any
+// more.
+func (e *Engine) forwardCold() {
 	for _, v := range e.vols {
-		for _, o := range v.cold {
+		cold := v.cold
+		v.cold = nil
+		for _, o := range cold {
 			if o.mends {
 				v.active.remove(o)
 				e.forwardOp(o)
-			} else {
-				o.owed, o.sent = owedPeer, false
+				continue
 			}
+			o.owed, o.sent = owedPeer, false
+			e.sendForwarded(o)
 		}
-		v.cold = nil
 	}
-	e.problem(fmt.Sprintf("this copy is given up; reads and writes go on through %s", e.peer))
-	e.ledgerNext()
 }
 
 // leftSet: the ledger has recorded that the own copy is out.
@@ -66,7 +81,7 @@ func (e *Engine) leftSet() {
 }
 
 // forwards reports whether what cannot go to the peer now waits for it.
-func (e *Engine) forwards() bool { return e.forward.on && !e.forward.lost && e.aborting == nil }
+func (e *Engine) forwards() bool { return e.forward.on && e.aborting == nil }
 
 // flowing reports whether requests go to the peer at this instant.
 func (e *Engine) flowing() bool {
@@ -81,6 +96,9 @@ func (e *Engine) forwardOp(o *op) {
 		o.vol.reads.push(o)
 	} else {
 		o.vol.active.push(o)
+		if e.forward.fill { // not written here: to be fetched
+			o.vol.bits.Set(o.disk.Offset, o.disk.Length)
+		}
 	}
 	o.owed, o.sent = owedPeer, false
 	e.sendForwarded(o)
@@ -132,7 +150,18 @@ func (e *Engine) keeperReady() {
 		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "nothing is to be forwarded from here"})
 		return
 	}
+	if s.theirs.Suspect && slices.Contains(e.forward.owed, true) {
+		e.forward.lost = true
+		e.refuseSession(&RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s crashed, and had not flushed all that %s was answered: nobody has it", e.peer, e.self)})
+		e.problem(fmt.Sprintf("%s crashed while it had the only copy: what it had not flushed is lost; I/O fails", e.peer))
+		return
+	}
 	s.phase, s.repl = agreed, state.Forwarding
+	for i, v := range e.vols {
+		if e.forward.owed[i] {
+			e.flushOwn(v)
+		}
+	}
 	e.noteOn(OnDisk, fmt.Sprintf("reads and writes go to %s: the copy of this node is out of use", e.peer))
 	for _, v := range e.vols {
 		for _, l := range []*opList{&v.active, &v.reads} {
@@ -145,6 +174,7 @@ func (e *Engine) keeperReady() {
 		e.forwardWaiting(o)
 	}
 	e.established()
+	e.startFill()
 }
 
 func (e *Engine) forwardWaiting(o *op) {
@@ -156,7 +186,7 @@ func (e *Engine) forwardWaiting(o *op) {
 // onData is what the peer has read for us.
 func (e *Engine) onData(m *wire.Message) {
 	o := e.pool.find(m.ID)
-	if o == nil || o.owed&owedPeer == 0 || o.kind != opApplication || o.disk.Op != block.Read {
+	if o == nil || o.owed&owedPeer == 0 || o.kind != opApplication && o.kind != opFill || o.disk.Op != block.Read {
 		return
 	}
 	if m.Length != uint64(o.disk.Length) || m.Offset != uint64(o.disk.Offset) {
@@ -164,8 +194,12 @@ func (e *Engine) onData(m *wire.Message) {
 		return
 	}
 	copy(o.disk.Data, m.Data)
-	if o.mends {
+	switch {
+	case o.mends:
 		e.fetched(o)
+		return
+	case o.kind == opFill:
+		e.fillFetched(o)
 		return
 	}
 	e.paid(o, owedPeer)
@@ -176,6 +210,13 @@ func (e *Engine) readRefused(o *op) {
 	err := fmt.Errorf("%s could not read it for %s: %w", e.peer, e.self, block.ErrIO)
 	e.unreadable(o.vol, err)
 	o.err = err
+	if o.kind == opFill {
+		if e.fillsBy(o) {
+			e.session.resync.chunks--
+		}
+		e.dropChunk(o) // its bits are set: it is tried again with the next round
+		return
+	}
 	if o.mends {
 		o.owed = 0
 		e.endMend(o)
@@ -192,17 +233,85 @@ func (e *Engine) unsendReads() {
 			o.sent = false
 		}
 	}
-	if e.forward.lost {
+	switch {
+	case e.forward.lost:
 		e.noCopyLeft()
-	} else if !e.forwards() {
+	case e.aborting != nil:
 		e.failReads(e.aborting)
+	case !e.forward.on:
+		e.readHere()
 	}
 }
 
-// noCopyLeft: both disks have failed. The device answers with errors, until the
-// peer comes back with its copy.
+// readHere: the own copy serves again, and what was asked of the peer is read
+// from it.
+func (e *Engine) readHere() {
+	for _, v := range e.vols {
+		for o := v.reads.head; o != nil; {
+			next := o.next
+			if o.owed&owedPeer != 0 && !o.sent {
+				v.reads.remove(o)
+				o.owed = 0
+				if v.blocks(o) {
+					v.waiting.push(o)
+				} else {
+					e.begin(o)
+				}
+			}
+			o = next
+		}
+		e.wake(v)
+	}
+}
+
+// unpark is for the changes that waited for the peer when the own copy was in
+// the set again: they begin anew, or are one-sided like any other.
+func (e *Engine) unpark() {
+	for _, v := range e.vols {
+		for o := v.active.head; o != nil; {
+			next := o.next
+			if o.kind == opApplication && o.owed&owedPeer != 0 && !o.sent {
+				e.unparkOp(o)
+			}
+			o = next
+		}
+	}
+	for _, o := range append([]*op(nil), e.flushes...) {
+		if o.kind == opApplication && o.owed&owedPeer != 0 && !o.sent {
+			o.owed &^= owedPeer
+			e.oneSided(o)
+			e.paid(o, 0)
+		}
+	}
+	e.readHere()
+}
+
+func (e *Engine) unparkOp(o *op) {
+	o.owed &^= owedPeer
+	if !o.logged { // it never reached this copy
+		o.vol.active.remove(o)
+		e.begin(o)
+		return
+	}
+	e.oneSided(o)
+	e.paid(o, 0)
+}
+
+// loseCopies: the peer cannot serve any more, and what this node has is of no
+// use: it lacks what only the peer was given.
+func (e *Engine) loseCopies() {
+	e.forward.on, e.forward.fill, e.forward.back = false, false, false
+	for _, v := range e.vols {
+		if v.disk.HasData() {
+			v.disk, v.failed = state.Failed, errForward
+		}
+	}
+}
+
+// noCopyLeft ends what waited for the peer. The device answers with errors, until
+// the peer comes back with its copy.
 func (e *Engine) noCopyLeft() {
-	e.forward.on, e.forward.lost = false, false
+	e.forward.lost = false
 	for _, v := range e.vols {
 		for o := v.active.head; o != nil; {
 			next := o.next
@@ -255,6 +364,21 @@ func (e *Engine) primaryOfSession() string {
 	return e.peer
 }
 
+// forwardingBy looks at a record that has changed while requests are forwarded:
+// the copy of the Primary may be back in the set.
+func (e *Engine) forwardingBy(r *wire.Record) {
+	primary := e.primaryOfSession()
+	switch {
+	case forwardable(r, primary):
+	case r.Primary == primary && e.inSync(e.self) && e.inSync(e.peer):
+		if e.role == state.Secondary {
+			e.keptInSync()
+		}
+	default:
+		e.dropSession(errRecordChanged)
+	}
+}
+
 // forwardable reports whether a record has a Primary go on without a copy of
 // its own.
 func forwardable(r *wire.Record, primary string) bool {
@@ -270,7 +394,7 @@ func judgeForward(mine, theirs *wire.HelloBody) decision {
 	}
 	rec := newerRecord(mine.Record, theirs.Record)
 	if p.Role != state.Primary || k.Role != state.Secondary || !forwardable(&rec, p.Node) || !slices.Contains(rec.InSync, k.Node) ||
-		p.Features&k.Features&wire.FeatureRead == 0 || serves(p) || !countsAsCurrent(k) {
+		p.Features&k.Features&wire.FeatureRead == 0 || !countsAsCurrent(k) {
 		return decision{}
 	}
 	for i := range p.Volumes {
@@ -281,14 +405,4 @@ func judgeForward(mine, theirs *wire.HelloBody) decision {
 		}
 	}
 	return decision{action: actForward, why: fmt.Sprintf("%s is Primary without a copy of its own, and %s has the current one", p.Node, k.Node)}
-}
-
-// serves reports whether all copies of a node may be read.
-func serves(h *wire.HelloBody) bool {
-	for i := range h.Volumes {
-		if !h.Volumes[i].Disk.CanServe() {
-			return false
-		}
-	}
-	return true
 }

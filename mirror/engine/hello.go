@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"hapair/mirror/block"
 	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
@@ -25,7 +26,7 @@ func (e *Engine) tryHello() {
 }
 
 func (e *Engine) quiet() bool {
-	return e.peerOps == 0 && !e.fitting() && !e.ledger.inFlight && !e.excluding && !e.minting && !e.forward.leaving && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
+	return e.peerOps == 0 && !(e.role == state.Secondary && e.fillAtDisk()) && !e.fitting() && !e.ledger.inFlight && !e.excluding && !e.minting && !e.forward.leaving && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
 }
 
 // features are those that this release has.
@@ -156,6 +157,11 @@ func (e *Engine) decide() {
 		e.fit(d.sizes)
 	case actWait:
 		e.session.phase, e.session.repl = agreed, state.Off
+		if e.forward.on && e.role == state.Primary {
+			e.forward.lost = true // what waits for this peer would wait for ever
+			e.dropSession(fmt.Errorf("%s cannot serve for this node (%s): %w", e.peer, d.why, block.ErrIO))
+			return
+		}
 		e.established()
 	case actNothing:
 		e.suspect, e.session.theirs.Suspect = false, false

@@ -14,9 +14,9 @@ import (
 func (e *Engine) keep() {
 	e.session.keeping = true
 	for _, v := range e.vols {
-		if v.gen.Bitmap != 0 && v.bits.DirtyBytes() < v.geo.SizeBytes {
-			v.unused = false // marks of something else: they become these
-		}
+		// Marks of something else become these; a generation that was begun for
+		// this, and has not been shared since, serves again.
+		v.unused = v.gen.Rebased() && v.bits.DirtyBytes() == v.geo.SizeBytes
 		v.bits.SetAll()
 	}
 	e.keepProgress()

@@ -63,6 +63,10 @@ const (
 	excludeAfter = 200 * time.Millisecond
 	// excludeAtLast is how long answers wait for a peer that comes and goes.
 	excludeAtLast = 500 * time.Millisecond
+	// frozenMax is how long I/O waits for a lease before it fails, where that is
+	// asked for: longer than any failover, shorter than the two minutes after which
+	// the kernel complains of a process that waits.
+	frozenMax = 10 * time.Second
 	// pageSaveInterval is how often changed bitmap pages are written back while
 	// nothing waits for them.
 	pageSaveInterval = time.Second

@@ -55,7 +55,7 @@ func (e *Engine) fetched(o *op) {
 	}
 	o.owed = owedLocal
 	o.disk.Op, o.disk.Flags = block.Write, block.FUA
-	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+	e.emitLocal(o)
 }
 
 // mended: the application gets what it asked for in any case. A disk that does

@@ -13,6 +13,7 @@ const (
 	opPeer                          // from the peer's Primary or resync source
 	opResync                        // a chunk this node sends as source
 	opFlush                         // a flush of the engine's own
+	opFill                          // a chunk that a Primary fetches for its own copy
 	opVerify                        // a check of a verify that this node drives
 	opAnswer                        // a range the peer's verify asks about
 )

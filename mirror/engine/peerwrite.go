@@ -24,6 +24,9 @@ func (e *Engine) peerRequest(m *wire.Message) {
 		return
 	}
 	e.seen = max(e.seen, m.Token)
+	if e.session.repl == state.Forwarding {
+		e.suspect = false // the Primary has taken this copy as it is
+	}
 	e.peerOps++
 	if m.Kind.Changes() {
 		e.verify.round++
@@ -40,7 +43,7 @@ func (e *Engine) peerRequest(m *wire.Message) {
 		o.buf = block.GetBuffer(int(m.Length))
 		o.disk.Data = o.buf.Bytes(int(m.Length))
 	}
-	e.emit(Effect{Kind: LocalIO, Volume: v.index, Request: &o.disk})
+	e.emitLocal(o)
 }
 
 func peerOp(m *wire.Message) (op block.Op, flags block.Flags) {

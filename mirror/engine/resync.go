@@ -119,7 +119,7 @@ func (e *Engine) beginChunk(o *op) {
 	if e.session.repl == state.SyncSource && e.asks() {
 		e.askTarget(o)
 	}
-	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+	e.emitLocal(o)
 }
 
 func (e *Engine) chunkRead(o *op, err error) {

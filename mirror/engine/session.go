@@ -53,6 +53,8 @@ func (e *Engine) replicating() bool {
 	switch e.session.repl {
 	case state.Established, state.SyncSource, state.PausedSyncS:
 		return true
+	case state.Forwarding:
+		return e.filling()
 	default: // off, or the peer is the one that sends
 		return false
 	}
@@ -112,16 +114,21 @@ func (e *Engine) linkDown(id uint64, why error) {
 		return
 	}
 	e.note(fmt.Sprintf("connection to %s: was %s, now ended, because %v", e.peer, e.session.repl, why))
-	if o := e.session.resync.flush; o != nil {
+	if o := e.session.resync.flush; o != nil && o.kind == opFlush {
 		e.pool.put(o)
 	}
 	if e.session.phase == preparing && e.role == state.Secondary {
 		e.excluding = false // only the resync that was being prepared wanted it
 	}
 	e.abandonVerify()
+	if e.forward.lost {
+		e.loseCopies()
+	}
 	e.session = session{id: id, phase: ended, since: e.now, refused: e.session.refused}
 	for _, v := range e.vols {
 		e.abandonSync(v)
+		e.abandonFill(v)
+		e.forward.owed[v.index] = e.forward.owed[v.index] || v.unflushed.n > 0
 		v.unflushed.drain(func(off, length int64) { v.bits.Set(off, length) })
 		e.unsend(v)
 	}
@@ -161,10 +168,11 @@ func (e *Engine) unsend(v *volume) {
 
 func (e *Engine) unsendFlushes() {
 	for _, o := range append([]*op(nil), e.flushes...) {
-		if !o.sent || o.owed&owedPeer == 0 {
+		sent := o.sent
+		o.sent = false // an answer of this session covers nothing that it lost
+		if !sent || o.owed&owedPeer == 0 {
 			continue
 		}
-		o.sent = false
 		if o.kind == opApplication && e.forwards() {
 			continue
 		}
@@ -251,12 +259,15 @@ func (e *Engine) acked(m *wire.Message) {
 	case idForward:
 		e.keeperReady()
 		return
+	case idFilled:
+		e.onFilled()
+		return
 	}
 	o := e.pool.find(m.ID)
 	if o == nil || o.owed&owedPeer == 0 || o.kind == opApplication && e.forward.on && !e.flowing() {
 		return // ended, or to be sent again to the keeper
 	}
-	if o.disk.Op == block.Read && o.kind == opApplication {
+	if o.disk.Op == block.Read && (o.kind == opApplication || o.kind == opFill) {
 		e.readRefused(o)
 		return
 	}

@@ -151,6 +151,14 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	e.problem(fmt.Sprintf("volume %d: the disk failed: %v", v.num, err))
 	switch {
 	case e.forward.on:
+		if e.forward.back && e.ledger.inFlight {
+			e.forward.leaving = true // the ledger may count this copy yet
+		}
+		if e.session.resync.told {
+			e.dropSession(errForward) // it carries the generation of the peer: that has to begin another
+		}
+		e.forward.fill, e.forward.back = false, false
+		e.forwardCold()
 	case e.canForward():
 		e.giveUpCopy()
 	default:

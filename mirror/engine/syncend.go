@@ -40,6 +40,9 @@ func (e *Engine) finishSync() {
 // two are in line.
 func (e *Engine) flushedBoth() bool {
 	r := &e.session.resync
+	if e.anyFailed() {
+		return false
+	}
 	if r.flushs == nil {
 		for _, v := range e.vols {
 			r.flushs = append(r.flushs, v.flushes.started+1)
@@ -68,6 +71,10 @@ func (e *Engine) sendSyncDone() {
 func (e *Engine) onSyncDone(m *wire.Message) {
 	h := e.parseHello(m)
 	if h == nil {
+		return
+	}
+	if e.filling() && e.session.resync.told && len(h.Volumes) == len(e.vols) {
+		e.adoptFill(h)
 		return
 	}
 	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT || len(h.Volumes) != len(e.vols) {
@@ -131,12 +138,17 @@ func (e *Engine) included() {
 
 // onInSync: the source says that the ledger counts our copy again.
 func (e *Engine) onInSync(m *wire.Message) {
-	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT {
+	forwarding := e.session.repl == state.Forwarding && e.role == state.Secondary
+	if e.session.repl != state.SyncTarget && e.session.repl != state.PausedSyncT && !forwarding {
 		return
 	}
 	r, err := wire.ParseRecord(m.Data)
 	if err != nil {
 		e.refuseSession(&RefusedError{Status: wire.BadMessage, Text: err.Error()})
+		return
+	}
+	if forwarding {
+		e.applyRecord(*r) // see forwardingBy
 		return
 	}
 	e.session.repl, e.whole = state.Established, wholeSync{}

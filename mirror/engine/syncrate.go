@@ -61,6 +61,11 @@ func (e *Engine) syncTick() {
 	s := &e.session
 	switch s.repl {
 	case state.SyncSource, state.SyncTarget, state.PausedSyncS, state.PausedSyncT:
+	case state.Forwarding:
+		if e.filling() && s.resync.rate.sample(e.now, s.resync.done) {
+			e.pumpFill()
+		}
+		return
 	default:
 		return
 	}

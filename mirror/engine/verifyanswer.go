@@ -26,7 +26,7 @@ func (e *Engine) onVerify(m *wire.Message) {
 	o.session, o.peerID = e.session.id, m.ID
 	o.buf = block.GetBuffer(int(m.Length))
 	o.disk.Op, o.disk.Offset, o.disk.Length, o.disk.Data = block.Read, int64(m.Offset), int64(m.Length), o.buf.Bytes(int(m.Length))
-	e.emit(Effect{Kind: LocalIO, Volume: v.index, Request: &o.disk})
+	e.emitLocal(o)
 }
 
 func (e *Engine) judgeVerify(m *wire.Message) (*volume, wire.Status) {

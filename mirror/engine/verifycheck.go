@@ -38,7 +38,7 @@ func (e *Engine) beginCheck(o *op) {
 	}
 	o.owed = owedLocal | owedPeer
 	e.send(wire.Message{Kind: wire.Verify, Volume: o.vol.num, ID: o.id, Token: e.writerToken(), Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length)})
-	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+	e.emitLocal(o)
 }
 
 // staleCheck: its session or its run is over; where it was will be compared

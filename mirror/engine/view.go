@@ -20,6 +20,7 @@ type View struct {
 	Deposed   bool
 	Excluding bool // an exclusion of the peer is awaited; answers wait for it
 	Forwards  bool // the own copy is given up: requests go to the peer, or wait for it
+	Filling   bool // then: the own copy has a disk again, and is being filled
 	Waiting   int  // requests that wait for admission or for the lease
 	InFlight  int  // application requests being worked on
 
@@ -59,9 +60,22 @@ type VolumeView struct {
 	Assume     bool
 	PeerAssume bool
 	Hot        int
+	AtDisk     int    // requests that the local disk has
 	Settled    uint64 // writes settled since attach
 	Generation uint64
 	Stats      Stats
+}
+
+// busy is how many requests the disks of the volume have, for its data and its
+// metadata.
+func (v *volume) busy() int {
+	n := v.atDisk
+	for _, writing := range []bool{v.super.inFlight, v.page.inFlight, v.activity.inFlight} {
+		if writing {
+			n++
+		}
+	}
+	return n
 }
 
 // View returns a snapshot; it allocates.
@@ -69,7 +83,7 @@ func (e *Engine) View() View {
 	s := &e.session
 	w := View{
 		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
-		Excluding: e.excluding || e.missing, Forwards: e.forward.on, Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
+		Excluding: e.excluding || e.missing, Forwards: e.forward.on, Filling: e.filling(), Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
 		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival, Verify: e.verifyView(),
 	}
@@ -80,7 +94,7 @@ func (e *Engine) View() View {
 	}
 	for i, v := range e.vols {
 		vv := VolumeView{Number: v.num, SizeBytes: v.geo.SizeBytes, Disk: v.disk, DirtyBytes: v.bits.DirtyBytes(),
-			Assume: v.assume, Hot: v.al.Count(), Settled: v.settled, Generation: uint64(v.gen.Current), Stats: v.stats}
+			Assume: v.assume, Hot: v.al.Count(), AtDisk: v.busy(), Settled: v.settled, Generation: uint64(v.gen.Current), Stats: v.stats}
 		if s.theirs != nil && w.Connected && i < len(s.theirs.Volumes) {
 			p := &s.theirs.Volumes[i]
 			vv.PeerDisk, vv.PeerDirty, vv.PeerAssume = p.Disk, int64(p.DirtyBlocks)*4096, p.AssumeClean

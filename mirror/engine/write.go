@@ -18,9 +18,12 @@ func (e *Engine) begin(o *op) {
 	case opVerify:
 		e.beginCheck(o)
 		return
+	case opFill:
+		e.beginFill(o)
+		return
 	default: // an application's
 	}
-	if e.forward.on {
+	if e.forward.on && !(e.filling() && o.req.Op.Changes()) {
 		e.forwardOp(o)
 		return
 	}
@@ -37,7 +40,7 @@ func (e *Engine) begin(o *op) {
 		o.owed = owedLocal
 		o.vol.reads.push(o)
 		e.readAlone(o)
-		e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+		e.emitLocal(o)
 		return
 	}
 	o.vol.active.push(o)
@@ -73,6 +76,12 @@ func (e *Engine) launch(o *op) {
 		return
 	}
 	o.owed = owedLocal
+	if e.forward.on {
+		o.owed |= owedPeer // now, or when it serves again
+		e.sendForwarded(o)
+		e.emitLocal(o)
+		return
+	}
 	if e.replicating() {
 		o.owed |= owedPeer
 		o.sent = true
@@ -80,7 +89,7 @@ func (e *Engine) launch(o *op) {
 	} else {
 		e.oneSided(o)
 	}
-	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+	e.emitLocal(o)
 }
 
 func writeMessage(o *op, tenure uint64) wire.Message {
@@ -127,9 +136,19 @@ func (e *Engine) oneSided(o *op) {
 	e.owesGeneration(o)
 }
 
+// emitLocal hands an op to the local disk.
+func (e *Engine) emitLocal(o *op) {
+	o.vol.atDisk++
+	e.emit(Effect{Kind: LocalIO, Volume: o.vol.index, Request: &o.disk})
+}
+
 // localDone is the return of one of the engine's own requests from its disk.
 func (e *Engine) localDone(o *op, err error) {
+	o.vol.atDisk--
 	switch o.kind {
+	case opFill:
+		e.fillDone(o, err)
+		return
 	case opPeer:
 		e.peerLocalDone(o, err)
 		return

@@ -113,10 +113,14 @@ func (s Set) Rebase(id ID) Set {
 	return Set{Current: id, Bitmap: derive("everything", id), History: push(s.past(), s.SyncID())}
 }
 
+// Rebased reports whether the set is as Rebase made it: a generation that no other
+// copy has had.
+func (s Set) Rebased() bool { return s.Bitmap != 0 && s.Bitmap == derive("everything", s.Current) }
+
 // past is the history of a set that goes on under another generation. What
 // Rebase made was never anybody else's, and needs no remembering.
 func (s Set) past() [HistoryLen]ID {
-	if s.Bitmap != 0 && s.Bitmap == derive("everything", s.Current) {
+	if s.Rebased() {
 		return s.History
 	}
 	return push(push(s.History, s.Bitmap), s.Current)

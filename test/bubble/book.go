@@ -67,9 +67,8 @@ func (k *book) answered(node string, tenure uint64, what string) {
 		k.fail("pen law: %s answered a %s under tenure %d after tenure %d had answered", node, what, tenure, k.tenure)
 	}
 	if tenure > k.tenure {
-		// A write that was never answered may be on one copy only, and stays
-		// undecided until a tenure writes: one that only reads removes nobody
-		// from the in-sync set (rule R10), so the other copy may be next.
+		// What a read showed of writes that were never answered is asked within a
+		// tenure here; across tenures the histories of test/netns ask for it.
 		clear(k.settled)
 		k.tenure = tenure
 		k.tenures++

@@ -42,6 +42,9 @@ resources:
   {{.Options.Resource}}:
     volumes: [{disk: /disks/volume.img, metadata: {{.Metadata}}}]
     frontend: {{.Options.Frontend}}
+{{- if .Options.OnNoQuorum}}
+    on_no_quorum: {{.Options.OnNoQuorum}}
+{{- end}}
 {{- if .Options.Services}}
     services:
 {{- range .Options.Services}}

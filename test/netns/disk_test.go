@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"hapair/agent/apiv1"
+	"hapair/test/lab"
 )
 
 // brokenDisk is a disk that does nothing any more.
@@ -98,5 +99,55 @@ func TestReadErrorIsMended(t *testing.T) {
 	if r.Volumes[0].Device != device {
 		t.Errorf("the device was %s and is %s", device, r.Volumes[0].Device)
 	}
+	p.finish()
+}
+
+// A disk that has failed is taken into use again under the writer, without the
+// resource moving; then either node can lose its power as ever.
+func TestAttachUnderAWriter(t *testing.T) {
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	pid := p.server(primary)
+	p.must(p.Fault(p.ctx, primary, brokenDisk))
+	p.throughPeer(primary)
+	w.progress(steady)
+	p.must(p.Verb(p.ctx, primary, apiv1.VerbAttach, apiv1.AttachRequest{}, nil)) // the cable is in again: the rules go with the disk
+	p.rejoined(secondary)
+	w.progress(steady)
+	if now := p.server(primary); now != pid {
+		t.Errorf("the service ran as %s and runs as %s", pid, now)
+	}
+	p.must(p.PowerOff(secondary))
+	w.progress(steady)
+	p.must(p.PowerOn(secondary))
+	p.rejoined(secondary)
+	p.must(p.PowerOff(primary))
+	p.takeover(secondary)
+	w.progress(steady)
+	p.must(p.PowerOn(primary))
+	p.rejoined(primary)
+	w.stop()
+	p.finish()
+}
+
+// The Primary is cut off, and its I/O is to fail then: it does, nobody hangs, and
+// the device goes on when the links are there again.
+func TestFrozenIOFails(t *testing.T) {
+	p := newPair(t, false, func(o *lab.Options) { o.OnNoQuorum = "error" })
+	primary, secondary := p.settle()
+	device := p.takeover(primary).Volumes[0].Device
+	write := []string{"dd", "if=/dev/zero", "of=" + device, "bs=4096", "count=1", "oflag=direct", "conv=notrunc", "status=none"}
+	p.must(p.PowerOff("gamma"))
+	p.must(p.PowerOff(secondary)) // nobody is left to take over
+	if _, err := p.Run(p.ctx, primary, write...); err == nil {
+		t.Error("a write was answered without a quorum")
+	}
+	p.must(p.PowerOn("gamma"))
+	p.must(p.PowerOn(secondary))
+	p.rejoined(secondary)
+	_, err := p.Run(p.ctx, primary, write...)
+	p.must(err)
 	p.finish()
 }

@@ -112,7 +112,11 @@ func (w *World) operate() {
 		return
 	}
 	secondary := n.eng.View().Role == state.Secondary && n.command == 0
-	switch w.rng.IntN(9) {
+	switch w.rng.IntN(11) {
+	case 9, 10:
+		if n.broken() && n.command == 0 {
+			n.attach()
+		}
 	case 8:
 		if secondary && n.dispensable() {
 			n.exchange()
@@ -173,6 +177,27 @@ func (n *node) exchange() {
 		v.disk = newDisk(size)
 		v.lay(size, engine.Super{Gen: genid.New(), Disk: state.Inconsistent, Clean: true})
 	}
+}
+
+// attach puts disks in the place of those that have failed, into a running node:
+// blank ones, or the same that work again.
+func (n *node) attach() {
+	disks := make([]*engine.VolumeConfig, len(n.vols))
+	for i, v := range n.eng.View().Volumes {
+		if v.Disk.HasData() {
+			continue
+		}
+		vol := n.vols[i]
+		if n.w.one(2) {
+			vol.disk = newDisk(vol.size)
+			vol.lay(vol.size, engine.Super{Gen: genid.New(), Disk: state.Inconsistent, Clean: true})
+		}
+		c := n.config(i)
+		disks[i] = &c
+	}
+	n.ill, n.sore, n.standAlone = false, false, false
+	n.w.logf("%s: attach", n.name)
+	n.run(&engine.Event{Kind: engine.Attach, Disks: disks})
 }
 
 // lay makes metadata that say nothing but super.

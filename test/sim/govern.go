@@ -20,13 +20,17 @@ func (w *World) govern(n *node) {
 	role := n.eng.View().Role
 	switch {
 	case n.command == engine.Abort:
-	case n.deposed, role == state.Primary && n.broken() && w.one(60):
+	case n.deposed, role == state.Primary && n.broken() && w.one(100):
 		n.deposed, n.leaseTenure = false, 0
 		n.run(&engine.Event{Kind: engine.Abort, Err: block.ErrNotPrimary})
 	case n.command != 0:
 		w.renew(n)
 	case role == state.Primary:
 		w.renew(n)
+		if n.broken() && w.one(20) {
+			n.attach()
+			return
+		}
 		if v := n.eng.View(); w.one(60) && !w.healing && v.InFlight+v.Waiting == 0 {
 			n.run(&engine.Event{Kind: engine.Demote})
 		}

@@ -51,7 +51,11 @@ func (w *World) changeInSync(n *node, change engine.EffectKind, who string, toke
 	case include && !in:
 		r.InSync = append(slices.Clone(r.InSync), who)
 		slices.Sort(r.InSync)
-		w.included(n, n.peer())
+		if who == n.name { // it was filled as Primary
+			w.included(n.peer(), n)
+		} else {
+			w.included(n, n.peer())
+		}
 	case !include && in && who == r.Primary:
 		return engine.ErrStaleToken // the ledger never takes the Primary out
 	case !include && in:

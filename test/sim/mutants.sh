@@ -115,6 +115,16 @@ mutant sent-while-on-the-wire forward.go 'case !o.sent:' 'case !o.sent || !e.flo
 mutant mend-without-the-range conflict.go '&& !o.mends' '' TestMendWaitsForTheWriteBeforeIt
 mutant mend-on-a-cold-extent mend.go 'e.heat(o)' 'e.fetch(o)'
 
+# a Primary that fills its own copy
+mutant fill-beside-writes fill.go 'if v.blocks(o) {' 'if false {' TestUseWhileFilling
+mutant fill-counts-unflushed fill.go 'v.sync.acked = append(v.sync.acked, span)' 'v.bits.Clear(span.offset, span.length); v.sync.acked = append(v.sync.acked, span)'
+mutant fill-forgets-what-went-alone forward.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.vol'
+mutant back-before-it-is-durable fill.go 'e.inSessionAfterSupers(agreed, func() {
+		e.forward.back = true
+		e.ledgerNext()
+	})' 'e.afterSupers(func() {}); e.forward.back = true; e.ledgerNext()' TestPrimaryFillsItsNewDisk
+mutant keeper-that-lost-its-cache forward.go 'if s.theirs.Suspect && slices.Contains(e.forward.owed, true) {' 'if false {' TestKeeperThatCrashedWithUnflushedWrites
+
 # the generations of a resync
 mutant finish-keeps-the-generation syncend.go 'v.gen = v.gen.Finish()' '_ = v' TestWriteAfterALostFinishBeginsAGeneration
 mutant finish-not-durable syncend.go 'e.inSessionAfterSupers(agreed, e.sendSyncDone)' 'defer e.afterSupers(func() {}); e.sendSyncDone()' TestSourceFinishesBeforeTheTarget

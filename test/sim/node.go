@@ -83,10 +83,7 @@ func (n *node) start() {
 	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
 	n.fence = check.NewFence(n.name)
 	for i, v := range n.vols {
-		log := actlog.New(n.w.slots)
-		must(log.Restore(v.transactions()))
-		c.Volumes = append(c.Volumes, engine.VolumeConfig{Number: uint16(i), Super: v.super, Bitmap: v.bitmap(), Log: log,
-			Geometry: block.Geometry{SizeBytes: v.size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}})
+		c.Volumes = append(c.Volumes, n.config(i))
 		n.fence.Told(v.super.Tenure)
 	}
 	n.fence.Told(c.Record.Tenure)
@@ -96,6 +93,14 @@ func (n *node) start() {
 	n.up, n.session, n.leaseTenure, n.command, n.deposed, n.detached, n.standAlone, n.ill, n.sore = true, 0, 0, 0, false, false, false, false, false
 	n.eng = engine.New(c)
 	n.step(&engine.Event{Kind: engine.Tick})
+}
+
+// config is what an attach finds of a volume.
+func (n *node) config(i int) engine.VolumeConfig {
+	v, log := n.vols[i], actlog.New(n.w.slots)
+	must(log.Restore(v.transactions()))
+	return engine.VolumeConfig{Number: uint16(i), Super: v.super, Bitmap: v.bitmap(), Log: log,
+		Geometry: block.Geometry{SizeBytes: v.size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}}
 }
 
 func (v *volume) transactions() (txs []actlog.Transaction) {

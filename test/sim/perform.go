@@ -67,7 +67,11 @@ func (n *node) goStandAlone(f *engine.Effect) {
 func (n *node) localIO(f *engine.Effect) {
 	r, v := f.Request, n.vols[f.Volume]
 	if r.Op.Changes() {
-		if n.taking == nil || !n.taking.Kind.Changes() {
+		if n.fills(r) {
+			if v.super.Disk != state.Inconsistent || !v.super.FullSync {
+				n.w.fail(fmt.Errorf("mark law: %s fills a copy that is %s on disk", n.name, v.super.Disk))
+			}
+		} else if n.taking == nil || !n.taking.Kind.Changes() {
 			n.hot(f.Volume, r.Offset, r.Length, r.String())
 		} else {
 			n.w.judge(n.fence.Takes(n.taking.Token, r.String()))
@@ -82,6 +86,12 @@ func (n *node) localIO(f *engine.Effect) {
 		}
 		n.step(&engine.Event{Kind: engine.LocalDone, Request: r, Err: err})
 	}, torn: func() { v.disk.tear(r, n.w.rng) }})
+}
+
+// fills: the node writes what it was just given because it lacks it, as a Primary.
+func (n *node) fills(r *block.Request) bool {
+	m := n.taking
+	return m != nil && m.Kind == wire.Data && uint64(r.Offset) == m.Offset && uint64(r.Length) == m.Length && n.eng.View().Replication == state.Forwarding
 }
 
 // covered: what is about to change at the peer is marked somewhere that a crash

@@ -1,0 +1,76 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/state"
+)
+
+// attach takes new disks in the place of those that failed, while the resource
+// is in use. Their copies hold nothing that counts: a Secondary is filled by the
+// next session, a Primary fills its own (fill.go). The volumes that were given
+// up together with a failed one are filled as well.
+func (e *Engine) attachDisks(ev *Event) {
+	if err := e.refuseAttach(ev.Disks); err != nil {
+		e.reply(Attach, err)
+		return
+	}
+	for i, v := range e.vols {
+		if c := ev.Disks[i]; c != nil {
+			v.replace(c)
+		}
+		v.disk, v.full, v.assume, v.unused = state.Inconsistent, true, false, false
+		v.bits.SetAll()
+	}
+	e.control, e.forward.fill = control{of: Attach}, false
+	if e.role == state.Secondary {
+		e.dropSession(errAttached)
+	}
+	e.noteOn(OnDisk, "a disk was attached: its copy is to be filled")
+	e.finishAfterSupers(Attach, func() {
+		e.forward.fill = e.forward.on && !e.anyFailed()
+		e.sendState()
+		e.startFill()
+	})
+}
+
+func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
+	switch {
+	case !e.anyFailed():
+		return fmt.Errorf("no disk of %s has failed here: %w", e.name, ErrBadState)
+	case e.role == state.Primary && !e.forward.on:
+		return fmt.Errorf("this node is Primary and has no peer to fill the new copy from; demote it first: %w", ErrBadState)
+	case e.forward.leaving:
+		return fmt.Errorf("the ledger has not recorded yet that this copy is out of the set; try again: %w", ErrBadState)
+	case len(e.afterSup) > 0 || e.fitting():
+		return fmt.Errorf("the metadata are being written; try again: %w", ErrBadState)
+	}
+	for i, v := range e.vols {
+		c := disks[i]
+		switch {
+		case v.disk.HasData() && c != nil:
+			return fmt.Errorf("the disk of volume %d is in use: %w", v.num, ErrBadState)
+		case v.disk.HasData():
+		case c == nil:
+			return fmt.Errorf("the disk of volume %d is %s: it needs one as well: %w", v.num, v.disk, ErrBadState)
+		case v.busy() > 0:
+			return fmt.Errorf("volume %d: requests are still at the disk that failed: %w", v.num, ErrBadState)
+		case c.Geometry.SizeBytes != v.geo.SizeBytes:
+			return fmt.Errorf("volume %d has %d bytes, the new disk offers %d: %w", v.num, v.geo.SizeBytes, c.Geometry.SizeBytes, ErrBadGeometry)
+		case c.Geometry.LogicalBlockBytes != v.geo.LogicalBlockBytes:
+			return fmt.Errorf("volume %d has logical blocks of %d bytes, the new disk of %d: %w", v.num, v.geo.LogicalBlockBytes, c.Geometry.LogicalBlockBytes, ErrBadGeometry)
+		}
+	}
+	return nil
+}
+
+// replace gives the volume another disk and its metadata. What is in flight is
+// at the peer, and holds nothing of the old activity log any more.
+func (v *volume) replace(c *VolumeConfig) {
+	v.gen, v.bits, v.al, v.failed = c.Super.Gen, c.Bitmap, c.Log, nil
+	v.super.gen, v.page.urgent = c.Super.Gen, nil
+	v.sync = syncState{acked: v.sync.acked[:0]}
+	for o := v.active.head; o != nil; o = o.next {
+		o.logged = false
+	}
+}

@@ -1,0 +1,269 @@
+package engine
+
+import (
+	"fmt"
+
+	"hapair/mirror/block"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+// A Primary that has a disk again fills its copy from its peer while it goes on
+// through it. It fetches what its bitmap says, block by block under the range
+// lock, so that no write of the application crosses; such a write goes to both
+// from the first moment on, logged as always. When everything is here and
+// flushed (R4), it says so with idFilled; the peer goes on under the generation
+// that the two will share, durably, then SyncDone; this copy adopts it, durably;
+// the ledger records it as in sync (R11); InSync. Until then this copy is none:
+// whatever is lost, it is filled again, by its bitmap while this process lives.
+
+// idFilled is what the ack carries by which a Primary says that its copy is
+// complete.
+const idFilled = ^uint64(0) - 2
+
+// filling reports whether the own copy is being filled at this instant: writes go
+// to both.
+func (e *Engine) filling() bool { return e.forward.fill && e.flowing() && !e.anyFailed() }
+
+// fillsBy reports whether an op belongs to the filling that goes on.
+func (e *Engine) fillsBy(o *op) bool { return e.filling() && o.start0 == e.forward.filled }
+
+// startFill begins, or goes on in another session.
+func (e *Engine) startFill() {
+	if !e.filling() {
+		return
+	}
+	r := &e.session.resync
+	*r = resync{}
+	e.forward.back = false
+	e.forward.filled++ // what is on its way is of another disk, or session
+	for _, v := range e.vols {
+		v.sync = syncState{acked: v.sync.acked[:0]}
+		r.total += v.bits.DirtyBytes()
+	}
+	e.note(fmt.Sprintf("this copy is being filled from %s", e.peer))
+	e.pumpFill()
+}
+
+// pumpFill keeps chunks in flight; then it flushes, then it is complete.
+func (e *Engine) pumpFill() {
+	r := &e.session.resync
+	if !e.filling() || r.told {
+		return
+	}
+	for r.volume < len(e.vols) {
+		v := e.vols[r.volume]
+		for r.chunks < resyncOpsMax && e.nextFill(v) {
+		}
+		switch {
+		case r.chunks > 0 || r.flush != nil:
+			return
+		case len(v.sync.acked) > 0:
+			e.flushFill(v)
+			return
+		case v.bits.Count() > 0:
+			v.sync.cursor = 0 // marked behind the cursor, or no op was free: again, by the next tick
+			return
+		}
+		r.volume++
+	}
+	if !e.flushedBoth() {
+		return
+	}
+	r.told = true
+	e.send(wire.Message{Kind: wire.Ack, ID: idFilled})
+}
+
+func (e *Engine) nextFill(v *volume) bool {
+	off, length, ok := v.bits.NextRun(v.sync.cursor, resyncChunkBytes)
+	if !ok {
+		return false
+	}
+	o := e.pool.get(opFill, v)
+	if o == nil {
+		return false
+	}
+	v.sync.cursor = off + length
+	e.session.resync.chunks++
+	o.start0 = e.forward.filled
+	o.buf = block.GetBuffer(int(length))
+	o.disk.Op, o.disk.Offset, o.disk.Length, o.disk.Data = block.Read, off, length, o.buf.Bytes(int(length))
+	if v.blocks(o) {
+		v.waiting.push(o)
+	} else {
+		e.beginFill(o)
+	}
+	return true
+}
+
+// beginFill locks the range from here until the data are written.
+func (e *Engine) beginFill(o *op) {
+	if !e.fillsBy(o) {
+		e.freeChunk(o)
+		return
+	}
+	o.vol.active.push(o)
+	o.owed, o.sent = owedPeer, true
+	e.send(readMessage(o, e.tenure))
+}
+
+// fillFetched writes what has come.
+func (e *Engine) fillFetched(o *op) {
+	if !e.fillsBy(o) {
+		e.dropChunk(o)
+		return
+	}
+	o.owed = owedLocal
+	o.disk.Op = block.Write
+	e.emitLocal(o)
+}
+
+// fillDone is the return of a chunk, or of a flush after many, from our disk.
+func (e *Engine) fillDone(o *op, err error) {
+	v, r := o.vol, &e.session.resync
+	o.owed = 0
+	live := e.fillsBy(o)
+	if o.disk.Op == block.Flush {
+		e.fillFlushed(o, err, live)
+		return
+	}
+	span := span{o.disk.Offset, o.disk.Length}
+	e.dropChunk(o)
+	switch {
+	case err != nil:
+		e.diskFailed(v, err)
+	case live:
+		r.chunks--
+		r.done += span.length
+		v.sync.acked = append(v.sync.acked, span)
+		if len(v.sync.acked) >= resyncFlushChunks && r.flush == nil {
+			e.flushFill(v)
+		}
+		e.pumpFill()
+	default:
+		e.tryHello()
+	}
+}
+
+// fillAtDisk reports whether the local disk still has chunks of a filling: what
+// another session writes there must not be overtaken by them.
+func (e *Engine) fillAtDisk() bool {
+	for _, v := range e.vols {
+		for o := v.active.head; o != nil; o = o.next {
+			if o.kind == opFill && o.owed&owedLocal != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (e *Engine) flushFill(v *volume) {
+	o := e.pool.get(opFill, v)
+	if o == nil {
+		return // asked again by the next chunk, or tick
+	}
+	o.disk.Op, o.disk.Offset, o.disk.Length = block.Flush, 0, 0
+	o.mark, o.start0, o.owed = uint64(len(v.sync.acked)), e.forward.filled, owedLocal
+	e.session.resync.flush = o
+	e.emitLocal(o)
+}
+
+// fillFlushed clears the bits of what is durable now (rule R4).
+func (e *Engine) fillFlushed(o *op, err error, live bool) {
+	v := o.vol
+	if live {
+		e.session.resync.flush = nil
+	}
+	if live && err == nil {
+		for _, s := range v.sync.acked[:o.mark] {
+			v.bits.Clear(s.offset, s.length)
+		}
+		v.sync.acked = append(v.sync.acked[:0], v.sync.acked[o.mark:]...)
+	}
+	e.pool.put(o)
+	if err != nil {
+		e.diskFailed(v, err)
+		return
+	}
+	e.pumpFill()
+}
+
+// abandonFill forgets what was asked of a session that ended.
+func (e *Engine) abandonFill(v *volume) {
+	for _, l := range []*opList{&v.active, &v.waiting} {
+		for o := l.head; o != nil; {
+			next := o.next
+			if o.kind == opFill && o.owed&owedLocal == 0 {
+				l.remove(o)
+				e.freeChunk(o)
+			}
+			o = next
+		}
+	}
+}
+
+// onFilled: the Primary has everything. This copy goes on under what both will
+// carry, durably so before the other takes it.
+func (e *Engine) onFilled() {
+	s := &e.session
+	if s.phase != agreed || s.repl != state.Forwarding || e.role == state.Primary {
+		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "no copy is being filled from here"})
+		return
+	}
+	for _, v := range e.vols {
+		v.gen, v.unused = v.gen.Finish(), false
+	}
+	e.inSessionAfterSupers(agreed, e.sendSyncDone)
+}
+
+// adoptFill is the end of it at the Primary: the generation is the peer's, and
+// the ledger may count this copy.
+func (e *Engine) adoptFill(h *wire.HelloBody) {
+	for i, v := range e.vols {
+		v.gen = v.gen.Adopt(unpackGen(h.Volumes[i].Gen))
+		v.disk, v.full, v.assume = state.UpToDate, false, false
+	}
+	e.inSessionAfterSupers(agreed, func() {
+		e.forward.back = true
+		e.ledgerNext()
+	})
+}
+
+// backInSet: the ledger counts this node's copy again.
+func (e *Engine) backInSet() {
+	if !e.forward.back || !e.inSync(e.self) {
+		return
+	}
+	together := e.flowing()
+	e.forward.on, e.forward.fill, e.forward.back = false, false, false
+	e.noteOn(OnResync, "this copy is complete: in sync")
+	if !together { // the session has ended meanwhile; the next one compares
+		if e.session.phase != ended {
+			e.dropSession(errRecordChanged)
+		}
+		e.unpark()
+		e.established()
+		return
+	}
+	e.session.repl, e.session.resync, e.alike = state.Established, resync{}, true
+	data, err := wire.AppendRecord(nil, &e.record)
+	if err != nil {
+		e.dropSession(fmt.Errorf("our own record: %w", err))
+		return
+	}
+	e.send(wire.Message{Kind: wire.InSync, Token: e.writerToken(), Data: data})
+	e.sendState()
+	e.established()
+}
+
+// keptInSync is the same at the peer, by the record or by InSync: the Primary's
+// copy lacks nothing any more.
+func (e *Engine) keptInSync() {
+	for _, v := range e.vols {
+		v.bits.ClearAll()
+	}
+	e.session.repl, e.suspect = state.Established, false
+	e.noteOn(OnResync, fmt.Sprintf("the copy of %s is complete: in sync", e.peer))
+	e.sendState()
+}

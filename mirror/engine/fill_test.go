@@ -1,0 +1,317 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+
+	"hapair/mirror/actlog"
+	"hapair/mirror/block"
+	"hapair/mirror/dirty"
+	"hapair/mirror/genid"
+	"hapair/mirror/state"
+	"hapair/mirror/wire"
+)
+
+const fillBytes = 1 << 20
+
+// blank is a new disk for volume 0.
+func (b *box) blank(size int64) *VolumeConfig {
+	return &VolumeConfig{Super: Super{Gen: genid.New(), Disk: state.Inconsistent, Clean: true}, Bitmap: dirty.New(size), Log: actlog.New(8),
+		Geometry: block.Geometry{SizeBytes: size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes}}
+}
+
+func (b *box) attach(c *VolumeConfig) error {
+	b.t.Helper()
+	b.do(Event{Kind: Attach, Disks: []*VolumeConfig{c}})
+	return b.expect(Reply).Err
+}
+
+// refilling is a Primary that goes on through its peer and has a disk again.
+func refilling(t *testing.T) *box {
+	t.Helper()
+	s := equal()
+	s.size = fillBytes
+	b := capable(t, s)
+	b.submit(block.Write, 0, 4096)
+	b.localDone(errSdb)
+	b.ledger()
+	b.linkDown()
+	b.keeper()
+	b.ack(b.message(wire.Write))
+	b.out = nil
+	if err := b.attach(b.blank(fillBytes)); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// fetchAll plays the peer until all chunks are here and flushed.
+func (b *box) fetchAll() {
+	b.t.Helper()
+	for {
+		f, more := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == wire.Read })
+		if !more {
+			break
+		}
+		b.data(f.Message, 7)
+		b.localDone(nil)
+	}
+}
+
+// A Primary fills its new disk while it is used, and is in the set when the
+// peer, its superblock and the ledger say so, in this order.
+func TestPrimaryFillsItsNewDisk(t *testing.T) {
+	b := refilling(t)
+	if b.super[0].Disk != state.Inconsistent || !b.super[0].FullSync {
+		t.Fatalf("on disk it is %s", b.super[0].Disk)
+	}
+	b.fetchAll()
+	if w := b.eng.View(); !w.Filling || w.ResyncDone != fillBytes || w.ResyncTotal != fillBytes || w.Volumes[0].DirtyBytes != fillBytes {
+		t.Fatalf("%d of %d bytes, %d are marked", w.ResyncDone, w.ResyncTotal, w.Volumes[0].DirtyBytes)
+	}
+	b.localDone(nil) // the flush
+	b.bothFlush()
+	if m := b.message(wire.Ack); m.ID != idFilled {
+		t.Fatalf("%s", &m)
+	}
+	b.none(LedgerInclude)
+	shared := genid.Set{Current: 4711}
+	b.hold[WriteSuper] = true
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(shared) }))
+	b.none(LedgerInclude)
+	delete(b.hold, WriteSuper)
+	b.do(b.durable(b.expect(WriteSuper)))
+	if s := b.super[0]; s.Disk != state.UpToDate || s.FullSync || s.Gen.Current != shared.Current {
+		t.Fatalf("on disk it is %s under %s", s.Disk, s.Gen)
+	}
+	b.ledger()
+	b.message(wire.InSync)
+	if w := b.eng.View(); w.Replication != state.Established || w.Forwards || w.Filling {
+		t.Fatalf("replication is %s", w.Replication)
+	}
+	b.out = nil
+	b.submit(block.Write, 0, 4096) // as ever
+	b.localDone(nil)
+	b.ack(b.message(wire.Write))
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// While it is filled, writes go to both, logged; reads to the peer; and neither
+// crosses a chunk.
+func TestUseWhileFilling(t *testing.T) {
+	b := refilling(t)
+	chunk := b.message(wire.Read)
+	b.submit(block.Write, int64(chunk.Offset), 4096)
+	if _, sent := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == wire.Write }); sent {
+		t.Fatal("written while what was there before is being fetched")
+	}
+	b.data(chunk, 7)
+	b.localDone(nil)
+	w := b.message(wire.Write)
+	b.none(Answer)
+	b.localDone(nil)
+	b.none(Answer)
+	b.ack(w)
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+	b.submit(block.Read, 0, 4096)
+	b.none(LocalIO)
+	b.submit(block.Flush, 0, 0)
+	if f := b.expect(LocalIO); f.Request.Op != block.Flush {
+		t.Fatalf("%s", f.Request)
+	}
+}
+
+// A session that breaks keeps what has been fetched, and what went to the peer
+// alone meanwhile is fetched as well.
+func TestFillGoesOnInTheNextSession(t *testing.T) {
+	b := refilling(t)
+	first := b.message(wire.Read)
+	b.data(first, 7)
+	b.localDone(nil)
+	for {
+		if _, more := b.find(PeerSend, nil); !more {
+			break
+		}
+	}
+	b.linkDown()
+	b.out = nil
+	b.keeper()
+	if got := b.eng.View().ResyncTotal; got != fillBytes {
+		t.Fatalf("%d bytes are left: what was not flushed counts as lost", got)
+	}
+	b.ack(b.message(wire.Flush)) // what the write before left in the caches
+	b.localDone(nil)
+	b.fetchAll()
+	b.localDone(nil)
+	b.bothFlush()
+	if m := b.message(wire.Ack); m.ID != idFilled {
+		t.Fatalf("%s", &m)
+	}
+	b.linkDown()
+	b.none(LedgerInclude)
+	b.keeper() // it has everything; the peer's word was lost
+	b.bothFlush()
+	if m := b.message(wire.Ack); m.ID != idFilled {
+		t.Fatalf("%s", &m)
+	}
+}
+
+// The new disk fails as well: on through the peer, as before.
+func TestNewDiskFails(t *testing.T) {
+	b := refilling(t)
+	b.submit(block.Write, 0, 4096)
+	chunk := b.message(wire.Read)
+	b.data(chunk, 7)
+	b.localDone(errSdb)
+	b.ack(b.message(wire.Write))
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+	if w := b.eng.View(); w.Filling || !w.Forwards || w.Volumes[0].Disk != state.Failed {
+		t.Fatalf("filling %v, the disk is %s", w.Filling, w.Volumes[0].Disk)
+	}
+	b.none(LedgerGiveUp)
+}
+
+// The ledger has counted the copy, and the session ended before anybody heard:
+// what waited for the peer is one-sided now, or begins here.
+func TestBackInTheSetWithoutASession(t *testing.T) {
+	b := refilling(t)
+	b.fetchAll()
+	b.localDone(nil)
+	b.bothFlush()
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.submit(block.Write, 0, 4096)
+	b.localDone(nil)
+	b.submit(block.Read, 8192, 4096)
+	b.linkDown()
+	b.ledger()
+	b.localDone(nil) // the read
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+	b.none(Answer)
+	b.ledger() // the peer is out
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAttachIsRefused(t *testing.T) {
+	b := forwarding(t)
+	for name, refused := range map[string]struct {
+		disk *VolumeConfig
+		why  error
+	}{"no disk": {nil, ErrBadState}, "smaller": {b.blank(volumeBytes / 2), ErrBadGeometry}} {
+		if err := b.attach(refused.disk); !errors.Is(err, refused.why) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := mirrored(t, equal()).attach(nil); !errors.Is(err, ErrBadState) {
+		t.Errorf("a good disk: %v", err)
+	}
+	hanging := capable(t, equal())
+	hanging.submit(block.Write, 0, 4096)
+	hanging.submit(block.Write, 8192, 4096)
+	hanging.localDone(errSdb)
+	hanging.ledger()
+	hanging.linkDown()
+	hanging.keeper()
+	hanging.out = nil
+	if err := hanging.attach(hanging.blank(volumeBytes)); !errors.Is(err, ErrBadState) {
+		t.Errorf("with a request at the old disk: %v", err)
+	}
+}
+
+// A Secondary takes a new disk as a copy that is to be filled by the next session.
+func TestSecondaryTakesANewDisk(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(able)
+	b.receive(wire.Message{Kind: wire.Write, Token: 1, Length: 512, Data: make([]byte, 512)})
+	b.localDone(errSdb)
+	b.linkDown()
+	b.out = nil
+	if err := b.attach(b.blank(volumeBytes)); err != nil {
+		t.Fatal(err)
+	}
+	b.linkUp()
+	h, err := wire.ParseHello(b.message(wire.Hello).Data)
+	if err != nil || h.Volumes[0].Disk != state.Inconsistent || !h.Volumes[0].FullSync {
+		t.Fatalf("%+v, %v", h, err)
+	}
+}
+
+// A keeper that crashed may lack what it had answered and not flushed: to go on
+// would be to change the disk under a running file system.
+func TestKeeperThatCrashedWithUnflushedWrites(t *testing.T) {
+	suspect := func(h *wire.HelloBody) { able(h); h.Suspect = true }
+	b := forwarding(t) // with a write that was answered
+	b.linkDown()
+	b.greet(suspect)
+	b.receive(wire.Message{Kind: wire.Ack, ID: idForward})
+	b.message(wire.Refuse)
+	b.linkDown()
+	b.submit(block.Write, 0, 4096)
+	if err := b.answered(); !errors.Is(err, block.ErrIO) {
+		t.Fatalf("answered %v", err)
+	}
+
+	b = refilling(t) // whether or not it has a disk
+	b.linkDown()
+	b.greet(func(h *wire.HelloBody) {
+		suspect(h)
+		h.Volumes[0].Gen = packGen(genid.Set{Current: 4711, Bitmap: 99})
+	})
+	b.receive(wire.Message{Kind: wire.Ack, ID: idForward})
+	b.linkDown()
+	b.out = nil
+	b.submit(block.Write, 0, 4096)
+	if err := b.answered(); !errors.Is(err, block.ErrIO) {
+		t.Fatalf("answered %v", err)
+	}
+	b.none(LedgerExclude)
+
+	b = forwarding(t)
+	b.submit(block.Flush, 0, 0)
+	b.ack(b.message(wire.Flush))
+	b.linkDown()
+	b.greet(suspect)
+	b.receive(wire.Message{Kind: wire.Ack, ID: idForward})
+	if got := b.eng.View().Replication; got != state.Forwarding {
+		t.Fatalf("all was flushed; replication is %s", got)
+	}
+}
+
+// What was fetched for a disk that failed is not written to the one after it.
+func TestFillOfAnotherDiskIsDropped(t *testing.T) {
+	b := refilling(t)
+	first := b.message(wire.Read)
+	var late []wire.Message
+	for range fillBytes/resyncChunkBytes - 1 {
+		late = append(late, b.message(wire.Read))
+	}
+	b.data(first, 7)
+	b.localDone(errSdb)
+	b.out = nil
+	b.hold[WriteSuper] = true
+	b.do(Event{Kind: Attach, Disks: []*VolumeConfig{b.blank(fillBytes)}})
+	for _, m := range late {
+		b.data(m, 7)
+	}
+	b.none(LocalIO)
+	b.do(b.durable(b.expect(WriteSuper)))
+	if f := b.expect(Reply); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	delete(b.hold, WriteSuper)
+	b.fetchAll()
+	b.localDone(nil)
+	b.bothFlush()
+	if m := b.message(wire.Ack); m.ID != idFilled {
+		t.Fatalf("%s", &m)
+	}
+}

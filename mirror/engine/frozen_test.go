@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/mirror/wire"
+)
+
+// frozen is a Primary that has just lost its lease, with a request of each kind
+// that waits for authority.
+func frozen(t *testing.T, fail bool) *box {
+	t.Helper()
+	b := mirrored(t, equal())
+	b.eng.failFrozen = fail
+	b.submit(block.Write, 0, 4096) // done on both copies
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure})
+	b.localDone(nil)
+	b.ack(b.message(wire.Write))
+	b.submit(block.Write, 8192, 4096) // not even begun
+	b.submit(block.Read, 8192, 4096)
+	b.submit(block.Flush, 0, 0)
+	b.do(Event{Kind: Tick})
+	b.none(Answer)
+	return b
+}
+
+// Frozen I/O waits as long as it takes, unless it is to fail; then it does after
+// a while, and what comes fails at once, until the lease is back.
+func TestFrozenIOFailsWhenItIsAskedTo(t *testing.T) {
+	b := frozen(t, false)
+	b.now += time.Hour
+	b.do(Event{Kind: Tick})
+	b.none(Answer)
+
+	b = frozen(t, true)
+	b.now += frozenMax - time.Millisecond
+	b.do(Event{Kind: Tick})
+	b.none(Answer)
+	b.now += time.Millisecond
+	b.do(Event{Kind: Tick})
+	b.expect(Problem)
+	for range 4 {
+		if err := b.answered(); !errors.Is(err, block.ErrIO) {
+			t.Fatalf("answered %v", err)
+		}
+	}
+	b.submit(block.Read, 0, 4096)
+	if err := b.answered(); !errors.Is(err, block.ErrIO) {
+		t.Fatalf("answered %v", err)
+	}
+	b.none(LocalIO)
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure, Until: b.now + time.Hour})
+	b.do(Event{Kind: Tick})
+	b.submit(block.Write, 0, 4096)
+	b.localDone(nil)
+	b.ack(b.message(wire.Write))
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A write that waits for the ledger, which has no quorum either, fails as well; it
+// is here and may be missing on the peer.
+func TestFrozenWriteThatWaitsForTheLedger(t *testing.T) {
+	b := mirrored(t, equal())
+	b.eng.failFrozen = true
+	b.submit(block.Write, 0, 4096)
+	b.linkDown()
+	b.localDone(nil)
+	b.missed()
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure})
+	for range 2 {
+		b.now += frozenMax
+		b.do(Event{Kind: Tick})
+	}
+	if err := b.answered(); !errors.Is(err, block.ErrIO) {
+		t.Fatalf("answered %v", err)
+	}
+	if got := b.eng.View().Volumes[0].DirtyBytes; got == 0 {
+		t.Error("what the peer may lack is not marked")
+	}
+}
+
+// on_no_quorum: error, with requests that wait for the keeper.
+func TestFrozenWhileTheKeeperIsAway(t *testing.T) {
+	b := forwarding(t)
+	b.eng.failFrozen = true
+	b.submit(block.Write, 0, 4096)
+	b.submit(block.Write, 0, 4096) // behind it
+	b.submit(block.Read, 8192, 4096)
+	b.submit(block.Flush, 0, 0)
+	b.linkDown()
+	b.out = nil
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure})
+	for range 3 {
+		b.now += frozenMax
+		b.do(Event{Kind: Tick})
+	}
+	n := 0
+	for {
+		if _, ok := b.find(Answer, nil); !ok {
+			break
+		}
+		n++
+	}
+	if n != 4 {
+		t.Fatalf("%d of 4 were answered", n)
+	}
+}
