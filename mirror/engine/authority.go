@@ -132,7 +132,9 @@ func (e *Engine) judgeOwnCopy() (changed bool) {
 // missPeer: something waits for the peer or for its removal. A session that has
 // only just ended may begin again over another path, and a node whose paths go
 // one after the other is about to lose its power: to be the last to exclude the
-// peer would leave the pair without a copy that may be promoted.
+// peer would leave the pair without a copy that may be promoted. For the same
+// reason a session that followed at once has to last as long before it costs the
+// peer its place, for the resync of what was in flight.
 func (e *Engine) missPeer() {
 	if !e.missing {
 		e.missing, e.missedAt = true, e.now
@@ -144,8 +146,20 @@ func (e *Engine) missPeer() {
 // why it left is not.
 func (e *Engine) mayReturn() bool {
 	s := &e.session
-	again := s.phase == ended && s.id != 0 && !s.refused && e.now-s.since < excludeAfter || s.phase == greeting
+	again := s.phase == ended && s.id != 0 && !s.refused && e.now-s.since < excludeAfter || s.phase == greeting || e.now < s.proven
 	return again && e.now-e.missedAt < excludeAtLast
+}
+
+// provenTick goes on with a resync whose session has lasted.
+func (e *Engine) provenTick() {
+	s := &e.session
+	if s.proven == 0 || e.now < s.proven || s.closing {
+		return
+	}
+	s.proven = 0
+	if e.confirming() {
+		e.wantExclude()
+	}
 }
 
 // missedPeer looks whether the peer has come back in time.

@@ -113,6 +113,7 @@ type Engine struct {
 	alike     bool          // this tenure knows that the peer's copy differs by writes in flight at most
 	aborting  error         // why authority was lost, while Abort runs
 	excluding bool          // the peer is to be taken out of the in-sync set
+	endedAt   time.Duration // when the last session ended
 	missing   bool          // it will be, unless it comes back
 	missedAt  time.Duration // missing: since when
 	lease     struct {
@@ -280,6 +281,7 @@ func (e *Engine) tick() {
 		e.dropSession(errHandshakeSlow)
 	}
 	e.missedPeer()
+	e.provenTick()
 	e.frozenTick()
 	e.syncTick()
 	e.verifyTick()

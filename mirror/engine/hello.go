@@ -177,6 +177,10 @@ func (e *Engine) decide() {
 		// The newest record may be known to neither node: the ledger is asked,
 		// whatever ours says, before anything is overwritten.
 		e.session.phase = preparing
+		if e.role == state.Primary && e.inSync(e.peer) && e.endedAt > 0 && e.now-e.endedAt < excludeAfter {
+			e.session.proven = e.now + excludeAfter // see missPeer; the tick goes on
+			return
+		}
 		e.wantExclude()
 	case actTarget:
 		e.session.phase = preparing
@@ -205,6 +209,9 @@ func (e *Engine) outdatedHello() error {
 	for i, v := range e.vols {
 		if !v.disk.HasData() && e.session.mine.Volumes[i].Disk.HasData() {
 			return errDiskFailed
+		}
+		if uint64(v.bits.Count()) > e.session.mine.Volumes[i].DirtyBlocks {
+			return errRecordChanged // a write that was cold has gone on without the peer
 		}
 	}
 	if !e.quiet() {

@@ -69,3 +69,53 @@ func TestPeerThatLeavesIsNotWaitedFor(t *testing.T) {
 	b.submit(block.Write, 0, 4096)
 	b.expect(LedgerExclude)
 }
+
+// A box that loses its power: the mirror ends with the first port, begins again
+// over the other, with a write in flight to be resynced, and ends with that. The
+// peer, which has everything that was answered, is still in the set.
+func TestNoExclusionByASessionThatDoesNotLast(t *testing.T) {
+	b := mirrored(t, equal())
+	b.now = time.Second
+	b.submit(block.Write, 0, 4096)
+	b.localDone(nil)
+	b.linkDown()
+	b.now += 6 * time.Millisecond
+	b.greet(nil)
+	b.none(LedgerExclude)
+	b.now += 20 * time.Millisecond
+	b.do(Event{Kind: Tick})
+	b.linkDown()
+	b.none(LedgerExclude)
+	b.now += 10 * time.Millisecond
+	b.greet(nil) // it was the cables, after all
+	b.now += excludeAfter
+	b.do(Event{Kind: Tick})
+	b.ledger()
+	b.message(wire.SyncStart)
+}
+
+// A write that waits for the activity log while the session breaks becomes hot
+// during the next handshake, and goes on alone: the peer, which was told of no
+// difference, is not taken for equal.
+func TestColdWriteDuringTheHandshake(t *testing.T) {
+	b := mirrored(t, equal())
+	b.hold[WriteActivity] = true
+	b.submit(block.Write, 32<<20, 4096)
+	log := b.expect(WriteActivity)
+	b.linkDown()
+	b.linkUp()
+	b.message(wire.Hello)
+	b.do(b.durable(log))
+	b.receive(b.peerHello(wire.Hello, nil))
+	if got := b.eng.View().Replication; got == state.Established {
+		t.Fatal("taken for equal")
+	}
+	b.expect(DropLink)
+	b.localDone(nil)
+	b.linkDown()
+	b.greet(nil)
+	b.ledger()
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}

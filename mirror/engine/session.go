@@ -39,6 +39,9 @@ type session struct {
 	begun     bool // it is out
 	closing   bool // it was dropped here: nothing is obeyed any more
 	refused   bool // one side said why it ended it
+	// proven: until then a session that followed another at once may end as well,
+	// and nobody is taken out of the set for its sake
+	proven time.Duration
 }
 
 func (e *Engine) send(m wire.Message) {
@@ -124,6 +127,7 @@ func (e *Engine) linkDown(id uint64, why error) {
 	if e.forward.lost {
 		e.loseCopies()
 	}
+	e.endedAt = e.now
 	e.session = session{id: id, phase: ended, since: e.now, refused: e.session.refused}
 	for _, v := range e.vols {
 		e.abandonSync(v)

@@ -289,7 +289,7 @@ func (b *box) ledger() {
 
 // missed lets the time pass in which the peer might have come back.
 func (b *box) missed() {
-	if b.eng.missing {
+	if b.eng.missing || b.eng.session.proven > 0 {
 		b.now += excludeAfter
 		b.do(Event{Kind: Tick})
 	}
