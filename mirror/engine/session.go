@@ -120,8 +120,8 @@ func (e *Engine) linkDown(id uint64, why error) {
 	if o := e.session.resync.flush; o != nil && o.kind == opFlush {
 		e.pool.put(o)
 	}
-	if e.session.phase == preparing && e.role == state.Secondary {
-		e.excluding = false // only the resync that was being prepared wanted it
+	if e.session.phase == preparing && (e.role == state.Secondary || !e.ledger.inFlight) {
+		e.excluding = false // only the resync that was being prepared wanted it; what owes the ledger asks again
 	}
 	e.abandonVerify()
 	if e.forward.lost {
@@ -138,6 +138,9 @@ func (e *Engine) linkDown(id uint64, why error) {
 	}
 	e.unsendFlushes()
 	e.unsendReads()
+	if !e.excluding && e.owesLedger() {
+		e.missPeer()
+	}
 	e.drainHeld()
 	for _, v := range e.vols {
 		e.wake(v)
