@@ -83,6 +83,7 @@
 #define KEEPUNMARKED 0
 #endif
 
+#define THRU (thru || (STAYINSET && conn))
 #define OTHER(n) (1-(n))
 #define BIT(n)   (1<<(n))
 #define MAXV 3
@@ -137,9 +138,9 @@ inline step(n, o) {
   :: atomic { DISK && role[n] && !dead[n] && conn && !syncing && insync==3 && crashes < MAXC -> dead[n]=true; if :: vol[n]=dur[n] :: dur[n]=vol[n] :: skip fi; crashes++ }
   :: atomic { role[n] && lease[n] && dead[n] && QUORUM(n) && insync==3 -> insync=BIT(o); conn=false; pd[n]=false }
   :: atomic { role[n] && dead[n] && !conn && up[o] && lab && insync==BIT(o) && !role[o] && prim==n && !(susp[o] && unfl[n]) -> if :: susp[o] && vol[o]<acked -> assert(vol[o]>=flushed); acked=vol[o] :: else fi; /* disk and cache: two failures */ conn=true; thru=true; pd[n]=false; if :: KEEPUNMARKED -> skip :: else -> dirty[o]=true; pdirty[o]=true fi }
-  :: atomic { role[n] && lease[n] && dead[n] && thru && infl[n]==0 && next < MAXV -> assert(vol[o] >= acked); next++; infl[n]=next; pd[n]=false }
-  :: atomic { role[n] && lease[n] && dead[n] && infl[n]!=0 && pd[n] && conn && (thru || STAYINSET) -> acked=infl[n]; infl[n]=0; ld[n]=false; pd[n]=false; assert(vol[o] >= acked) }
-  :: atomic { role[n] && lease[n] && dead[n] && thru && infl[n]==0 -> dur[o]=vol[o]; unfl[n]=false; flushed=acked }
+  :: atomic { role[n] && lease[n] && dead[n] && THRU && infl[n]==0 && next < MAXV -> assert(vol[o] >= acked); next++; infl[n]=next; pd[n]=false }
+  :: atomic { role[n] && lease[n] && dead[n] && infl[n]!=0 && pd[n] && conn && THRU -> acked=infl[n]; infl[n]=0; ld[n]=false; pd[n]=false; assert(vol[o] >= acked) }
+  :: atomic { role[n] && lease[n] && dead[n] && THRU && infl[n]==0 -> dur[o]=vol[o]; unfl[n]=false; flushed=acked }
   /* mirror connection and resync: the record says who is current, the logs say which blocks */
   :: atomic { conn==false && !dead[n] && !dead[o] && up[n] && up[o] && lab && QUORUM(n) && (insync & BIT(n)) && !role[o] && (role[n] || prim==2 || prim==n || insync==BIT(n)) && infl[n]==0 && (WRONGSOURCE || !susp[n] || susp[o] || insync==BIT(n)) ->
        conn=true; if :: susp[n] && susp[o] && vol[n]<acked -> assert(vol[n]>=flushed); acked=vol[n] :: else fi;
