@@ -64,8 +64,9 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// A Secondary does without a restart as well.
-func TestAttachOnTheSecondary(t *testing.T) {
+// secondaryFailed is a pair whose Secondary's disk has failed.
+func secondaryFailed(t *testing.T) *pair {
+	t.Helper()
 	p := newPair(t)
 	p.established()
 	p.promote(0)
@@ -73,6 +74,13 @@ func TestAttachOnTheSecondary(t *testing.T) {
 	b.disk.writes.Store(true)
 	must(t, p.nodes[0].door.do(t, &block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096)}))
 	b.await(t, "failed", func(v View) bool { return v.Volumes[0].Disk == state.Failed })
+	return p
+}
+
+// A Secondary does without a restart as well.
+func TestAttachOnTheSecondary(t *testing.T) {
+	p := secondaryFailed(t)
+	b := p.nodes[1]
 	must(t, b.Attach(t.Context(), AttachOptions{}))
 	b.await(t, "in sync", func(v View) bool { return established(v) && v.Volumes[0].Disk == state.UpToDate })
 	p.equal()
@@ -113,13 +121,8 @@ func sizeOf(t *testing.T, file string) int64 {
 
 // An agent that could not attach a disk still ends in order.
 func TestCloseAfterAnAttachThatFailed(t *testing.T) {
-	p := newPair(t)
-	p.established()
-	p.promote(0)
+	p := secondaryFailed(t)
 	b := p.nodes[1]
-	b.disk.writes.Store(true)
-	must(t, p.nodes[0].door.do(t, &block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096)}))
-	b.await(t, "failed", func(v View) bool { return v.Volumes[0].Disk == state.Failed })
 	must(t, os.Rename(filepath.Join(b.dir, "disk"), filepath.Join(b.dir, "disk.away")))
 	if err := b.Attach(t.Context(), AttachOptions{}); err == nil {
 		t.Fatal("attached")

@@ -29,6 +29,15 @@ func (v *volume) blockedBy(o *op, last *op) bool {
 	return o.kind == opApplication && !reading && v.reads.overlaps(o)
 }
 
+// enter begins an op as soon as nothing blocks it.
+func (e *Engine) enter(o *op) {
+	if o.vol.blocks(o) {
+		o.vol.waiting.push(o)
+	} else {
+		e.begin(o)
+	}
+}
+
 // wake starts waiting ops that nothing blocks any more, in their order. One that
 // ends as it begins wakes others: those are looked at in another round.
 func (e *Engine) wake(v *volume) {

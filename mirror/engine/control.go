@@ -153,11 +153,7 @@ func (e *Engine) abort(why error) {
 			}
 			o = next
 		}
-		cold := v.cold
-		v.cold = nil
-		for _, o := range cold {
-			e.abandon(o, why)
-		}
+		e.abandonCold(v, why)
 		e.abortActive(v, why)
 	}
 	for _, o := range append([]*op(nil), e.flushes...) {
@@ -272,24 +268,8 @@ func (e *Engine) controlProgress() {
 
 // flushAll asks for a flush of every volume that begins from now on.
 func (e *Engine) flushAll() {
-	e.control.flushs = nil
-	for _, v := range e.vols {
-		e.control.flushs = append(e.control.flushs, v.flushes.started+1)
-		e.flushOwn(v)
-	}
-}
-
-// flushedAll reports whether those flushes have ended; a flush that was
-// running already when they were asked for is followed by another.
-func (e *Engine) flushedAll() bool {
-	done := true
-	for i, v := range e.vols {
-		if (v.disk.HasData() || e.forward.on) && v.flushes.ended < e.control.flushs[i] {
-			done = false
-			e.flushOwn(v)
-		}
-	}
-	return done
+	e.control.flushs = e.nextFlushes()
+	e.flushedSince(e.control.flushs)
 }
 
 // lacking reports whether the peer is known to lack blocks.
@@ -303,7 +283,7 @@ func (e *Engine) lacking() bool {
 }
 
 func (e *Engine) demoteProgress() {
-	if e.control.step > 0 || e.repairing() || !e.flushedAll() {
+	if e.control.step > 0 || e.repairing() || !e.flushedSince(e.control.flushs) {
 		return
 	}
 	// A peer that is away and lacks something must not be promoted because this
@@ -346,7 +326,7 @@ func (e *Engine) detachProgress() {
 		e.control.step = 1
 		e.flushAll()
 	}
-	if !e.flushedAll() {
+	if !e.flushedSince(e.control.flushs) {
 		return
 	}
 	for _, v := range e.vols {

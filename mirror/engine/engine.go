@@ -113,9 +113,9 @@ type Engine struct {
 	alike     bool          // this tenure knows that the peer's copy differs by writes in flight at most
 	aborting  error         // why authority was lost, while Abort runs
 	excluding bool          // the peer is to be taken out of the in-sync set
-	endedAt   time.Duration // when the last session ended
 	missing   bool          // it will be, unless it comes back
 	missedAt  time.Duration // missing: since when
+	endedAt   time.Duration // when the last session ended
 	lease     struct {
 		tenure uint64
 		until  time.Duration

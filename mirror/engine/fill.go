@@ -53,7 +53,7 @@ func (e *Engine) pumpFill() {
 	}
 	for r.volume < len(e.vols) {
 		v := e.vols[r.volume]
-		for r.chunks < resyncOpsMax && e.nextFill(v) {
+		for r.chunks < resyncOpsMax && e.takeChunk(opFill, v, resyncChunkBytes) {
 		}
 		switch {
 		case r.chunks > 0 || r.flush != nil:
@@ -72,28 +72,6 @@ func (e *Engine) pumpFill() {
 	}
 	r.told = true
 	e.send(wire.Message{Kind: wire.Ack, ID: idFilled})
-}
-
-func (e *Engine) nextFill(v *volume) bool {
-	off, length, ok := v.bits.NextRun(v.sync.cursor, resyncChunkBytes)
-	if !ok {
-		return false
-	}
-	o := e.pool.get(opFill, v)
-	if o == nil {
-		return false
-	}
-	v.sync.cursor = off + length
-	e.session.resync.chunks++
-	o.start0 = e.forward.filled
-	o.buf = block.GetBuffer(int(length))
-	o.disk.Op, o.disk.Offset, o.disk.Length, o.disk.Data = block.Read, off, length, o.buf.Bytes(int(length))
-	if v.blocks(o) {
-		v.waiting.push(o)
-	} else {
-		e.beginFill(o)
-	}
-	return true
 }
 
 // beginFill locks the range from here until the data are written.
@@ -127,15 +105,15 @@ func (e *Engine) fillDone(o *op, err error) {
 		e.fillFlushed(o, err, live)
 		return
 	}
-	span := span{o.disk.Offset, o.disk.Length}
+	done := span{o.disk.Offset, o.disk.Length}
 	e.dropChunk(o)
 	switch {
 	case err != nil:
 		e.diskFailed(v, err)
 	case live:
 		r.chunks--
-		r.done += span.length
-		v.sync.acked = append(v.sync.acked, span)
+		r.done += done.length
+		v.sync.acked = append(v.sync.acked, done)
 		if len(v.sync.acked) >= resyncFlushChunks && r.flush == nil {
 			e.flushFill(v)
 		}
@@ -176,10 +154,7 @@ func (e *Engine) fillFlushed(o *op, err error, live bool) {
 		e.session.resync.flush = nil
 	}
 	if live && err == nil {
-		for _, s := range v.sync.acked[:o.mark] {
-			v.bits.Clear(s.offset, s.length)
-		}
-		v.sync.acked = append(v.sync.acked[:0], v.sync.acked[o.mark:]...)
+		v.unmark(o.mark)
 	}
 	e.pool.put(o)
 	if err != nil {
@@ -187,20 +162,6 @@ func (e *Engine) fillFlushed(o *op, err error, live bool) {
 		return
 	}
 	e.pumpFill()
-}
-
-// abandonFill forgets what was asked of a session that ended.
-func (e *Engine) abandonFill(v *volume) {
-	for _, l := range []*opList{&v.active, &v.waiting} {
-		for o := l.head; o != nil; {
-			next := o.next
-			if o.kind == opFill && o.owed&owedLocal == 0 {
-				l.remove(o)
-				e.freeChunk(o)
-			}
-			o = next
-		}
-	}
 }
 
 // onFilled: the Primary has everything. This copy goes on under what both will
@@ -247,14 +208,9 @@ func (e *Engine) backInSet() {
 		return
 	}
 	e.session.repl, e.session.resync, e.alike = state.Established, resync{}, true
-	data, err := wire.AppendRecord(nil, &e.record)
-	if err != nil {
-		e.dropSession(fmt.Errorf("our own record: %w", err))
-		return
+	if e.sendInSync() {
+		e.established()
 	}
-	e.send(wire.Message{Kind: wire.InSync, Token: e.writerToken(), Data: data})
-	e.sendState()
-	e.established()
 }
 
 // keptInSync is the same at the peer, by the record or by InSync: the Primary's

@@ -26,8 +26,9 @@ func (b *box) attach(c *VolumeConfig) error {
 	return b.expect(Reply).Err
 }
 
-// refilling is a Primary that goes on through its peer and has a disk again.
-func refilling(t *testing.T) *box {
+// smallForwarding is a Primary that goes on through its peer, with a write on its
+// way there.
+func smallForwarding(t *testing.T) *box {
 	t.Helper()
 	s := equal()
 	s.size = fillBytes
@@ -37,6 +38,13 @@ func refilling(t *testing.T) *box {
 	b.ledger()
 	b.linkDown()
 	b.keeper()
+	return b
+}
+
+// refilling is a Primary that goes on through its peer and has a disk again.
+func refilling(t *testing.T) *box {
+	t.Helper()
+	b := smallForwarding(t)
 	b.ack(b.message(wire.Write))
 	b.out = nil
 	if err := b.attach(b.blank(fillBytes)); err != nil {
@@ -313,5 +321,22 @@ func TestFillOfAnotherDiskIsDropped(t *testing.T) {
 	b.bothFlush()
 	if m := b.message(wire.Ack); m.ID != idFilled {
 		t.Fatalf("%s", &m)
+	}
+}
+
+// What is being written is not fetched before it is written.
+func TestFillWaitsForTheWriteInFlight(t *testing.T) {
+	b := smallForwarding(t)
+	w := b.message(wire.Write)
+	if err := b.attach(b.blank(fillBytes)); err != nil {
+		t.Fatal(err)
+	}
+	first := func(f *Effect) bool { return f.Message.Kind == wire.Read && f.Message.Offset == 0 }
+	if _, asked := b.find(PeerSend, first); asked {
+		t.Fatal("fetched while it is being written")
+	}
+	b.ack(w)
+	if _, asked := b.find(PeerSend, first); !asked {
+		t.Fatalf("not fetched when it was written; pending:%s", b.pending())
 	}
 }

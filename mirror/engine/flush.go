@@ -85,6 +85,27 @@ func (e *Engine) flushSettled(o *op) {
 	e.controlProgress()
 }
 
+// nextFlushes are, by volume, the first flushes that begin from now on.
+func (e *Engine) nextFlushes() (starts []uint64) {
+	for _, v := range e.vols {
+		starts = append(starts, v.flushes.started+1)
+	}
+	return starts
+}
+
+// flushedSince reports whether flushes have ended that began no earlier than
+// those, and sees to it; one that was running already is followed by another.
+func (e *Engine) flushedSince(starts []uint64) bool {
+	done := true
+	for i, v := range e.vols {
+		if (v.disk.HasData() || e.forward.on) && v.flushes.ended < starts[i] {
+			done = false
+			e.flushOwn(v)
+		}
+	}
+	return done
+}
+
 // resumeFlushes: the peer is back before it was excluded, and lacks nothing.
 // Flushes that waited for either are sent to it, reads may be answered. (A write
 // that waited is dirty, and the handshake begins a resync.)

@@ -252,11 +252,7 @@ func (e *Engine) readHere() {
 			if o.owed&owedPeer != 0 && !o.sent {
 				v.reads.remove(o)
 				o.owed = 0
-				if v.blocks(o) {
-					v.waiting.push(o)
-				} else {
-					e.begin(o)
-				}
+				e.enter(o)
 			}
 			o = next
 		}
@@ -278,23 +274,20 @@ func (e *Engine) unpark() {
 	}
 	for _, o := range append([]*op(nil), e.flushes...) {
 		if o.kind == opApplication && o.owed&owedPeer != 0 && !o.sent {
-			o.owed &^= owedPeer
-			e.oneSided(o)
-			e.paid(o, 0)
+			e.goesAlone(o)
 		}
 	}
 	e.readHere()
 }
 
 func (e *Engine) unparkOp(o *op) {
-	o.owed &^= owedPeer
-	if !o.logged { // it never reached this copy
-		o.vol.active.remove(o)
-		e.begin(o)
+	if o.logged {
+		e.goesAlone(o)
 		return
 	}
-	e.oneSided(o)
-	e.paid(o, 0)
+	o.owed &^= owedPeer // it never reached this copy
+	o.vol.active.remove(o)
+	e.begin(o)
 }
 
 // loseCopies: the peer cannot serve any more, and what this node has is of no
@@ -404,5 +397,6 @@ func judgeForward(mine, theirs *wire.HelloBody) decision {
 			return decision{}
 		}
 	}
-	return decision{action: actForward, why: fmt.Sprintf("%s is Primary without a copy of its own, and %s has the current one", p.Node, k.Node)}
+	all := slices.Repeat([]bool{true}, len(p.Volumes))
+	return decision{action: actForward, full: all, why: fmt.Sprintf("%s is Primary without a copy of its own, and %s has the current one", p.Node, k.Node)}
 }

@@ -285,16 +285,7 @@ func TestAbortWhileMending(t *testing.T) {
 
 // The disk of the source fails in the flush that ends a resync: it is not asked again and again.
 func TestLastFlushOfAResyncFails(t *testing.T) {
-	b := ahead(t)
-	if err := b.answered(); err != nil {
-		t.Fatal(err)
-	}
-	b.greet(behind)
-	b.ledger()
-	b.targetReady()
-	b.localDone(nil) // the chunk is read
-	b.ack(b.message(wire.WriteZeroes))
-	b.ack(b.message(wire.Flush))
+	b := filled(t)
 	n := 0
 	for ; n < 20; n++ {
 		f, more := b.find(LocalIO, nil)

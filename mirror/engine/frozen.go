@@ -42,11 +42,7 @@ func (e *Engine) noQuorum() error {
 func (e *Engine) failWaiting() {
 	why := e.noQuorum()
 	for _, v := range e.vols {
-		cold := v.cold
-		v.cold = nil
-		for _, o := range cold {
-			e.abandon(o, why)
-		}
+		e.abandonCold(v, why)
 		for o := v.active.head; o != nil; {
 			next := o.next
 			if what := owesAuthority(o); what != 0 {

@@ -26,7 +26,10 @@ func (e *Engine) tryHello() {
 }
 
 func (e *Engine) quiet() bool {
-	return e.peerOps == 0 && !(e.role == state.Secondary && e.fillAtDisk()) && !e.fitting() && !e.ledger.inFlight && !e.excluding && !e.minting && !e.forward.leaving && !e.control.busy() && len(e.afterSup) == 0 && !e.deposed && !e.detaching && !e.session.closing
+	atDisk := e.peerOps > 0 || e.role == state.Secondary && e.fillAtDisk() || e.fitting()
+	undecided := e.ledger.inFlight || e.excluding || e.minting || e.forward.leaving || len(e.afterSup) > 0
+	leaving := e.control.busy() || e.deposed || e.detaching || e.session.closing
+	return !atDisk && !undecided && !leaving
 }
 
 // features are those that this release has.

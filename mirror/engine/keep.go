@@ -28,15 +28,11 @@ func (e *Engine) keepProgress() {
 	if !s.keeping || s.closing || e.anyFailed() {
 		return
 	}
-	all := make([]bool, len(e.vols))
-	for i := range all {
-		all[i] = true
-	}
-	if !e.pagesSaved(all) {
+	if !e.pagesSaved(s.plan.full) {
 		return
 	}
 	s.keeping = false
-	e.beginGenerations(all)
+	e.beginGenerations(s.plan.full)
 	e.inSessionAfterSupers(preparing, func() {
 		s.phase, s.repl = agreed, state.Forwarding
 		e.noteOn(OnDisk, fmt.Sprintf("%s is Primary without a copy of its own: this one serves it", e.peer))

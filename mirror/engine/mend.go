@@ -19,11 +19,7 @@ func (e *Engine) mend(o *op, err error) {
 	v := o.vol
 	v.reads.remove(o)
 	o.mends, o.owed, o.cause = true, 0, err
-	if v.blocks(o) {
-		v.waiting.push(o)
-	} else {
-		e.beginMend(o)
-	}
+	e.enter(o)
 	e.wake(v) // writes that waited for the read, and go first
 }
 

@@ -61,6 +61,12 @@ type op struct {
 func (o *op) start() int64 { return o.disk.Offset }
 func (o *op) end() int64   { return o.disk.Offset + o.disk.Length }
 
+// reads makes o a read of the local disk, or of the peer, into a buffer of its own.
+func (o *op) reads(offset, length int64) {
+	o.buf = block.GetBuffer(int(length))
+	o.disk.Op, o.disk.Offset, o.disk.Length, o.disk.Data = block.Read, offset, length, o.buf.Bytes(int(length))
+}
+
 func (o *op) overlaps(p *op) bool { return o.start() < p.end() && p.start() < o.end() }
 
 // opList is a doubly linked list without allocations.

@@ -40,8 +40,7 @@ func (e *Engine) peerRequest(m *wire.Message) {
 	o.disk.Data, o.buf = m.Data, m.Buffer
 	m.Buffer = nil
 	if m.Kind == wire.Read {
-		o.buf = block.GetBuffer(int(m.Length))
-		o.disk.Data = o.buf.Bytes(int(m.Length))
+		o.reads(o.disk.Offset, o.disk.Length)
 	}
 	e.emitLocal(o)
 }

@@ -86,24 +86,25 @@ func (e *Engine) nextChunk(v *volume) bool {
 	if v.sync.fine {
 		most = dirty.BlockBytes
 	}
+	return e.takeChunk(opResync, v, most)
+}
+
+// takeChunk begins the next chunk of what is marked, to be sent or to be fetched;
+// false when nothing is left behind the cursor, or no op is free.
+func (e *Engine) takeChunk(kind opKind, v *volume, most int64) bool {
 	off, length, ok := v.bits.NextRun(v.sync.cursor, most)
 	if !ok {
 		return false
 	}
-	o := e.pool.get(opResync, v)
+	o := e.pool.get(kind, v)
 	if o == nil {
 		return false
 	}
 	v.sync.cursor = off + length
 	e.session.resync.chunks++
-	o.session = e.session.id
-	o.buf = block.GetBuffer(int(length))
-	o.disk.Op, o.disk.Offset, o.disk.Length, o.disk.Data = block.Read, off, length, o.buf.Bytes(int(length))
-	if v.blocks(o) {
-		v.waiting.push(o)
-	} else {
-		e.beginChunk(o)
-	}
+	o.session, o.start0 = e.session.id, e.forward.filled
+	o.reads(off, length)
+	e.enter(o)
 	return true
 }
 
@@ -211,12 +212,17 @@ func (e *Engine) flushTarget(v *volume) {
 func (e *Engine) targetFlushed(o *op) {
 	v, r := o.vol, &e.session.resync
 	r.flush = nil
-	for _, s := range v.sync.acked[:o.mark] {
-		v.bits.Clear(s.offset, s.length)
-	}
-	v.sync.acked = append(v.sync.acked[:0], v.sync.acked[o.mark:]...)
+	v.unmark(o.mark)
 	e.pool.put(o)
 	e.pumpSync()
+}
+
+// unmark takes the marks of the first n chunks that were acknowledged.
+func (v *volume) unmark(n uint64) {
+	for _, s := range v.sync.acked[:n] {
+		v.bits.Clear(s.offset, s.length)
+	}
+	v.sync.acked = append(v.sync.acked[:0], v.sync.acked[n:]...)
 }
 
 // abandonSync forgets the chunks of a session that ended; their bits are set.
@@ -225,7 +231,7 @@ func (e *Engine) abandonSync(v *volume) {
 	for _, l := range []*opList{&v.active, &v.waiting} {
 		for o := l.head; o != nil; {
 			next := o.next
-			if o.kind == opResync && o.owed&(owedLocal|owedDigest) == 0 {
+			if (o.kind == opResync || o.kind == opFill) && o.owed&(owedLocal|owedDigest) == 0 {
 				l.remove(o)
 				e.freeChunk(o)
 			}

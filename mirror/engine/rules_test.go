@@ -425,16 +425,7 @@ func TestWriteWaitsForAReadInFlight(t *testing.T) {
 // What the source of a resync was given as a Secondary, and never flushed, is in
 // no activity log any more once both are in line: it is durable before that.
 func TestSourceIsDurableBeforeTheTwoAreInLine(t *testing.T) {
-	b := ahead(t)
-	if err := b.answered(); err != nil {
-		t.Fatal(err)
-	}
-	b.greet(behind)
-	b.ledger()
-	b.targetReady()
-	b.localDone(nil)
-	b.ack(b.message(wire.WriteZeroes))
-	b.ack(b.message(wire.Flush))
+	b := filled(t)
 	f := b.expect(LocalIO)
 	if f.Request.Op != block.Flush {
 		t.Fatalf("%s", f.Request)

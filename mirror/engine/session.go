@@ -35,8 +35,8 @@ type session struct {
 	// the in-sync set; only then is its copy overwritten
 	confirmed bool
 	starting  bool // the source prepares SyncStart
-	keeping   bool // this node prepares to keep the data for a Primary without a copy
 	begun     bool // it is out
+	keeping   bool // this node prepares to keep the data for a Primary without a copy
 	closing   bool // it was dropped here: nothing is obeyed any more
 	refused   bool // one side said why it ended it
 	// proven: until then a session that followed another at once may end as well,
@@ -131,7 +131,6 @@ func (e *Engine) linkDown(id uint64, why error) {
 	e.session = session{id: id, phase: ended, since: e.now, refused: e.session.refused}
 	for _, v := range e.vols {
 		e.abandonSync(v)
-		e.abandonFill(v)
 		e.forward.owed[v.index] = e.forward.owed[v.index] || v.unflushed.n > 0
 		v.unflushed.drain(func(off, length int64) { v.bits.Set(off, length) })
 		e.unsend(v)
@@ -162,11 +161,7 @@ func (e *Engine) unsend(v *volume) {
 			o.sent = false
 			v.bits.Set(o.disk.Offset, o.disk.Length)
 			if o.owed&owedPeer != 0 && !e.forwards() {
-				o.owed &^= owedPeer
-				e.oneSided(o)
-				if o.owed == 0 {
-					e.settle(o)
-				}
+				e.goesAlone(o)
 			}
 		}
 		o = next

@@ -355,6 +355,14 @@ func mirrored(t *testing.T, s setup) *box {
 // the ack of SyncDone.
 func syncing(t *testing.T) (*box, wire.Message) {
 	t.Helper()
+	b := filled(t)
+	b.bothFlush()
+	return b, b.message(wire.SyncDone)
+}
+
+// filled makes the box a Primary whose target has flushed its last chunk.
+func filled(t *testing.T) *box {
+	t.Helper()
 	b := ahead(t)
 	if err := b.answered(); err != nil {
 		t.Fatal(err)
@@ -365,8 +373,7 @@ func syncing(t *testing.T) (*box, wire.Message) {
 	b.localDone(nil) // the chunk is read
 	b.ack(b.message(wire.WriteZeroes))
 	b.ack(b.message(wire.Flush))
-	b.bothFlush()
-	return b, b.message(wire.SyncDone)
+	return b
 }
 
 // bothFlush ends the flush of both copies that ends a resync.

@@ -66,11 +66,7 @@ func (e *Engine) admit(v *volume, r *block.Request) {
 		e.startFlush(o)
 		return
 	}
-	if v.blocks(o) {
-		v.waiting.push(o)
-		return
-	}
-	e.begin(o)
+	e.enter(o)
 }
 
 // drainHeld admits what was held, in order, until something must wait again.

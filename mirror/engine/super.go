@@ -162,11 +162,7 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	case e.canForward():
 		e.giveUpCopy()
 	default:
-		cold := v.cold
-		v.cold = nil
-		for _, o := range cold {
-			e.abandon(o, err)
-		}
+		e.abandonCold(v, err)
 	}
 	if e.role == state.Secondary {
 		e.leaveFailed()

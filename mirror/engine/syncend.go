@@ -44,18 +44,9 @@ func (e *Engine) flushedBoth() bool {
 		return false
 	}
 	if r.flushs == nil {
-		for _, v := range e.vols {
-			r.flushs = append(r.flushs, v.flushes.started+1)
-		}
+		r.flushs = e.nextFlushes()
 	}
-	done := true
-	for i, v := range e.vols {
-		if v.flushes.ended < r.flushs[i] {
-			done = false
-			e.flushOwn(v)
-		}
-	}
-	return done
+	return e.flushedSince(r.flushs)
 }
 
 func (e *Engine) sendSyncDone() {
@@ -126,14 +117,21 @@ func (e *Engine) included() {
 	e.session.repl, e.alike = state.Established, true
 	e.backInTime()
 	e.session.resync = resync{}
+	if e.sendInSync() {
+		e.controlProgress()
+	}
+}
+
+// sendInSync tells the peer that the ledger counts both copies.
+func (e *Engine) sendInSync() bool {
 	data, err := wire.AppendRecord(nil, &e.record)
 	if err != nil {
 		e.dropSession(fmt.Errorf("our own record: %w", err))
-		return
+		return false
 	}
 	e.send(wire.Message{Kind: wire.InSync, Token: e.writerToken(), Data: data})
 	e.sendState()
-	e.controlProgress()
+	return true
 }
 
 // onInSync: the source says that the ledger counts our copy again.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"hapair/mirror/block"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -239,10 +238,9 @@ func (e *Engine) nextCheck() bool {
 	}
 	x.flight++
 	o.session, o.check = e.session.id, &check{look: l, run: x.run, round: x.round}
-	o.buf = block.GetBuffer(int(l.length))
-	o.disk.Op, o.disk.Offset, o.disk.Length, o.disk.Data = block.Read, l.offset, l.length, o.buf.Bytes(int(l.length))
-	if l.locked && v.blocks(o) {
-		v.waiting.push(o)
+	o.reads(l.offset, l.length)
+	if l.locked {
+		e.enter(o)
 	} else {
 		e.beginCheck(o)
 	}

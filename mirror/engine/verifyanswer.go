@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"hapair/mirror/block"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -24,8 +23,7 @@ func (e *Engine) onVerify(m *wire.Message) {
 	}
 	e.answering++
 	o.session, o.peerID = e.session.id, m.ID
-	o.buf = block.GetBuffer(int(m.Length))
-	o.disk.Op, o.disk.Offset, o.disk.Length, o.disk.Data = block.Read, int64(m.Offset), int64(m.Length), o.buf.Bytes(int(m.Length))
+	o.reads(int64(m.Offset), int64(m.Length))
 	e.emitLocal(o)
 }
 

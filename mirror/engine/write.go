@@ -68,6 +68,15 @@ func (e *Engine) abandon(o *op, err error) {
 	e.answer(o)
 }
 
+// abandonCold ends what waits for the activity log of v.
+func (e *Engine) abandonCold(v *volume, err error) {
+	cold := v.cold
+	v.cold = nil
+	for _, o := range cold {
+		e.abandon(o, err)
+	}
+}
+
 // launch sends a changing op, whose extents are durably hot, to both copies.
 func (e *Engine) launch(o *op) {
 	o.logged = true
@@ -134,6 +143,13 @@ func (e *Engine) oneSided(o *op) {
 		return
 	}
 	e.owesGeneration(o)
+}
+
+// goesAlone: the peer's half of o will not come.
+func (e *Engine) goesAlone(o *op) {
+	o.owed &^= owedPeer
+	e.oneSided(o)
+	e.paid(o, 0)
 }
 
 // emitLocal hands an op to the local disk.

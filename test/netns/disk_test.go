@@ -31,27 +31,45 @@ func (p *pair) server(node string) string {
 	return strings.TrimSpace(out)
 }
 
+// failedDisk is a pair with a writer, the disk of whose Primary has just failed;
+// the service that ran before still does.
+func failedDisk(t *testing.T) (p *pair, w *writer, primary, secondary string) {
+	t.Helper()
+	p = newPair(t, true, nil)
+	primary, secondary = p.settle()
+	w = p.write()
+	w.progress(steady)
+	pid := p.server(primary)
+	p.must(p.Fault(p.ctx, primary, brokenDisk))
+	p.throughPeer(primary)
+	if now := p.server(primary); now != pid {
+		t.Errorf("the service ran as %s and runs as %s", pid, now)
+	}
+	return p, w, primary, secondary
+}
+
+// powerCut takes the power from a Primary and gives it back; the other goes on.
+func (p *pair) powerCut(w *writer, primary string) {
+	p.t.Helper()
+	p.must(p.PowerOff(primary))
+	p.takeover(p.other(primary))
+	w.progress(steady)
+	p.must(p.PowerOn(primary))
+	p.rejoined(primary)
+}
+
 // The disk of the Primary fails under a file system and a writer. Nobody
 // notices: no service ends, no record is refused. A power cut of the node that
 // has no copy any more is then an ordinary failover, and its disk, which works
 // again afterwards with what it had, is no copy before it has been filled.
 func TestDiskOfPrimaryFails(t *testing.T) {
-	p := newPair(t, true, nil)
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
+	p, w, primary, _ := failedDisk(t)
 	pid := p.server(primary)
-	p.must(p.Fault(p.ctx, primary, brokenDisk))
-	p.throughPeer(primary)
 	w.progress(5 * steady)
 	if now := p.server(primary); now != pid {
 		t.Errorf("the service ran as %s and runs as %s", pid, now)
 	}
-	p.must(p.PowerOff(primary))
-	p.takeover(secondary)
-	w.progress(steady)
-	p.must(p.PowerOn(primary))
-	p.rejoined(primary)
+	p.powerCut(w, primary)
 	w.stop()
 	p.finish()
 }
@@ -59,12 +77,7 @@ func TestDiskOfPrimaryFails(t *testing.T) {
 // The operator moves the resource off the node whose disk has failed; over a
 // broken cable in between everything waits and goes on.
 func TestSwitchoverOffAFailedDisk(t *testing.T) {
-	p := newPair(t, true, nil)
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
-	p.must(p.Fault(p.ctx, primary, brokenDisk))
-	p.throughPeer(primary)
+	p, w, primary, secondary := failedDisk(t)
 	p.must(p.Cut(primary, "crossover"))
 	p.throughPeer(primary)
 	w.progress(steady)
@@ -105,13 +118,8 @@ func TestReadErrorIsMended(t *testing.T) {
 // A disk that has failed is taken into use again under the writer, without the
 // resource moving; then either node can lose its power as ever.
 func TestAttachUnderAWriter(t *testing.T) {
-	p := newPair(t, true, nil)
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
+	p, w, primary, secondary := failedDisk(t)
 	pid := p.server(primary)
-	p.must(p.Fault(p.ctx, primary, brokenDisk))
-	p.throughPeer(primary)
 	w.progress(steady)
 	p.must(p.Verb(p.ctx, primary, apiv1.VerbAttach, apiv1.AttachRequest{}, nil)) // the cable is in again: the rules go with the disk
 	p.rejoined(secondary)
@@ -123,11 +131,7 @@ func TestAttachUnderAWriter(t *testing.T) {
 	w.progress(steady)
 	p.must(p.PowerOn(secondary))
 	p.rejoined(secondary)
-	p.must(p.PowerOff(primary))
-	p.takeover(secondary)
-	w.progress(steady)
-	p.must(p.PowerOn(primary))
-	p.rejoined(primary)
+	p.powerCut(w, primary)
 	w.stop()
 	p.finish()
 }

@@ -87,7 +87,7 @@ mutant overlap-not-blocked conflict.go 'return true
 		}
 	}
 	for p := last'
-mutant chunk-not-locked resync.go 'if v.blocks(o) {' 'if false {'
+mutant chunk-not-locked conflict.go 'if o.vol.blocks(o) {' 'if o.kind != opResync && o.vol.blocks(o) {'
 mutant inflight-not-dirty session.go 'v.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk' TestR6WriteThatOnlyThePeerAnsweredIsDirty
 mutant one-sided-not-dirty write.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk'
 mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled'
@@ -95,29 +95,29 @@ mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
 mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
 mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
 mutant write-overtakes-read conflict.go 'return o.kind == opApplication && !reading && v.reads.overlaps(o)' 'return false'
-mutant failed-disk-is-read write.go 'if o.err == nil && !v.disk.HasData() {' 'if false {' TestReadFromADiskThatHasFailedMeanwhile
+mutant failed-disk-is-read write.go 'if o.err == nil && !v.disk.HasData() && !e.forward.on {' 'if false {' TestReadFromADiskThatHasFailedMeanwhile
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
 mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFailedDiskDoesNotExcludeTheHealthyPeer
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
 mutant promotion-before-record engine.go ' && e.record.Tenure == e.tenure && e.record.Primary == e.self' '' TestPromotionNeedsItsRecord
 mutant promotion-overtakes-the-peers-writes submit.go ', e.peerOps > 0' '' TestPromotionWaitsForTheWritesOfTheLastPrimary
-mutant hello-while-peer-writes hello.go 'return e.peerOps == 0 &&' 'return' TestHelloWaitsForThePeersWrites
+mutant hello-while-peer-writes hello.go 'atDisk := e.peerOps > 0 ||' 'atDisk :=' TestHelloWaitsForThePeersWrites
 mutant target-not-durable syncend.go 'e.inSessionAfterSupers(agreed, func() { e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone}) })' 'e.afterSupers(func() {})
 	e.send(wire.Message{Kind: wire.Ack, ID: idSyncDone})'
 
 # a Primary without a copy of its own
 mutant R13-stays-in-the-set forward.go 'e.forward.on, e.forward.leaving, e.forward.lost = true, true, false' 'e.forward.on, e.forward.leaving, e.forward.lost = true, false, false; e.dropSession(errForward)' TestPrimaryGoesOnThroughItsPeer
 mutant R14-keeper-marks-nothing keep.go 'v.bits.SetAll()' '_ = v' TestKeeperIsReadyWhenItsMarksAreDurable
-mutant R14-marks-not-awaited keep.go 'if !e.pagesSaved(all) {' 'if e.pagesSaved(all); false {' TestKeeperIsReadyWhenItsMarksAreDurable
-mutant R14-keeps-the-generation keep.go 'e.beginGenerations(all)' '_ = all' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-marks-not-awaited keep.go 'if !e.pagesSaved(s.plan.full) {' 'if e.pagesSaved(s.plan.full); false {' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant R14-keeps-the-generation keep.go 'e.beginGenerations(s.plan.full)' '_ = s' TestKeeperIsReadyWhenItsMarksAreDurable
 mutant R14-old-answer-counts session.go 'e.forward.on && !e.flowing()' 'false' TestAnswerOfTheOldSessionDoesNotCount
 mutant sent-while-on-the-wire forward.go 'case !o.sent:' 'case !o.sent || !e.flowing(): o.sent = false'
 mutant mend-without-the-range conflict.go '&& !o.mends' '' TestMendWaitsForTheWriteBeforeIt
 mutant mend-on-a-cold-extent mend.go 'e.heat(o)' 'e.fetch(o)'
 
 # a Primary that fills its own copy
-mutant fill-beside-writes fill.go 'if v.blocks(o) {' 'if false {' TestUseWhileFilling
-mutant fill-counts-unflushed fill.go 'v.sync.acked = append(v.sync.acked, span)' 'v.bits.Clear(span.offset, span.length); v.sync.acked = append(v.sync.acked, span)'
+mutant fill-beside-writes conflict.go 'if o.vol.blocks(o) {' 'if o.kind != opFill && o.vol.blocks(o) {' TestFillWaitsForTheWriteInFlight
+mutant fill-counts-unflushed fill.go 'v.sync.acked = append(v.sync.acked, done)' 'v.bits.Clear(done.offset, done.length); v.sync.acked = append(v.sync.acked, done)'
 mutant fill-forgets-what-went-alone forward.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.vol'
 mutant back-before-it-is-durable fill.go 'e.inSessionAfterSupers(agreed, func() {
 		e.forward.back = true
@@ -144,9 +144,9 @@ world=TestRotSeeds
 mutant verify-believes-the-first-look verifycheck.go 'if c.locked {
 		e.confirmed' 'if true {
 		e.confirmed'
-mutant verify-looks-again-without-a-lock verify.go 'if l.locked && v.blocks(o) {' 'o.check.locked = false
+mutant verify-looks-again-without-a-lock verify.go 'if l.locked {' 'o.check.locked = false
 	if false {'
-mutant verify-lock-does-not-wait verify.go 'if l.locked && v.blocks(o) {' 'if false {'
+mutant verify-lock-does-not-wait verify.go 'if l.locked {' 'if false {'
 mutant verify-does-not-look-again verifycheck.go 'x.again = append(x.again, look{s, true})' '_ = s'
 mutant verify-skips-after-a-break verifycheck.go 'x.cursor = x.reached(e)' '_ = x.cursor' TestVerifyGoesOnAfterABreak
 mutant verify-beside-a-primary peerwrite.go 'e.verify.round++' '_ = m' TestVerifyOfASecondaryYieldsToAPrimary
