@@ -164,8 +164,9 @@ func (w *World) judgeFound(p *node, v engine.VerifyView) {
 		w.fail(fmt.Errorf("the verify of %s ended: %+v", p.name, v))
 	}
 	for r, v0 := range w.rotted {
-		if p.peer().vols[r.vol].disk.at(r.sector) != v0 || v.Repair {
-			continue // written since, or resynced, or repaired
+		mine, theirs := p.vols[r.vol].disk.at(r.sector), p.peer().vols[r.vol].disk.at(r.sector)
+		if theirs != v0 || mine == v0 || v.Repair {
+			continue // written since (also with the same: zeros), or resynced, or repaired
 		}
 		at := int64(r.sector) * check.SectorBytes
 		if !slices.ContainsFunc(v.Found, func(d engine.Difference) bool {
