@@ -50,10 +50,13 @@ func TestManualPrimaryGoesOnAlone(t *testing.T) {
 	})
 }
 
-// alwaysHeld checks that node's lease never lapses until the returned func is called.
+// alwaysHeld checks that node's lease never lapses until the returned func has
+// returned: it waits for a look that is under way, which would otherwise meet
+// the nodes that the test stops next.
 func (c *cluster) alwaysHeld(node, resource string) (stop func()) {
-	done := make(chan bool)
+	done, over := make(chan bool), make(chan bool)
 	c.wg.Go(func() {
+		defer close(over)
 		for {
 			select {
 			case <-done:
@@ -66,7 +69,7 @@ func (c *cluster) alwaysHeld(node, resource string) (stop func()) {
 			}
 		}
 	})
-	return func() { close(done) }
+	return func() { close(done); <-over }
 }
 
 func TestManualRefusals(t *testing.T) {
