@@ -79,9 +79,24 @@ type Request struct {
 	// By, when set, is told after a Done, or after several in a row.
 	By Submitter
 
+	// Kept is set before Done by a receiver that answers for a disk which does
+	// not: the memory that Data was stays in its hands, and may be written to at
+	// any time. The submitter forgets it (see PutBuffer) and, to use the request
+	// again, gives it other memory.
+	Kept bool
+
 	// Tag and Owner are the submitter's own; nobody else looks at them.
 	Tag   uint64
 	Owner any
+}
+
+// PutBuffer gives the memory of a request that has been answered back to its
+// pool, or leaves it to a disk that has it yet.
+func (r *Request) PutBuffer(b *Buffer) {
+	if !r.Kept {
+		b.Put()
+	}
+	r.Kept = false
 }
 
 // End is the first byte after the request.
@@ -132,6 +147,7 @@ var (
 	ErrAlignment  = errors.New("request is not aligned to the logical block")
 	ErrTooLong    = errors.New("request is longer than the largest transfer")
 	ErrNotPrimary = errors.New("this node is not Primary for the resource")
+	ErrNoAnswer   = errors.New("the disk does not answer")
 	ErrSuspended  = errors.New("I/O is suspended")
 	ErrClosed     = errors.New("device is closed")
 	ErrNotSupp    = errors.New("operation is not supported")

@@ -161,7 +161,7 @@ func (s *Store) finish(o *op, err error) {
 		s.mu.Unlock()
 	}
 	l, page, done := o.lane, o.page, o.done
-	o.buffer.Put()
+	o.req.PutBuffer(o.buffer)
 	o.buffer, o.req.Data, o.done, o.super, o.lane, o.store = nil, nil, nil, nil, nil, nil
 	ops.Put(o)
 	done(err)

@@ -85,7 +85,7 @@ func (p *piece) done(r *block.Request, err error) {
 func (p *piece) release() {
 	n := len(p.req.Data)
 	p.req.Data = nil
-	p.buf.Put()
+	p.req.PutBuffer(p.buf)
 	p.buf = nil
 	p.cmd.conn.pool.unreserve(n)
 }

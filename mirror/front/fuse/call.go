@@ -151,7 +151,7 @@ func (p *calls) put(c *call) {
 	n := len(c.req.Data)
 	c.req.Data = nil
 	if c.buf != nil {
-		c.buf.Put()
+		c.req.PutBuffer(c.buf)
 		c.buf = nil
 	}
 	p.mu.Lock()

@@ -1,0 +1,195 @@
+// Package stall is a layer of block.Disk that knows how long a disk has been at
+// its requests, and can answer for one that does not: a disk that hangs returns
+// neither data nor an error, for minutes or for ever.
+//
+// What such a disk does later with the requests it was given is out of
+// anybody's hands. So their memory stays with it (block.Request.Kept), nobody
+// else is given the disk before it has let all of them go, and what it says of
+// them is heard by nobody.
+package stall
+
+import (
+	"fmt"
+	"sync"
+
+	"hapair/mirror/block"
+)
+
+// Disk passes requests on to another disk and keeps a list of them. It is safe
+// for concurrent use, and an Unplugger if the other disk is one.
+type Disk struct {
+	inner block.Disk
+	plug  block.Unplugger
+
+	mu struct {
+		sync.Mutex
+		ticks      uint64
+		head, tail *request // at the disk, the oldest first
+		free       *request
+		err        error // given up because of this
+		abandoned  int   // requests that it has not let go since
+		closing    bool  // then: the inner disk is closed after the last
+	}
+}
+
+// request is what the inner disk gets in the place of a request.
+type request struct {
+	block.Request
+	disk       *Disk
+	orig       *block.Request // nil when it was answered for the disk
+	since      uint64
+	prev, next *request
+}
+
+// New puts the layer around a disk. Close closes that as well.
+func New(inner block.Disk) *Disk {
+	d := &Disk{inner: inner}
+	d.plug, _ = inner.(block.Unplugger)
+	return d
+}
+
+// Geometry is the inner disk's.
+func (d *Disk) Geometry() block.Geometry { return d.inner.Geometry() }
+
+// Unplug starts what the inner disk has kept back.
+func (d *Disk) Unplug() {
+	if d.plug != nil {
+		d.plug.Unplug()
+	}
+}
+
+// Tick is the layer's clock. It counts what its caller has seen pass, not time:
+// a process that was stopped for a minute has not waited for its disk a minute.
+func (d *Disk) Tick() {
+	d.mu.Lock()
+	d.mu.ticks++
+	d.mu.Unlock()
+}
+
+// Waiting is for how many ticks the oldest request has been at the disk; 0 when
+// there is none, or when the disk was given up.
+func (d *Disk) Waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.head == nil {
+		return 0
+	}
+	return int(d.mu.ticks - d.mu.head.since)
+}
+
+// Abandoned is how many requests of a disk that was given up it still has.
+func (d *Disk) Abandoned() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.abandoned
+}
+
+// Submit passes a request on. After Abandon it fails at once.
+func (d *Disk) Submit(r *block.Request) {
+	d.mu.Lock()
+	if err := d.mu.err; err != nil {
+		d.mu.Unlock()
+		r.Answer(err)
+		return
+	}
+	q := d.take()
+	q.orig, q.By = r, r.By
+	q.Op, q.Flags, q.Offset, q.Length, q.Data, q.Plugged = r.Op, r.Flags, r.Offset, r.Length, r.Data, r.Plugged
+	d.mu.Unlock()
+	d.inner.Submit(&q.Request)
+}
+
+// take puts a blank request at the end of the list; mu is held.
+func (d *Disk) take() *request {
+	q := d.mu.free
+	if q == nil {
+		q = &request{disk: d}
+		q.Done = q.done
+	} else {
+		d.mu.free = q.next
+	}
+	q.since, q.prev, q.next = d.mu.ticks, d.mu.tail, nil
+	if q.prev != nil {
+		q.prev.next = q
+	} else {
+		d.mu.head = q
+	}
+	d.mu.tail = q
+	return q
+}
+
+// drop takes a request off the list; mu is held.
+func (d *Disk) drop(q *request) {
+	if q.prev != nil {
+		q.prev.next = q.next
+	} else {
+		d.mu.head = q.next
+	}
+	if q.next != nil {
+		q.next.prev = q.prev
+	} else {
+		d.mu.tail = q.prev
+	}
+}
+
+// done is the end of a request at the inner disk.
+func (q *request) done(_ *block.Request, err error) {
+	d := q.disk
+	d.mu.Lock()
+	orig := q.orig
+	if orig == nil {
+		d.mu.abandoned--
+		closes := d.mu.closing && d.mu.abandoned == 0
+		d.mu.Unlock()
+		if closes {
+			go d.inner.Close() //nolint:errcheck // nobody uses the disk any more; Close waits for this Done
+		}
+		return
+	}
+	d.drop(q)
+	q.orig, q.Data, q.By = nil, nil, nil
+	q.next, d.mu.free = d.mu.free, q
+	d.mu.Unlock()
+	orig.Done(orig, err)
+}
+
+// Abandon gives the disk up: everything it has not answered, and everything it
+// is asked from now on, fails with an error that wraps why and
+// block.ErrNoAnswer.
+func (d *Disk) Abandon(why error) {
+	d.mu.Lock()
+	if d.mu.err != nil {
+		d.mu.Unlock()
+		return
+	}
+	d.mu.err = fmt.Errorf("%w: %w", why, block.ErrNoAnswer)
+	var left []*block.Request
+	for q := d.mu.head; q != nil; q = q.next {
+		left = append(left, q.orig)
+		q.orig = nil
+		d.mu.abandoned++
+	}
+	d.mu.head, d.mu.tail = nil, nil
+	err := d.mu.err
+	d.mu.Unlock()
+	var answers block.Answers
+	for _, r := range left {
+		r.Kept = len(r.Data) > 0
+		answers.Done(r, err)
+	}
+	answers.Flush()
+}
+
+// Close waits for what is in flight and releases the disk. One that was given up
+// is not waited for: it is released when it has let the last request go, and
+// until then nobody else can open it. The error says so.
+func (d *Disk) Close() error {
+	d.mu.Lock()
+	n := d.mu.abandoned
+	d.mu.closing = n > 0
+	d.mu.Unlock()
+	if n > 0 {
+		return fmt.Errorf("%d requests are at the disk yet, which stays open until it answers them: %w", n, block.ErrNoAnswer)
+	}
+	return d.inner.Close()
+}
