@@ -61,17 +61,18 @@ func (r *Resource) letGo(disks []*engine.VolumeConfig) error {
 // reopen lets go of the disks of a volume, to which nobody speaks any more, and
 // opens what is there now.
 func (v *volume) reopen(o AttachOptions) (*engine.VolumeConfig, error) {
-	if err := v.on.Swap(&backing{}).close(); err != nil {
-		v.r.log.Info("the disk that failed: " + err.Error())
+	closed := v.on.Swap(&backing{}).close()
+	if closed != nil {
+		v.r.log.Info("the disk that failed: " + closed.Error())
 	}
 	if o.Create {
 		if err := v.create(o.Force); err != nil {
-			return nil, err
+			return nil, errors.Join(err, closed)
 		}
 	}
 	b, vc, err := v.open()
-	if err != nil {
-		return nil, err
+	if err != nil { // if it is the same disk, then perhaps because of that
+		return nil, errors.Join(err, closed)
 	}
 	v.on.Store(b)
 	return &vc, nil

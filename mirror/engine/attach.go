@@ -6,27 +6,36 @@ import (
 	"hapair/mirror/state"
 )
 
-// attach takes new disks in the place of those that failed, while the resource
-// is in use. Their copies hold nothing that counts: a Secondary is filled by the
-// next session, a Primary fills its own (fill.go). The volumes that were given
-// up together with a failed one are filled as well.
+// attach takes disks in the place of those that failed, while the resource is in
+// use: others, or the same. A Secondary takes them as after a crash: what their
+// metadata say counts, and the next session copies what they lack, all of it to a
+// blank one. So the only copy there is stays one when its disk only was away for a
+// while. A Primary goes on through its peer meanwhile; it fills its own copy, and
+// those of the volumes that were given up together with the failed one (fill.go).
 func (e *Engine) attachDisks(ev *Event) {
 	if err := e.refuseAttach(ev.Disks); err != nil {
 		e.reply(Attach, err)
 		return
 	}
 	for i, v := range e.vols {
-		if c := ev.Disks[i]; c != nil {
+		switch c := ev.Disks[i]; {
+		case c != nil && e.role == state.Secondary:
 			v.replace(c)
+			v.adopt(e.attach(i, c))
+		case c != nil:
+			v.replace(c)
+			fallthrough
+		case e.role == state.Primary:
+			v.disk, v.full, v.assume, v.unused = state.Inconsistent, true, false, false
+			v.bits.SetAll()
 		}
-		v.disk, v.full, v.assume, v.unused = state.Inconsistent, true, false, false
-		v.bits.SetAll()
 	}
+	e.judgeOwnCopy()
 	e.control, e.forward.fill = control{of: Attach}, false
 	if e.role == state.Secondary {
 		e.dropSession(errAttached)
 	}
-	e.noteOn(OnDisk, "a disk was attached: its copy is to be filled")
+	e.noteOn(OnDisk, "a disk was attached")
 	e.finishAfterSupers(Attach, func() {
 		e.forward.fill = e.forward.on && !e.anyFailed()
 		e.sendState()
@@ -62,6 +71,11 @@ func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
 		}
 	}
 	return nil
+}
+
+// adopt takes a copy for what its metadata say.
+func (v *volume) adopt(n *volume) {
+	v.disk, v.gen, v.last, v.assume, v.full, v.unused = n.disk, n.gen, n.last, n.assume, n.full, false
 }
 
 // replace gives the volume another disk and its metadata. What is in flight is

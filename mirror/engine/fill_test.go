@@ -235,21 +235,41 @@ func TestAttachIsRefused(t *testing.T) {
 	}
 }
 
-// A Secondary takes a new disk as a copy that is to be filled by the next session.
-func TestSecondaryTakesANewDisk(t *testing.T) {
-	b := newBox(t, equal())
-	b.greet(able)
-	b.receive(wire.Message{Kind: wire.Write, Token: 1, Length: 512, Data: make([]byte, 512)})
-	b.localDone(errSdb)
-	b.linkDown()
-	b.out = nil
-	if err := b.attach(b.blank(volumeBytes)); err != nil {
-		t.Fatal(err)
+// A Secondary takes a disk as after a crash: for what its metadata say. A blank
+// one is filled by the next session, the same one gets what it lacks, and may be
+// the only copy there is.
+func TestSecondaryTakesADisk(t *testing.T) {
+	hello := func(change func(*VolumeConfig)) *wire.HelloBody {
+		b := newBox(t, equal())
+		b.greet(able)
+		b.receive(wire.Message{Kind: wire.Write, Token: 1, Length: 512, Data: make([]byte, 512)})
+		b.localDone(errSdb)
+		b.linkDown()
+		b.out = nil
+		disk := b.blank(volumeBytes)
+		change(disk)
+		if err := b.attach(disk); err != nil {
+			t.Fatal(err)
+		}
+		b.linkUp()
+		h, err := wire.ParseHello(b.message(wire.Hello).Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
 	}
-	b.linkUp()
-	h, err := wire.ParseHello(b.message(wire.Hello).Data)
-	if err != nil || h.Volumes[0].Disk != state.Inconsistent || !h.Volumes[0].FullSync {
-		t.Fatalf("%+v, %v", h, err)
+	blank := hello(func(*VolumeConfig) {})
+	if v := blank.Volumes[0]; v.Disk != state.Inconsistent || unpackGen(v.Gen).Current != genid.JustCreated {
+		t.Errorf("a blank one: %+v", blank)
+	}
+	same := hello(func(c *VolumeConfig) {
+		c.Super = Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate}
+		c.Log.Acquire(0, 1)
+		tx, _, _ := c.Log.Prepare(0, func(uint32) bool { return true })
+		c.Log.Commit(tx)
+	})
+	if v := same.Volumes[0]; v.Disk != state.UpToDate || !same.Suspect || v.DirtyBlocks != actlog.ExtentBytes/4096 {
+		t.Errorf("the same one: %+v", same)
 	}
 }
 
