@@ -143,7 +143,7 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	r.verify = newVerifier(r)
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError,
-		FailFrozen: rc.OnNoQuorum == config.FailIO}
+		FailFrozen: rc.OnNoQuorum == config.FailIO, DiskTimeout: rc.DiskTimeout, PeerTimeout: rc.PeerTimeout}
 	for i := range rc.Volumes {
 		f, why, err := r.frontend(i)
 		if err != nil {

@@ -53,6 +53,13 @@ func (r *Resource) Connect() {
 	r.cfg.Observer.Changed(r.cfg.Resource)
 }
 
+// endRest looks for the peer again that was too slow.
+func (r *Resource) endRest() {
+	if !r.standAlone.Load() {
+		r.link.Connect()
+	}
+}
+
 // Disconnect ends the session and stays StandAlone.
 func (r *Resource) Disconnect() {
 	r.standAlone.Store(true)

@@ -58,8 +58,8 @@ func (r *Resource) Unplug() {
 	r.plug.Unlock()
 	answered.Flush()
 	for _, v := range r.vols {
-		if plug := v.on.Load().plug; plug != nil {
-			plug.Unplug()
+		if disk := v.on.Load().data; disk != nil {
+			disk.Unplug()
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (r *Resource) perform(f *engine.Effect) {
 	case engine.PeerSend: // queued already
 	case engine.LocalIO:
 		b := r.vols[f.Volume].on.Load()
-		f.Request.Done, f.Request.By, f.Request.Plugged = r.done, r, b.plug != nil
+		f.Request.Done, f.Request.By, f.Request.Plugged = r.done, r, true
 		b.data.Submit(f.Request)
 	case engine.Answer:
 		r.answerPlugged(f.Request, f.Err)
@@ -112,6 +112,13 @@ func (r *Resource) performRare(f *engine.Effect) {
 		why := f.Err
 		r.why.Store(&why)
 		r.link.Drop(f.Session, f.Err)
+	case engine.RestLink:
+		why := f.Err
+		r.why.Store(&why)
+		r.link.Refuse(f.Err)
+		r.rest.Store(time.AfterFunc(f.For, r.endRest))
+	case engine.AbandonDisk:
+		r.vols[f.Volume].on.Load().abandon(f.Err)
 	case engine.StandAlone:
 		r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("connection to %s: StandAlone, because %v", r.cfg.Peer, f.Err))
 		r.standAlone.Store(true)

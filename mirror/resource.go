@@ -38,6 +38,8 @@ type Config struct {
 
 	FailFrozen   bool          // a Primary that has long been without a lease fails its I/O
 	PassOn       bool          // a Primary whose disk fails hands the error on, instead of going on through its peer
+	DiskTimeout  time.Duration // after which a disk that does not answer is given up, if somebody can go on with the data; 0: never
+	PeerTimeout  time.Duration // after which a Primary goes on without a peer that does not answer a request; 0: never
 	PingInterval time.Duration // of the link; 0 is its default
 	Silence      time.Duration // after which the link is given up; 0 is its default
 }
@@ -51,8 +53,9 @@ type Resource struct {
 	link *link.Link
 	sink sink
 
-	standAlone atomic.Bool           // no session is wished for
-	why        atomic.Pointer[error] // why there is no session; nil while there is one
+	standAlone atomic.Bool                // no session is wished for
+	rest       atomic.Pointer[time.Timer] // ends the rest of a peer that was too slow
+	why        atomic.Pointer[error]      // why there is no session; nil while there is one
 
 	mu struct {
 		sync.Mutex
@@ -81,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.done = r.diskDone
 	r.mu.replies = map[engine.EventKind]chan error{}
-	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, FailFrozen: cfg.FailFrozen}
+	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, FailFrozen: cfg.FailFrozen, PeerTimeout: cfg.PeerTimeout}
 	for i := range cfg.Volumes {
 		v, vc, err := attach(r, i, &cfg.Volumes[i])
 		if err != nil {
@@ -117,7 +120,7 @@ func (r *Resource) Start() {
 	r.link.Start()
 }
 
-// tick steps the engine's timers until Close.
+// tick steps the engine's timers, and watches the disks, until Close.
 func (r *Resource) tick() {
 	defer r.running.Done()
 	t := time.NewTicker(tickEvery)
@@ -125,9 +128,20 @@ func (r *Resource) tick() {
 	for {
 		select {
 		case <-t.C:
+			r.watchDisks()
 			r.step(&engine.Event{Kind: engine.Tick})
 		case <-r.ctx.Done():
 			return
+		}
+	}
+}
+
+// watchDisks tells the engine of disks that do not answer.
+func (r *Resource) watchDisks() {
+	for i, v := range r.vols {
+		waiting := time.Duration(v.on.Load().waiting()) * tickEvery
+		if limit := r.cfg.DiskTimeout; limit > 0 && waiting >= limit {
+			r.step(&engine.Event{Kind: engine.DiskStalled, Volume: i, Err: fmt.Errorf("no answer for %v", limit)})
 		}
 	}
 }
@@ -136,10 +150,22 @@ func (r *Resource) tick() {
 // say "clean". The resource must be Secondary.
 func (r *Resource) Close(ctx context.Context) error {
 	err := r.command(ctx, &engine.Event{Kind: engine.Detach})
+	if err != nil && ctx.Err() != nil {
+		r.abandonDisks(ctx.Err()) // closing them would wait for what they do not answer
+	}
+	if rest := r.rest.Load(); rest != nil {
+		rest.Stop()
+	}
 	err = errors.Join(err, r.link.Stop(ctx))
 	r.cancel()
 	r.running.Wait()
 	return errors.Join(err, r.closeDisks())
+}
+
+func (r *Resource) abandonDisks(why error) {
+	for _, v := range r.vols {
+		v.on.Load().abandon(why)
+	}
 }
 
 func (r *Resource) closeDisks() error {

@@ -13,6 +13,7 @@ import (
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
 	"hapair/mirror/meta"
+	"hapair/mirror/stall"
 	"hapair/mirror/store"
 )
 
@@ -47,11 +48,34 @@ type volume struct {
 // backing is what a volume is kept on. It has no disks when they were let go of
 // after they had failed: nothing is asked of them any more.
 type backing struct {
-	disks []block.Disk // what close releases, innermost last
-	data  block.Disk
-	plug  block.Unplugger // data, if it keeps plugged requests back
+	disks []*stall.Disk // the data's and, where that is another, the metadata's
+	data  *stall.Disk
 	meta  *meta.Store
 	fixed meta.Super // of the superblock: what the engine does not change
+}
+
+// waiting is for how many ticks the disks have not answered their oldest request.
+func (b *backing) waiting() (ticks int) {
+	for _, d := range b.disks {
+		d.Tick()
+		ticks = max(ticks, d.Waiting())
+	}
+	return ticks
+}
+
+// abandon fails whatever the disks have not answered.
+func (b *backing) abandon(why error) {
+	for _, d := range b.disks {
+		d.Abandon(why)
+	}
+}
+
+// abandoned is how many requests are at disks that were given up.
+func (b *backing) abandoned() (n int) {
+	for _, d := range b.disks {
+		n += d.Abandoned()
+	}
+	return n
 }
 
 func (b *backing) close() error {
@@ -76,7 +100,7 @@ func attach(r *Resource, i int, c *VolumeConfig) (*volume, engine.VolumeConfig, 
 }
 
 // openDisk opens one disk of b, which releases it.
-func (v *volume) openDisk(b *backing, path string) (block.Disk, error) {
+func (v *volume) openDisk(b *backing, path string) (*stall.Disk, error) {
 	s, err := store.Open(path, store.Options{})
 	if err != nil {
 		return nil, err
@@ -88,8 +112,9 @@ func (v *volume) openDisk(b *backing, path string) (block.Disk, error) {
 	if v.cfg.Wrap != nil {
 		d = v.cfg.Wrap(path, d)
 	}
-	b.disks = append(b.disks, d)
-	return d, nil
+	w := stall.New(d)
+	b.disks = append(b.disks, w)
+	return w, nil
 }
 
 // open opens the disks of a volume and reads its metadata. On an error it has
@@ -105,7 +130,7 @@ func (v *volume) open() (*backing, engine.VolumeConfig, error) {
 
 // openDisks opens the disk for the data and the one for the metadata, which may
 // be the same.
-func (v *volume) openDisks(b *backing) (md block.Disk, place meta.Placement, err error) {
+func (v *volume) openDisks(b *backing) (md *stall.Disk, place meta.Placement, err error) {
 	if b.data, err = v.openDisk(b, v.cfg.Disk); err != nil || v.cfg.Metadata == MetadataInternal {
 		return b.data, meta.Internal, err
 	}
@@ -130,8 +155,7 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 	if size := disk.Geometry().SizeBytes; snap.Super.DataBytes > size {
 		return vc, fmt.Errorf("the metadata describe %d bytes, %s has %d", snap.Super.DataBytes, v.cfg.Disk, size)
 	}
-	b.plug, _ = disk.(block.Unplugger) // the engine keeps every request within the data
-	b.meta, b.fixed = ms, snap.Super
+	b.meta, b.fixed = ms, snap.Super // the engine keeps every request within the data
 	geo := disk.Geometry()
 	geo.SizeBytes = snap.Super.DataBytes
 	geo.MaxTransferBytes, geo.VolatileCache, geo.Discard = block.MaxTransferBytes, true, true

@@ -37,6 +37,9 @@ const (
 	DefaultFenceDelay = 5 * time.Second
 
 	DefaultVerifyRate = Rate(20 << 20)
+
+	DefaultPeerTimeout = 20 * time.Second
+	DefaultDiskTimeout = 30 * time.Second
 )
 
 // The bounds. What lies outside is refused with the bound in the message.
@@ -51,6 +54,8 @@ const (
 	MaxNameBytes    = 63
 	MinVolumeBytes  = 1 << 20
 	MaxVolumeBytes  = 1 << 50 // 1 PiB
+	MinPatience     = time.Second // with a disk or a peer
+	MaxPatience     = time.Hour
 	MinVerifyEvery  = time.Hour
 	MaxVerifyEvery  = 366 * 24 * time.Hour
 	MinVerifyRate   = Rate(1 << 20)
@@ -95,6 +100,7 @@ func (a *API) setDefaults() { a.ReadGroup = DefaultReadGroup }
 func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
+	r.DiskTimeout, r.PeerTimeout = DefaultDiskTimeout, DefaultPeerTimeout
 }
 
 func (v *Verify) setDefaults() { v.Rate = DefaultVerifyRate }

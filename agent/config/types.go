@@ -95,6 +95,12 @@ type Resource struct {
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
 	// OnIOError says what a Primary does when its disk fails.
 	OnIOError OnIOError `yaml:"on_io_error"`
+	// DiskTimeout is how long a disk may take for a request before it is given up,
+	// where the data can be gone on with at the peer; 0: for ever.
+	DiskTimeout time.Duration `yaml:"disk_timeout"`
+	// PeerTimeout is how long a connected peer may take for a request before the
+	// Primary goes on without it; 0: for ever.
+	PeerTimeout time.Duration `yaml:"peer_timeout"`
 	// ResyncRate bounds a resync in bytes per second; 0 does not.
 	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"what the disks and the link give"`
 	// Verify is when the copies are compared by themselves.

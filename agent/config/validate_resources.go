@@ -31,6 +31,8 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	c.oneOf(at+".frontend", string(r.Frontend), "auto", "ublk", "nbd", "fuse", "export")
 	c.oneOf(at+".on_no_quorum", string(r.OnNoQuorum), string(SuspendIO), string(FailIO))
 	c.oneOf(at+".on_io_error", string(r.OnIOError), string(DetachOnError), string(PassOnError))
+	c.patience(at+".disk_timeout", r.DiskTimeout)
+	c.patience(at+".peer_timeout", r.PeerTimeout)
 	switch r.Protocol {
 	case ProtocolC:
 	case ProtocolA, ProtocolB:
@@ -48,6 +50,12 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	}
 	if n := r.PreferredNode; n != "" && c.cfg.Node(n) == nil {
 		c.unknownNode(at+".preferred_node", n)
+	}
+}
+
+func (c *checker) patience(at string, d time.Duration) {
+	if d != 0 && (d < MinPatience || d > MaxPatience) {
+		c.fail(at, "0 waits for ever", "%s: between %s and %s", d, MinPatience, MaxPatience)
 	}
 }
 

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
 	"hapair/mirror/genid"
@@ -40,6 +42,11 @@ const (
 	DropLink
 	// StandAlone: end Session because of Err and do not connect again.
 	StandAlone
+	// RestLink: end Session because of Err and connect again after For.
+	RestLink
+	// AbandonDisk: fail whatever the disk of Volume has not answered, because of
+	// Err, and everything it is asked from now on.
+	AbandonDisk
 	// Deposed: somebody else is Primary now (Err says how it is known); the
 	// device must go.
 	Deposed
@@ -82,6 +89,7 @@ type Effect struct {
 	Super    *Super
 	Size     int64 // FitSize: bytes of data; Proven: bytes
 	Offset   int64 // Proven
+	For      time.Duration
 	Node     string
 	Token    uint64
 	Of       EventKind // Reply: which event is answered

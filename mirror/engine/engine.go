@@ -35,6 +35,9 @@ type Config struct {
 	// FailFrozen: a Primary that has been without a lease for a while fails its I/O
 	// instead of letting it wait.
 	FailFrozen bool
+	// PeerTimeout is how long a peer may take for a request of the application
+	// before the Primary goes on without it; 0: for ever.
+	PeerTimeout time.Duration
 }
 
 // volume is the engine's side of one volume.
@@ -86,7 +89,8 @@ type volume struct {
 	flushing  *op                             // the engine's own flush
 	sync      syncState
 	stats     Stats
-	unread    struct { // reads that failed while no other copy was current
+	stalled   time.Duration // when it was last told that the disk does not answer; 0: never
+	unread    struct {      // reads that failed while no other copy was current
 		count int
 		told  time.Duration
 	}
@@ -122,7 +126,8 @@ type Engine struct {
 	}
 	frozen      bool          // there is no lease, as the tick saw it
 	frozenSince time.Duration // frozen: since when
-	failing     bool          // I/O fails, because there has been none for too long
+	slow        slow
+	failing     bool // I/O fails, because there has been none for too long
 	detaching   bool
 
 	held     []*block.Request // wait to be admitted; volume in heldVol
@@ -157,7 +162,7 @@ type Engine struct {
 // New returns an engine whose copies have been attached. It emits its first
 // effects (the superblock that says "not clean") at the first Step.
 func New(c Config) *Engine {
-	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, failFrozen: c.FailFrozen, role: state.Secondary, record: c.Record}
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, failFrozen: c.FailFrozen, slow: slow{limit: c.PeerTimeout}, role: state.Secondary, record: c.Record}
 	e.pool.init(opsMax)
 	for i := range c.Volumes {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))
@@ -236,6 +241,8 @@ func (e *Engine) dispatch(ev *Event) {
 		e.ledgerDone(ev.Record, ev.Err)
 	case LeaseRenewed:
 		e.leaseRenewed(ev.Tenure, ev.Until)
+	case DiskStalled:
+		e.diskStalled(e.vols[ev.Volume], ev.Err)
 	case Tick:
 		e.tick()
 	case Digested:
@@ -283,6 +290,7 @@ func (e *Engine) tick() {
 	e.missedPeer()
 	e.provenTick()
 	e.frozenTick()
+	e.slowTick()
 	e.syncTick()
 	e.verifyTick()
 	for _, v := range e.vols {

@@ -55,6 +55,9 @@ const (
 	// Attach: Disks, by volume, take the place of those that have failed; nil for
 	// a volume whose disk has not. Answered by Reply.
 	Attach
+	// DiskStalled: the disk of Volume has not answered for as long as Err says.
+	// It is told again and again while that lasts.
+	DiskStalled
 	// Tick: time passed.
 	Tick
 	// Digested: Payload is the digests of what Request has read.

@@ -27,7 +27,7 @@ func (e *Engine) startFlush(o *op) {
 	switch {
 	case e.replicating():
 		o.owed |= owedPeer
-		o.sent = true
+		o.sent, o.sentAt = true, e.now
 		e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.writerToken()})
 	case o.kind == opApplication:
 		e.oneSided(o)
@@ -114,6 +114,7 @@ func (e *Engine) resumeFlushes() {
 	for _, o := range e.flushes {
 		if o.owed&owedLedger != 0 && e.role == state.Primary {
 			o.owed, o.sent = o.owed&^owedLedger|owedPeer, true
+			o.sentAt = e.now
 			e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.tenure})
 		}
 	}

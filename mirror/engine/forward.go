@@ -35,13 +35,12 @@ type forward struct {
 }
 
 // canForward reports whether the peer could take over the requests of a Primary
-// that has to give its copy up.
+// that has to give its copy up: it is here, takes every write, and this tenure
+// knows that its copy lacks nothing but writes in flight. A peer that has just
+// left may come back as anything: crashed, or told that its copy is worthless.
 func (e *Engine) canForward() bool {
-	s := &e.session
-	bad := s.phase == agreed && s.theirs != nil && !countsAsCurrent(s.theirs)
-	away := s.phase == ended && e.now-s.since >= excludeAfter // it may never come back, and this copy is as good
-	return e.role == state.Primary && !e.passOn && e.forward.able && e.inSync(e.peer) && !e.including && !e.excluding && !e.missing &&
-		!e.ledger.inFlight && !bad && !away && e.aborting == nil && !e.deposed && !e.control.busy()
+	return e.role == state.Primary && !e.passOn && e.forward.able && e.peerServes() && e.alike && !e.including && !e.excluding && !e.missing &&
+		!e.ledger.inFlight && e.aborting == nil && !e.deposed && !e.control.busy()
 }
 
 // giveUpCopy takes all volumes out of use: the in-sync set counts copies as a

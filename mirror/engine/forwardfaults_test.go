@@ -212,6 +212,32 @@ func TestNothingIsGivenUpForAPeerThatIsAway(t *testing.T) {
 	}
 }
 
+// Nothing is given up for a peer whose copy is, or may come to be, worth less than
+// this one, though the ledger counts it yet: gone a moment ago, told meanwhile that
+// its copy is worthless, or crashed and not brought in line by this tenure. The
+// pair would be left with that copy alone.
+func TestNothingIsGivenUpForAWorseCopy(t *testing.T) {
+	for name, come := range map[string]func(b *box){
+		"gone":        func(*box) {},
+		"invalidated": func(b *box) { b.greet(func(h *wire.HelloBody) { able(h); h.Volumes[0].FullSync = true }) },
+		"crashed": func(b *box) {
+			b.greet(func(h *wire.HelloBody) { able(h); h.Suspect, h.Volumes[0].DirtyBlocks = true, 1 })
+		},
+		"not met": func(b *box) { b.greet(able); b.eng.alike = false },
+	} {
+		b := capable(t, equal())
+		b.submit(block.Write, 0, 4096)
+		b.linkDown()
+		come(b)
+		b.do(Event{Kind: DiskStalled, Err: errHangs})
+		if b.none(LedgerGiveUp); b.eng.View().Volumes[0].Disk != state.UpToDate {
+			t.Errorf("%s: the disk is given up", name)
+		}
+		b.localDone(errSdb)
+		b.none(LedgerGiveUp)
+	}
+}
+
 // A peer that cannot serve, connected all the same (an earlier release): what waits is told.
 func TestConnectedPeerThatCannotServe(t *testing.T) {
 	b := forwarding(t)

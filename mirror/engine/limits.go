@@ -67,6 +67,17 @@ const (
 	// asked for: longer than any failover, shorter than the two minutes after which
 	// the kernel complains of a process that waits.
 	frozenMax = 10 * time.Second
+	// stallTold: a disk that did not stall for so long stalls anew.
+	stallTold = 10 * time.Second
+	// slowRestMin is how long a peer that was too slow is left alone; each time
+	// it is so again, twice as long, slowRestMax at most. After slowForgiven times
+	// its last rest without another it starts anew.
+	slowRestMin  = 10 * time.Second
+	slowRestMax  = 10 * time.Minute
+	slowForgiven = 10
+	// slowBlind: who looks at the clock after such a gap did not run meanwhile, and
+	// has not read what the peer answered.
+	slowBlind = time.Second
 	// pageSaveInterval is how often changed bitmap pages are written back while
 	// nothing waits for them.
 	pageSaveInterval = time.Second

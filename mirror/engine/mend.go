@@ -38,7 +38,7 @@ func (e *Engine) fetch(o *op) {
 		e.unmend(o)
 		return
 	}
-	o.owed, o.sent = owedPeer, true
+	o.owed, o.sent, o.sentAt = owedPeer, true, e.now
 	e.send(readMessage(o, e.tenure))
 }
 

@@ -40,9 +40,10 @@ type op struct {
 
 	id      uint64 // slot index in the low bits, generation above
 	owed    owed
-	sent    bool // handed to the peer on the present session
-	logged  bool // its extents are held in the activity log
-	mends   bool // a read that failed: fetched from the peer and written again
+	sent    bool          // handed to the peer on the present session
+	sentAt  time.Duration // when; 0 where nobody waits for it
+	logged  bool          // its extents are held in the activity log
+	mends   bool          // a read that failed: fetched from the peer and written again
 	err     error
 	cause   error  // mends: why the read failed
 	mark    uint64 // flush: settled writes it covers

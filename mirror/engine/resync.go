@@ -153,7 +153,7 @@ func (e *Engine) sendChunk(o *op, s span) {
 	if allZero(data) {
 		m.Kind, m.Data = wire.WriteZeroes, nil
 	}
-	o.owed |= owedPeer
+	o.owed, o.sentAt = o.owed|owedPeer, e.now
 	e.send(m)
 }
 

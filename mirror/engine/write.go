@@ -93,7 +93,7 @@ func (e *Engine) launch(o *op) {
 	}
 	if e.replicating() {
 		o.owed |= owedPeer
-		o.sent = true
+		o.sent, o.sentAt = true, e.now
 		e.send(writeMessage(o, e.tenure))
 	} else {
 		e.oneSided(o)
@@ -161,6 +161,9 @@ func (e *Engine) emitLocal(o *op) {
 // localDone is the return of one of the engine's own requests from its disk.
 func (e *Engine) localDone(o *op, err error) {
 	o.vol.atDisk--
+	if o.disk.Kept {
+		o.leaveMemory()
+	}
 	switch o.kind {
 	case opFill:
 		e.fillDone(o, err)

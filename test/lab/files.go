@@ -42,8 +42,8 @@ resources:
   {{.Options.Resource}}:
     volumes: [{disk: /disks/volume.img, metadata: {{.Metadata}}}]
     frontend: {{.Options.Frontend}}
-{{- if .Options.OnNoQuorum}}
-    on_no_quorum: {{.Options.OnNoQuorum}}
+{{- range .Options.Settings}}
+    {{.}}
 {{- end}}
 {{- if .Options.Services}}
     services:

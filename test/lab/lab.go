@@ -60,7 +60,7 @@ type Options struct {
 	Internal    bool     // metadata at the end of the disk instead of beside it
 	Filesystem  string   // made on both copies before the agents start; "" for none
 	Frontend    string   // default auto
-	OnNoQuorum  string   // suspend or error; empty: the default
+	Settings    []string // further keys of the resource, each "key: value"
 	Services    []string // items of the list in the configuration, each one YAML flow mapping
 	Extra       string   // further YAML at the top level of the configuration
 

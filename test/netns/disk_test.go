@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -102,13 +101,7 @@ func TestReadErrorIsMended(t *testing.T) {
 	_, err := p.Run(p.ctx, primary, "dd", "if="+device, "of=/dev/null", "bs=4096", "skip=256", "count=1", "iflag=direct", "status=none")
 	p.must(err)
 	r := p.resource(primary, "serves, both copies are current", func(r *apiv1.Resource) bool { return serving(r) && inSync(r) })
-	p.eventually("the operator is told", func() error {
-		events, err := p.Events(p.ctx, primary, 0)
-		if err == nil && !slices.ContainsFunc(events, func(e apiv1.Event) bool { return strings.Contains(e.Text, "written again") }) {
-			err = errors.New("no event says so")
-		}
-		return err
-	})
+	p.told(primary, "written again")
 	if r.Volumes[0].Device != device {
 		t.Errorf("the device was %s and is %s", device, r.Volumes[0].Device)
 	}
@@ -139,7 +132,7 @@ func TestAttachUnderAWriter(t *testing.T) {
 // The Primary is cut off, and its I/O is to fail then: it does, nobody hangs, and
 // the device goes on when the links are there again.
 func TestFrozenIOFails(t *testing.T) {
-	p := newPair(t, false, func(o *lab.Options) { o.OnNoQuorum = "error" })
+	p := newPair(t, false, func(o *lab.Options) { o.Settings = []string{"on_no_quorum: error"} })
 	primary, secondary := p.settle()
 	device := p.takeover(primary).Volumes[0].Device
 	write := []string{"dd", "if=/dev/zero", "of=" + device, "bs=4096", "count=1", "oflag=direct", "conv=notrunc", "status=none"}

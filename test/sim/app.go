@@ -61,7 +61,7 @@ func (w *World) submitOne(n *node) {
 		r.Op, r.Offset, r.Length = block.Flush, 0, 0
 		q.before = hist.Snapshot()
 	case k < 6:
-		r.Op, r.Data = block.Read, make([]byte, r.Length)
+		r.Op, r.Data = block.Read, w.memory(r.Length)
 	case k < 8:
 		r.Op = block.WriteZeroes
 		if k == 7 {
@@ -69,7 +69,7 @@ func (w *World) submitOne(n *node) {
 		}
 		q.version = hist.Submit(r.Offset, r.Length, true)
 	default:
-		r.Op, r.Data = block.Write, make([]byte, r.Length)
+		r.Op, r.Data = block.Write, w.memory(r.Length)
 		q.version = hist.Submit(r.Offset, r.Length, false)
 		fill(r.Data, uint64(q.version))
 		if w.one(8) {
@@ -124,7 +124,7 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 			w.apart(r, q)
 		}
 	}
-	fill(r.Data, 1<<60) // whoever still reads it reads nonsense
+	w.release(r, err)
 }
 
 // everywhere is the ack law at the instant of the answer: every copy that the

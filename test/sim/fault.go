@@ -182,20 +182,27 @@ func (n *node) exchange() {
 // attach puts disks in the place of those that have failed, into a running node:
 // blank ones, or the same that work again.
 func (n *node) attach() {
+	n.exorciseAll()
+	same := n.w.hangs && !n.dispensable() // nobody throws the only copy away
 	disks := make([]*engine.VolumeConfig, len(n.vols))
 	for i, v := range n.eng.View().Volumes {
 		if v.Disk.HasData() {
 			continue
 		}
 		vol := n.vols[i]
-		if n.w.one(2) {
+		if !same && n.w.one(2) {
+			n.bad = true
 			vol.disk = newDisk(vol.size)
 			vol.lay(vol.size, engine.Super{Gen: genid.New(), Disk: state.Inconsistent, Clean: true})
 		}
 		c := n.config(i)
 		disks[i] = &c
 	}
-	n.ill, n.sore, n.standAlone = false, false, false
+	n.ill, n.sore, n.standAlone, n.hung = false, false, false, false
+	if n.eng.View().Role == state.Secondary { // as after a crash
+		n.crashed = true
+		n.w.bothCrashed()
+	}
 	n.w.logf("%s: attach", n.name)
 	n.run(&engine.Event{Kind: engine.Attach, Disks: disks})
 }
@@ -244,7 +251,7 @@ func (w *World) heal() {
 	w.healing, w.ab, w.witness, w.aw = true, true, true, [2]bool{true, true}
 	w.logf("the world heals")
 	for _, n := range w.nodes {
-		n.paused, n.standAlone, n.ill, n.sore, n.slow = false, false, false, false, false
+		n.paused, n.standAlone, n.ill, n.sore, n.slow, n.hung, n.restTo = false, false, false, false, false, false, 0
 		if n.broken() {
 			n.crash(false)
 		}

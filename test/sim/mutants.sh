@@ -139,6 +139,14 @@ mutant equal-chunk-not-flushed synccompare.go 'e.chunkAcked(o)' 'o.vol.bits.Clea
 mutant first-difference-only synccompare.go 'last.offset + last.length - send[0].offset' 'send[0].length + 0*last.length' TestResyncLeavesOutWhatIsEqual
 mutant unread-counts-as-equal synccompare.go 'send := []span{c.span}' 'send := []span(nil)' TestResyncSendsWhatIsNotTold
 
+# disks that hang, in the world where they do
+world=TestHangSeeds
+mutant hang-reads-into-old-memory stalled.go 'o.disk.Data = block.Aligned(len(o.disk.Data))' '_ = o' TestPrimaryLeavesAHangingDisk
+mutant hang-memory-is-reused stalled.go 'o.req.Kept = true' '_ = o' TestPrimaryLeavesAHangingDisk
+mutant hang-peers-memory-is-reused stalled.go 'o.buf = block.GetBuffer(len(o.disk.Data))' '_ = o' TestSecondaryLeavesAHangingDisk
+mutant given-up-for-a-worse-copy forward.go 'e.peerServes() && e.alike' 'e.inSync(e.peer)' TestNothingIsGivenUpForAWorseCopy
+mutant attach-forgets-the-log attach.go 'v.adopt(e.attach(i, c))' 'n := e.attach(i, c); c.Bitmap.ClearAll(); v.adopt(n)' TestSecondaryTakesADisk
+
 # an online verify, in the world where copies rot
 world=TestRotSeeds
 mutant verify-believes-the-first-look verifycheck.go 'if c.locked {

@@ -87,4 +87,6 @@ func (w *World) connect() {
 	}
 }
 
-func (n *node) wantsLink() bool { return n.up && !n.paused && n.session == 0 && !n.standAlone }
+func (n *node) wantsLink() bool {
+	return n.up && !n.paused && n.session == 0 && !n.standAlone && n.w.now >= n.restTo
+}

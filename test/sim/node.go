@@ -46,16 +46,20 @@ type node struct {
 	standAlone  bool
 
 	// what an observer from outside knows
-	asking  int       // changes of the ledger that are on their way
-	crashed bool      // it crashed and was not brought in line since
-	lossy   bool      // it may lack answered writes, and nobody better was in reach
-	lost    bool      // its cache was lost and it was not brought in line since
-	bad     bool      // its disk failed or it was invalidated, and it was not brought in line since
-	ill     bool      // its disk may fail any moment
-	sore    bool      // its disk has sectors that cannot be read
-	old     bool      // its disks had been taken out and were put back
-	drawer  []*volume // the disks it had before
-	judged  bool      // its copy has been checked in this tenure
+	asking  int           // changes of the ledger that are on their way
+	crashed bool          // it crashed and was not brought in line since
+	lossy   bool          // it may lack answered writes, and nobody better was in reach
+	lost    bool          // its cache was lost and it was not brought in line since
+	bad     bool          // its disk failed or it was invalidated, and it was not brought in line since
+	ill     bool          // its disk may fail any moment
+	sore    bool          // its disk has sectors that cannot be read
+	old     bool          // its disks had been taken out and were put back
+	drawer  []*volume     // the disks it had before
+	judged  bool          // its copy has been checked in this tenure
+	hung    bool          // its disks do not answer
+	given   map[int]bool  // the volumes whose disk was given up because of that
+	ghosts  []func()      // what such disks may still do
+	restTo  time.Duration // it leaves its peer alone until then
 }
 
 // work is an effect on its way; run carries it out, torn what a crash leaves.
@@ -64,10 +68,15 @@ type work struct {
 	can  func() bool
 	run  func()
 	torn func()
+
+	disk   bool // of the disk of volume
+	volume int
+	fail   func(error)   // answers for a disk that does not
+	ghost  func() func() // what remains of it then
 }
 
 func newNode(w *World, i int, name string) *node {
-	n := &node{w: w, i: i, name: name}
+	n := &node{w: w, i: i, name: name, given: map[int]bool{}}
 	for _, size := range w.sizes {
 		n.vols = append(n.vols, &volume{size: size, disk: newDisk(size), ring: map[uint64]actlog.Transaction{}, pages: map[int][]byte{},
 			super: engine.Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate, Clean: true}})
@@ -81,6 +90,9 @@ func (n *node) peer() *node { return n.w.nodes[1-n.i] }
 // ledger may lag.
 func (n *node) start() {
 	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
+	if n.w.hangs {
+		c.PeerTimeout = patience
+	}
 	n.fence = check.NewFence(n.name)
 	for i, v := range n.vols {
 		c.Volumes = append(c.Volumes, n.config(i))
@@ -140,6 +152,8 @@ func (n *node) crash(power bool) {
 // stop ends the engine as the end of its process does.
 func (n *node) stop() {
 	n.w.failRequests(n)
+	n.exorciseAll()
+	n.hung, n.restTo = n.hung && n.w.one(2), 0
 	n.pending, n.asking = nil, 0
 	n.up, n.paused, n.eng = false, false, nil
 	n.life++

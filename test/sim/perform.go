@@ -28,6 +28,12 @@ func (n *node) perform(f *engine.Effect) {
 	case engine.DropLink:
 		n.w.logf("%s drops session %d: %v", n.name, f.Session, f.Err)
 		n.w.doomed = n.w.doomed || f.Session == n.w.alive && f.Session != 0
+	case engine.RestLink:
+		n.w.logf("%s leaves its peer alone for %v: %v", n.name, f.For, f.Err)
+		n.restTo = n.w.now + f.For/20
+		n.w.doomed = n.w.doomed || f.Session == n.w.alive && f.Session != 0
+	case engine.AbandonDisk:
+		n.abandon(f.Volume)
 	case engine.StandAlone:
 		n.goStandAlone(f)
 	case engine.Deposed:
@@ -77,7 +83,12 @@ func (n *node) localIO(f *engine.Effect) {
 			n.w.judge(n.fence.Takes(n.taking.Token, r.String()))
 		}
 	}
-	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), run: func() {
+	fail := func(err error) { n.step(&engine.Event{Kind: engine.LocalDone, Request: r, Err: err}) }
+	if n.given[f.Volume] {
+		n.later(&work{what: n.name + " is refused " + r.String(), run: func() { fail(errHangs) }})
+		return
+	}
+	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), disk: true, volume: f.Volume, fail: fail, ghost: n.ghost(v, r), run: func() {
 		err := n.ail(r.Op)
 		if err == nil {
 			v.disk.apply(r)
@@ -154,12 +165,21 @@ func (n *node) performMeta(f *engine.Effect) {
 }
 
 func (n *node) meta(what string, store func(), done engine.Event) {
-	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, done.Volume, what), torn: store, run: func() {
-		if done.Err = n.ail(block.Write); done.Err == nil || n.w.one(2) {
-			store()
-		}
+	fail := func(err error) {
+		done.Err = err
 		n.step(&done)
-	}})
+	}
+	if n.given[done.Volume] {
+		n.later(&work{what: n.name + " is refused " + what, run: func() { fail(errHangs) }})
+		return
+	}
+	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, done.Volume, what), torn: store, disk: true, volume: done.Volume, fail: fail,
+		ghost: func() func() { return store }, run: func() {
+			if done.Err = n.ail(block.Write); done.Err == nil || n.w.one(2) {
+				store()
+			}
+			n.step(&done)
+		}})
 }
 
 // ledger asks for a change; when it is decided, the answer travels on its own.

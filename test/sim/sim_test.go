@@ -19,6 +19,9 @@ func TestSeeds(t *testing.T) { runSeeds(t, 200, plain) }
 // TestRotSeeds runs worlds with verifies, and with copies that rot.
 func TestRotSeeds(t *testing.T) { runSeeds(t, 30, rot) }
 
+// TestHangSeeds runs worlds whose disks hang.
+func TestHangSeeds(t *testing.T) { runSeeds(t, 60, hang) }
+
 // kind is what a seed is run as.
 type kind struct {
 	name string
@@ -28,6 +31,7 @@ type kind struct {
 
 var (
 	plain = kind{"", New, (*World).Run}
+	hang  = kind{"hang-", NewHang, (*World).Run}
 	rot   = kind{"rot-", NewRot, (*World).RunRot}
 )
 

@@ -58,7 +58,10 @@ type World struct {
 	pen      check.Pen
 	inflight map[*block.Request]*request
 	healing  bool
-	verifies bool                     // operators verify
+	verifies bool               // operators verify
+	hangs    bool               // disks do not answer
+	used     map[int64][][]byte // then: memory that the application has done with
+	parcels  []parcel
 	rotted   map[rotten]check.Version // what rotted; nil while nothing has
 	answers  int
 	reading  bool // the application reads more than it writes, and in few places
@@ -160,6 +163,9 @@ func (w *World) step() {
 		if w.verifies {
 			w.verifyTrouble()
 		}
+		if w.hangs {
+			w.hangTrouble()
+		}
 	}
 	switch r := w.rng.IntN(200); {
 	case r < 50:
@@ -194,7 +200,7 @@ func (w *World) work(n *node) {
 	}
 	i := w.rng.IntN(len(n.pending))
 	p := n.pending[i]
-	if p.can != nil && !p.can() {
+	if p.can != nil && !p.can() || p.disk && n.hung {
 		return
 	}
 	last := len(n.pending) - 1

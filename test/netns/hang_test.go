@@ -1,0 +1,118 @@
+package netns
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"hapair/agent/apiv1"
+	"hapair/test/lab"
+)
+
+// hangs is a disk that answers nothing: neither data nor an error.
+const hangs = "read,write,flush,discard,write-zeroes hang"
+
+// impatient gives disks and peers so long.
+func impatient(disk, peer string) func(*lab.Options) {
+	return func(o *lab.Options) { o.Settings = []string{"disk_timeout: " + disk, "peer_timeout: " + peer} }
+}
+
+// told waits until an event of a node says so.
+func (p *pair) told(node, what string) {
+	p.t.Helper()
+	p.eventually(node+" tells of: "+what, func() error {
+		events, err := p.Events(p.ctx, node, 0)
+		if err == nil && !slices.ContainsFunc(events, func(e apiv1.Event) bool { return strings.Contains(e.Text, what) }) {
+			err = errors.New("no event says so")
+		}
+		return err
+	})
+}
+
+// The disk of the Primary answers nothing any more, under a file system and a
+// writer: after a while everything goes on through the peer. Nobody opens the
+// disk again before it has let go of what it was given; then it is filled.
+func TestDiskOfPrimaryHangs(t *testing.T) {
+	p := newPair(t, true, impatient("2s", "0s"))
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	pid := p.server(primary)
+	p.must(p.Fault(p.ctx, primary, hangs))
+	p.throughPeer(primary)
+	w.progress(steady)
+	attach := func() error { return p.Verb(p.ctx, primary, apiv1.VerbAttach, apiv1.AttachRequest{}, nil) }
+	if err := attach(); err == nil || !strings.Contains(err.Error(), "requests are at the disk yet") {
+		t.Errorf("a disk with requests at it is attached: %v", err)
+	}
+	p.must(p.Fault(p.ctx, primary, "clear"))
+	p.must(p.Fault(p.ctx, primary, "release"))
+	p.eventually("the disk is attached", attach)
+	p.rejoined(secondary)
+	if now := p.server(primary); now != pid {
+		t.Errorf("the service ran as %s and runs as %s", pid, now)
+	}
+	p.powerCut(w, primary)
+	w.stop()
+	p.finish()
+}
+
+// The disk of the Secondary answers nothing: the Secondary leaves, and comes
+// back with what it lacks when the disk is taken into use again.
+func TestDiskOfSecondaryHangs(t *testing.T) {
+	p := newPair(t, true, impatient("2s", "0s"))
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.Fault(p.ctx, secondary, hangs))
+	w.progress(5 * steady)
+	p.resource(primary, "goes on alone", func(r *apiv1.Resource) bool { return serving(r) && slices.Equal(r.InSync, []string{primary}) })
+	p.must(p.Fault(p.ctx, secondary, "clear"))
+	p.must(p.Fault(p.ctx, secondary, "release"))
+	p.eventually("the disk is attached", func() error {
+		return p.Verb(p.ctx, secondary, apiv1.VerbAttach, apiv1.AttachRequest{}, nil)
+	})
+	p.rejoined(secondary)
+	p.powerCut(w, primary)
+	w.stop()
+	p.finish()
+}
+
+// The peer is there and takes seconds for a write: the Primary goes on without
+// it, leaves it alone for a while, and has it back when it is well again.
+func TestSlowPeer(t *testing.T) {
+	p := newPair(t, true, impatient("0s", "1s"))
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.Fault(p.ctx, secondary, "write,flush delay=3s"))
+	w.progress(5 * steady)
+	p.resource(primary, "goes on alone", func(r *apiv1.Resource) bool { return serving(r) && slices.Equal(r.InSync, []string{primary}) })
+	p.told(primary, "is too slow")
+	p.must(p.Fault(p.ctx, secondary, "clear"))
+	p.rejoined(secondary)
+	p.powerCut(w, primary)
+	w.stop()
+	p.finish()
+}
+
+// A disk that hangs, and nobody else has the data: the writer waits, and goes on
+// when the disk does.
+func TestLonelyDiskIsWaitedFor(t *testing.T) {
+	p := newPair(t, true, impatient("1s", "1s"))
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.PowerOff(secondary))
+	w.progress(steady)
+	p.must(p.Fault(p.ctx, primary, hangs))
+	p.told(primary, "I/O waits for it")
+	p.must(p.Fault(p.ctx, primary, "clear"))
+	p.must(p.Fault(p.ctx, primary, "release"))
+	w.progress(steady)
+	p.must(p.PowerOn(secondary))
+	p.rejoined(secondary)
+	w.stop()
+	p.finish()
+}
