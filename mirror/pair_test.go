@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"hapair/mirror/actlog"
 	"hapair/mirror/block"
 	"hapair/mirror/link"
 	"hapair/mirror/meta"
@@ -35,6 +37,7 @@ type pairNode struct {
 	dir  string
 	meta string // a file of its own, or MetadataInternal
 	disk *sickDisk
+	over func(path string, d block.Disk) block.Disk // put around every disk; may be nil
 }
 
 type pair struct {
@@ -51,13 +54,31 @@ const pairSize = 16 << 20
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
+	p := layPair(t)
+	for i, n := range p.nodes {
+		create(t, n.dir, n.name, n.name0(i), 0)
+	}
+	p.start()
+	return p
+}
+
+// layPair is a pair whose disks are to be made.
+func layPair(t *testing.T) *pair {
 	start := time.Now()
 	p := &pair{t: t, wire: &wireUp{}, clock: func() time.Duration { return time.Since(start) + time.Second }}
 	p.ledger = &ledger{rec: wire.Record{Token: 1, InSync: []string{"alpha", "beta"}}}
 	for i, name := range []string{"alpha", "beta"} {
 		dir := t.TempDir()
 		p.nodes[i] = &pairNode{name: name, dir: dir, meta: filepath.Join(dir, "md")}
-		create(t, dir, name, [2]string{"beta", "alpha"}[i])
+	}
+	return p
+}
+
+// start opens the disks of both nodes and lets the two meet.
+func (p *pair) start() {
+	t := p.t
+	t.Helper()
+	for i := range p.nodes {
 		p.open(i)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -70,18 +91,19 @@ func newPair(t *testing.T) *pair {
 		n.Start()
 	}
 	t.Cleanup(p.close)
-	return p
 }
 
-func create(t *testing.T, dir, node, peer string) {
+// create makes the disks of a node, with an activity log of so many slots; 0 is
+// the default.
+func create(t *testing.T, dir, node, peer string, slots int) {
 	t.Helper()
 	must(t, os.WriteFile(filepath.Join(dir, "disk"), nil, 0o600))
 	must(t, os.Truncate(filepath.Join(dir, "disk"), pairSize))
 	must(t, os.WriteFile(filepath.Join(dir, "md"), nil, 0o600))
-	must(t, os.Truncate(filepath.Join(dir, "md"), meta.Needed(pairSize)))
+	must(t, os.Truncate(filepath.Join(dir, "md"), meta.NeededFor(pairSize, cmp.Or(slots, actlog.DefaultSlots))))
 	d, err := store.Open(filepath.Join(dir, "md"), store.Options{})
 	must(t, err)
-	_, err = meta.Create(d, meta.CreateParams{Placement: meta.External, DataBytes: pairSize, Cluster: "c", Resource: "r", Node: node, Peer: peer, Flags: meta.AssumeClean})
+	_, err = meta.Create(d, meta.CreateParams{Placement: meta.External, DataBytes: pairSize, ActivitySlots: slots, Cluster: "c", Resource: "r", Node: node, Peer: peer, Flags: meta.AssumeClean})
 	must(t, err)
 	must(t, d.Close())
 }
@@ -113,6 +135,9 @@ func (p *pair) open(i int) {
 
 // wrap lets the disk, not the metadata, fail when a test says so.
 func (n *pairNode) wrap(path string, d block.Disk) block.Disk {
+	if n.over != nil {
+		d = n.over(path, d)
+	}
 	if filepath.Base(path) != "disk" {
 		return d
 	}

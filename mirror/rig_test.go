@@ -20,7 +20,8 @@ type ledger struct {
 	mu    sync.Mutex
 	rec   wire.Record
 	nodes []*Resource
-	down  bool // no quorum
+	down  bool              // no quorum
+	told  func(wire.Record) // of every change, under mu; may be nil
 }
 
 func (l *ledger) change(token uint64, fn func(*wire.Record)) (wire.Record, error) {
@@ -39,6 +40,9 @@ func (l *ledger) change(token uint64, fn func(*wire.Record)) (wire.Record, error
 		fn(&next)
 		if next.Primary != l.rec.Primary || next.Tenure != l.rec.Tenure || !slices.Equal(next.InSync, l.rec.InSync) {
 			l.rec = next
+			if l.told != nil {
+				l.told(next)
+			}
 		} // what changes nothing is no change of the ledger, and has no token
 	}
 	rec, nodes := l.rec, slices.Clone(l.nodes)

@@ -162,18 +162,11 @@ func (h *History) Rebase(sector int, found Version) error {
 	if h.Check(sector, found) == nil {
 		return nil
 	}
+	at, err := h.since(sector, found)
+	if err != nil {
+		return err
+	}
 	r := &h.sectors[sector]
-	at := found
-	if h.matches(found, r.flushed) {
-		at = r.flushed
-	}
-	if at < r.flushed {
-		zeroing := slices.IndexFunc(r.past, func(m Version) bool { return found == 0 && h.zero(m) }) // reads the same
-		if zeroing < 0 {
-			return fmt.Errorf("flush lost: sector %d holds version %d, flushed was %d, answered %d", sector, found, r.flushed, r.acked)
-		}
-		at = r.past[zeroing]
-	}
 	for _, m := range r.past {
 		if m > at {
 			r.maybe = append(r.maybe, m)
@@ -182,4 +175,34 @@ func (h *History) Rebase(sector int, found Version) error {
 	r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m > at })
 	r.acked = at
 	return nil
+}
+
+// since is which write found is of, which must not be one that a flush has covered
+// and replaced.
+func (h *History) since(sector int, found Version) (Version, error) {
+	r := &h.sectors[sector]
+	if h.matches(found, r.flushed) {
+		return r.flushed, nil
+	}
+	if found >= r.flushed {
+		return found, nil
+	}
+	zeroing := slices.IndexFunc(r.past, func(m Version) bool { return found == 0 && h.zero(m) }) // reads the same
+	if zeroing < 0 {
+		return 0, fmt.Errorf("flush lost: sector %d holds version %d, flushed was %d, answered %d", sector, found, r.flushed, r.acked)
+	}
+	return r.past[zeroing], nil
+}
+
+// Durable says whether found may be in a sector after everybody has lost power:
+// what was flushed last, or anything later.
+func (h *History) Durable(sector int, found Version) error {
+	if h.Check(sector, found) == nil {
+		return nil
+	}
+	if s := h.open[found]; found != 0 && (sector < s.first || sector >= s.first+s.n) {
+		return fmt.Errorf("sector %d holds version %d, which was written elsewhere", sector, found)
+	}
+	_, err := h.since(sector, found)
+	return err
 }
