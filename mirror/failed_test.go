@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,12 +18,13 @@ import (
 type sickDisk struct {
 	block.Disk
 	path          string
+	why           error // nil is block.ErrIO
 	writes, reads atomic.Bool
 }
 
 func (d *sickDisk) Submit(r *block.Request) {
 	if r.Op == block.Read && d.reads.Load() || r.Op != block.Read && d.writes.Load() {
-		r.Answer(fmt.Errorf("backing disk %s: %s: %w", d.path, r, block.ErrIO))
+		r.Answer(fmt.Errorf("backing disk %s: %s: %w", d.path, r, cmp.Or(d.why, block.ErrIO)))
 		return
 	}
 	d.Disk.Submit(r)

@@ -37,7 +37,10 @@ type pairNode struct {
 	dir  string
 	meta string // a file of its own, or MetadataInternal
 	disk *sickDisk
-	over func(path string, d block.Disk) block.Disk // put around every disk; may be nil
+	md   *sickDisk // of the metadata, where those are apart
+
+	mdFull bool
+	over   func(path string, d block.Disk) block.Disk // put around every disk; may be nil
 }
 
 type pair struct {
@@ -133,16 +136,19 @@ func (p *pair) open(i int) {
 	r.SetRecord(p.ledger.rec)
 }
 
-// wrap lets the disk, not the metadata, fail when a test says so.
+// wrap lets the disks fail when a test says so.
 func (n *pairNode) wrap(path string, d block.Disk) block.Disk {
 	if n.over != nil {
 		d = n.over(path, d)
 	}
-	if filepath.Base(path) != "disk" {
-		return d
+	sick := &sickDisk{Disk: d, path: path}
+	if filepath.Base(path) == "disk" {
+		n.disk = sick
+	} else {
+		n.md = sick
+		sick.full(n.mdFull)
 	}
-	n.disk = &sickDisk{Disk: d, path: path}
-	return n.disk
+	return sick
 }
 
 func (n *pairNode) name0(i int) string { return [2]string{"beta", "alpha"}[i] }

@@ -35,12 +35,25 @@ func (e *Engine) attachDisks(ev *Event) {
 	if e.role == state.Secondary {
 		e.dropSession(errAttached)
 	}
+	e.afterSupers(e.attached)
+}
+
+// attached: what the disks hold is written down there, or they have failed again.
+func (e *Engine) attached() {
+	if e.control.of != Attach {
+		return // an Abort has taken its place
+	}
+	for _, v := range e.vols {
+		if !v.disk.HasData() {
+			e.reply(Attach, fmt.Errorf("volume %d: %w", v.num, v.failed))
+			return
+		}
+	}
 	e.noteOn(OnDisk, "a disk was attached")
-	e.finishAfterSupers(Attach, func() {
-		e.forward.fill = e.forward.on && !e.anyFailed()
-		e.sendState()
-		e.startFill()
-	})
+	e.reply(Attach, nil)
+	e.forward.fill = e.forward.on
+	e.sendState()
+	e.startFill()
 }
 
 func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
