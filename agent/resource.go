@@ -37,6 +37,7 @@ type resource struct {
 	chosen  []string // per volume: why this front end
 	roles   roles
 	leased  atomic.Bool // the last word about the lease was that it is held
+	set     atomic.Pointer[settings]
 	open    *openBy
 	verify  *verifier
 	look    chan struct{} // capacity 1: the mirror may have changed
@@ -143,7 +144,8 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	r.verify = newVerifier(r)
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError,
-		FailFrozen: rc.OnNoQuorum == config.FailIO, DiskTimeout: rc.DiskTimeout, PeerTimeout: rc.PeerTimeout}
+		Settings: settingsOf(rc).mirror()}
+	r.set.Store(settingsOf(rc))
 	for i := range rc.Volumes {
 		f, why, err := r.frontend(i)
 		if err != nil {

@@ -92,6 +92,7 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	if l := r.a.ledger.Lease(r.name); l.Valid(r.a.clock()) {
 		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
 	}
+	out.Settings = r.set.Load().status()
 	out.SplitBrain = c.split()
 	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
 	out.Frozen = len(out.FrozenReasons) > 0

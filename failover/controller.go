@@ -32,11 +32,12 @@ type Config struct {
 
 // Limits of the loop.
 const (
-	ledgerTimeout = 5 * time.Second  // one change of the ledger
-	hintTimeout   = 2 * time.Second  // one hint to the peer
-	mirrorTimeout = 60 * time.Second // promotion or demotion of the mirror
-	abortPatience = time.Second      // for a broken-off step, and for forced stops before the front end is aborted
-	causesMax     = 8                // causes kept for one look
+	ledgerTimeout = 5 * time.Second        // one change of the ledger
+	forcedTimeout = 500 * time.Millisecond // the same, before something is done by force without it
+	hintTimeout   = 2 * time.Second        // one hint to the peer
+	mirrorTimeout = 60 * time.Second       // promotion or demotion of the mirror
+	abortPatience = time.Second            // for a broken-off step, and for forced stops before the front end is aborted
+	causesMax     = 8                      // causes kept for one look
 	lookEvery     = 500 * time.Millisecond
 	repeatsMax    = 3  // successes of one step without a visible effect
 	repeatsFor    = 11 // retry delays within which a success counts as repeated: longer than any plan waits

@@ -38,6 +38,7 @@ type memory struct {
 	stopFailed bool
 	trouble    plan.Trouble
 	leaving    bool // the agent stops in order
+	owed       bool // a forced demotion that the ledger does not know of
 	request    *request
 	denied     error // what the peer asked for came to nothing: to be told
 }
@@ -175,6 +176,7 @@ func (m *memory) fill(v *plan.View) {
 	v.Self.Failures, v.Self.FailedAt, v.Self.FailedWhat = m.failures.n, m.failures.at, m.failures.what
 	v.Peer.Failures, v.Peer.FailedAt = m.peerFailed.n, m.peerFailed.at
 	v.Services.StopFailed = m.stopFailed
+	v.Owed = m.owed && m.record.Primary == v.Self.Name
 	v.Self.Standby = v.Self.Standby || m.leaving
 	v.Lease.Asked = m.asked
 	if m.lapse.tenure == m.record.Tenure && v.Lease.PeerLapsed {

@@ -93,15 +93,21 @@ func (c *Controller) Promote(ctx context.Context, force bool, reason string) err
 
 // Demote stops the services and makes this node Secondary. The resource stays
 // down on both nodes until somebody promotes it. Held-open devices are an
-// error that is a Busy; force aborts them.
+// error that is a Busy; force aborts them. By force it needs no quorum: the
+// ledger is told when there is one, unless this agent ends before, or the peer
+// has taken over.
 func (c *Controller) Demote(ctx context.Context, force bool) error {
 	v := c.View()
 	if p := v.Ledger.Record.Primary; p == c.cfg.Peer && v.Self.Role != state.Primary && v.Services.State == plan.Stopped {
 		return refused(CodeNode, fmt.Sprintf("hactl demote %s on %s", c.cfg.Resource, p), "%s is Primary, not this node", p)
 	}
 	name, undo := MarkDown(c.cfg.Resource), func(context.Context) error { return nil }
-	if !v.Down {
-		err := bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, "demoted by the operator") })
+	if !v.Down && (v.Ledger.Quorum || !force) { // else it is owed, see answer
+		wait := ledgerTimeout
+		if force {
+			wait = forcedTimeout // the quorum may be gone, and nobody has noticed
+		}
+		err := bounded(ctx, wait, func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, "demoted by the operator") })
 		if err != nil && !force {
 			return fmt.Errorf("demote %s: note it in the ledger: %w", c.cfg.Resource, err)
 		}
@@ -207,6 +213,9 @@ func (c *Controller) Returned(ctx context.Context) error {
 
 // raise takes the operator's earlier demotion back; undo restores it.
 func (c *Controller) raise(ctx context.Context, force bool, reason string) (undo func(context.Context) error, err error) {
+	c.mu.Lock()
+	c.mu.owed = false
+	c.mu.Unlock()
 	name := MarkDown(c.cfg.Resource)
 	if !c.needs.Marks.Marked(name) {
 		return func(context.Context) error { return nil }, nil
@@ -294,6 +303,7 @@ func (c *Controller) answer(v plan.View, d plan.Decision) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mu.owed = c.mu.owed || err == nil && owes(&v)
 	c.mu.end(err)
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hapair/failover/plan"
+	"hapair/mirror/state"
 )
 
 // After a mended failure the operator decides, on whichever node he is.
@@ -131,5 +132,32 @@ func TestTheReasonReachesTheOneWhoAsked(t *testing.T) {
 		w.until(5*time.Second, "n1 serves again", func() bool { return w.serves("n1") })
 		w.in(func() { n2.suspect = true; w.rec.InSync = []string{"n1", "n2"} })
 		asked("n2 crashed")
+	})
+}
+
+// Without a quorum a demotion by force releases what waits at once; the ledger is
+// told when it can be, and then nobody is promoted by himself.
+func TestForcedDemotionWithoutAQuorum(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		w.crash("n2")
+		w.setCut("n1", "w", true)
+		w.until(5*time.Second, "I/O is frozen", func() bool { return !n1.lease.Valid(w.now()) })
+		began := w.now()
+		if err := n1.ctl.Demote(t.Context(), true); err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		if took := w.now() - began; took > time.Second || n1.role != state.Secondary || n1.running != plan.Stopped {
+			t.Fatalf("after %v it is %s, services %s\n%s", took, n1.role, n1.running, w.story())
+		}
+		w.setCut("n1", "w", false)
+		w.until(10*time.Second, "the ledger is told", func() bool { return w.rec.Primary == "" && w.marks[MarkDown("pg")] })
+		w.start("n2")
+		time.Sleep(20 * time.Second)
+		w.until(0, "it stays down", func() bool { return w.rec.Primary == "" && n1.role == state.Secondary })
+		if err := n1.ctl.Promote(t.Context(), false, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.until(0, "n1 serves", func() bool { return w.serves("n1") })
 	})
 }

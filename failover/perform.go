@@ -17,7 +17,12 @@ import (
 func (c *Controller) perform(ctx context.Context, v plan.View, s plan.Step, because string) error {
 	n, res := c.needs, c.cfg.Resource
 	switch s.Kind {
-	case plan.Declare, plan.LedgerPromote, plan.LedgerForce, plan.LedgerDemote:
+	case plan.LedgerDemote:
+		if v.Owed {
+			return c.tellDemotion(ctx, v, because)
+		}
+		return c.changeRecord(ctx, v, s.Kind, because)
+	case plan.Declare, plan.LedgerPromote, plan.LedgerForce:
 		return c.changeRecord(ctx, v, s.Kind, because)
 	case plan.AskLapsed:
 		return c.askLapsed(ctx, v)
@@ -89,6 +94,24 @@ func (c *Controller) changeRecord(ctx context.Context, v plan.View, kind plan.Ki
 	if r.Token > m.record.Token {
 		m.newRecord(r, c.cfg.Clock(), false)
 	}
+	return nil
+}
+
+// tellDemotion has the ledger know of a forced demotion: first that nobody is to
+// be promoted by itself.
+func (c *Controller) tellDemotion(ctx context.Context, v plan.View, because string) error {
+	err := bounded(ctx, ledgerTimeout, func(ctx context.Context) error {
+		return c.needs.Marks.Mark(ctx, MarkDown(c.cfg.Resource), "demoted by the operator, by force")
+	})
+	if err == nil {
+		err = c.changeRecord(ctx, v, plan.LedgerDemote, because)
+	}
+	if err != nil {
+		return fmt.Errorf("tell of the demotion: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.owed = false
 	return nil
 }
 

@@ -15,12 +15,21 @@ func (c *Controller) outcome(v plan.View, d plan.Decision) (err error, over bool
 	self, r := c.cfg.Self, v.Ledger.Record
 	switch w := v.Wish; {
 	case w.Kind == plan.Demote:
-		down := r.Primary != self && v.Self.Role != state.Primary && v.Services.State == plan.Stopped && !v.Lease.Asked
-		return nil, down && v.Ledger.Known
+		released := v.Self.Role != state.Primary && v.Services.State == plan.Stopped
+		if owes(&v) {
+			return nil, released
+		}
+		return nil, released && r.Primary != self && !v.Lease.Asked && v.Ledger.Known
 	case w.Kind == plan.Switchover && w.Target != self:
 		return nil, r.Primary == w.Target
 	}
 	return c.raised(v, d)
+}
+
+// owes tells whether the wish is a demotion that is complete without the ledger's
+// knowledge: by force, and there is nobody to tell.
+func owes(v *plan.View) bool {
+	return v.Wish.Kind == plan.Demote && v.Wish.Force && !v.Ledger.Quorum && v.Ledger.Record.Primary == v.Self.Name
 }
 
 // raised judges a promotion of this node.

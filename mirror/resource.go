@@ -36,10 +36,8 @@ type Config struct {
 	Observer Observer
 	Logger   *zap.Logger
 
-	FailFrozen   bool          // a Primary that has long been without a lease fails its I/O
 	PassOn       bool          // a Primary whose disk fails hands the error on, instead of going on through its peer
-	DiskTimeout  time.Duration // after which a disk that does not answer is given up, if somebody can go on with the data; 0: never
-	PeerTimeout  time.Duration // after which a Primary goes on without a peer that does not answer a request; 0: never
+	Settings     Settings      // until the first Configure
 	PingInterval time.Duration // of the link; 0 is its default
 	Silence      time.Duration // after which the link is given up; 0 is its default
 }
@@ -53,9 +51,10 @@ type Resource struct {
 	link *link.Link
 	sink sink
 
-	standAlone atomic.Bool                // no session is wished for
-	rest       atomic.Pointer[time.Timer] // ends the rest of a peer that was too slow
-	why        atomic.Pointer[error]      // why there is no session; nil while there is one
+	standAlone  atomic.Bool                // no session is wished for
+	diskTimeout atomic.Int64               // of the Settings, as a time.Duration
+	rest        atomic.Pointer[time.Timer] // ends the rest of a peer that was too slow
+	why         atomic.Pointer[error]      // why there is no session; nil while there is one
 
 	mu struct {
 		sync.Mutex
@@ -78,13 +77,28 @@ type Resource struct {
 	done     func(*block.Request, error)
 }
 
+// Settings are what may be changed while a resource runs.
+type Settings struct {
+	engine.Settings
+	// DiskTimeout is after how long a disk that does not answer is given up, if
+	// somebody can go on with the data; 0: never.
+	DiskTimeout time.Duration
+}
+
+// Configure has other settings count from now on.
+func (r *Resource) Configure(s Settings) {
+	r.diskTimeout.Store(int64(s.DiskTimeout))
+	r.step(&engine.Event{Kind: engine.Configure, Settings: s.Settings})
+}
+
 // Open attaches the disks of a resource. Nothing flows before Start.
 func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r := &Resource{cfg: cfg, log: cfg.Logger.With(zap.String("resource", cfg.Resource))}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.done = r.diskDone
+	r.diskTimeout.Store(int64(cfg.Settings.DiskTimeout))
 	r.mu.replies = map[engine.EventKind]chan error{}
-	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, FailFrozen: cfg.FailFrozen, PeerTimeout: cfg.PeerTimeout}
+	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
 	for i := range cfg.Volumes {
 		v, vc, err := attach(r, i, &cfg.Volumes[i])
 		if err != nil {
@@ -140,7 +154,7 @@ func (r *Resource) tick() {
 func (r *Resource) watchDisks() {
 	for i, v := range r.vols {
 		waiting := time.Duration(v.on.Load().waiting()) * tickEvery
-		if limit := r.cfg.DiskTimeout; limit > 0 && waiting >= limit {
+		if limit := time.Duration(r.diskTimeout.Load()); limit > 0 && waiting >= limit {
 			r.step(&engine.Event{Kind: engine.DiskStalled, Volume: i, Err: fmt.Errorf("no answer for %v", limit)})
 		}
 	}

@@ -54,6 +54,15 @@ type AttachRequest struct {
 	Force          bool `json:"force,omitempty"`
 }
 
+// SetRequest changes settings of a resource on this node until its agent starts
+// again; then the configuration counts. What is empty stays as it is. Times are
+// written as in the configuration: 30s; 0 waits for ever.
+type SetRequest struct {
+	OnNoQuorum  string `json:"on_no_quorum,omitempty"` // suspend or error
+	DiskTimeout string `json:"disk_timeout,omitempty"`
+	PeerTimeout string `json:"peer_timeout,omitempty"`
+}
+
 // SyncRequest pauses or resumes resync. (pause-sync, resume-sync)
 type SyncRequest struct{}
 

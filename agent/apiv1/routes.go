@@ -31,6 +31,7 @@ const (
 	VerbVerify         = "verify"
 	VerbCreateMetadata = "create-metadata"
 	VerbAttach         = "attach"
+	VerbSet            = "set"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to

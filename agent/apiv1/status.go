@@ -57,6 +57,8 @@ type Resource struct {
 	// Frozen says that I/O waits, and FrozenReasons why.
 	Frozen        bool     `json:"frozen"`
 	FrozenReasons []string `json:"frozen_reasons"`
+	// Settings are those that count now, which an operator may have changed.
+	Settings Settings `json:"settings"`
 	// Because is what the failover does or waits for, in a sentence.
 	Because string `json:"because"`
 	// SinceS is how long this node has had this role.
@@ -68,6 +70,13 @@ type Resource struct {
 	Verify Verify `json:"verify"`
 	// LastProblem is the newest thing that went wrong with this resource.
 	LastProblem *ProblemAt `json:"last_problem,omitempty"`
+}
+
+// Settings may be changed while a resource runs.
+type Settings struct {
+	OnNoQuorum    string `json:"on_no_quorum"`
+	DiskTimeoutMS int64  `json:"disk_timeout_ms"` // 0: for ever
+	PeerTimeoutMS int64  `json:"peer_timeout_ms"` // 0: for ever
 }
 
 // Volume is one device of a resource on this node.

@@ -54,9 +54,21 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 }
 
 func (c *checker) patience(at string, d time.Duration) {
-	if d != 0 && (d < MinPatience || d > MaxPatience) {
+	if !patient(d) {
 		c.fail(at, "0 waits for ever", "%s: between %s and %s", d, MinPatience, MaxPatience)
 	}
+}
+
+func patient(d time.Duration) bool { return d == 0 || d >= MinPatience && d <= MaxPatience }
+
+// ParsePatience reads how long to wait for a disk or a peer, as the configuration
+// has it: 0, for ever, or a time within the bounds.
+func ParsePatience(s string) (time.Duration, error) {
+	d, err := parseTime(s)
+	if err != nil || !patient(d) {
+		return 0, fmt.Errorf("%q: want a time between %s and %s, as 30s, or 0 to wait for ever", s, MinPatience, MaxPatience)
+	}
+	return d, nil
 }
 
 func (c *checker) unknownNode(at, name string) {

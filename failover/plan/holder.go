@@ -12,6 +12,11 @@ func holder(v View) Decision {
 	w := v.Wish
 	leaving := w.Kind == Demote || w.Kind == Switchover && w.Target == v.Peer.Name
 	switch {
+	case w.Kind == Demote && w.Force && v.active() && !v.leaseValid():
+		// whoever waits for frozen I/O cannot be stopped before it fails
+		return steps("forced by the operator, and I/O is frozen: what waits for it fails", AbortLost).then(v, LedgerDemote, ReleaseLease)
+	case v.Owed && !v.active() && w.Kind == NoWish:
+		return tellDemotion(v)
 	case w.Kind == Demote && w.Force: // a forced switchover still asks whether the peer can take it
 		return descend(v, "forced by the operator")
 	case !v.Lease.Asked:
@@ -26,6 +31,16 @@ func holder(v View) Decision {
 		return openMirror(v)
 	}
 	return running(v)
+}
+
+// tellDemotion is a node that was demoted by force while nobody could be told.
+func tellDemotion(v View) Decision {
+	if !v.Ledger.Quorum {
+		d := waitf(CodeDown, 0, "the operator demoted %s here by force; the ledger, which has no quorum, is told when it has one", v.Resource)
+		d.Hint = "hactl promote " + v.Resource
+		return d
+	}
+	return steps("the operator demoted it here by force while there was no quorum", LedgerDemote).then(v, ReleaseLease)
 }
 
 // frozen is a Primary without a valid lease: its I/O is frozen by the engine.

@@ -38,7 +38,7 @@ func anyView(t *rapid.T) View {
 	}
 	v.Peer.Told = v.Mirror.Connection == state.Connected && b("told")
 	v.Ledger = Ledger{Known: b("known"), Quorum: b("quorum"), Answers: b("answers"), Alone: b("alone"), Split: b("split"), Since: at("ledger since")}
-	if b("declared") {
+	if v.Ledger.Known && b("declared") { // what is not known is empty
 		tenure := lease.Token(rapid.IntRange(1, 3).Draw(t, "tenure"))
 		v.Ledger.Record = Record{
 			Token: tenure + lease.Token(rapid.IntRange(0, 2).Draw(t, "token")), Tenure: tenure, Primary: node("primary"), LastPrimary: node("last"),
@@ -47,6 +47,7 @@ func anyView(t *rapid.T) View {
 	}
 	v.Tenure = lease.Token(rapid.IntRange(0, 3).Draw(t, "granted"))
 	v.Self.Tenure = lease.Token(rapid.IntRange(0, 3).Draw(t, "mirror tenure"))
+	v.Owed = v.Ledger.Record.Primary == "n1" && b("owed")
 	v.Lease = Lease{
 		Asked: b("asked"), PeerLapsed: b("lapsed"), MajorityLapsed: b("majority"), LookedAt: at("looked"), LapsedSince: at("lapsed since"),
 		Own: lease.Lease{Tenure: lease.Token(rapid.IntRange(0, 3).Draw(t, "lease tenure")), Until: at("until")},

@@ -189,6 +189,7 @@ func nominal(v *View, s Step) {
 			v.Mirror.Connection, v.Peer.Told, v.Mirror.Replication = state.Connecting, false, state.Off
 		}
 	case LedgerDemote:
+		v.Down, v.Owed = v.Down || v.Owed, false
 		r.Token++
 		r.LastPrimary, r.Primary, v.Ledger.Since = v.Self.Name, "", v.Now
 	case ReleaseLease:
@@ -326,7 +327,7 @@ func flags(v *View) map[string]*bool {
 		"known": &v.Ledger.Known, "quorum": &v.Ledger.Quorum, "answers": &v.Ledger.Answers, "alone": &v.Ledger.Alone, "suspect": &v.Self.Suspect,
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
-		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "run": &v.Settings.Run,
+		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
 		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stop-failed": &v.Services.StopFailed,
 	}
 }

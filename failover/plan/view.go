@@ -47,6 +47,7 @@ type View struct {
 	Hinted      bool        // a hand-over was announced since the record last had a Primary
 	Maintenance bool        // nothing happens by itself
 	Down        bool        // the operator demoted it: nobody becomes Primary by itself
+	Owed        bool        // the operator demoted it here by force, and the ledger, without a quorum then, is to be told
 
 	Settings Settings
 }

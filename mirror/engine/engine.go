@@ -31,7 +31,12 @@ type Config struct {
 	NewID func() genid.ID
 	// PassOn: a Primary whose disk fails passes the error on to the application,
 	// instead of going on through its peer.
-	PassOn bool
+	PassOn   bool
+	Settings // until the first Configure
+}
+
+// Settings are what may be changed while the engine runs.
+type Settings struct {
 	// FailFrozen: a Primary that has been without a lease for a while fails its I/O
 	// instead of letting it wait.
 	FailFrozen bool
@@ -102,7 +107,7 @@ type Engine struct {
 	vols             []*volume
 	newID            func() genid.ID
 	passOn           bool
-	failFrozen       bool
+	set              Settings
 	out              []Effect // effects of the Step that runs
 	now              time.Duration
 	pool             opPool
@@ -162,7 +167,7 @@ type Engine struct {
 // New returns an engine whose copies have been attached. It emits its first
 // effects (the superblock that says "not clean") at the first Step.
 func New(c Config) *Engine {
-	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, failFrozen: c.FailFrozen, slow: slow{limit: c.PeerTimeout}, role: state.Secondary, record: c.Record}
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, set: c.Settings, role: state.Secondary, record: c.Record}
 	e.pool.init(opsMax)
 	for i := range c.Volumes {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))
@@ -241,6 +246,9 @@ func (e *Engine) dispatch(ev *Event) {
 		e.ledgerDone(ev.Record, ev.Err)
 	case LeaseRenewed:
 		e.leaseRenewed(ev.Tenure, ev.Until)
+	case Configure:
+		e.set = ev.Settings
+		e.frozenTick()
 	case DiskStalled:
 		e.diskStalled(e.vols[ev.Volume], ev.Err)
 	case Tick:

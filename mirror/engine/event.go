@@ -55,6 +55,8 @@ const (
 	// Attach: Disks, by volume, take the place of those that have failed; nil for
 	// a volume whose disk has not. Answered by Reply.
 	Attach
+	// Configure: Settings count from now on.
+	Configure
 	// DiskStalled: the disk of Volume has not answered for as long as Err says.
 	// It is told again and again while that lasts.
 	DiskStalled
@@ -89,4 +91,6 @@ type Event struct {
 	Disks   []*VolumeConfig
 	Payload []byte
 	Verify  VerifyOrder
+
+	Settings Settings
 }

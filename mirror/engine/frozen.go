@@ -15,14 +15,15 @@ import (
 
 // frozenTick looks how long there has been no lease.
 func (e *Engine) frozenTick() {
-	if !e.failFrozen || e.role != state.Primary || e.hasLease() {
+	if e.role != state.Primary || e.hasLease() {
 		e.frozen, e.failing = false, false
 		return
 	}
+	e.failing = e.failing && e.set.FailFrozen
 	switch {
 	case !e.frozen:
 		e.frozen, e.frozenSince = true, e.now
-	case e.now-e.frozenSince >= frozenMax:
+	case e.set.FailFrozen && e.now-e.frozenSince >= frozenMax:
 		if !e.failing {
 			e.failing = true
 			e.problem(fmt.Sprintf("no lease for %v: I/O fails until there is one (on_no_quorum: error)", frozenMax))

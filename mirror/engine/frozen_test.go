@@ -14,7 +14,7 @@ import (
 func frozen(t *testing.T, fail bool) *box {
 	t.Helper()
 	b := mirrored(t, equal())
-	b.eng.failFrozen = fail
+	b.eng.set.FailFrozen = fail
 	b.submit(block.Write, 0, 4096) // done on both copies
 	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure})
 	b.localDone(nil)
@@ -25,6 +25,25 @@ func frozen(t *testing.T, fail bool) *box {
 	b.do(Event{Kind: Tick})
 	b.none(Answer)
 	return b
+}
+
+// Whether frozen I/O waits or fails may be changed while it is frozen: what has
+// waited for long fails at once, and waits again when it is to wait.
+func TestFrozenIOIsToldToFail(t *testing.T) {
+	b := frozen(t, false)
+	b.now += time.Hour
+	b.do(Event{Kind: Tick})
+	b.none(Answer)
+	b.do(Event{Kind: Configure, Settings: Settings{FailFrozen: true}})
+	for range 4 {
+		if err := b.answered(); !errors.Is(err, block.ErrIO) {
+			t.Fatalf("answered %v", err)
+		}
+	}
+	b.do(Event{Kind: Configure})
+	b.submit(block.Read, 0, 4096)
+	b.do(Event{Kind: Tick})
+	b.none(Answer)
 }
 
 // Frozen I/O waits as long as it takes, unless it is to fail; then it does after
@@ -66,7 +85,7 @@ func TestFrozenIOFailsWhenItIsAskedTo(t *testing.T) {
 // is here and may be missing on the peer.
 func TestFrozenWriteThatWaitsForTheLedger(t *testing.T) {
 	b := mirrored(t, equal())
-	b.eng.failFrozen = true
+	b.eng.set.FailFrozen = true
 	b.submit(block.Write, 0, 4096)
 	b.linkDown()
 	b.localDone(nil)
@@ -87,7 +106,7 @@ func TestFrozenWriteThatWaitsForTheLedger(t *testing.T) {
 // on_no_quorum: error, with requests that wait for the keeper.
 func TestFrozenWhileTheKeeperIsAway(t *testing.T) {
 	b := forwarding(t)
-	b.eng.failFrozen = true
+	b.eng.set.FailFrozen = true
 	b.submit(block.Write, 0, 4096)
 	b.submit(block.Write, 0, 4096) // behind it
 	b.submit(block.Read, 8192, 4096)

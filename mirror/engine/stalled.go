@@ -56,7 +56,6 @@ func (o *op) leaveMemory() {
 // slow is the patience with a peer whose link is alive and whose answers do not
 // come.
 type slow struct {
-	limit time.Duration // of it; 0: none
 	ticks time.Duration // when the tick looked last
 	from  time.Duration // time counts from here at the earliest: this process did not run before
 	rest  time.Duration // after the latest slowness
@@ -72,19 +71,19 @@ func (e *Engine) slowTick() {
 		s.from = e.now
 	}
 	s.ticks = e.now
-	if s.limit == 0 || e.role != state.Primary || e.forward.on || e.anyFailed() || !e.hasLease() || !e.replicating() || e.session.closing {
+	if e.set.PeerTimeout == 0 || e.role != state.Primary || e.forward.on || e.anyFailed() || !e.hasLease() || !e.replicating() || e.session.closing {
 		return
 	}
 	since, ok := e.oldestAtPeer()
-	if since = max(since, s.from); !ok || e.now-since < s.limit {
+	if since = max(since, s.from); !ok || e.now-since < e.set.PeerTimeout {
 		return
 	}
 	if s.rest *= 2; s.at == 0 || e.now-s.at > slowForgiven*s.rest {
 		s.rest = slowRestMin
 	}
 	s.rest, s.at = min(s.rest, slowRestMax), e.now
-	r := &RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s has not answered a request for %v, and rests for %v", e.peer, s.limit, s.rest)}
-	e.problem(fmt.Sprintf("%s is too slow: no answer to a request for %v; this node goes on without it, and looks for it again in %v", e.peer, s.limit, s.rest))
+	r := &RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s has not answered a request for %v, and rests for %v", e.peer, e.set.PeerTimeout, s.rest)}
+	e.problem(fmt.Sprintf("%s is too slow: no answer to a request for %v; this node goes on without it, and looks for it again in %v", e.peer, e.set.PeerTimeout, s.rest))
 	e.send(wire.Message{Kind: wire.Refuse, Status: r.Status, Data: []byte(r.Text)})
 	e.session.closing, e.session.refused = true, true
 	e.emit(Effect{Kind: RestLink, Session: e.session.id, Err: r, For: s.rest})

@@ -140,7 +140,7 @@ func TestPassOnTellsOfAHangingDisk(t *testing.T) {
 func impatient(t *testing.T) *box {
 	t.Helper()
 	b := mirrored(t, equal())
-	b.eng.slow.limit, b.now = 20*time.Second, time.Minute
+	b.eng.set.PeerTimeout, b.now = 20*time.Second, time.Minute
 	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure, Until: 24 * time.Hour})
 	b.tick(0)
 	return b
@@ -206,7 +206,7 @@ func TestStoppedProcessDoesNotCallItsPeerSlow(t *testing.T) {
 // A peer that has the only copy is waited for.
 func TestKeeperMayBeSlow(t *testing.T) {
 	b := forwarding(t)
-	b.eng.slow.limit = 20 * time.Second
+	b.eng.set.PeerTimeout = 20 * time.Second
 	b.submit(block.Write, 0, 4096)
 	b.tick(time.Minute)
 	b.none(RestLink)

@@ -1,9 +1,11 @@
 package netns
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hapair/agent/apiv1"
 	"hapair/test/lab"
@@ -146,5 +148,74 @@ func TestFrozenIOFails(t *testing.T) {
 	p.rejoined(secondary)
 	_, err := p.Run(p.ctx, primary, write...)
 	p.must(err)
+	p.finish()
+}
+
+// I/O that is frozen can always be released, by an operator who has only this
+// node: told to fail, or with the role. Nobody is left waiting in the kernel.
+func TestFrozenIOIsReleased(t *testing.T) {
+	p := newPair(t, false, nil)
+	primary, secondary := p.settle()
+	device := p.takeover(primary).Volumes[0].Device
+	write := "exec dd if=/dev/zero of=" + device + " bs=4096 count=1 oflag=direct conv=notrunc status=none"
+	p.must(p.PowerOff("gamma"))
+	p.must(p.PowerOff(secondary))
+	h := p.hold(primary, write, "dd")
+	p.resource(primary, "is frozen", func(r *apiv1.Resource) bool { return r.Frozen && r.Settings.OnNoQuorum == "suspend" })
+	p.run(primary, "hactl", "set", p.Resource(), "on_no_quorum=error")
+	p.released(h)
+	p.resource(primary, "fails its I/O", func(r *apiv1.Resource) bool { return r.Settings.OnNoQuorum == "error" })
+	p.run(primary, "hactl", "set", p.Resource(), "on_no_quorum=suspend")
+	h = p.hold(primary, write, "dd")
+	p.run(primary, "hactl", "demote", p.Resource(), "--force")
+	p.released(h)
+	p.resource(primary, "is Secondary", func(r *apiv1.Resource) bool { return r.Role == "Secondary" && r.Volumes[0].Device == "" })
+	p.must(p.PowerOn("gamma"))
+	p.must(p.PowerOn(secondary))
+	p.eventually("it is Primary again", func() error {
+		return p.Verb(p.ctx, primary, apiv1.VerbPromote, apiv1.PromoteRequest{}, nil)
+	})
+	p.rejoined(secondary)
+	p.finish()
+}
+
+// released waits until a process has got its answer, an error, and has ended.
+func (p *pair) released(h *holder) {
+	p.t.Helper()
+	p.eventually("the process that waits is released", func() error {
+		if h.alive() {
+			return errors.New("it still waits")
+		}
+		return nil
+	})
+	if h.cmd.ProcessState.Success() {
+		p.t.Error("a write was answered without a quorum")
+	}
+}
+
+// The same with a file system and a service above it, which hang in that I/O: all
+// of it is gone at once, and no process is left in the kernel.
+func TestFrozenFilesystemIsReleased(t *testing.T) {
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.PowerOff("gamma"))
+	p.must(p.PowerOff(secondary))
+	p.resource(primary, "is frozen", func(r *apiv1.Resource) bool { return r.Frozen })
+	w.stop()
+	began := time.Now()
+	p.run(primary, "hactl", "demote", p.Resource(), "--force")
+	p.say("released in %v", time.Since(began).Round(time.Millisecond))
+	p.resource(primary, "is Secondary", func(r *apiv1.Resource) bool { return r.Role == "Secondary" && r.Volumes[0].Device == "" })
+	left := p.run(primary, "/bin/sh", "-c", "grep -l '^State:.D' /proc/[0-9]*/status; grep /srv/pg /proc/mounts; true")
+	if strings.TrimSpace(left) != "" {
+		t.Errorf("left: %s", left)
+	}
+	p.must(p.PowerOn("gamma"))
+	p.must(p.PowerOn(secondary))
+	p.resource(primary, "stays down", func(r *apiv1.Resource) bool { return r.Primary == "" && r.Role == "Secondary" })
+	p.must(p.Verb(p.ctx, primary, apiv1.VerbPromote, apiv1.PromoteRequest{}, nil))
+	p.rejoined(secondary)
 	p.finish()
 }

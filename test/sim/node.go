@@ -91,7 +91,7 @@ func (n *node) peer() *node { return n.w.nodes[1-n.i] }
 func (n *node) start() {
 	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
 	if n.w.hangs {
-		c.PeerTimeout = patience
+		c.Settings.PeerTimeout = patience
 	}
 	n.fence = check.NewFence(n.name)
 	for i, v := range n.vols {

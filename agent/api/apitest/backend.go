@@ -137,6 +137,11 @@ func (b *Backend) Invalidate(ctx context.Context, res string, r apiv1.Invalidate
 	return b.change(ctx, apiv1.VerbInvalidate, res, r, "UpToDate", "Inconsistent")
 }
 
+// Set records the request.
+func (b *Backend) Set(ctx context.Context, res string, r apiv1.SetRequest) (apiv1.Changed, error) {
+	return b.change(ctx, apiv1.VerbSet, res, r, "suspend", "error")
+}
+
 // Attach records the request.
 func (b *Backend) Attach(ctx context.Context, res string, r apiv1.AttachRequest) (apiv1.Changed, error) {
 	return b.change(ctx, apiv1.VerbAttach, res, r, "Failed", "Inconsistent")

@@ -118,7 +118,9 @@ func TestPowerCutAnywhere(t *testing.T) {
 	for term := uint64(1); term <= 12; term++ {
 		do(func() error { return s.SetUint64([]byte("CurrentTerm"), term) })
 		do(func() error { return s.Set([]byte("LastVoteCand"), bytes.Repeat([]byte{'a'}, int(term)*150)) })
-		do(func() error { return s.StoreLogs([]*raft.Log{long(next, term), long(next+1, term), long(next+2, term)}) })
+		do(func() error {
+			return s.StoreLogs([]*raft.Log{long(next, term), long(next+1, term), long(next+2, term)})
+		})
 		next += 3
 		switch {
 		case term%3 == 0:
