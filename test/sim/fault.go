@@ -35,10 +35,29 @@ func (w *World) mend() {
 	w.ab, w.witness = w.ab || !w.one(3), w.witness || w.one(2)
 }
 
+// The kinds of trouble, by the dice that choose them.
+var (
+	faultNames   = [14]string{"crash", "crash", "start", "start", "start", "data-link", "witness-link", "witness", "pause", "ill", "time", "slow", "sore", "sore"}
+	operateNames = [11]string{"invalidate", "pause-sync", "resume-sync", "detach", "disconnect", "drop-session", "lose-lease", "detach", "exchange", "attach", "attach"}
+)
+
+// happens counts a kind of trouble, unless this run goes without it.
+func (w *World) happens(kind string) bool {
+	if w.without[kind] {
+		return false
+	}
+	w.troubles[kind]++
+	return true
+}
+
 // fault breaks something, or mends it.
 func (w *World) fault() {
 	n := w.nodes[w.rng.IntN(2)]
-	switch w.rng.IntN(14) {
+	k := w.rng.IntN(len(faultNames))
+	if !w.happens(faultNames[k]) {
+		return
+	}
+	switch k {
 	case 0, 1:
 		if n.up { // a broken disk here and a lost cache there are two failures
 			n.crash(!n.peer().bad && w.rng.IntN(3) > 0)
@@ -112,7 +131,11 @@ func (w *World) operate() {
 		return
 	}
 	secondary := n.eng.View().Role == state.Secondary && n.command == 0
-	switch w.rng.IntN(11) {
+	k := w.rng.IntN(len(operateNames))
+	if !w.happens(operateNames[k]) {
+		return
+	}
+	switch k {
 	case 9, 10:
 		if n.broken() && n.command == 0 {
 			n.attach()

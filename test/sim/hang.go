@@ -36,10 +36,10 @@ func (w *World) hangTrouble() {
 	n := w.nodes[w.rng.IntN(2)]
 	switch {
 	case !n.up:
-	case w.one(3 * w.every):
+	case w.one(3*w.every) && w.happens("hang"):
 		n.hung = !n.hung
 		w.logf("%s's disks hang %v", n.name, n.hung)
-	case n.hung && w.one(w.every/3):
+	case n.hung && w.one(w.every/3) && w.happens("give-up"):
 		n.stalled()
 	case len(n.ghosts) > 0 && w.one(200):
 		n.exorcise()

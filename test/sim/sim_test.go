@@ -4,23 +4,21 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // stepsPerSeed is how long a world is under faults before it heals.
 const stepsPerSeed = 4000
 
 // TestSeeds runs SEEDS worlds (200 unless set) from SEED on.
-func TestSeeds(t *testing.T) { runSeeds(t, 200, plain) }
+func TestSeeds(t *testing.T) { runSeeds(t, 200, 1, plain) }
 
 // TestRotSeeds runs worlds with verifies, and with copies that rot.
-func TestRotSeeds(t *testing.T) { runSeeds(t, 30, rot) }
+func TestRotSeeds(t *testing.T) { runSeeds(t, 30, 20, rot) }
 
 // TestHangSeeds runs worlds whose disks hang.
-func TestHangSeeds(t *testing.T) { runSeeds(t, 60, hang) }
+func TestHangSeeds(t *testing.T) { runSeeds(t, 60, 4, hang) }
 
 // kind is what a seed is run as.
 type kind struct {
@@ -30,29 +28,13 @@ type kind struct {
 }
 
 var (
-	plain = kind{"", New, (*World).Run}
-	hang  = kind{"hang-", NewHang, (*World).Run}
-	rot   = kind{"rot-", NewRot, (*World).RunRot}
+	plain = kind{"plain", New, (*World).Run}
+	hang  = kind{"hang", NewHang, (*World).Run}
+	rot   = kind{"rot", NewRot, (*World).RunRot}
+	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot}
 )
 
-func runSeeds(t *testing.T, usual int, k kind) {
-	seeds, first := envInt(usual, "SEEDS", "HAPAIR_SIM_SEEDS"), envInt(1, "SEED")
-	if os.Getenv("HAPAIR_SIM_COUNT") != "" {
-		countFailures(uint64(first), seeds, k)
-		return
-	}
-	start, answers := time.Now(), 0
-	for seed := first; seed < first+seeds; seed++ {
-		answers += runSeed(t, uint64(seed), stepsPerSeed, k)
-	}
-	if answers == 0 {
-		t.Fatal("no request was ever answered: the simulation does nothing")
-	}
-	t.Logf("%d seeds, %d requests answered, %.0f seeds/s", seeds, answers, float64(seeds)/time.Since(start).Seconds())
-}
-
-// TestSeedsThatFailedOnce runs what seeds.txt lists: one seed a line, and what
-// it found.
+// TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.
 func TestSeedsThatFailedOnce(t *testing.T) {
 	f, err := os.Open("seeds.txt")
 	if err != nil {
@@ -61,15 +43,16 @@ func TestSeedsThatFailedOnce(t *testing.T) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		number, _, _ := strings.Cut(lines.Text(), " ")
-		if number == "" || number[0] == '#' {
+		if strings.HasPrefix(lines.Text(), "#") {
 			continue
 		}
-		seed, err := strconv.ParseUint(number, 10, 64)
+		s, err := parseStory(lines.Text())
 		if err != nil {
 			t.Fatalf("seeds.txt: %v", err)
 		}
-		runSeed(t, seed, stepsPerSeed, plain)
+		if err := s.fails(); err != nil {
+			t.Error(s.report(err))
+		}
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
@@ -91,47 +74,28 @@ func TestSameSeedSameRun(t *testing.T) {
 	}
 }
 
-// countFailures says in how many seeds something is wrong, for mutants.sh. A few
-// are enough to know how easily a fault is found.
-func countFailures(first uint64, seeds int, k kind) {
-	const enough = 12
-	failed, run, words := 0, 0, ""
-	for ; run < seeds && failed < enough; run++ {
-		seed := first + uint64(run)
-		if err := k.run(k.make(seed, false), stepsPerSeed); err != nil {
-			if failed++; failed == 1 {
-				first, _, _ := strings.Cut(err.Error(), "\n")
-				words = fmt.Sprintf("; seed %d: %.90s", seed, first)
-			}
+// A story that fails is told shorter, and fails in the same way.
+func TestShrink(t *testing.T) {
+	s := story{kind: plain, seed: 7, steps: stepsPerSeed}
+	broken := func(s story) error {
+		w := s.world(false)
+		if err := s.kind.run(w, s.steps); err != nil {
+			return err
 		}
-	}
-	fmt.Printf("MUTANT %d of %d seeds%s\n", failed, run, words)
-}
-
-func runSeed(t *testing.T, seed uint64, steps int, k kind) (answers int) {
-	t.Helper()
-	w := k.make(seed, false)
-	err := k.run(w, steps)
-	if err == nil {
-		return w.Answers()
-	}
-	again := k.make(seed, true)
-	if second := k.run(again, steps); second == nil || second.Error() != err.Error() {
-		t.Errorf("seed %d fails differently the second time: %v", seed, second)
-	}
-	path := fmt.Sprintf("%s/hapair-sim-%s%d.log", os.TempDir(), k.name, seed)
-	if werr := os.WriteFile(path, []byte(again.Log()), 0o644); werr != nil {
-		t.Log(werr)
-	}
-	t.Fatalf("seed %d: %v\nlog: %s\nagain: make sim SEEDS=1 SEED=%d", seed, err, path, seed)
-	return 0
-}
-
-func envInt(otherwise int, names ...string) int {
-	for _, name := range names {
-		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			return n
+		if w.Troubles()["crash"] > 0 && w.Troubles()["pause"] > 0 {
+			return fmt.Errorf("made up: a crash and a pause")
 		}
+		return nil
 	}
-	return otherwise
+	if broken(s) == nil {
+		t.Fatal("seed 7 has neither a crash nor a pause: choose another")
+	}
+	short := shrink(s, broken)
+	if broken(short) == nil || short.steps > stepsPerSeed/2 || len(short.without) < 5 {
+		t.Fatalf("%s", short)
+	}
+	again, err := parseStory(short.String() + " words")
+	if err != nil || again.String() != short.String() {
+		t.Fatalf("%s is read as %s: %v", short, again, err)
+	}
 }

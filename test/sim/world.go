@@ -63,6 +63,8 @@ type World struct {
 	used     map[int64][][]byte // then: memory that the application has done with
 	parcels  []parcel
 	rotted   map[rotten]check.Version // what rotted; nil while nothing has
+	troubles map[string]int           // how often each kind came
+	without  map[string]bool          // kinds that do not come in this run
 	answers  int
 	reading  bool // the application reads more than it writes, and in few places
 	err      error
@@ -73,7 +75,7 @@ type World struct {
 // New makes the world of a seed: both copies equal, both in sync.
 func New(seed uint64, keepLog bool) *World {
 	w := &World{rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), witness: true, ab: true, aw: [2]bool{true, true},
-		leaseHolder: -1, inflight: map[*block.Request]*request{}, keepLog: keepLog, ids: 100, reading: seed%7 == 6}
+		leaseHolder: -1, troubles: map[string]int{}, inflight: map[*block.Request]*request{}, keepLog: keepLog, ids: 100, reading: seed%7 == 6}
 	w.slots, w.lag = 2+w.rng.IntN(3), 1+w.rng.IntN(6)
 	w.every, w.mends = 30+w.rng.IntN(200), 20+w.rng.IntN(150)
 	for range 1 + w.rng.IntN(2) {
@@ -116,6 +118,18 @@ func (w *World) judge(err error) {
 		w.fail(err)
 	}
 }
+
+// Without has kinds of trouble not come. The dice fall as before, so that what
+// else happens is much the same.
+func (w *World) Without(kinds ...string) {
+	w.without = map[string]bool{}
+	for _, k := range kinds {
+		w.without[k] = true
+	}
+}
+
+// Troubles is how often each kind of trouble came.
+func (w *World) Troubles() map[string]int { return w.troubles }
 
 // Answers is how many requests were answered with success.
 func (w *World) Answers() int { return w.answers }
