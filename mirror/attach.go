@@ -25,15 +25,18 @@ type AttachOptions struct {
 func (r *Resource) Attach(ctx context.Context, o AttachOptions) error {
 	r.admin.Lock()
 	defer r.admin.Unlock()
+	r.mu.Lock()
+	err := r.mu.eng.MayAttach()
+	r.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", r.cfg.Resource, err)
+	}
 	disks := make([]*engine.VolumeConfig, len(r.vols))
 	for i, x := range r.View().Volumes {
 		if x.Disk.HasData() {
 			continue
 		}
 		v := r.vols[i]
-		if x.AtDisk > 0 {
-			return fmt.Errorf("attach volume %d of %s: %d requests are still at the disk that failed: %w", v.cfg.Number, r.cfg.Resource, x.AtDisk, engine.ErrBadState)
-		}
 		vc, err := v.reopen(o)
 		if err != nil {
 			return fmt.Errorf("attach volume %d of %s: %w", v.cfg.Number, r.cfg.Resource, err)

@@ -56,8 +56,12 @@ func (e *Engine) attached() {
 	e.startFill()
 }
 
-func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
+// MayAttach says why no disk can be attached now, nil when one can: before its
+// metadata are written.
+func (e *Engine) MayAttach() error {
 	switch {
+	case e.control.busy():
+		return fmt.Errorf("another command is running: %w", ErrBadState)
 	case !e.anyFailed():
 		return fmt.Errorf("no disk of %s has failed here: %w", e.name, ErrBadState)
 	case e.role == state.Primary && !e.forward.on:
@@ -67,6 +71,18 @@ func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
 	case len(e.afterSup) > 0 || e.fitting():
 		return fmt.Errorf("the metadata are being written; try again: %w", ErrBadState)
 	}
+	for _, v := range e.vols {
+		if n := v.busy(); !v.disk.HasData() && n > 0 {
+			return fmt.Errorf("volume %d: %d requests are still at the disk that failed: %w", v.num, n, ErrBadState)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
+	if err := e.MayAttach(); err != nil {
+		return err
+	}
 	for i, v := range e.vols {
 		c := disks[i]
 		switch {
@@ -75,8 +91,6 @@ func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
 		case v.disk.HasData():
 		case c == nil:
 			return fmt.Errorf("the disk of volume %d is %s: it needs one as well: %w", v.num, v.disk, ErrBadState)
-		case v.busy() > 0:
-			return fmt.Errorf("volume %d: requests are still at the disk that failed: %w", v.num, ErrBadState)
 		case c.Geometry.SizeBytes != v.geo.SizeBytes:
 			return fmt.Errorf("volume %d has %d bytes, the new disk offers %d: %w", v.num, v.geo.SizeBytes, c.Geometry.SizeBytes, ErrBadGeometry)
 		case c.Geometry.LogicalBlockBytes != v.geo.LogicalBlockBytes:

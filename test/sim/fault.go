@@ -205,6 +205,10 @@ func (n *node) exchange() {
 // attach puts disks in the place of those that have failed, into a running node:
 // blank ones, or the same that work again.
 func (n *node) attach() {
+	if err := n.eng.MayAttach(); err != nil {
+		n.w.logf("%s: attach: %v", n.name, err)
+		return
+	}
 	n.exorciseAll()
 	same := n.w.hangs && !n.dispensable() // nobody throws the only copy away
 	disks := make([]*engine.VolumeConfig, len(n.vols))

@@ -9,6 +9,7 @@ import (
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
+	"hapair/mirror/state"
 )
 
 // patience is how long a Primary waits for its peer in a world that hangs.
@@ -48,8 +49,8 @@ func (w *World) hangTrouble() {
 
 // stalled tells the engine of a disk that has something to answer and does not.
 func (n *node) stalled() {
-	if n.paused {
-		return
+	if n.paused || n.peer().bad && n.eng.View().Replication == state.Established {
+		return // its peer has just given its copy up, and this node has not heard: two failures
 	}
 	for _, p := range n.pending {
 		if p.disk && p.fail != nil {
