@@ -222,7 +222,13 @@ func (e *Engine) pause(on bool) {
 	if on {
 		of = Pause
 	}
-	if s.repl == state.SyncTarget || s.repl == state.PausedSyncT {
+	target := s.repl == state.SyncTarget || s.repl == state.PausedSyncT
+	if target && !on && e.paused { // since before it became the target: it would hold back the next one
+		e.paused = false
+		e.emit(Effect{Kind: Reply, Of: of})
+		return
+	}
+	if target {
 		e.emit(Effect{Kind: Reply, Of: of, Err: fmt.Errorf("this node is the target of the resync; the source, %s, paces it: %w", e.peer, ErrBadState)})
 		return
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"testing"
 
 	"hapair/mirror/block"
@@ -118,6 +119,25 @@ func TestPauseOutlivesTheSession(t *testing.T) {
 		t.Fatalf("the resync runs though it was paused: %s", got)
 	}
 	b.none(LocalIO)
+}
+
+// A pause from before this copy became a target can be taken back: it would hold
+// back the next resync that goes from here. Otherwise the source paces it.
+func TestResumeOnATarget(t *testing.T) {
+	b := newBox(t, equal())
+	b.do(Event{Kind: Pause})
+	b.expect(Reply)
+	b.eng.session.repl = state.SyncTarget
+	b.do(Event{Kind: Resume})
+	if f := b.expect(Reply); f.Err != nil || b.eng.paused {
+		t.Fatalf("%v, paused %t", f.Err, b.eng.paused)
+	}
+	for _, k := range []EventKind{Resume, Pause} {
+		b.do(Event{Kind: k})
+		if f := b.expect(Reply); !errors.Is(f.Err, ErrBadState) || b.eng.paused {
+			t.Fatalf("%v, paused %t", f.Err, b.eng.paused)
+		}
+	}
 }
 
 // A session that was dropped carries nothing any more, though the link has not
