@@ -90,10 +90,10 @@ mutant overlap-not-blocked conflict.go 'return true
 mutant chunk-not-locked conflict.go 'if o.vol.blocks(o) {' 'if o.kind != opResync && o.vol.blocks(o) {'
 mutant inflight-not-dirty session.go 'v.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk' TestR6WriteThatOnlyThePeerAnsweredIsDirty
 mutant one-sided-not-dirty write.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk'
-mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled'
+mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled' TestFlushDoesNotCoverWhatCameWhileItRan
 mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
 mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
-mutant read-ignores-writes conflict.go 'reading := o.kind == opApplication && o.req.Op == block.Read' 'reading := o.kind == opApplication && o.req.Op == block.Read; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
+mutant read-ignores-writes conflict.go 'o.req.Op == block.Read && !o.mends' 'o.req.Op == block.Read && !o.mends; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
 mutant write-overtakes-read conflict.go 'return o.kind == opApplication && !reading && v.reads.overlaps(o)' 'return false'
 mutant failed-disk-is-read write.go 'if o.err == nil && !v.disk.HasData() && !e.forward.on {' 'if false {' TestReadFromADiskThatHasFailedMeanwhile
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
@@ -111,14 +111,14 @@ mutant R14-keeper-marks-nothing keep.go 'v.bits.SetAll()' '_ = v' TestKeeperIsRe
 mutant R14-marks-not-awaited keep.go 'if !e.pagesSaved(s.plan.full) {' 'if e.pagesSaved(s.plan.full); false {' TestKeeperIsReadyWhenItsMarksAreDurable
 mutant R14-keeps-the-generation keep.go 'e.beginGenerations(s.plan.full)' '_ = s' TestKeeperIsReadyWhenItsMarksAreDurable
 mutant R14-old-answer-counts session.go 'e.forward.on && !e.flowing()' 'false' TestAnswerOfTheOldSessionDoesNotCount
-mutant sent-while-on-the-wire forward.go 'case !o.sent:' 'case !o.sent || !e.flowing(): o.sent = false'
-mutant mend-without-the-range conflict.go '&& !o.mends' '' TestMendWaitsForTheWriteBeforeIt
+mutant sent-while-on-the-wire forward.go 'case !o.sent:' 'case !o.sent || !e.flowing(): o.sent = false' TestAbortWaitsForWhatIsOnTheWire
+mutant mend-without-the-range conflict.go '&& !o.mends' '' TestMendWaitsForChunksAndReads
 mutant mend-on-a-cold-extent mend.go 'e.heat(o)' 'e.fetch(o)'
 
 # a Primary that fills its own copy
 mutant fill-beside-writes conflict.go 'if o.vol.blocks(o) {' 'if o.kind != opFill && o.vol.blocks(o) {' TestFillWaitsForTheWriteInFlight
-mutant fill-counts-unflushed fill.go 'v.sync.acked = append(v.sync.acked, done)' 'v.bits.Clear(done.offset, done.length); v.sync.acked = append(v.sync.acked, done)'
-mutant fill-forgets-what-went-alone forward.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.vol'
+mutant fill-counts-unflushed fill.go 'v.sync.acked = append(v.sync.acked, done)' 'v.bits.Clear(done.offset, done.length); v.sync.acked = append(v.sync.acked, done)' TestFilledChunksCountWhenTheyAreFlushed
+mutant fill-forgets-what-went-alone forward.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.vol' TestWhatGoesAloneIsFetched
 mutant back-before-it-is-durable fill.go 'e.inSessionAfterSupers(agreed, func() {
 		e.forward.back = true
 		e.ledgerNext()
