@@ -357,10 +357,12 @@ func (e *Engine) primaryOfSession() string {
 }
 
 // forwardingBy looks at a record that has changed while requests are forwarded:
-// the copy of the Primary may be back in the set.
+// the copy of the Primary may be back in the set. A record older than the one the
+// session rests on is of before: the ledger is just being read here.
 func (e *Engine) forwardingBy(r *wire.Record) {
-	primary := e.primaryOfSession()
+	primary, s := e.primaryOfSession(), &e.session
 	switch {
+	case r.Token < newerRecord(s.mine.Record, s.theirs.Record).Token:
 	case forwardable(r, primary):
 	case r.Primary == primary && e.inSync(e.self) && e.inSync(e.peer):
 		if e.role == state.Secondary {

@@ -118,6 +118,30 @@ func TestSecondKeepBeginsAGeneration(t *testing.T) {
 	}
 }
 
+// A keeper that has just started hears of its ledger's past: that both copies were
+// in the set once does not say that what it keeps for its peer is there.
+func TestKeeperThatReadsAnOldRecord(t *testing.T) {
+	b := newBox(t, equal()) // token 1
+	b.greet(diskless(wire.Record{Token: 3, Tenure: 2, Primary: "beta", InSync: []string{"alpha"}}))
+	if got := b.eng.View().Replication; got != state.Forwarding {
+		t.Fatal(got)
+	}
+	for token, in := range [][]string{2: {"alpha", "beta"}, 3: {"alpha"}} {
+		if in == nil {
+			continue
+		}
+		b.do(Event{Kind: LedgerRecord, Record: wire.Record{Token: uint64(token), Tenure: 2, Primary: "beta", InSync: in}})
+		if v := b.eng.View(); v.Replication != state.Forwarding || v.Volumes[0].DirtyBytes != volumeBytes {
+			t.Fatalf("token %d: %s, %d bytes are marked", token, v.Replication, v.Volumes[0].DirtyBytes)
+		}
+		b.none(DropLink)
+	}
+	b.do(Event{Kind: LedgerRecord, Record: wire.Record{Token: 4, Tenure: 2, Primary: "beta", InSync: []string{"alpha", "beta"}}})
+	if v := b.eng.View(); v.Replication != state.Established || v.Volumes[0].DirtyBytes != 0 {
+		t.Fatalf("%s, %d bytes are marked", v.Replication, v.Volumes[0].DirtyBytes)
+	}
+}
+
 // What a fill has at the disk when the authority is lost must not land on what the next source sends.
 func TestHelloWaitsForWhatTheFillHasAtTheDisk(t *testing.T) {
 	b := refilling(t)
