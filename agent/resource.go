@@ -38,6 +38,7 @@ type resource struct {
 	roles   roles
 	leased  atomic.Bool // the last word about the lease was that it is held
 	set     atomic.Pointer[settings]
+	setting sync.Mutex // one change of set at a time
 	open    *openBy
 	verify  *verifier
 	look    chan struct{} // capacity 1: the mirror may have changed

@@ -66,6 +66,8 @@ func badSetting(text, hint string) error {
 func (b *backend) Set(ctx context.Context, name string, q apiv1.SetRequest) (apiv1.Changed, error) {
 	now := ""
 	c, err := b.change(ctx, name, "set", func(r *resource) error {
+		r.setting.Lock() // one after the other, the mirror too
+		defer r.setting.Unlock()
 		next, err := r.set.Load().changed(&q)
 		if err != nil {
 			return err

@@ -170,12 +170,27 @@ func (n *node) ForceAlone(context.Context, string) error {
 
 func (n *node) Marked(name string) bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.marks[name] }
 
-func (n *node) Mark(_ context.Context, name, _ string) error {
+func (n *node) Mark(ctx context.Context, name, _ string) error {
+	if n.slowMark > 0 {
+		select {
+		case <-time.After(n.slowMark):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if !n.Quorum() {
+		<-ctx.Done()
+		return errNoQuorum
+	}
 	n.w.in(func() { n.w.marks[name] = true })
 	return nil
 }
 
-func (n *node) Unmark(_ context.Context, name string) error {
+func (n *node) Unmark(ctx context.Context, name string) error {
+	if !n.Quorum() {
+		<-ctx.Done()
+		return errNoQuorum
+	}
 	n.w.in(func() { delete(n.w.marks, name) })
 	return nil
 }
@@ -305,6 +320,7 @@ func (s services) Stop(context.Context) error {
 }
 
 func (s services) StopForced(context.Context) error {
+	time.Sleep(s.stopTakes)
 	s.w.in(func() { s.running = plan.Stopped })
 	return nil
 }

@@ -176,7 +176,8 @@ func (m *memory) fill(v *plan.View) {
 	v.Self.Failures, v.Self.FailedAt, v.Self.FailedWhat = m.failures.n, m.failures.at, m.failures.what
 	v.Peer.Failures, v.Peer.FailedAt = m.peerFailed.n, m.peerFailed.at
 	v.Services.StopFailed = m.stopFailed
-	v.Owed = m.owed && m.record.Primary == v.Self.Name
+	m.owed = m.owed && m.record.Primary == v.Self.Name // else others have decided meanwhile
+	v.Owed = m.owed
 	v.Self.Standby = v.Self.Standby || m.leaving
 	v.Lease.Asked = m.asked
 	if m.lapse.tenure == m.record.Tenure && v.Lease.PeerLapsed {

@@ -79,7 +79,8 @@ func (c *Controller) View() plan.View {
 // that is done, refused, or failed as often as is tried. force overrides the
 // ledger's word that this copy is not current and a missing quorum; reason is
 // then kept in the ledger and must not be empty.
-func (c *Controller) Promote(ctx context.Context, force bool, reason string) error {
+func (c *Controller) Promote(ctx context.Context, force bool, reason string) (err error) {
+	defer c.oweAgain(c.owe(false), &err)
 	if force && reason == "" {
 		return refused(CodeAlready, "give a reason: it is kept in the ledger", "a forced promotion of %s needs a reason", c.cfg.Resource)
 	}
@@ -101,27 +102,59 @@ func (c *Controller) Demote(ctx context.Context, force bool) error {
 	if p := v.Ledger.Record.Primary; p == c.cfg.Peer && v.Self.Role != state.Primary && v.Services.State == plan.Stopped {
 		return refused(CodeNode, fmt.Sprintf("hactl demote %s on %s", c.cfg.Resource, p), "%s is Primary, not this node", p)
 	}
-	name, undo := MarkDown(c.cfg.Resource), func(context.Context) error { return nil }
-	if !v.Down && (v.Ledger.Quorum || !force) { // else it is owed, see answer
-		wait := ledgerTimeout
-		if force {
-			wait = forcedTimeout // the quorum may be gone, and nobody has noticed
-		}
-		err := bounded(ctx, wait, func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, "demoted by the operator") })
-		if err != nil && !force {
-			return fmt.Errorf("demote %s: note it in the ledger: %w", c.cfg.Resource, err)
-		}
-		if err == nil {
-			undo = func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) }
-		}
+	undo, err := c.markDemoted(ctx, v, force)
+	if err != nil {
+		return err
 	}
 	return c.withUndo(ctx, undo, c.cfg.Self, c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force}))
+}
+
+// markDemoted notes in the ledger that nobody is to be Primary by himself. What is
+// asked by force does not wait for that: then it is owed, and the step that tells
+// the ledger of the demotion makes the note first.
+func (c *Controller) markDemoted(ctx context.Context, v plan.View, force bool) (undo func(context.Context) error, err error) {
+	name := MarkDown(c.cfg.Resource)
+	if v.Down {
+		return func(context.Context) error { return nil }, nil
+	}
+	wait := ledgerTimeout
+	if force {
+		wait = forcedTimeout // the quorum may be gone, and nobody has noticed
+	}
+	err = ErrStopped
+	if v.Ledger.Quorum || !force {
+		err = bounded(ctx, wait, func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, "demoted by the operator") })
+	}
+	switch {
+	case err == nil:
+		return func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) }, nil
+	case !force || v.Ledger.Record.Primary != c.cfg.Self:
+		return nil, fmt.Errorf("demote %s: note it in the ledger: %w", c.cfg.Resource, err)
+	}
+	c.owe(true)
+	return func(context.Context) error { c.owe(false); return nil }, nil
+}
+
+// oweAgain: a request that came to nothing does not take a demotion back.
+func (c *Controller) oweAgain(was bool, err *error) {
+	if was && *err != nil {
+		c.owe(true)
+	}
+}
+
+// owe notes, or forgets, a forced demotion that the ledger does not know of.
+func (c *Controller) owe(on bool) (was bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was, c.mu.owed = c.mu.owed, on
+	return was
 }
 
 // Switchover moves the resource to target. It returns when target is Primary
 // by the ledger (and, when that is this node, its services run). force ends
 // whoever keeps the services or the devices from being stopped.
-func (c *Controller) Switchover(ctx context.Context, target string, force bool) error {
+func (c *Controller) Switchover(ctx context.Context, target string, force bool) (err error) {
+	defer c.oweAgain(c.owe(false), &err)
 	v := c.View()
 	switch {
 	case target != c.cfg.Self && target != c.cfg.Peer:
@@ -213,9 +246,6 @@ func (c *Controller) Returned(ctx context.Context) error {
 
 // raise takes the operator's earlier demotion back; undo restores it.
 func (c *Controller) raise(ctx context.Context, force bool, reason string) (undo func(context.Context) error, err error) {
-	c.mu.Lock()
-	c.mu.owed = false
-	c.mu.Unlock()
 	name := MarkDown(c.cfg.Resource)
 	if !c.needs.Marks.Marked(name) {
 		return func(context.Context) error { return nil }, nil

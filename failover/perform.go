@@ -106,13 +106,14 @@ func (c *Controller) tellDemotion(ctx context.Context, v plan.View, because stri
 	if err == nil {
 		err = c.changeRecord(ctx, v, plan.LedgerDemote, because)
 	}
-	if err != nil {
-		return fmt.Errorf("tell of the demotion: %w", err)
+	if err == nil {
+		c.owe(false)
+		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.owed = false
-	return nil
+	if p := c.record().Primary; p != c.cfg.Self && p != "" { // the peer was faster: the mark would be of its tenure
+		err = errors.Join(err, bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, MarkDown(c.cfg.Resource)) }))
+	}
+	return fmt.Errorf("tell of the demotion: %w", err)
 }
 
 func (c *Controller) askLapsed(ctx context.Context, v plan.View) error {

@@ -64,7 +64,9 @@ type node struct {
 	startTakes  time.Duration
 	startIgnore bool // a start that does not obey its context
 	stopFails   int
-	deaf        bool // hints do not arrive
+	stopTakes   time.Duration // forced stops
+	slowMark    time.Duration // how long the ledger takes for a mark
+	deaf        bool          // hints do not arrive
 	aborts      int
 	lies        bool // a promotion of the mirror succeeds without effect
 	late        int  // the next so many changes of the record come too late

@@ -44,7 +44,11 @@ func (r *Resource) Attach(ctx context.Context, o AttachOptions) error {
 		disks[i] = vc
 	}
 	if err := r.command(ctx, &engine.Event{Kind: engine.Attach, Disks: disks}); err != nil {
-		return errors.Join(fmt.Errorf("attach %s: %w", r.cfg.Resource, err), r.letGo(disks))
+		err = fmt.Errorf("attach %s: %w", r.cfg.Resource, err)
+		if errors.Is(err, engine.ErrNotTaken) {
+			err = errors.Join(err, r.letGo(disks))
+		}
+		return err // else the engine uses them, or has them fail
 	}
 	r.Connect()
 	return nil

@@ -116,7 +116,9 @@ func (r *Resource) performRare(f *engine.Effect) {
 		why := f.Err
 		r.why.Store(&why)
 		r.link.Refuse(f.Err)
-		r.rest.Store(time.AfterFunc(f.For, r.endRest))
+		if old := r.rest.Swap(time.AfterFunc(f.For, r.endRest)); old != nil {
+			old.Stop()
+		}
 	case engine.AbandonDisk:
 		r.vols[f.Volume].on.Load().abandon(f.Err)
 	case engine.StandAlone:

@@ -164,9 +164,8 @@ func (r *Resource) watchDisks() {
 // say "clean". The resource must be Secondary.
 func (r *Resource) Close(ctx context.Context) error {
 	err := r.command(ctx, &engine.Event{Kind: engine.Detach})
-	if err != nil && ctx.Err() != nil {
-		r.abandonDisks(ctx.Err()) // closing them would wait for what they do not answer
-	}
+	// Closing the disks would wait for what they do not answer.
+	defer context.AfterFunc(ctx, func() { r.abandonDisks(context.Cause(ctx)) })()
 	if rest := r.rest.Load(); rest != nil {
 		rest.Stop()
 	}

@@ -70,14 +70,6 @@ func (b *backing) abandon(why error) {
 	}
 }
 
-// abandoned is how many requests are at disks that were given up.
-func (b *backing) abandoned() (n int) {
-	for _, d := range b.disks {
-		n += d.Abandoned()
-	}
-	return n
-}
-
 func (b *backing) close() error {
 	var errs []error
 	for _, d := range b.disks {

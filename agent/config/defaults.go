@@ -53,7 +53,7 @@ const (
 	MaxFenceDevices = 8  // per node
 	MaxNameBytes    = 63
 	MinVolumeBytes  = 1 << 20
-	MaxVolumeBytes  = 1 << 50 // 1 PiB
+	MaxVolumeBytes  = 1 << 50     // 1 PiB
 	MinPatience     = time.Second // with a disk or a peer
 	MaxPatience     = time.Hour
 	MinVerifyEvery  = time.Hour

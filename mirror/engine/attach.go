@@ -3,32 +3,37 @@ package engine
 import (
 	"fmt"
 
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 )
 
 // attach takes disks in the place of those that failed, while the resource is in
-// use: others, or the same. A Secondary takes them as after a crash: what their
-// metadata say counts, and the next session copies what they lack, all of it to a
-// blank one. So the only copy there is stays one when its disk only was away for a
+// use: others, or the same. A Secondary takes the same as after a crash: what the
+// metadata say counts, and the next session copies what it lacks; another one is to
+// be filled as a whole. So the only copy there is stays one when its disk only was away for a
 // while. A Primary goes on through its peer meanwhile; it fills its own copy, and
 // those of the volumes that were given up together with the failed one (fill.go).
 func (e *Engine) attachDisks(ev *Event) {
 	if err := e.refuseAttach(ev.Disks); err != nil {
-		e.reply(Attach, err)
+		e.reply(Attach, fmt.Errorf("%w: %w", ErrNotTaken, err))
 		return
 	}
 	for i, v := range e.vols {
-		switch c := ev.Disks[i]; {
-		case c != nil && e.role == state.Secondary:
+		c := ev.Disks[i]
+		same := c != nil && e.role == state.Secondary && v.knows(c)
+		if c != nil {
 			v.replace(c)
+		}
+		switch {
+		case same:
 			v.adopt(e.attach(i, c))
-		case c != nil:
-			v.replace(c)
-			fallthrough
-		case e.role == state.Primary:
+		case c != nil || e.role == state.Primary:
 			v.disk, v.full, v.assume, v.unused = state.Inconsistent, true, false, false
 			v.bits.SetAll()
 		}
+	}
+	if e.record.Primary == e.peer {
+		e.forgetLastPrimary()
 	}
 	e.judgeOwnCopy()
 	e.control, e.forward.fill = control{of: Attach}, false
@@ -98,6 +103,14 @@ func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
 		}
 	}
 	return nil
+}
+
+// knows reports whether a disk is the one that failed: it carries the generation
+// that was written there last. An older one, be it of this node, is not what the
+// ledger counts.
+func (v *volume) knows(c *VolumeConfig) bool {
+	g := c.Super.Gen.Current
+	return g != genid.JustCreated && !c.Super.AssumeClean && (g == v.super.gen.Current || v.super.inFlight && g == v.super.next.Current)
 }
 
 // adopt takes a copy for what its metadata say.

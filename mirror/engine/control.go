@@ -37,7 +37,11 @@ func (e *Engine) finishAfterSupers(of EventKind, then func()) {
 
 func (e *Engine) controlEvent(ev *Event) {
 	if e.control.busy() && ev.Kind != Abort && ev.Kind != Pause && ev.Kind != Resume {
-		e.emit(Effect{Kind: Reply, Of: ev.Kind, Err: fmt.Errorf("another command is running: %w", ErrBadState)})
+		err := fmt.Errorf("another command is running: %w", ErrBadState)
+		if ev.Kind == Attach {
+			err = fmt.Errorf("%w: %w", ErrNotTaken, err)
+		}
+		e.emit(Effect{Kind: Reply, Of: ev.Kind, Err: err})
 		return
 	}
 	if e.fitting() && (ev.Kind == Promote || ev.Kind == Invalidate) {
@@ -207,7 +211,22 @@ func (e *Engine) invalidate(ev *Event) {
 	}
 	e.control = control{of: Invalidate}
 	e.dropSession(errInvalidated)
-	e.finishAfterSupers(Invalidate, func() {})
+	e.afterSupers(e.invalidated)
+}
+
+// invalidated: it is written down, or a disk has failed and may say otherwise when
+// it works again.
+func (e *Engine) invalidated() {
+	if e.control.of != Invalidate {
+		return // an Abort has taken its place
+	}
+	for _, v := range e.vols {
+		if v.failed != nil {
+			e.reply(Invalidate, fmt.Errorf("volume %d: not written down: %w", v.num, v.failed))
+			return
+		}
+	}
+	e.reply(Invalidate, nil)
 }
 
 // sourcing reports whether a resync from this copy runs or is about to.

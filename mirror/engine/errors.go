@@ -20,6 +20,8 @@ var (
 	ErrStaleToken = errors.New("a higher token has been seen")
 	// ErrBadState: a message or a command does not fit the present state.
 	ErrBadState = errors.New("does not fit the present state")
+	// ErrNotTaken: an attach was refused; its disks are the caller's.
+	ErrNotTaken = errors.New("the disks were not taken")
 	// ErrNotUpToDate: the local copy may not be promoted.
 	ErrNotUpToDate = errors.New("the local copy is not current")
 

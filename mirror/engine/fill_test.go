@@ -235,9 +235,9 @@ func TestAttachIsRefused(t *testing.T) {
 	}
 }
 
-// A Secondary takes a disk as after a crash: for what its metadata say. A blank
-// one is filled by the next session, the same one gets what it lacks, and may be
-// the only copy there is.
+// A Secondary takes the same disk as after a crash, for what its metadata say: it
+// gets what it lacks, and may be the only copy there is. Another one, be it of this
+// node, is filled as a whole.
 func TestSecondaryTakesADisk(t *testing.T) {
 	hello := func(change func(*VolumeConfig)) *wire.HelloBody {
 		b := newBox(t, equal())
@@ -259,8 +259,14 @@ func TestSecondaryTakesADisk(t *testing.T) {
 		return h
 	}
 	blank := hello(func(*VolumeConfig) {})
-	if v := blank.Volumes[0]; v.Disk != state.Inconsistent || unpackGen(v.Gen).Current != genid.JustCreated {
-		t.Errorf("a blank one: %+v", blank)
+	old := hello(func(c *VolumeConfig) { c.Super = Super{Gen: genid.Set{Current: 55}, Disk: state.Outdated, Clean: true} })
+	declared := hello(func(c *VolumeConfig) {
+		c.Super = Super{Gen: genid.Set{Current: 77}, Disk: state.Inconsistent, AssumeClean: true}
+	})
+	for name, h := range map[string]*wire.HelloBody{"a blank one": blank, "one of last week": old, "one declared equal": declared} {
+		if v := h.Volumes[0]; v.Disk != state.Inconsistent || !v.FullSync || v.DirtyBlocks == 0 {
+			t.Errorf("%s: %+v", name, h)
+		}
 	}
 	same := hello(func(c *VolumeConfig) {
 		c.Super = Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate}

@@ -126,7 +126,7 @@ func (e *Engine) sendForwarded(o *op) {
 	if !e.flowing() {
 		return
 	}
-	o.sent = true
+	o.sent, o.sentAt = true, e.now
 	switch o.disk.Op {
 	case block.Read:
 		e.send(readMessage(o, e.tenure))

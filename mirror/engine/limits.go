@@ -67,6 +67,9 @@ const (
 	// asked for: longer than any failover, shorter than the two minutes after which
 	// the kernel complains of a process that waits.
 	frozenMax = 10 * time.Second
+	// peerLively: a peer that has not answered a request for so long may hang as the
+	// disk here does.
+	peerLively = 5 * time.Second
 	// stallTold: a disk that did not stall for so long stalls anew.
 	stallTold = 10 * time.Second
 	// slowRestMin is how long a peer that was too slow is left alone; each time

@@ -31,8 +31,26 @@ func (e *Engine) diskStalled(v *volume, why error) {
 	e.emit(Effect{Kind: AbandonDisk, Volume: v.index, Err: why})
 }
 
+// waitsForDisk: nobody goes on with the data when this disk is given up. A
+// Secondary gives it up for the sake of its peer, which waits.
 func (e *Engine) waitsForDisk() bool {
-	return e.role == state.Primary && e.aborting == nil && !e.passOn && !e.forward.on && e.control.of != Demote && !e.canForward()
+	switch {
+	case e.aborting != nil || e.forward.on:
+		return false
+	case e.role == state.Secondary:
+		return e.session.phase == ended || e.inSync(e.self) && !e.inSync(e.peer)
+	case e.passOn:
+		return false
+	case e.control.of == Promote || e.control.of == Demote: // the plan moves the resource
+		return !e.peerServes()
+	}
+	return !e.canForward() || e.peerSilent()
+}
+
+// peerSilent: the peer does not answer either, perhaps for the same reason.
+func (e *Engine) peerSilent() bool {
+	o := e.oldestAtPeer()
+	return o != nil && e.now-o.sentAt > peerLively
 }
 
 // leaveMemory leaves what o had read into, or written from, to a disk that has
@@ -56,45 +74,50 @@ func (o *op) leaveMemory() {
 // slow is the patience with a peer whose link is alive and whose answers do not
 // come.
 type slow struct {
-	ticks time.Duration // when the tick looked last
-	from  time.Duration // time counts from here at the earliest: this process did not run before
-	rest  time.Duration // after the latest slowness
-	at    time.Duration // of it
+	ticks  time.Duration // when the tick looked last
+	oldest uint64        // the op that the peer has had the longest
+	since  time.Duration // when it became that, as far as this process ran
+	rest   time.Duration // after the latest slowness
+	at     time.Duration // of it
 }
 
-// slowTick ends a session in which an application has waited for the peer for
-// too long. The peer is out of the in-sync set then, and comes back after a
-// rest, which doubles while it stays slow: each return may cost another wait.
+// slowTick ends a session in which the peer has not gone on for too long. What
+// counts is how long its oldest request has been the oldest: a peer that is given a
+// minute's work at once is busy for a minute. It is out of the in-sync set then, and
+// comes back after a rest, which doubles while it stays slow: each return may cost
+// another wait.
 func (e *Engine) slowTick() {
-	s := &e.slow
-	if e.now-s.ticks > slowBlind {
-		s.from = e.now
+	s, o := &e.slow, e.oldestAtPeer()
+	seen := s.ticks
+	if e.now-seen > slowBlind {
+		seen, s.oldest = e.now, 0
 	}
 	s.ticks = e.now
-	if e.set.PeerTimeout == 0 || e.role != state.Primary || e.forward.on || e.anyFailed() || !e.hasLease() || !e.replicating() || e.session.closing {
-		return
+	if o != nil && o.id != s.oldest {
+		s.oldest, s.since = o.id, max(o.sentAt, seen)
 	}
-	since, ok := e.oldestAtPeer()
-	if since = max(since, s.from); !ok || e.now-since < e.set.PeerTimeout {
+	limit := e.set.PeerTimeout
+	if limit == 0 || o == nil || e.role != state.Primary || e.forward.on || e.anyFailed() || !e.hasLease() || !e.replicating() || e.session.closing || e.now-s.since < limit {
 		return
 	}
 	if s.rest *= 2; s.at == 0 || e.now-s.at > slowForgiven*s.rest {
 		s.rest = slowRestMin
 	}
 	s.rest, s.at = min(s.rest, slowRestMax), e.now
-	r := &RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s has not answered a request for %v, and rests for %v", e.peer, e.set.PeerTimeout, s.rest)}
-	e.problem(fmt.Sprintf("%s is too slow: no answer to a request for %v; this node goes on without it, and looks for it again in %v", e.peer, e.set.PeerTimeout, s.rest))
+	r := &RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s has not answered a request for %v, and rests for %v", e.peer, limit, s.rest)}
+	e.problem(fmt.Sprintf("%s is too slow: no answer to a request for %v; this node goes on without it, and looks for it again in %v", e.peer, limit, s.rest))
 	e.send(wire.Message{Kind: wire.Refuse, Status: r.Status, Data: []byte(r.Text)})
 	e.session.closing, e.session.refused = true, true
 	e.emit(Effect{Kind: RestLink, Session: e.session.id, Err: r, For: s.rest})
 }
 
-// oldestAtPeer is since when the peer has had the oldest request that it has not
-// answered and an application may wait for: its own, or a chunk of a resync.
-func (e *Engine) oldestAtPeer() (since time.Duration, ok bool) {
+// oldestAtPeer is what the peer has had the longest and not answered, of what an
+// application may wait for: its own requests, chunks of a resync, locked checks of a
+// verify; nil when there is nothing.
+func (e *Engine) oldestAtPeer() (oldest *op) {
 	look := func(o *op) {
-		if o.sentAt != 0 && o.owed&owedPeer != 0 && (!ok || o.sentAt < since) {
-			since, ok = o.sentAt, true
+		if o.sentAt != 0 && o.owed&owedPeer != 0 && (oldest == nil || o.sentAt < oldest.sentAt) {
+			oldest = o
 		}
 	}
 	for _, v := range e.vols {
@@ -105,5 +128,5 @@ func (e *Engine) oldestAtPeer() (since time.Duration, ok bool) {
 	for o := range slices.Values(e.flushes) {
 		look(o)
 	}
-	return since, ok
+	return oldest
 }

@@ -205,8 +205,10 @@ func TestStoppedProcessDoesNotCallItsPeerSlow(t *testing.T) {
 
 // A peer that has the only copy is waited for.
 func TestKeeperMayBeSlow(t *testing.T) {
-	b := forwarding(t)
-	b.eng.set.PeerTimeout = 20 * time.Second
+	b := refilling(t) // every write goes to both
+	b.fetchAll()
+	b.eng.set.PeerTimeout, b.now = 20*time.Second, time.Minute
+	b.tick(0)
 	b.submit(block.Write, 0, 4096)
 	b.tick(time.Minute)
 	b.none(RestLink)
@@ -222,5 +224,130 @@ func TestOldSlownessIsForgiven(t *testing.T) {
 	b.tick(21 * time.Second)
 	if f := b.expect(RestLink); f.For != slowRestMin {
 		t.Fatalf("rests for %v", f.For)
+	}
+}
+
+// A peer that is given much at once answers one after the other: it goes on.
+func TestBusyPeerIsNotSlow(t *testing.T) {
+	b := impatient(t)
+	var sent []wire.Message
+	for i := range int64(8) {
+		b.submit(block.Write, i*8192, 4096)
+		b.localDone(nil)
+		sent = append(sent, b.message(wire.Write))
+	}
+	for _, m := range sent {
+		b.tick(15 * time.Second)
+		b.none(RestLink)
+		b.ack(m)
+	}
+}
+
+// Nobody could go on with the data, whatever the role: the disk is waited for.
+func TestOnlyCopyWaitsForItsDisk(t *testing.T) {
+	alone := wire.Record{Token: 3, Tenure: 2, Primary: "beta", InSync: []string{"alpha"}}
+	for name, make := range map[string]func() *box{
+		"keeper": func() *box {
+			b := newBox(t, equal())
+			b.record = alone
+			b.do(Event{Kind: LedgerRecord, Record: b.record})
+			b.greet(diskless(b.record))
+			b.receive(wire.Message{Kind: wire.Write, ID: 5, Token: 2, Length: 4096, Data: make([]byte, 4096)})
+			return b
+		},
+		"Secondary": func() *box {
+			s := equal()
+			s.record = wire.Record{Token: 3, Tenure: 2, InSync: []string{"alpha"}}
+			s.held = []EffectKind{WriteSuper}
+			return newBox(t, s)
+		},
+		"Secondary whose peer is away": func() *box {
+			s := equal()
+			s.held = []EffectKind{WriteSuper}
+			return newBox(t, s)
+		},
+		"lonely Primary on its way down": func() *box {
+			b := ahead(t)
+			b.answered() //nolint:errcheck // the write
+			b.out = nil
+			b.do(Event{Kind: Demote})
+			return b
+		},
+	} {
+		b := make()
+		b.stalls()
+		b.none(AbandonDisk)
+		b.none(Reply)
+		if v := b.eng.View().Volumes[0]; v.Disk == state.Failed {
+			t.Errorf("%s: the only good copy is given up", name)
+		}
+	}
+}
+
+// What hangs here may hang there: two disks on one array are not given up for each
+// other.
+func TestPrimaryWaitsWhenItsPeerIsSilentAsWell(t *testing.T) {
+	b := capable(t, equal())
+	b.now = time.Minute
+	b.submit(block.Write, 0, 4096)
+	b.now += peerLively + time.Second
+	b.stalls()
+	b.none(AbandonDisk)
+	b.ack(b.message(wire.Write))
+	b.stalls()
+	b.expect(AbandonDisk)
+}
+
+// A promotion or a demotion on a hanging disk gives way, where the peer can serve.
+func TestChangeOfRoleOnAHangingDisk(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(able)
+	b.hold[WriteSuper] = true
+	b.record.Token++
+	b.record.Tenure, b.record.Primary = b.record.Token, "alpha"
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.do(Event{Kind: Promote, Tenure: b.record.Tenure})
+	b.none(Reply)
+	b.stalls()
+	b.expect(AbandonDisk)
+	b.expect(Reply) // the plan sees a Primary whose disk has failed
+	b = capable(t, equal())
+	b.do(Event{Kind: Demote})
+	b.stalls()
+	b.expect(AbandonDisk)
+	b.expect(Reply)
+}
+
+// An application waits for a chunk about which the target was asked.
+func TestSlowTargetThatIsAsked(t *testing.T) {
+	b := ahead(t)
+	b.answered() //nolint:errcheck // the write
+	b.eng.set.PeerTimeout, b.now = 20*time.Second, time.Minute
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure, Until: 24 * time.Hour})
+	b.tick(0)
+	b.greet(func(h *wire.HelloBody) { behind(h); h.Features = wire.FeatureVerify })
+	b.ledger()
+	told := b.message(wire.State)
+	b.message(wire.SyncStart)
+	b.peer = b.peer.Begin(gens(t, &told))
+	b.receive(b.peerHello(wire.State, func(h *wire.HelloBody) { b.asTarget(h); h.Features = wire.FeatureVerify }))
+	b.eng.session.resync.equalRatio = askScale
+	b.receive(wire.Message{Kind: wire.BitmapDone})
+	b.message(wire.Verify)
+	b.localDone(nil) // read here; the peer says nothing
+	b.submit(block.Write, 0, 4096)
+	b.tick(21 * time.Second)
+	b.expect(RestLink)
+}
+
+// What an operator declares worthless on a disk that hangs is not said to be.
+func TestInvalidateOnAHangingDisk(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(nil)
+	b.hold[WriteSuper] = true
+	b.do(Event{Kind: Invalidate})
+	b.stalls()
+	if f := b.expect(Reply); f.Err == nil {
+		t.Fatal("invalidated, it says")
 	}
 }

@@ -40,7 +40,7 @@ func (e *Engine) asks() bool {
 // askTarget asks what the target has where o is about to read.
 func (e *Engine) askTarget(o *op) {
 	o.check = &check{look: look{span: span{o.disk.Offset, o.disk.Length}, locked: true}}
-	o.owed |= owedPeer
+	o.owed, o.sentAt = o.owed|owedPeer, e.now
 	e.send(wire.Message{Kind: wire.Verify, Volume: o.vol.num, ID: o.id, Token: e.writerToken(), Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length)})
 }
 

@@ -36,7 +36,9 @@ func (e *Engine) beginCheck(o *op) {
 	} else {
 		x.unlocked.push(o)
 	}
-	o.owed = owedLocal | owedPeer
+	if o.owed = owedLocal | owedPeer; o.check.locked {
+		o.sentAt = e.now // an application may wait for it
+	}
 	e.send(wire.Message{Kind: wire.Verify, Volume: o.vol.num, ID: o.id, Token: e.writerToken(), Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length)})
 	e.emitLocal(o)
 }

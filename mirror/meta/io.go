@@ -21,11 +21,12 @@ const batchBytes = 1 << 20
 // are multiples of BlockBytes.
 func readRange(disk block.Disk, offset, length int64, fn func(at int64, data []byte) error) error {
 	buf := block.GetBuffer(batchBytes)
-	defer buf.Put()
+	var r block.Request
+	defer func() { r.PutBuffer(buf) }()
 	step := int64(min(batchBytes, disk.Geometry().MaxTransferBytes))
 	for length > 0 {
 		n := min(step, length)
-		r := block.Request{Op: block.Read, Offset: offset, Length: n, Data: buf.Bytes(int(n))}
+		r = block.Request{Op: block.Read, Offset: offset, Length: n, Data: buf.Bytes(int(n))}
 		if err := do(disk, &r); err != nil {
 			return fmt.Errorf("read metadata: %w", err)
 		}
@@ -51,7 +52,8 @@ func readBlock(disk block.Disk, offset int64) ([]byte, error) {
 // other, and does not flush.
 func writeBlocks(disk block.Disk, offset int64, count int, fill func(i int, b []byte) error) error {
 	buf := block.GetBuffer(batchBytes)
-	defer buf.Put()
+	var r block.Request
+	defer func() { r.PutBuffer(buf) }()
 	step := min(batchBytes, disk.Geometry().MaxTransferBytes) / BlockBytes
 	for i := 0; i < count; {
 		n := min(step, count-i)
@@ -60,7 +62,7 @@ func writeBlocks(disk block.Disk, offset int64, count int, fill func(i int, b []
 				return err
 			}
 		}
-		r := block.Request{
+		r = block.Request{
 			Op: block.Write, Offset: offset + int64(i)*BlockBytes,
 			Length: int64(n) * BlockBytes, Data: buf.Bytes(n * BlockBytes),
 		}

@@ -24,7 +24,9 @@ type Disk struct {
 	mu struct {
 		sync.Mutex
 		ticks      uint64
-		head, tail *request // at the disk, the oldest first
+		head, tail *request  // at the disk, the oldest first
+		since      uint64    // the tick at which head became the oldest
+		drained    sync.Cond // head is nil
 		free       *request
 		err        error // given up because of this
 		abandoned  int   // requests that it has not let go since
@@ -37,13 +39,13 @@ type request struct {
 	block.Request
 	disk       *Disk
 	orig       *block.Request // nil when it was answered for the disk
-	since      uint64
 	prev, next *request
 }
 
 // New puts the layer around a disk. Close closes that as well.
 func New(inner block.Disk) *Disk {
 	d := &Disk{inner: inner}
+	d.mu.drained.L = &d.mu.Mutex
 	d.plug, _ = inner.(block.Unplugger)
 	return d
 }
@@ -66,15 +68,16 @@ func (d *Disk) Tick() {
 	d.mu.Unlock()
 }
 
-// Waiting is for how many ticks the oldest request has been at the disk; 0 when
-// there is none, or when the disk was given up.
+// Waiting is for how many ticks the oldest request has been the oldest; 0 when
+// there is none, or when the disk was given up. A disk that is given a minute's
+// work at once is busy for a minute: each answer shows that it goes on.
 func (d *Disk) Waiting() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.mu.head == nil {
 		return 0
 	}
-	return int(d.mu.ticks - d.mu.head.since)
+	return int(d.mu.ticks - d.mu.since)
 }
 
 // Abandoned is how many requests of a disk that was given up it still has.
@@ -94,7 +97,7 @@ func (d *Disk) Submit(r *block.Request) {
 	}
 	q := d.take()
 	q.orig, q.By = r, r.By
-	q.Op, q.Flags, q.Offset, q.Length, q.Data, q.Plugged = r.Op, r.Flags, r.Offset, r.Length, r.Data, r.Plugged
+	q.Op, q.Flags, q.Offset, q.Length, q.Data, q.Plugged = r.Op, r.Flags, r.Offset, r.Length, r.Data, r.Plugged && d.plug != nil
 	d.mu.Unlock()
 	d.inner.Submit(&q.Request)
 }
@@ -108,11 +111,11 @@ func (d *Disk) take() *request {
 	} else {
 		d.mu.free = q.next
 	}
-	q.since, q.prev, q.next = d.mu.ticks, d.mu.tail, nil
+	q.prev, q.next = d.mu.tail, nil
 	if q.prev != nil {
 		q.prev.next = q
 	} else {
-		d.mu.head = q
+		d.mu.head, d.mu.since = q, d.mu.ticks
 	}
 	d.mu.tail = q
 	return q
@@ -123,7 +126,10 @@ func (d *Disk) drop(q *request) {
 	if q.prev != nil {
 		q.prev.next = q.next
 	} else {
-		d.mu.head = q.next
+		d.mu.head, d.mu.since = q.next, d.mu.ticks
+	}
+	if d.mu.head == nil {
+		d.mu.drained.Broadcast()
 	}
 	if q.next != nil {
 		q.next.prev = q.prev
@@ -170,6 +176,7 @@ func (d *Disk) Abandon(why error) {
 		d.mu.abandoned++
 	}
 	d.mu.head, d.mu.tail = nil, nil
+	d.mu.drained.Broadcast()
 	err := d.mu.err
 	d.mu.Unlock()
 	var answers block.Answers
@@ -180,11 +187,14 @@ func (d *Disk) Abandon(why error) {
 	answers.Flush()
 }
 
-// Close waits for what is in flight and releases the disk. One that was given up
-// is not waited for: it is released when it has let the last request go, and
-// until then nobody else can open it. The error says so.
+// Close waits for what is in flight and releases the disk. One that was given up,
+// before or meanwhile, is not waited for: it is released when it has let the last
+// request go, and until then nobody else can open it. The error says so.
 func (d *Disk) Close() error {
 	d.mu.Lock()
+	for d.mu.head != nil {
+		d.mu.drained.Wait()
+	}
 	n := d.mu.abandoned
 	d.mu.closing = n > 0
 	d.mu.Unlock()
