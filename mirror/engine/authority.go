@@ -196,7 +196,7 @@ func (e *Engine) ledgerNext() {
 			e.dropSession(errRecordChanged)
 		}
 	}
-	e.excluding = e.excluding && (e.role == state.Primary || e.confirming())
+	e.excluding = e.excluding && (e.role == state.Primary || e.confirming()) && !e.anyFailed()
 	switch {
 	case e.forward.leaving && e.inSync(e.self):
 		e.ledger.inFlight, e.ledger.include = true, false

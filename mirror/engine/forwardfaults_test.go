@@ -142,6 +142,28 @@ func TestKeeperThatReadsAnOldRecord(t *testing.T) {
 	}
 }
 
+// The disk of a Primary fails while a resync is being prepared that is to cost the
+// peer its place: the peer stays in the set, and the next handshake knows why.
+func TestDiskFailsWhileAResyncIsPrepared(t *testing.T) {
+	b := capable(t, equal())
+	b.now = time.Minute
+	b.submit(block.Write, 0, 4096)
+	w := b.expect(LocalIO)
+	b.linkDown() // the write is dirty
+	b.greet(able)
+	if b.eng.session.plan.action != actSource || b.eng.session.phase != preparing {
+		t.Fatalf("phase %d, action %d", b.eng.session.phase, b.eng.session.plan.action)
+	}
+	b.do(Event{Kind: LocalDone, Request: w.Request, Err: errSdb})
+	b.expect(DropLink)
+	b.now += excludeAtLast
+	b.do(Event{Kind: Tick})
+	b.none(LedgerExclude)
+	if err := b.answered(); err == nil {
+		t.Fatal("answered with success")
+	}
+}
+
 // What a fill has at the disk when the authority is lost must not land on what the next source sends.
 func TestHelloWaitsForWhatTheFillHasAtTheDisk(t *testing.T) {
 	b := refilling(t)

@@ -164,9 +164,12 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	default:
 		e.abandonCold(v, err)
 	}
-	if e.role == state.Secondary {
+	switch s := &e.session; {
+	case e.role == state.Secondary:
 		e.leaveFailed()
-	} else {
+	case s.phase == preparing && s.plan.action == actSource && !e.forward.on:
+		e.dropSession(errDiskFailed) // it was to cost the peer its place; the next handshake knows
+	default:
 		e.sendState()
 	}
 	if !e.forward.on {
