@@ -4,6 +4,7 @@ package fronttest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"hapair/mirror/block"
@@ -37,6 +38,9 @@ type Memory struct {
 		held    map[block.Op]bool
 		waiting []*block.Request
 		flying  int // submitted and not done
+		keep    bool
+		kept    [][]byte // memory of requests that was not given back
+		reused  bool     // some of it came again
 	}
 }
 
@@ -99,6 +103,7 @@ func (m *Memory) note(r *block.Request) (kept bool) {
 	defer m.mu.Unlock()
 	m.mu.seen = append(m.mu.seen, Seen{r.Op, r.Flags, r.Offset, r.Length})
 	m.mu.flying++
+	m.mu.reused = m.mu.reused || len(r.Data) > 0 && slices.ContainsFunc(m.mu.kept, func(b []byte) bool { return &b[0] == &r.Data[0] })
 	kept = m.mu.held[r.Op]
 	if kept {
 		m.mu.waiting = append(m.mu.waiting, r)
@@ -115,6 +120,7 @@ func (m *Memory) carryOut(r *block.Request) {
 		m.mu.Unlock()
 	}
 	if err == nil {
+		m.keep(r)
 		m.apply(r)
 	}
 	if !m.Quiet {
@@ -124,6 +130,40 @@ func (m *Memory) carryOut(r *block.Request) {
 		m.mu.Unlock()
 	}
 	r.Answer(err)
+}
+
+// Keep makes requests leave their memory to a disk that does not answer, from now
+// on; false ends that.
+func (m *Memory) Keep(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.keep = on
+}
+
+// Scribble does what such a disk may do at any time: it writes into the memory that
+// was left to it. It reports whether some of that was used for another request.
+func (m *Memory) Scribble() (reused bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range m.mu.kept {
+		for i := range b {
+			b[i] = 0xee
+		}
+	}
+	return m.mu.reused
+}
+
+// keep leaves the memory of a request to a disk: what a read finds is elsewhere.
+func (m *Memory) keep(r *block.Request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.mu.keep || len(r.Data) == 0 {
+		return
+	}
+	m.mu.kept, r.Kept = append(m.mu.kept, r.Data), true
+	if r.Op == block.Read {
+		r.Data = block.Aligned(len(r.Data))
+	}
 }
 
 // apply touches the data. Which of overlapping requests in flight comes first

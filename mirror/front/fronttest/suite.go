@@ -66,6 +66,7 @@ func Run(t *testing.T, s Subject) {
 		{"discards", discards},
 		{"zeroes", zeroes},
 		{"reports errors by their number", errorNumbers},
+		{"leaves memory to a disk that hangs", leavesMemory},
 		{"refuses what reaches past the end", pastTheEnd},
 		{"does not wait for earlier requests", independence},
 		{"stops only when nobody holds it", stops},
@@ -155,6 +156,31 @@ func readsBack(b *bench) {
 	b.must(c.Read(got, 4096))
 	if !bytes.Equal(got, data) {
 		b.Error("reads back something else")
+	}
+	b.must(c.Close())
+}
+
+// leavesMemory: what a disk has, it may write into at any time.
+func leavesMemory(b *bench) {
+	c := b.open()
+	data, got := pattern(16<<10, 3), block.Aligned(16<<10)
+	b.memory.Keep(true)
+	b.must(c.Write(data, 0, false))
+	b.must(c.Read(got, 0))
+	if !bytes.Equal(got, data) {
+		b.Error("a read whose data are elsewhere shows something else")
+	}
+	b.memory.Keep(false)
+	for i := range int64(64) {
+		b.memory.Scribble()
+		b.must(c.Write(data, i<<14, false))
+		b.must(c.Read(got, i<<14))
+		if !bytes.Equal(got, data) {
+			b.Fatal("reads back something else")
+		}
+	}
+	if b.memory.Scribble() {
+		b.Error("memory that a disk has was used again")
 	}
 	b.must(c.Close())
 }
