@@ -127,6 +127,15 @@ func (e *Engine) demote() {
 	e.control = control{of: Demote}
 	e.flushAll()
 	e.controlProgress()
+	e.demoteApart()
+}
+
+// demoteApart ends a demotion that waits for the peer, which has the data and is
+// away: no session begins while a command runs.
+func (e *Engine) demoteApart() {
+	if e.control.of == Demote && e.control.step == 0 && e.forward.on && !e.flowing() {
+		e.reply(Demote, fmt.Errorf("%s, which has the data, is not connected: %w", e.peer, ErrBadState))
+	}
 }
 
 // abort: authority is lost. Nothing is answered with success any more; what is

@@ -225,6 +225,26 @@ func TestAbortWhileForwarding(t *testing.T) {
 	}
 }
 
+// Without the peer, which has the data, nothing can be flushed: a demotion is refused,
+// or ends with the session, and the next session begins.
+func TestDemoteWhileTheKeeperIsAway(t *testing.T) {
+	for name, early := range map[string]bool{"before": true, "meanwhile": false} {
+		b := forwarding(t)
+		if early {
+			b.linkDown()
+		}
+		b.do(Event{Kind: Demote})
+		if !early {
+			b.none(Reply)
+			b.linkDown()
+		}
+		if f := b.expect(Reply); f.Of != Demote || !errors.Is(f.Err, ErrBadState) {
+			t.Fatalf("%s: %v", name, f.Err)
+		}
+		b.keeper()
+	}
+}
+
 // A demotion in order flushes the peer's copy, and leaves.
 func TestDemoteWhileForwarding(t *testing.T) {
 	b := forwarding(t)

@@ -148,6 +148,7 @@ func (e *Engine) linkDown(id uint64, why error) {
 		}
 	}
 	e.controlProgress()
+	e.demoteApart()
 }
 
 // unsend turns the application ops that were sent into one-sided ones.
@@ -181,7 +182,9 @@ func (e *Engine) unsendFlushes() {
 		o.owed &^= owedPeer
 		if o.kind == opApplication {
 			e.oneSided(o)
-		} else if e.peerInSync() || e.forward.on {
+		} else if e.forward.on {
+			o.mark, o.err = 0, errForward // who has the data has not flushed
+		} else if e.peerInSync() {
 			o.mark = 0
 		}
 		if o.owed == 0 {
