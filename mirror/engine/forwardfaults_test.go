@@ -272,15 +272,16 @@ func TestNothingIsGivenUpForAWorseCopy(t *testing.T) {
 		"not met": func(b *box) { b.greet(able); b.eng.alike = false },
 	} {
 		b := capable(t, equal())
-		b.submit(block.Write, 0, 4096)
 		b.linkDown()
 		come(b)
 		b.do(Event{Kind: DiskStalled, Err: errHangs})
-		if b.none(LedgerGiveUp); b.eng.View().Volumes[0].Disk != state.UpToDate {
+		if _, gone := b.find(LedgerGiveUp, nil); gone || b.eng.View().Volumes[0].Disk != state.UpToDate {
 			t.Errorf("%s: the disk is given up", name)
 		}
-		b.localDone(errSdb)
-		b.none(LedgerGiveUp)
+		b.do(Event{Kind: SuperDone, Version: 1, Err: errSdb})
+		if _, gone := b.find(LedgerGiveUp, nil); gone {
+			t.Errorf("%s: the copy is given up for it", name)
+		}
 	}
 }
 
