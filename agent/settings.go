@@ -34,13 +34,13 @@ func (s *settings) status() apiv1.Settings {
 // changed are the settings with what a request says, all of it or none.
 func (s settings) changed(q *apiv1.SetRequest) (*settings, error) {
 	if *q == (apiv1.SetRequest{}) {
-		return nil, badSetting("nothing is to be set", "")
+		return nil, badSetting("nothing is to be set")
 	}
 	switch how := config.OnNoQuorum(cmp.Or(q.OnNoQuorum, string(s.onNoQuorum))); how {
 	case config.SuspendIO, config.FailIO:
 		s.onNoQuorum = how
 	default:
-		return nil, badSetting(fmt.Sprintf("on_no_quorum %q: want %s or %s", q.OnNoQuorum, config.SuspendIO, config.FailIO), "")
+		return nil, badSetting(fmt.Sprintf("on_no_quorum %q: want %s or %s", q.OnNoQuorum, config.SuspendIO, config.FailIO))
 	}
 	for _, x := range []struct {
 		key, text string
@@ -51,15 +51,15 @@ func (s settings) changed(q *apiv1.SetRequest) (*settings, error) {
 		}
 		d, err := config.ParsePatience(x.text)
 		if err != nil {
-			return nil, badSetting(x.key+" "+err.Error(), "")
+			return nil, badSetting(x.key + " " + err.Error())
 		}
 		*x.to = d
 	}
 	return &s, nil
 }
 
-func badSetting(text, hint string) error {
-	return &apiv1.Problem{Code: apiv1.CodeBadRequest, Text: text, Hint: cmp.Or(hint, "docs/configuration.md has the keys of a resource")}
+func badSetting(text string) error {
+	return &apiv1.Problem{Code: apiv1.CodeBadRequest, Text: text, Hint: "docs/configuration.md has the keys of a resource"}
 }
 
 // Set changes settings of a resource on this node, until the agent starts again.

@@ -106,15 +106,16 @@ func (r *Resource) perform(f *engine.Effect) {
 	}
 }
 
+// endedBy notes why there is no session.
+func (r *Resource) endedBy(why error) { r.why.Store(&why) }
+
 func (r *Resource) performRare(f *engine.Effect) {
 	switch f.Kind {
 	case engine.DropLink:
-		why := f.Err
-		r.why.Store(&why)
+		r.endedBy(f.Err)
 		r.link.Drop(f.Session, f.Err)
 	case engine.RestLink:
-		why := f.Err
-		r.why.Store(&why)
+		r.endedBy(f.Err)
 		r.link.Refuse(f.Err)
 		if old := r.rest.Swap(time.AfterFunc(f.For, r.endRest)); old != nil {
 			old.Stop()
@@ -125,8 +126,7 @@ func (r *Resource) performRare(f *engine.Effect) {
 		r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("connection to %s: StandAlone, because %v", r.cfg.Peer, f.Err))
 		r.standAlone.Store(true)
 		r.link.Refuse(f.Err)
-		why := f.Err
-		r.why.Store(&why)
+		r.endedBy(f.Err)
 	case engine.Deposed:
 		r.log.Warn("authority is gone", zap.Error(f.Err))
 		r.cfg.Observer.Deposed(r.cfg.Resource, f.Err)

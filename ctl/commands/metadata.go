@@ -24,29 +24,44 @@ type metadataJob struct {
 
 func (a *app) createMetadataCmd() *cobra.Command {
 	var req apiv1.CreateMetadataRequest
-	var node string
-	volume := -1
+	var which whichDisks
 	c := &cobra.Command{
 		Use: "create-metadata RES", Short: "write fresh metadata on this node's disks of a resource",
 		Long: "create-metadata prepares the disks of a resource on this node. It works while\n" +
 			"haagent is stopped: a running one has the disks, and refuses. A disk that carries\nmetadata, or a file system that would be cut, is refused.",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.resourceArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("volume") {
-				req.Volume = &volume
-			}
-			made, err := a.createMetadata(cmd.Context(), args[0], node, req)
+			req.Volume = which.chosen(cmd)
+			made, err := a.createMetadata(cmd.Context(), args[0], which.node, req)
 			if err != nil {
 				return err
 			}
 			return a.show(made, renderMetadata(args[0], made))
 		},
 	}
-	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
 	c.Flags().BoolVar(&req.AssumeClean, "assume-clean", false, "both copies are equal already (fresh disks, or copied by hand): no first resync")
 	c.Flags().BoolVar(&req.Force, "force", false, "overwrite metadata that is there")
-	c.Flags().StringVar(&node, "node", "", "which node this machine is (default: by host name and addresses)")
+	which.flags(c)
 	return c
+}
+
+// whichDisks are the flags that choose among the disks of a resource on this node.
+type whichDisks struct {
+	node   string
+	volume int
+}
+
+func (w *whichDisks) flags(c *cobra.Command) {
+	c.Flags().IntVar(&w.volume, "volume", -1, "only this volume")
+	c.Flags().StringVar(&w.node, "node", "", "which node this machine is (default: by host name and addresses)")
+}
+
+// chosen is the volume that was asked for, nil for all.
+func (w *whichDisks) chosen(c *cobra.Command) *int {
+	if !c.Flags().Changed("volume") {
+		return nil
+	}
+	return &w.volume
 }
 
 // createMetadata asks the agent first: one that has the disks says so.
@@ -56,11 +71,7 @@ func (a *app) createMetadata(ctx context.Context, resource, node string, req api
 	if !errors.As(err, &gone) {
 		return made, err
 	}
-	cfg, err := config.Load(a.cfg)
-	if err != nil {
-		return made, err
-	}
-	jobs, err := metadataJobs(cfg, resource, node, req)
+	jobs, err := a.metadataJobs(resource, node, req)
 	if err != nil {
 		return made, err
 	}
@@ -74,8 +85,13 @@ func (a *app) createMetadata(ctx context.Context, resource, node string, req api
 	return made, nil
 }
 
-func metadataJobs(cfg *config.Config, resource, node string, req apiv1.CreateMetadataRequest) ([]metadataJob, error) {
-	node, err := selfNode(cfg, node)
+// metadataJobs reads the configuration: it needs no agent.
+func (a *app) metadataJobs(resource, node string, req apiv1.CreateMetadataRequest) ([]metadataJob, error) {
+	cfg, err := config.Load(a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	node, err = selfNode(cfg, node)
 	if err != nil {
 		return nil, err
 	}

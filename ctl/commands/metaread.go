@@ -89,33 +89,23 @@ func (a *app) checkMetadataCmd() *cobra.Command {
 }
 
 func (a *app) metadataCmd(use, short, long string, show func(resource string, found []metadataDump) error) *cobra.Command {
-	var node string
-	volume := -1
+	var which whichDisks
 	c := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(1), ValidArgsFunction: a.resourceArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var req apiv1.CreateMetadataRequest
-			if cmd.Flags().Changed("volume") {
-				req.Volume = &volume
-			}
-			found, err := a.readMetadata(args[0], node, req)
+			found, err := a.readMetadata(args[0], which.node, apiv1.CreateMetadataRequest{Volume: which.chosen(cmd)})
 			if err != nil {
 				return err
 			}
 			return show(args[0], found)
 		},
 	}
-	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
-	c.Flags().StringVar(&node, "node", "", "which node this machine is (default: by host name and addresses)")
+	which.flags(c)
 	return c
 }
 
 func (a *app) readMetadata(resource, node string, req apiv1.CreateMetadataRequest) (found []metadataDump, err error) {
-	cfg, err := config.Load(a.cfg)
-	if err != nil {
-		return nil, err
-	}
-	jobs, err := metadataJobs(cfg, resource, node, req)
+	jobs, err := a.metadataJobs(resource, node, req)
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +185,8 @@ func renderDump(resource string, found []metadataDump) string {
 		fmt.Fprintf(&b, "%s/%d  on %s, metadata %s, format %d\n", resource, d.Volume, clean(d.Disk), clean(d.Metadata), d.Format)
 		fmt.Fprintf(&b, "  of          %s/%s on %s, peer %s, device %s\n", clean(d.Cluster), clean(d.Resource), clean(d.Node), clean(d.Peer), d.Device)
 		fmt.Fprintf(&b, "  size        %s, %s of metadata\n", bytesText(d.SizeBytes), bytesText(d.MetadataBytes))
-		fmt.Fprintf(&b, "  copy        %s, token %d, flags %s, superblock %d\n", d.DiskState, d.Token, none(d.Flags), d.Sequence)
-		fmt.Fprintf(&b, "  generation  current %s, bitmap %s, history %s\n", d.Generations.Current, d.Generations.Bitmap, none(strings.Join(d.Generations.History, " ")))
+		fmt.Fprintf(&b, "  copy        %s, token %d, flags %s, superblock %d\n", d.DiskState, d.Token, orNone(d.Flags), d.Sequence)
+		fmt.Fprintf(&b, "  generation  current %s, bitmap %s, history %s\n", d.Generations.Current, d.Generations.Bitmap, orNone(strings.Join(d.Generations.History, " ")))
 		fmt.Fprintf(&b, "  hot         %d of %d extents %v\n", len(d.HotExtents), d.ActivitySlots, d.HotExtents)
 		fmt.Fprintf(&b, "  dirty       %s\n", bytesText(d.DirtyBytes))
 		for _, x := range d.Dirty {
@@ -210,11 +200,4 @@ func renderDump(resource string, found []metadataDump) string {
 		}
 	}
 	return b.String()
-}
-
-func none(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
 }

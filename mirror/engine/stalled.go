@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"hapair/mirror/block"
@@ -125,7 +124,7 @@ func (e *Engine) oldestAtPeer() (oldest *op) {
 			look(o)
 		}
 	}
-	for o := range slices.Values(e.flushes) {
+	for _, o := range e.flushes {
 		look(o)
 	}
 	return oldest

@@ -58,8 +58,7 @@ func (l *Log) Events() []Event {
 	return slices.Clone(l.events)
 }
 
-// Record puts the log around a disk that holds zeroes, or what image says, and
-// returns its number beside.
+// Record puts the log around a disk, and returns its number in the log beside.
 func (l *Log) Record(inner block.Disk) (d block.Disk, number int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
