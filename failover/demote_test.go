@@ -8,21 +8,28 @@ import (
 	"hapair/mirror/state"
 )
 
+// demotedWhileCutOff: n1 was demoted by force while it was cut off, and the peer
+// has taken over, long ago.
+func demotedWhileCutOff(t *testing.T, w *world) {
+	t.Helper()
+	n1 := w.nodes["n1"]
+	w.setCut("n1", "w", true)
+	w.setCut("n1", "n2", true)
+	w.until(5*time.Second, "I/O is frozen", func() bool { return !n1.lease.Valid(w.now()) })
+	if err := n1.ctl.Demote(t.Context(), true); err != nil {
+		t.Fatalf("%v\n%s", err, w.story())
+	}
+	w.until(20*time.Second, "n2 serves", func() bool { return w.serves("n2") })
+	w.setCut("n1", "w", false)
+	w.setCut("n1", "n2", false)
+	time.Sleep(time.Hour)
+}
+
 // n1 was demoted by force while cut off; the peer has taken over. Long after, the
 // peer dies: n1 takes over, as ever.
 func TestForcedDemotionIsOverWithATakeover(t *testing.T) {
 	scene(t, nil, func(t *testing.T, w *world) {
-		n1 := w.nodes["n1"]
-		w.setCut("n1", "w", true)
-		w.setCut("n1", "n2", true)
-		w.until(5*time.Second, "I/O is frozen", func() bool { return !n1.lease.Valid(w.now()) })
-		if err := n1.ctl.Demote(t.Context(), true); err != nil {
-			t.Fatalf("%v\n%s", err, w.story())
-		}
-		w.until(20*time.Second, "n2 serves", func() bool { return w.serves("n2") })
-		w.setCut("n1", "w", false)
-		w.setCut("n1", "n2", false)
-		time.Sleep(time.Hour)
+		demotedWhileCutOff(t, w)
 		w.until(0, "n2 serves still", func() bool { return w.serves("n2") && w.rec.Has("n1") })
 		if w.marks[MarkDown("pg")] {
 			t.Errorf("marked as down")
@@ -35,17 +42,7 @@ func TestForcedDemotionIsOverWithATakeover(t *testing.T) {
 // The same with a switchover back that is asked for on n2.
 func TestForcedDemotionIsOverWithASwitchover(t *testing.T) {
 	scene(t, nil, func(t *testing.T, w *world) {
-		n1 := w.nodes["n1"]
-		w.setCut("n1", "w", true)
-		w.setCut("n1", "n2", true)
-		w.until(5*time.Second, "I/O is frozen", func() bool { return !n1.lease.Valid(w.now()) })
-		if err := n1.ctl.Demote(t.Context(), true); err != nil {
-			t.Fatalf("%v\n%s", err, w.story())
-		}
-		w.until(20*time.Second, "n2 serves", func() bool { return w.serves("n2") })
-		w.setCut("n1", "w", false)
-		w.setCut("n1", "n2", false)
-		time.Sleep(time.Hour)
+		demotedWhileCutOff(t, w)
 		err := w.nodes["n2"].ctl.Switchover(t.Context(), "n1", false)
 		t.Log(err)
 		w.until(30*time.Second, "n1 serves", func() bool { return w.serves("n1") })

@@ -70,11 +70,17 @@ func secondaryFailed(t *testing.T) *pair {
 	p := newPair(t)
 	p.established()
 	p.promote(0)
-	b := p.nodes[1]
+	p.secondaryFails()
+	return p
+}
+
+// secondaryFails has the disk of beta fail a write.
+func (p *pair) secondaryFails() {
+	t, b := p.t, p.nodes[1]
+	t.Helper()
 	b.disk.writes.Store(true)
 	must(t, p.nodes[0].door.do(t, &block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096)}))
 	b.await(t, "failed", func(v View) bool { return v.Volumes[0].Disk == state.Failed })
-	return p
 }
 
 // A Secondary does without a restart as well.

@@ -30,8 +30,11 @@ func (d *sickDisk) Submit(r *block.Request) {
 	d.Disk.Submit(r)
 }
 
-func (d *sickDisk) Unplug() {
-	if u, ok := d.Disk.(block.Unplugger); ok {
+func (d *sickDisk) Unplug() { unplug(d.Disk) }
+
+// unplug passes an Unplug on to the disk below a layer.
+func unplug(d block.Disk) {
+	if u, ok := d.(block.Unplugger); ok {
 		u.Unplug()
 	}
 }

@@ -13,7 +13,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"hapair/mirror/actlog"
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
 	"hapair/mirror/meta"
@@ -66,9 +65,7 @@ func TestAttachInterrupted(t *testing.T) {
 	var by atomic.Int64
 	p := layered(t, "md", func(_ *pairNode, d block.Disk) block.Disk { return &slowDisk{Disk: d, by: &by} })
 	b := p.nodes[1]
-	b.disk.writes.Store(true)
-	must(t, p.nodes[0].door.do(t, &block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096)}))
-	b.await(t, "failed", func(v View) bool { return v.Volumes[0].Disk == state.Failed })
+	p.secondaryFails()
 	by.Store(int64(300 * time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -133,21 +130,6 @@ func twoVolumes(t *testing.T) (*Resource, map[string]*sickDisk) {
 	return r, sick
 }
 
-// files makes a disk and its metadata.
-func files(t *testing.T, dir string, size int64, p meta.CreateParams) {
-	t.Helper()
-	for name, bytes := range map[string]int64{"disk": size, "md": meta.NeededFor(size, actlog.DefaultSlots)} {
-		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
-		must(t, os.Truncate(filepath.Join(dir, name), bytes))
-	}
-	d, err := store.Open(filepath.Join(dir, "md"), store.Options{})
-	must(t, err)
-	p.Placement, p.DataBytes, p.Cluster, p.Resource, p.Flags = meta.External, size, "c", "r", meta.AssumeClean
-	_, err = meta.Create(d, p)
-	must(t, err)
-	must(t, d.Close())
-}
-
 // The disk of one volume is attached while that of another fails: the first stays.
 func TestAttachWhileAnotherVolumeFails(t *testing.T) {
 	r, sick := twoVolumes(t)
@@ -209,11 +191,7 @@ func (s *spindle) Submit(r *block.Request) {
 	s.Disk.Submit(r)
 }
 
-func (s *spindle) Unplug() {
-	if u, ok := s.Disk.(block.Unplugger); ok {
-		u.Unplug()
-	}
-}
+func (s *spindle) Unplug() { unplug(s.Disk) }
 
 func (s *spindle) Close() error { close(s.q); return s.Disk.Close() }
 
@@ -253,11 +231,7 @@ type unplugging struct {
 	freed chan struct{}
 }
 
-func (u unplugging) Unplug() {
-	if x, ok := u.inner.(block.Unplugger); ok {
-		x.Unplug()
-	}
-}
+func (u unplugging) Unplug() { unplug(u.inner) }
 
 func (u unplugging) Close() error {
 	if u.Hung() > 0 {

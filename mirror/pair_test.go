@@ -100,13 +100,20 @@ func (p *pair) start() {
 // the default.
 func create(t *testing.T, dir, node, peer string, slots int) {
 	t.Helper()
-	must(t, os.WriteFile(filepath.Join(dir, "disk"), nil, 0o600))
-	must(t, os.Truncate(filepath.Join(dir, "disk"), pairSize))
-	must(t, os.WriteFile(filepath.Join(dir, "md"), nil, 0o600))
-	must(t, os.Truncate(filepath.Join(dir, "md"), meta.NeededFor(pairSize, cmp.Or(slots, actlog.DefaultSlots))))
+	files(t, dir, pairSize, meta.CreateParams{ActivitySlots: slots, Node: node, Peer: peer})
+}
+
+// files makes a disk and its metadata.
+func files(t *testing.T, dir string, size int64, p meta.CreateParams) {
+	t.Helper()
+	for name, bytes := range map[string]int64{"disk": size, "md": meta.NeededFor(size, cmp.Or(p.ActivitySlots, actlog.DefaultSlots))} {
+		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		must(t, os.Truncate(filepath.Join(dir, name), bytes))
+	}
 	d, err := store.Open(filepath.Join(dir, "md"), store.Options{})
 	must(t, err)
-	_, err = meta.Create(d, meta.CreateParams{Placement: meta.External, DataBytes: pairSize, ActivitySlots: slots, Cluster: "c", Resource: "r", Node: node, Peer: peer, Flags: meta.AssumeClean})
+	p.Placement, p.DataBytes, p.Cluster, p.Resource, p.Flags = meta.External, size, "c", "r", meta.AssumeClean
+	_, err = meta.Create(d, p)
 	must(t, err)
 	must(t, d.Close())
 }

@@ -32,16 +32,16 @@ func (p *pair) server(node string) string {
 	return strings.TrimSpace(out)
 }
 
-// failedDisk is a pair with a writer, the disk of whose Primary has just failed;
-// the service that ran before still does.
-func failedDisk(t *testing.T) (p *pair, w *writer, primary, secondary string) {
+// failedDisk is a pair with a writer, the disk of whose Primary has just failed by
+// a rule; the service that ran before still does.
+func failedDisk(t *testing.T, rule string, tweak func(*lab.Options)) (p *pair, w *writer, primary, secondary string) {
 	t.Helper()
-	p = newPair(t, true, nil)
+	p = newPair(t, true, tweak)
 	primary, secondary = p.settle()
 	w = p.write()
 	w.progress(steady)
 	pid := p.server(primary)
-	p.must(p.Fault(p.ctx, primary, brokenDisk))
+	p.must(p.Fault(p.ctx, primary, rule))
 	p.throughPeer(primary)
 	if now := p.server(primary); now != pid {
 		t.Errorf("the service ran as %s and runs as %s", pid, now)
@@ -64,7 +64,7 @@ func (p *pair) powerCut(w *writer, primary string) {
 // has no copy any more is then an ordinary failover, and its disk, which works
 // again afterwards with what it had, is no copy before it has been filled.
 func TestDiskOfPrimaryFails(t *testing.T) {
-	p, w, primary, _ := failedDisk(t)
+	p, w, primary, _ := failedDisk(t, brokenDisk, nil)
 	pid := p.server(primary)
 	w.progress(5 * steady)
 	if now := p.server(primary); now != pid {
@@ -78,7 +78,7 @@ func TestDiskOfPrimaryFails(t *testing.T) {
 // The operator moves the resource off the node whose disk has failed; over a
 // broken cable in between everything waits and goes on.
 func TestSwitchoverOffAFailedDisk(t *testing.T) {
-	p, w, primary, secondary := failedDisk(t)
+	p, w, primary, secondary := failedDisk(t, brokenDisk, nil)
 	p.must(p.Cut(primary, "crossover"))
 	p.throughPeer(primary)
 	w.progress(steady)
@@ -113,7 +113,7 @@ func TestReadErrorIsMended(t *testing.T) {
 // A disk that has failed is taken into use again under the writer, without the
 // resource moving; then either node can lose its power as ever.
 func TestAttachUnderAWriter(t *testing.T) {
-	p, w, primary, secondary := failedDisk(t)
+	p, w, primary, secondary := failedDisk(t, brokenDisk, nil)
 	pid := p.server(primary)
 	w.progress(steady)
 	p.must(p.Verb(p.ctx, primary, apiv1.VerbAttach, apiv1.AttachRequest{}, nil)) // the cable is in again: the rules go with the disk

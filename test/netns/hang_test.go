@@ -34,20 +34,14 @@ func (p *pair) told(node, what string) {
 // writer: after a while everything goes on through the peer. Nobody opens the
 // disk again before it has let go of what it was given; then it is filled.
 func TestDiskOfPrimaryHangs(t *testing.T) {
-	p := newPair(t, true, impatient("2s", "0s"))
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
+	p, w, primary, secondary := failedDisk(t, hangs, impatient("2s", "0s"))
 	pid := p.server(primary)
-	p.must(p.Fault(p.ctx, primary, hangs))
-	p.throughPeer(primary)
 	w.progress(steady)
 	attach := func() error { return p.Verb(p.ctx, primary, apiv1.VerbAttach, apiv1.AttachRequest{}, nil) }
 	if err := attach(); err == nil || !strings.Contains(err.Error(), "requests are at the disk yet") {
 		t.Errorf("a disk with requests at it is attached: %v", err)
 	}
-	p.must(p.Fault(p.ctx, primary, "clear"))
-	p.must(p.Fault(p.ctx, primary, "release"))
+	p.worksAgain(primary)
 	p.eventually("the disk is attached", attach)
 	p.rejoined(secondary)
 	if now := p.server(primary); now != pid {
@@ -58,18 +52,32 @@ func TestDiskOfPrimaryHangs(t *testing.T) {
 	p.finish()
 }
 
+// withoutPeer is a pair with a writer that goes on alone, because of what a rule
+// does to the disk of the Secondary.
+func withoutPeer(t *testing.T, rule string, tweak func(*lab.Options)) (p *pair, w *writer, primary, secondary string) {
+	t.Helper()
+	p = newPair(t, true, tweak)
+	primary, secondary = p.settle()
+	w = p.write()
+	w.progress(steady)
+	p.must(p.Fault(p.ctx, secondary, rule))
+	w.progress(5 * steady)
+	p.resource(primary, "goes on alone", func(r *apiv1.Resource) bool { return serving(r) && slices.Equal(r.InSync, []string{primary}) })
+	return p, w, primary, secondary
+}
+
+// worksAgain takes the rules from a node's disk, and has it end what hung.
+func (p *pair) worksAgain(node string) {
+	p.t.Helper()
+	p.must(p.Fault(p.ctx, node, "clear"))
+	p.must(p.Fault(p.ctx, node, "release"))
+}
+
 // The disk of the Secondary answers nothing: the Secondary leaves, and comes
 // back with what it lacks when the disk is taken into use again.
 func TestDiskOfSecondaryHangs(t *testing.T) {
-	p := newPair(t, true, impatient("2s", "0s"))
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
-	p.must(p.Fault(p.ctx, secondary, hangs))
-	w.progress(5 * steady)
-	p.resource(primary, "goes on alone", func(r *apiv1.Resource) bool { return serving(r) && slices.Equal(r.InSync, []string{primary}) })
-	p.must(p.Fault(p.ctx, secondary, "clear"))
-	p.must(p.Fault(p.ctx, secondary, "release"))
+	p, w, primary, secondary := withoutPeer(t, hangs, impatient("2s", "0s"))
+	p.worksAgain(secondary)
 	p.eventually("the disk is attached", func() error {
 		return p.Verb(p.ctx, secondary, apiv1.VerbAttach, apiv1.AttachRequest{}, nil)
 	})
@@ -82,13 +90,7 @@ func TestDiskOfSecondaryHangs(t *testing.T) {
 // The peer is there and takes seconds for a write: the Primary goes on without
 // it, leaves it alone for a while, and has it back when it is well again.
 func TestSlowPeer(t *testing.T) {
-	p := newPair(t, true, impatient("0s", "1s"))
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
-	p.must(p.Fault(p.ctx, secondary, "write,flush delay=3s"))
-	w.progress(5 * steady)
-	p.resource(primary, "goes on alone", func(r *apiv1.Resource) bool { return serving(r) && slices.Equal(r.InSync, []string{primary}) })
+	p, w, primary, secondary := withoutPeer(t, "write,flush delay=3s", impatient("0s", "1s"))
 	p.told(primary, "is too slow")
 	p.must(p.Fault(p.ctx, secondary, "clear"))
 	p.rejoined(secondary)
@@ -108,8 +110,7 @@ func TestLonelyDiskIsWaitedFor(t *testing.T) {
 	w.progress(steady)
 	p.must(p.Fault(p.ctx, primary, hangs))
 	p.told(primary, "I/O waits for it")
-	p.must(p.Fault(p.ctx, primary, "clear"))
-	p.must(p.Fault(p.ctx, primary, "release"))
+	p.worksAgain(primary)
 	w.progress(steady)
 	p.must(p.PowerOn(secondary))
 	p.rejoined(secondary)
