@@ -143,7 +143,7 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name, look: make(chan struct{}, 1)}
 	r.mu.down = time.Now()
 	r.verify = newVerifier(r)
-	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
+	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Release: version, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError,
 		Settings: settingsOf(rc).mirror()}
 	r.set.Store(settingsOf(rc))

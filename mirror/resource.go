@@ -27,6 +27,7 @@ const tickEvery = 50 * time.Millisecond
 // Config is one replicated resource on one node.
 type Config struct {
 	Cluster, Resource, Self, Peer string
+	Release                       string // of this program, for people
 	Volumes                       []VolumeConfig
 	Record                        wire.Record // what the ledger holds now; may be zero
 
@@ -98,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r.done = r.diskDone
 	r.diskTimeout.Store(int64(cfg.Settings.DiskTimeout))
 	r.mu.replies = map[engine.EventKind]chan error{}
-	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
+	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Release: cfg.Release, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
 	for i := range cfg.Volumes {
 		v, vc, err := attach(r, i, &cfg.Volumes[i])
 		if err != nil {

@@ -25,6 +25,7 @@ type VolumeConfig struct {
 // Config is what an engine starts from.
 type Config struct {
 	Resource, Self, Peer string
+	Release              string // of this program, for people; what is beyond wire.MaxNameBytes is not told
 	Volumes              []VolumeConfig
 	Record               wire.Record // what the ledger holds now; may be zero
 	// NewID returns a random generation identifier, never one returned before.
@@ -104,6 +105,7 @@ type volume struct {
 // Engine is the state of one resource on one node.
 type Engine struct {
 	name, self, peer string
+	version          string
 	vols             []*volume
 	newID            func() genid.ID
 	passOn           bool
@@ -167,7 +169,7 @@ type Engine struct {
 // New returns an engine whose copies have been attached. It emits its first
 // effects (the superblock that says "not clean") at the first Step.
 func New(c Config) *Engine {
-	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, newID: c.NewID, passOn: c.PassOn, set: c.Settings, role: state.Secondary, record: c.Record}
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, version: c.Release[:min(len(c.Release), wire.MaxNameBytes)], newID: c.NewID, passOn: c.PassOn, set: c.Settings, role: state.Secondary, record: c.Record}
 	e.pool.init(opsMax)
 	for i := range c.Volumes {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))

@@ -38,7 +38,7 @@ const features = wire.FeatureRead | wire.FeatureVerify
 // hello says what this node is. Of the generations it says what is durable: the
 // peer builds on it, and a crash must not take it back.
 func (e *Engine) hello() *wire.HelloBody {
-	h := &wire.HelloBody{Resource: e.name, Node: e.self, Features: features, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
+	h := &wire.HelloBody{Resource: e.name, Node: e.self, Release: e.version, Features: features, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
 	for _, v := range e.vols {
 		h.LastPrimary = h.LastPrimary || v.last
 		h.Volumes = append(h.Volumes, wire.HelloVolume{
@@ -154,7 +154,7 @@ func (e *Engine) decide() {
 		return
 	}
 	e.rival = nil
-	e.note(fmt.Sprintf("connected to %s via %s: %s, because %s", e.peer, e.session.path, d.action, d.why))
+	e.note(fmt.Sprintf("connected to %s%s via %s: %s, because %s", e.peer, e.otherRelease(), e.session.path, d.action, d.why))
 	switch d.action {
 	case actFit:
 		e.fit(d.sizes)
@@ -195,6 +195,18 @@ func (e *Engine) decide() {
 			e.keep()
 		}
 	default: // actNone comes with a refusal only
+	}
+}
+
+// otherRelease names the peer's release where it is not this one, in brackets.
+func (e *Engine) otherRelease() string {
+	switch theirs := e.session.theirs.Release; theirs {
+	case e.version:
+		return ""
+	case "":
+		return " (of an earlier release)"
+	default:
+		return " (release " + theirs + ")"
 	}
 }
 

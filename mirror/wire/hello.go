@@ -46,6 +46,10 @@ type HelloBody struct {
 	SyncPaused  bool // the resync the sender is the source of is paused
 	Record      Record
 	Volumes     []HelloVolume
+
+	// In sections, which a release may leave out.
+
+	Release string // the sender's, for people; at most MaxNameBytes
 }
 
 // HelloVolume is one volume in a Hello. The size and block fields are 0 on a
@@ -80,9 +84,10 @@ type Record struct {
 //	1  zero                 1    bits: 0 AssumeClean, 1 FullSync
 //	8  Features             80   Gen
 //	   Resource, Node       8    DirtyBlocks
+//	then sections, see there
 //
-// Bytes beyond what is known, at the end of a volume or of the whole, are
-// those of a later release and skipped.
+// Bytes beyond what is known, at the end of a volume, are those of a later
+// release and skipped.
 const helloFormat = 1
 
 // AppendHello appends the encoding of h to dst; an error wraps ErrHello or
@@ -112,7 +117,7 @@ func AppendHello(dst []byte, h *HelloBody) ([]byte, error) {
 		}
 		out = le.AppendUint64(out, v.DirtyBlocks)
 	}
-	return out, nil
+	return appendSections(out, h), nil
 }
 
 // ParseHello reads the payload of a Hello or State; an error wraps ErrHello or
@@ -134,6 +139,7 @@ func ParseHello(b []byte) (*HelloBody, error) {
 	h.Resource, h.Node = r.name("resource"), r.name("node")
 	r.record(&h.Record)
 	r.volumes(h)
+	r.sections(h)
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -185,6 +191,9 @@ func checkHello(h *HelloBody) error {
 	}
 	if len(h.Volumes) > MaxVolumes {
 		return refuse(ErrHello, "%d volumes, limit %d", len(h.Volumes), MaxVolumes)
+	}
+	if len(h.Release) > MaxNameBytes {
+		return refuse(ErrHello, "release %.80q has %d bytes, limit %d", h.Release, len(h.Release), MaxNameBytes)
 	}
 	if err := checkRecord(&h.Record); err != nil {
 		return err

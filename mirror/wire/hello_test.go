@@ -36,7 +36,8 @@ const goldenHello = "" +
 	"0200000000000000" + // bitmap
 	"0300000000000000" + "0400000000000000" + "0500000000000000" + "0600000000000000" + // history
 	"0700000000000000" + "0800000000000000" + "0900000000000000" + "0a00000000000000" +
-	"1100000000000000" // 17 dirty blocks
+	"1100000000000000" + // 17 dirty blocks
+	"0100" + "0600" + "05" + "302e392e31" // section 1: release "0.9.1"
 
 func goldenHelloBody() *HelloBody {
 	return &HelloBody{
@@ -44,6 +45,7 @@ func goldenHelloBody() *HelloBody {
 		Record: Record{Token: 9, Tenure: 7, Primary: "alpha", InSync: []string{"alpha", "beta"}},
 		Volumes: []HelloVolume{{Number: 3, SizeBytes: 1 << 30, LogicalBlockBytes: 4096, Disk: state.UpToDate,
 			Gen: [10]uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, DirtyBlocks: 17, AssumeClean: true, FullSync: true}},
+		Release: "0.9.1",
 	}
 }
 
@@ -66,22 +68,40 @@ func TestHelloCutAnywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	whole := len(b) - 10 // a Hello without its section
 	for n := range b {
-		if _, err := ParseHello(b[:n]); !errors.Is(err, ErrHello) {
+		if _, err := ParseHello(b[:n]); n != whole && !errors.Is(err, ErrHello) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
 	}
+	if h, err := ParseHello(b[:whole]); err != nil || h.Release != "" {
+		t.Fatalf("a hello without sections: %+v, %v", h, err)
+	}
 }
 
-// What a later release appends is skipped, in a volume and at the end.
+// What a later release appends is skipped: in a volume, in a section, in a
+// section of its own.
 func TestHelloOfALaterRelease(t *testing.T) {
-	b, err := hex.DecodeString(strings.Replace(goldenHello, "6800", "6a00", 1) + "beef" + "cafe")
+	later := strings.NewReplacer("6800", "6a00", "01000600", "beef"+"01000700").Replace(goldenHello)
+	b, err := hex.DecodeString(later + "cc" + "ff7f0200cafe")
 	if err != nil {
 		t.Fatal(err)
 	}
 	back, err := ParseHello(b)
 	if err != nil || !reflect.DeepEqual(back, goldenHelloBody()) {
 		t.Fatalf("back: %+v, %v", back, err)
+	}
+}
+
+func TestSectionsOutOfOrder(t *testing.T) {
+	for _, more := range []string{"01000100" + "00", "0000" + "0000"} {
+		b, err := hex.DecodeString(goldenHello + more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseHello(b); !errors.Is(err, ErrHello) {
+			t.Errorf("%s: %v", more, err)
+		}
 	}
 }
 
@@ -102,6 +122,7 @@ func TestHelloRefuses(t *testing.T) {
 		"too many volumes":    {func(h *HelloBody) { h.Volumes = make([]HelloVolume, MaxVolumes+1) }, ErrHello},
 		"long Primary":        {func(h *HelloBody) { h.Record.Primary = long }, ErrRecord},
 		"nameless member":     {func(h *HelloBody) { h.Record.InSync[0] = "" }, ErrRecord},
+		"long release":        {func(h *HelloBody) { h.Release = long }, ErrHello},
 		"too many in the set": {func(h *HelloBody) { h.Record.InSync = make([]string, MaxMembers+1) }, ErrRecord},
 	} {
 		h := goldenHelloBody()
@@ -114,7 +135,7 @@ func TestHelloRefuses(t *testing.T) {
 
 func TestLargestHelloFits(t *testing.T) {
 	name := strings.Repeat("n", MaxNameBytes)
-	h := &HelloBody{Resource: name, Node: name, Record: Record{Primary: name}}
+	h := &HelloBody{Resource: name, Node: name, Release: name, Record: Record{Primary: name}}
 	for range MaxMembers {
 		h.Record.InSync = append(h.Record.InSync, name)
 	}
