@@ -78,6 +78,24 @@ func (v *volume) busy() int {
 	return n
 }
 
+// Role is the role now, as in View, for those who ask often.
+func (e *Engine) Role() state.Role { return e.role }
+
+// Pen is the tenure this node answers under and until when; 0 while it does
+// not.
+func (e *Engine) Pen() (tenure uint64, until time.Duration) {
+	if e.role != state.Primary || e.deposed {
+		return 0, 0
+	}
+	return e.tenure, e.leaseTo
+}
+
+// Disk is the state of the disk of volume i, counted from 0.
+func (e *Engine) Disk(i int) state.Disk { return e.vols[i].disk }
+
+// Replication is what runs between the copies now.
+func (e *Engine) Replication() state.Replication { return e.session.repl }
+
 // View returns a snapshot; it allocates.
 func (e *Engine) View() View {
 	s := &e.session

@@ -27,7 +27,7 @@ func (w *World) submit() {
 	if !n.up || n.paused || len(w.inflight) > 12 {
 		return
 	}
-	if v := n.eng.View(); v.Role != state.Primary || n.command != 0 {
+	if n.eng.Role() != state.Primary || n.command != 0 {
 		return
 	}
 	count := 1

@@ -14,15 +14,17 @@ import (
 type disk struct {
 	stable []check.Version
 	cache  map[int]check.Version
+	cached []uint64 // which sectors are in it, a bit each: most are asked for and are not
 }
 
 func newDisk(sizeBytes int64) *disk {
-	return &disk{stable: make([]check.Version, sizeBytes/check.SectorBytes), cache: map[int]check.Version{}}
+	return &disk{stable: make([]check.Version, sizeBytes/check.SectorBytes), cache: map[int]check.Version{},
+		cached: make([]uint64, sizeBytes/check.SectorBytes/64+1)}
 }
 
 func (d *disk) at(sector int) check.Version {
-	if v, ok := d.cache[sector]; ok {
-		return v
+	if d.cached[sector/64]&(1<<(sector%64)) != 0 {
+		return d.cache[sector]
 	}
 	return d.stable[sector]
 }
@@ -52,10 +54,17 @@ func (d *disk) apply(r *block.Request) {
 func (d *disk) put(sector int, v check.Version, f block.Flags) {
 	if f&block.FUA != 0 {
 		d.stable[sector] = v
-		delete(d.cache, sector)
+		d.forget(sector)
 		return
 	}
 	d.cache[sector] = v
+	d.cached[sector/64] |= 1 << (sector % 64)
+}
+
+// forget takes a sector out of the cache.
+func (d *disk) forget(sector int) {
+	delete(d.cache, sector)
+	d.cached[sector/64] &^= 1 << (sector % 64)
 }
 
 func (d *disk) flush() {
@@ -63,6 +72,7 @@ func (d *disk) flush() {
 		d.stable[s] = v
 	}
 	clear(d.cache)
+	clear(d.cached)
 }
 
 // tear applies any part of a request that was at the disk when it died.
@@ -104,7 +114,7 @@ func (d *disk) powerCut(rng *rand.Rand) {
 		if k {
 			d.stable[s] = v
 		}
-		delete(d.cache, s)
+		d.forget(s)
 	}
 }
 

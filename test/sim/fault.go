@@ -92,7 +92,7 @@ func (w *World) fault() {
 		w.logf("%s's disks are slow %v", n.name, n.slow)
 	case 12, 13:
 		for _, n := range w.nodes { // where it is felt: at the Primary
-			if n.up && n.eng.View().Role == state.Primary {
+			if n.up && n.eng.Role() == state.Primary {
 				n.ill, n.sore = w.one(2), !n.sore
 				w.logf("%s's disks are ill %v, sore %v", n.name, n.ill, n.sore)
 			}
@@ -130,7 +130,7 @@ func (w *World) operate() {
 	if !n.up || n.paused {
 		return
 	}
-	secondary := n.eng.View().Role == state.Secondary && n.command == 0
+	secondary := n.eng.Role() == state.Secondary && n.command == 0
 	k := w.rng.IntN(len(operateNames))
 	if !w.happens(operateNames[k]) {
 		return
@@ -226,7 +226,7 @@ func (n *node) attach() {
 		disks[i] = &c
 	}
 	n.ill, n.sore, n.standAlone, n.hung = false, false, false, false
-	if n.eng.View().Role == state.Secondary { // as after a crash
+	if n.eng.Role() == state.Secondary { // as after a crash
 		n.crashed = true
 		n.w.bothCrashed()
 	}

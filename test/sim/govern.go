@@ -17,7 +17,7 @@ func (w *World) govern(n *node) {
 	if !n.up || n.paused {
 		return
 	}
-	role := n.eng.View().Role
+	role := n.eng.Role()
 	switch {
 	case n.command == engine.Abort:
 	case n.deposed, role == state.Primary && n.broken() && w.one(100):

@@ -49,7 +49,7 @@ func (w *World) hangTrouble() {
 
 // stalled tells the engine of a disk that has something to answer and does not.
 func (n *node) stalled() {
-	if n.paused || n.peer().bad && n.eng.View().Replication == state.Established {
+	if n.paused || n.peer().bad && n.eng.Replication() == state.Established {
 		return // its peer has just given its copy up, and this node has not heard: two failures
 	}
 	for _, p := range n.pending {

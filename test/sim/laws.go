@@ -68,8 +68,11 @@ func (w *World) quiet() bool {
 		if !n.up || len(n.pending) > 0 || n.session == 0 || n.session != w.alive || w.doomed || len(w.queue[n.i]) > 0 {
 			return false
 		}
+		if n.eng.Replication() != state.Established {
+			return false
+		}
 		v := n.eng.View()
-		if v.Replication != state.Established || v.InFlight > 0 || v.Excluding || n.broken() {
+		if v.InFlight > 0 || v.Excluding || n.broken() {
 			return false
 		}
 	}

@@ -189,8 +189,8 @@ func (n *node) holdsPen() bool {
 	if !n.up {
 		return false
 	}
-	v := n.eng.View()
-	return v.Role == state.Primary && !v.Deposed && v.Tenure != 0 && n.w.now < v.LeaseTo
+	tenure, until := n.eng.Pen()
+	return tenure != 0 && n.w.now < until
 }
 
 // broken reports whether a disk of the running engine has failed.
@@ -204,8 +204,8 @@ func (n *node) serves() bool {
 }
 
 func (n *node) anyDisk(is func(state.Disk) bool) bool {
-	for _, v := range n.eng.View().Volumes {
-		if is(v.Disk) {
+	for i := range n.vols {
+		if is(n.eng.Disk(i)) {
 			return true
 		}
 	}

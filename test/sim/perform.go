@@ -102,13 +102,13 @@ func (n *node) localIO(f *engine.Effect) {
 // fills: the node writes what it was just given because it lacks it, as a Primary.
 func (n *node) fills(r *block.Request) bool {
 	m := n.taking
-	return m != nil && m.Kind == wire.Data && uint64(r.Offset) == m.Offset && uint64(r.Length) == m.Length && n.eng.View().Replication == state.Forwarding
+	return m != nil && m.Kind == wire.Data && uint64(r.Offset) == m.Offset && uint64(r.Length) == m.Length && n.eng.Replication() == state.Forwarding
 }
 
 // covered: what is about to change at the peer is marked somewhere that a crash
 // leaves alone: in the activity log here, or at the peer, which has the only copy.
 func (n *node) covered(m *wire.Message) {
-	if n.eng.View().Replication != state.Forwarding {
+	if n.eng.Replication() != state.Forwarding {
 		n.hot(int(m.Volume), int64(m.Offset), int64(m.Length), "sends "+m.Kind.String())
 		return
 	}

@@ -99,7 +99,7 @@ func digests(data []byte) (out []byte) {
 // primary is the node that serves, nil when none does.
 func (w *World) primary() *node {
 	for _, n := range w.nodes {
-		if n.up && n.eng.View().Role == state.Primary && n.holdsPen() {
+		if n.up && n.eng.Role() == state.Primary && n.holdsPen() {
 			return n
 		}
 	}
@@ -152,7 +152,7 @@ func (w *World) plant(n *node) {
 			v = d.at(s) - 1 // what it held before
 		}
 		d.stable[s] = v
-		delete(d.cache, s)
+		d.forget(s)
 		w.rotted[rotten{vol, s}] = v
 		w.logf("%s: sector %d of volume %d rots to %d", n.name, s, vol, v)
 	}
