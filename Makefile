@@ -15,7 +15,7 @@ UNIT := $(GO) list ./... | grep -v '/test/netns$$'
 PAIRS := ./test/netns
 export HAPAIR_FAILOVERS ?= 20
 # Commands the tests call, and the Debian packages that bring them.
-TOOLS := ip:iproute2 ping:iputils-ping losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio nbdinfo:libnbd-bin qemu-io:qemu-utils git:git
+TOOLS := ip:iproute2 ping:iputils-ping losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs fio:fio /usr/lib/ocf/resource.d/heartbeat/Dummy:resource-agents nbdinfo:libnbd-bin qemu-io:qemu-utils git:git
 
 .PHONY: help
 help: ## print the targets

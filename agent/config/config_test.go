@@ -240,7 +240,7 @@ func TestCheckSystem(t *testing.T) {
 	}
 	m := machine{proc: filepath.Join(dir, "proc"), sys: filepath.Join(dir, "sys")}
 	check := func(a, b string) error {
-		return mustParse(t, "nodes: [10.99.0.1, 10.99.0.2]\nresources: {x: {volumes: [{disk: "+a+"}, {disk: "+b+"}]}}\n").checkSystem("node1", m)
+		return mustParse(t, "nodes: [10.99.0.1, 10.99.0.2]\nresources: {x: {volumes: [{disk: "+a+"}, {disk: "+b+"}]}}\n").checkSystem(t.Context(), "node1", m)
 	}
 	if err := check(disk, second); err != nil {
 		t.Errorf("two free disks: %v", err)

@@ -15,10 +15,17 @@ func (s *Service) Spec() service.Spec {
 	case s.Exec != nil:
 		return service.Spec{Exec: &service.Exec{Label: s.Name, Start: s.Exec.Start, Stop: s.Exec.Stop, Status: s.Exec.Status,
 			StartTimeout: s.StartTimeout, StopTimeout: s.StopTimeout, StatusTimeout: s.MonitorTimeout}}
+	case s.OCF != nil:
+		return service.Spec{OCF: s.ocf()}
 	case s.Address != nil:
 		return service.Spec{Address: &vip.Config{Prefix: s.Address.IP, Dev: s.Address.Dev}}
 	}
 	return service.Spec{}
+}
+
+func (s *Service) ocf() *service.OCF {
+	return &service.OCF{Agent: s.OCF.Agent, Instance: s.Name, Parameters: s.OCF.Parameters, CheckLevel: s.OCF.CheckLevel,
+		StartTimeout: s.StartTimeout, StopTimeout: s.StopTimeout, MonitorTimeout: s.MonitorTimeout}
 }
 
 // Limits bound one attempt each.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hapair/failover/service"
 	"hapair/kernel/mounts"
 )
 
@@ -43,9 +45,10 @@ func (c *Config) CheckImplemented() error {
 
 // CheckSystem asks this machine whether the disks of node can be used: each
 // exists, none carries a mounted file system, swap or another device, and no
-// two names are one disk. It opens no device. The error is an [Errors].
-func (c *Config) CheckSystem(node string) error {
-	return c.checkSystem(node, machine{proc: "/proc", sys: "/sys"})
+// two names are one disk. It opens no device. And whether the resource agents
+// are there and want the parameters that are given. The error is an [Errors].
+func (c *Config) CheckSystem(ctx context.Context, node string) error {
+	return c.checkSystem(ctx, node, machine{proc: "/proc", sys: "/sys"})
 }
 
 // machine is where the kernel's answers are read.
@@ -71,7 +74,7 @@ func identify(p string) (identity, error) {
 	return identity{}, fmt.Errorf("%s is neither a block device nor a file", p)
 }
 
-func (c *Config) checkSystem(node string, m machine) error {
+func (c *Config) checkSystem(ctx context.Context, node string, m machine) error {
 	k := &checker{cfg: c, src: c.src}
 	if k.src == nil {
 		k.src = newSource("configuration", nil)
@@ -106,10 +109,25 @@ func (c *Config) checkSystem(node string, m machine) error {
 			check(perNodePlace(at+".metadata", v.Metadata, node), v.Metadata.For(node))
 		}
 	}
+	k.agents(ctx)
 	if len(k.errs) > 0 {
 		return inOrder(k.errs)
 	}
 	return nil
+}
+
+// agents asks the resource agents of this machine what they are.
+func (c *checker) agents(ctx context.Context) {
+	for _, r := range c.cfg.Resources {
+		for i := range r.Services {
+			if r.Services[i].OCF == nil {
+				continue
+			}
+			if err := service.CheckOCF(ctx, *r.Services[i].ocf()); err != nil {
+				c.fail(fmt.Sprintf("resources.%s.services[%d].ocf", r.Name, i), "", "%v", err)
+			}
+		}
+	}
 }
 
 // usesOf says what else uses a disk, in words.

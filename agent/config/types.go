@@ -197,13 +197,14 @@ const (
 )
 
 // Service is one thing that runs where the Primary is. Exactly one of Mount,
-// Systemd, Exec and Address is set.
+// Systemd, Exec, OCF and Address is set.
 type Service struct {
 	// Name is unique in the resource; by default it comes from what it is.
 	Name    string          `yaml:"name,omitempty"`
 	Mount   *MountService   `yaml:"mount,omitempty"`
 	Systemd string          `yaml:"systemd,omitempty"`
 	Exec    *ExecService    `yaml:"exec,omitempty"`
+	OCF     *OCFService     `yaml:"ocf,omitempty"`
 	Address *AddressService `yaml:"address,omitempty"`
 	// StartTimeout, StopTimeout and MonitorTimeout bound one attempt each.
 	StartTimeout   time.Duration `yaml:"start_timeout"`
@@ -213,7 +214,7 @@ type Service struct {
 	MonitorInterval time.Duration `yaml:"monitor_interval"`
 }
 
-// Kind returns "mount", "systemd", "exec" or "address".
+// Kind returns "mount", "systemd", "exec", "ocf" or "address".
 func (s Service) Kind() string {
 	switch {
 	case s.Mount != nil:
@@ -222,6 +223,8 @@ func (s Service) Kind() string {
 		return "systemd"
 	case s.Exec != nil:
 		return "exec"
+	case s.OCF != nil:
+		return "ocf"
 	case s.Address != nil:
 		return "address"
 	}
@@ -245,6 +248,16 @@ type ExecService struct {
 	Start  Command `yaml:"start"`
 	Stop   Command `yaml:"stop"`
 	Status Command `yaml:"status,omitempty" unset:"none"`
+}
+
+// OCFService is kept by a resource agent of the Open Cluster Framework.
+type OCFService struct {
+	// Agent is provider:type.
+	Agent string `yaml:"agent"`
+	// Parameters are handed to it, as its metadata names them.
+	Parameters map[string]string `yaml:"parameters,omitempty" unset:"none"`
+	// CheckLevel is how deep a check goes; 0: as the agent likes.
+	CheckLevel int `yaml:"check_level"`
 }
 
 // Command is a program with its arguments. In the file a list is taken as it

@@ -101,11 +101,16 @@ func nameServices(services []Service) {
 			s.Name = s.Systemd
 		case s.Address != nil:
 			s.Name = s.Address.IP.String()
+		case s.OCF != nil:
+			s.Name = ocfName(s.OCF.Agent)
 		case s.Exec != nil && len(s.Exec.Start) > 0:
 			s.Name = fmt.Sprintf("exec-%d", i)
 		}
 	}
 }
+
+// ocfName is the type of an agent, as Pacemaker's users call their resources.
+func ocfName(agent string) string { return agent[strings.LastIndex(agent, ":")+1:] }
 
 func (c *checker) validate() {
 	c.names()

@@ -201,13 +201,13 @@ func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, m
 
 func (c *checker) oneKind(at string, s *Service) bool {
 	n := 0
-	for _, given := range []bool{s.Mount != nil, s.Systemd != "", s.Exec != nil, s.Address != nil} {
+	for _, given := range []bool{s.Mount != nil, s.Systemd != "", s.Exec != nil, s.OCF != nil, s.Address != nil} {
 		if given {
 			n++
 		}
 	}
 	if n != 1 {
-		c.fail(at, "each item is one of mount:, systemd:, exec:, address:", "a service names %d things to run; want exactly one", n)
+		c.fail(at, "each item is one of mount:, systemd:, exec:, ocf:, address:", "a service names %d things to run; want exactly one", n)
 	}
 	return n == 1
 }

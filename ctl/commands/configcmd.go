@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -44,24 +45,24 @@ func (a *app) configCheckCmd() *cobra.Command {
 	var node string
 	c := &cobra.Command{
 		Use: "check [FILE]", Short: "read the configuration and say everything that is wrong with it", Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			file := a.cfg
 			if len(args) > 0 {
 				file = args[0]
 			}
-			return a.checkConfig(file, system, node)
+			return a.checkConfig(cmd.Context(), file, system, node)
 		},
 	}
-	c.Flags().BoolVar(&system, "system", false, "also ask this machine: are the disks there, and free? (not beside a running agent)")
+	c.Flags().BoolVar(&system, "system", false, "also ask this machine: are the disks there, and free, and the OCF agents as they should be? (not beside a running agent)")
 	c.Flags().StringVar(&node, "node", "", "which node this machine is (default: by host name and addresses)")
 	return c
 }
 
-func (a *app) checkConfig(file string, system bool, node string) error {
+func (a *app) checkConfig(ctx context.Context, file string, system bool, node string) error {
 	cfg, err := config.Load(file)
 	if err == nil && system {
 		if node, err = selfNode(cfg, node); err == nil {
-			err = cfg.CheckSystem(node)
+			err = cfg.CheckSystem(ctx, node)
 		}
 	}
 	var notBuilt error
@@ -114,7 +115,7 @@ func silent(err error) error {
 func (a *app) configShowCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [FILE]", Short: "show the configuration in effect, defaults written out and marked", Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			file := a.cfg
 			if len(args) > 0 {
 				file = args[0]

@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 )
 
 // Exec is a service kept by commands of the operator's own. Each is an
@@ -45,41 +40,11 @@ const (
 // Shell returns the argument list that runs line in the shell.
 func Shell(line string) []string { return []string{"/bin/sh", "-c", line} }
 
-// ExecError is returned when a command fails.
-type ExecError struct {
-	Action  string // start, stop or status
-	Command string
-	Code    int    // exit code; -1: none
-	Signal  string // what ended it, "" for an exit
-	Output  string // the end of what it printed
-	Cause   error  // time-out, cancellation, could not be run; nil otherwise
-}
-
-// Error says how it ended and what it said.
-func (e *ExecError) Error() string {
-	how := fmt.Sprintf("exit code %d", e.Code)
-	switch {
-	case e.Cause != nil:
-		how = e.Cause.Error()
-	case e.Signal != "":
-		how = "ended by signal " + e.Signal
-	}
-	text := fmt.Sprintf("%s command %q: %s", e.Action, e.Command, how)
-	if e.Output != "" {
-		text += ": " + e.Output
-	}
-	return text
-}
-
-// Unwrap returns the cause.
-func (e *ExecError) Unwrap() error { return e.Cause }
-
 type execService struct {
 	cfg     Exec
 	deps    Deps
-	log     *zap.Logger
 	running bool // used without a status command
-	calls   calls
+	commands
 }
 
 func newExec(cfg Exec, deps Deps) (Movable, error) {
@@ -105,7 +70,7 @@ func newExec(cfg Exec, deps Deps) (Movable, error) {
 			}
 		}
 	}
-	return &execService{cfg: cfg, deps: deps, log: deps.Logger.With(zap.String("exec", cfg.Label))}, nil
+	return &execService{cfg: cfg, deps: deps, commands: commands{log: deps.Logger.With(zap.String("exec", cfg.Label))}}, nil
 }
 
 func (e *execService) Name() string { return "exec:" + e.cfg.Label }
@@ -114,7 +79,7 @@ func (e *execService) Start(ctx context.Context) error {
 	if running, err := e.Monitor(ctx); running && err == nil {
 		return nil
 	}
-	if err := e.run(ctx, "start", e.cfg.Start, e.cfg.StartTimeout); err != nil {
+	if err := e.do(ctx, "start", e.cfg.Start, e.cfg.StartTimeout); err != nil {
 		return err
 	}
 	e.running = true
@@ -122,7 +87,7 @@ func (e *execService) Start(ctx context.Context) error {
 }
 
 func (e *execService) Stop(ctx context.Context) error {
-	if err := e.run(ctx, "stop", e.cfg.Stop, e.cfg.StopTimeout); err != nil {
+	if err := e.do(ctx, "stop", e.cfg.Stop, e.cfg.StopTimeout); err != nil {
 		return err
 	}
 	e.running = false
@@ -133,7 +98,7 @@ func (e *execService) Monitor(ctx context.Context) (bool, error) {
 	if len(e.cfg.Status) == 0 {
 		return e.running, nil
 	}
-	err := e.run(ctx, "status", e.cfg.Status, e.cfg.StatusTimeout)
+	err := e.do(ctx, "status", e.cfg.Status, e.cfg.StatusTimeout)
 	var failed *ExecError
 	if errors.As(err, &failed) && failed.Cause == nil {
 		switch failed.Code {
@@ -144,131 +109,11 @@ func (e *execService) Monitor(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// run carries one command through. It returns nil or an *ExecError.
-func (e *execService) run(ctx context.Context, action string, argv []string, limit time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: %s", ErrTimeout, limit))
-	defer cancel()
-	fail := &ExecError{Action: action, Command: strings.Join(argv, " "), Code: -1}
-	if fail.Cause = e.executable(ctx, argv[0]); fail.Cause != nil {
-		return fail
-	}
-	out, err := newOutput()
-	if err != nil {
-		fail.Cause = err
-		return fail
-	}
-	cmd := throughShell(argv)
-	cmd.Env, cmd.Dir = e.environment(), "/"
-	cmd.Stdout, cmd.Stderr = out.child, out.child
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		out.close()
-		fail.Cause = err
-		return fail
-	}
-	begin := time.Now()
-	ended, cause := superviseGroup(ctx, cmd, out)
-	fail.Cause, fail.Output = cause, out.text()
-	if ended {
-		fail.Code = cmd.ProcessState.ExitCode()
-		if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			fail.Signal = ws.Signal().String()
-		}
-	}
-	e.logEnd(fail, time.Since(begin))
-	if cause == nil && fail.Code == 0 {
-		return nil
-	}
-	return fail
-}
-
-// throughShell starts argv through the shell, which becomes it. The program may lie
-// on a device of ours. A process has all that the agent has open until its first
-// program is loaded: it must not wait for the device with /dev/fuse, and no other
-// process can be started before it has done with waiting.
-func throughShell(argv []string) *exec.Cmd {
-	return exec.Command("/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, argv...)...)
-}
-
-// executable tells a program that is not there from one that fails.
-func (e *execService) executable(ctx context.Context, path string) error {
-	err := e.calls.slowly(ctx, "look at", path, func() error { return unix.Access(path, unix.X_OK) })
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) {
-		return permanent{fmt.Errorf("look at %s: %w", path, err)}
-	}
-	return err
-}
-
-// logEnd keeps the log of a status command that is asked all the time short.
-func (e *execService) logEnd(f *ExecError, took time.Duration) {
-	log := e.log.Info
-	if f.Action == "status" {
-		log = e.log.Debug
-	}
-	log("command ended", zap.String("action", f.Action), zap.Int("code", f.Code), zap.String("signal", f.Signal),
-		zap.Error(f.Cause), zap.Duration("took", took), zap.String("output", f.Output))
-}
-
-// errUnkillable is the cause when a command does not even heed SIGKILL.
-var errUnkillable = errors.New("cannot be killed (a process waits for I/O that does not end)")
-
-// superviseGroup waits for the command and, when ctx ends first, ends its
-// process group: politely, then not. It returns why it was ended, and whether
-// cmd.ProcessState may be read.
-func superviseGroup(ctx context.Context, cmd *exec.Cmd, out *output) (ended bool, cause error) {
-	waited := make(chan struct{})
-	var waitErr error
-	out.drain()
-	go func() {
-		waitErr = cmd.Wait()
-		out.finish()
-		close(waited)
-	}()
-	var exit *exec.ExitError
-	select {
-	case <-waited:
-		if waitErr != nil && !errors.As(waitErr, &exit) {
-			return true, waitErr
-		}
-		return true, nil
-	case <-ctx.Done():
-	}
-	group := -cmd.Process.Pid // a session of its own: also a group
-	signalGroup(group, unix.SIGTERM)
-	within(waited, settle)
-	signalGroup(group, unix.SIGKILL) // the rest of it, also when the command itself has ended
-	if !within(waited, settle) {
-		return false, fmt.Errorf("%w, and %w", context.Cause(ctx), errUnkillable)
-	}
-	return true, context.Cause(ctx)
-}
-
-func within(done <-chan struct{}, limit time.Duration) bool {
-	t := time.NewTimer(limit)
-	defer t.Stop()
-	select {
-	case <-done:
-		return true
-	case <-t.C:
-		return false
-	}
-}
-
-func signalGroup(group int, s unix.Signal) {
-	_ = unix.Kill(group, s) // fails only when the group is gone
-}
-
-func (e *execService) environment() []string {
+func (e *execService) do(ctx context.Context, action string, argv []string, limit time.Duration) error {
 	device, err := e.deps.device(0)
 	if err != nil {
 		e.log.Warn("command runs without HAPAIR_DEVICE", zap.Error(err))
 	}
-	path := os.Getenv("PATH")
-	if path == "" {
-		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	}
-	return []string{
-		"HAPAIR_RESOURCE=" + e.deps.Resource, "HAPAIR_NODE=" + e.deps.Node, "HAPAIR_DEVICE=" + device,
-		"PATH=" + path, "HOME=/root", "LANG=C.UTF-8",
-	}
+	env := append(environment(), "HAPAIR_RESOURCE="+e.deps.Resource, "HAPAIR_NODE="+e.deps.Node, "HAPAIR_DEVICE="+device)
+	return e.run(ctx, invocation{action: action, argv: argv, env: env, limit: limit, quiet: action == "status"})
 }

@@ -62,7 +62,7 @@ const (
 // Status is what is known of one service.
 type Status struct {
 	Name  string
-	Kind  string // mount, systemd, exec, address
+	Kind  string // mount, systemd, exec, ocf, address
 	State State
 	Since time.Time // in this state
 	Error error     // the last one; nil after a success

@@ -20,12 +20,13 @@ type output struct {
 	keep  int      // the same open file, to make it non-blocking
 	read  *os.File
 	done  chan struct{} // closed when drain has returned
+	max   int           // bytes kept
 
 	mu sync.Mutex
-	b  []byte // the last outputBytesMax bytes; guarded by mu
+	b  []byte // the last max bytes; guarded by mu
 }
 
-func newOutput() (*output, error) {
+func newOutput(bytesMax int) (*output, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for output: %w", err)
@@ -41,7 +42,7 @@ func newOutput() (*output, error) {
 		_, _ = r.Close(), unix.Close(keep) // nothing was written
 		return nil, fmt.Errorf("duplicate the pipe for output: %w", err)
 	}
-	return &output{child: os.NewFile(uintptr(dup), "output"), keep: keep, read: r, done: make(chan struct{})}, nil
+	return &output{child: os.NewFile(uintptr(dup), "output"), keep: keep, read: r, done: make(chan struct{}), max: bytesMax}, nil
 }
 
 // drain collects in the background until finish.
@@ -103,7 +104,7 @@ func (o *output) add(b []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.b = append(o.b, b...)
-	if over := len(o.b) - outputBytesMax; over > 0 {
+	if over := len(o.b) - o.max; over > 0 {
 		o.b = append(o.b[:0], o.b[over:]...)
 	}
 }

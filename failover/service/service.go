@@ -1,5 +1,5 @@
 // Package service starts and stops what moves with a resource: mounts, systemd
-// units, commands and addresses. Each is a Movable; a Group starts them in
+// units, commands, OCF resource agents and addresses. Each is a Movable; a Group starts them in
 // order on the Primary and stops them in reverse.
 //
 // What OCF calls a resource is a service here. See DESIGN.md.
@@ -43,6 +43,7 @@ type Spec struct {
 	Mount   *Mount
 	Systemd *Systemd
 	Exec    *Exec
+	OCF     *OCF
 	Address *vip.Config // its Logger and Event are filled in by New when nil
 }
 
@@ -78,7 +79,7 @@ func New(spec Spec, deps Deps) (Movable, error) {
 	}
 	deps.Logger = deps.Logger.With(zap.String("resource", deps.Resource))
 	if n := spec.count(); n != 1 {
-		return nil, fmt.Errorf("a service is exactly one of mount, systemd, exec and address; this one names %d", n)
+		return nil, fmt.Errorf("a service is exactly one of mount, systemd, exec, ocf and address; this one names %d", n)
 	}
 	switch {
 	case spec.Mount != nil:
@@ -87,13 +88,15 @@ func New(spec Spec, deps Deps) (Movable, error) {
 		return newUnit(*spec.Systemd, deps)
 	case spec.Exec != nil:
 		return newExec(*spec.Exec, deps)
+	case spec.OCF != nil:
+		return newOCF(*spec.OCF, deps)
 	default:
 		return newAddress(*spec.Address, deps)
 	}
 }
 
 func (s Spec) count() (n int) {
-	for _, set := range []bool{s.Mount != nil, s.Systemd != nil, s.Exec != nil, s.Address != nil} {
+	for _, set := range []bool{s.Mount != nil, s.Systemd != nil, s.Exec != nil, s.OCF != nil, s.Address != nil} {
 		if set {
 			n++
 		}
