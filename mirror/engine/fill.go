@@ -191,6 +191,23 @@ func (e *Engine) adoptFill(h *wire.HelloBody) {
 	})
 }
 
+// unfinished makes a copy that was complete, and was not counted before its
+// session ended, one that is being filled again, durably, before another session
+// writes to it. It reports whether that is on its way; the hello comes after it.
+func (e *Engine) unfinished() bool {
+	again := false
+	for _, v := range e.vols {
+		if e.forward.fill && v.disk.CanServe() {
+			v.disk, v.full, again = state.Inconsistent, true, true
+		}
+	}
+	if again {
+		e.forward.back = false
+		e.afterSupers(e.tryHello)
+	}
+	return again
+}
+
 // backInSet: the ledger counts this node's copy again.
 func (e *Engine) backInSet() {
 	if !e.forward.back || !e.inSync(e.self) {

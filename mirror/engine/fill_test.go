@@ -168,6 +168,34 @@ func TestFillGoesOnInTheNextSession(t *testing.T) {
 	}
 }
 
+// The copy is complete, its superblock says so, and the session ends before the
+// ledger is asked: it is filled again, and first its superblock says so.
+func TestFilledAgainIsInconsistentAgain(t *testing.T) {
+	b := refilling(t)
+	b.fetchAll()
+	b.localDone(nil)
+	b.bothFlush()
+	b.hold[WriteSuper] = true
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.linkDown()
+	b.do(b.durable(b.expect(WriteSuper)))
+	if b.super[0].Disk != state.UpToDate {
+		t.Fatalf("on disk it is %s", b.super[0].Disk)
+	}
+	b.none(LedgerInclude)
+	b.out = nil
+	b.linkUp()
+	if f, sent := b.find(PeerSend, nil); sent {
+		t.Fatalf("%s before the superblock says that the copy is being filled", &f.Message)
+	}
+	delete(b.hold, WriteSuper)
+	b.do(b.durable(b.expect(WriteSuper)))
+	if s := b.super[0]; s.Disk != state.Inconsistent || !s.FullSync {
+		t.Fatalf("on disk it is %s, full %v", s.Disk, s.FullSync)
+	}
+	b.message(wire.Hello)
+}
+
 // The new disk fails as well: on through the peer, as before.
 func TestNewDiskFails(t *testing.T) {
 	b := refilling(t)

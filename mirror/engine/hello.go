@@ -14,7 +14,7 @@ import (
 // tryHello sends our hello once nothing of an earlier session can still change
 // what it says: no write of the peer at our disk, no undecided ledger change.
 func (e *Engine) tryHello() {
-	if e.session.phase != greeting || e.session.sent || !e.quiet() {
+	if e.session.phase != greeting || e.session.sent || !e.quiet() || e.unfinished() {
 		return
 	}
 	e.session.sent = true

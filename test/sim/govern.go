@@ -124,11 +124,13 @@ func (w *World) promote(n *node) {
 // judgePrimary looks at the copy that is about to be served. One that came back
 // from a crash with nobody healthy in reach may have lost what was not flushed.
 func (w *World) judgePrimary(n *node) {
-	if n.lossy {
+	switch {
+	case n.broken(): // it failed while it was promoted: nothing of it is served
+	case n.lossy:
 		w.rebase(n)
-		return
+	default:
+		w.checkCopy(n, "is Primary")
 	}
-	w.checkCopy(n, "is Primary")
 }
 
 func (w *World) demoted(n *node) {

@@ -119,6 +119,7 @@ mutant mend-on-a-cold-extent mend.go 'e.heat(o)' 'e.fetch(o)'
 mutant fill-beside-writes conflict.go 'if o.vol.blocks(o) {' 'if o.kind != opFill && o.vol.blocks(o) {' TestFillWaitsForTheWriteInFlight
 mutant fill-counts-unflushed fill.go 'v.sync.acked = append(v.sync.acked, done)' 'v.bits.Clear(done.offset, done.length); v.sync.acked = append(v.sync.acked, done)' TestFilledChunksCountWhenTheyAreFlushed
 mutant fill-forgets-what-went-alone forward.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.vol' TestWhatGoesAloneIsFetched
+mutant filled-again-unsaid hello.go ' || e.unfinished()' '' TestFilledAgainIsInconsistentAgain
 mutant back-before-it-is-durable fill.go 'e.inSessionAfterSupers(agreed, func() {
 		e.forward.back = true
 		e.ledgerNext()
