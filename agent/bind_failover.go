@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"hapair/failover/ledger"
 	"hapair/failover/plan"
 	"hapair/failover/service"
+	"hapair/failover/vip/deadman"
 )
 
 // ledgerHands is what failover needs of the ledger: Ledger, Leases, Group, Marks.
@@ -194,11 +196,11 @@ func (s services) State() (plan.ServiceState, string) {
 // newGroup makes the services of a resource.
 func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 	gc := service.GroupConfig{Resource: rc.Name, Logger: r.a.log, Progress: r.progress}
-	deps := service.Deps{Resource: rc.Name, Node: r.a.self, Logger: r.a.log, Device: r.device}
+	deps := service.Deps{Resource: rc.Name, Node: r.a.self, Logger: r.a.log, Device: r.device, Guard: guard{r}}
 	for i := range rc.Services {
 		spec := rc.Services[i].Spec()
 		if spec.Address != nil {
-			spec.Address.MayTake = r.mayTake
+			spec.Address.MayTake, spec.Address.MayHold = r.mayTake, r.leasedNow
 		}
 		m, err := service.New(spec, deps)
 		if err != nil {
@@ -208,6 +210,20 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 	}
 	return service.NewGroup(gc)
 }
+
+// guard is the deadman, for one resource.
+type guard struct{ r *resource }
+
+func (g guard) Hold(prefix netip.Prefix, dev string) error {
+	return g.r.a.deadman.Hold(deadman.Held{Resource: g.r.name, Prefix: prefix, Dev: dev})
+}
+
+func (g guard) Release(prefix netip.Prefix, dev string) error {
+	return g.r.a.deadman.Release(deadman.Held{Resource: g.r.name, Prefix: prefix, Dev: dev})
+}
+
+// leasedNow reports whether this node may serve the resource.
+func (r *resource) leasedNow() bool { return r.a.ledger.Lease(r.name).Valid(r.a.clock()) }
 
 // device finds the path of a volume for a service.
 func (r *resource) device(volume int) (string, error) {

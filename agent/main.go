@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"hapair/agent/config"
+	"hapair/failover/vip/deadman"
 )
 
 // version is stamped by the build.
@@ -44,8 +45,19 @@ func main() {
 	flag.BoolVar(&f.witness, "witness", false, "be the witness: vote and keep the ledger, hold no data")
 	flag.BoolVar(&f.debug, "debug", false, "log more")
 	flag.BoolVar(&f.version, "version", false, "print the version and end")
+	if len(os.Args) == 3 && os.Args[1] == deadman.Command { // see package deadman: not for people
+		os.Exit(guardAddresses(os.Args[2]))
+	}
 	flag.Parse()
 	os.Exit(command(f))
+}
+
+func guardAddresses(lock string) int {
+	if err := deadman.Serve(lock); err != nil {
+		fmt.Fprintf(os.Stderr, "haagent deadman: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
 }
 
 func command(f flags) int {

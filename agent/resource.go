@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"hapair/failover/ledger"
 	"hapair/failover/plan"
 	"hapair/failover/service"
+	"hapair/failover/vip/deadman"
 	"hapair/mirror"
 	"hapair/mirror/front"
 	"hapair/mirror/state"
@@ -88,6 +90,9 @@ func (a *agent) startResources(ctx context.Context) error {
 	if a.witness() {
 		return nil
 	}
+	if err := a.startDeadman(); err != nil {
+		return err
+	}
 	for i := range a.cfg.Resources {
 		r, err := a.openResource(ctx, &a.cfg.Resources[i])
 		if err != nil {
@@ -117,6 +122,27 @@ func (a *agent) startResources(ctx context.Context) error {
 	return nil
 }
 
+// startDeadman starts the process that takes the service addresses away when
+// this one cannot.
+func (a *agent) startDeadman() (err error) {
+	var names []string
+	for i := range a.cfg.Resources {
+		r := &a.cfg.Resources[i]
+		if slices.ContainsFunc(r.Services, func(s config.Service) bool { return s.Address != nil }) {
+			names = append(names, r.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	a.deadman, err = deadman.Start(deadman.Config{Program: "/proc/self/exe", Lock: filepath.Join(a.cfg.RunDir, "deadman.lock"), Resources: names, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.onStop("deadman", a.deadman.Close)
+	return nil
+}
+
 func (a *agent) onRecord(name string, rec ledger.Record) {
 	if r := a.res[name]; r != nil {
 		r.mirror.SetRecord(toWire(rec))
@@ -128,6 +154,9 @@ func (a *agent) onLease(l lease.Lease) {
 	r := a.res[l.Resource]
 	if r == nil {
 		return
+	}
+	if a.deadman != nil {
+		a.deadman.Renew(l.Resource, l.Until)
 	}
 	r.mirror.SetLease(uint64(l.Tenure), l.Until)
 	held := l.Until != 0

@@ -20,6 +20,7 @@ import (
 	"hapair/agent/peering"
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
+	"hapair/failover/vip/deadman"
 	"hapair/heartbeat"
 )
 
@@ -37,15 +38,16 @@ type agent struct {
 	clock lease.Clock
 	began time.Time
 
-	hub    *api.Hub
-	net    *peering.Net
-	ledger *ledger.Ledger
-	heart  *heartbeat.Heartbeat
-	res    map[string]*resource // by name; none on a witness
-	order  []*resource
-	opened atomic.Bool // res and order are complete
-	broken []broken    // resources without their disks
-	server *api.Server
+	hub     *api.Hub
+	net     *peering.Net
+	ledger  *ledger.Ledger
+	heart   *heartbeat.Heartbeat
+	deadman *deadman.Guard       // nil where there is no service address
+	res     map[string]*resource // by name; none on a witness
+	order   []*resource
+	opened  atomic.Bool // res and order are complete
+	broken  []broken    // resources without their disks
+	server  *api.Server
 
 	stops []stage // what to undo, last first
 

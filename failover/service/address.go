@@ -3,13 +3,18 @@ package service
 import (
 	"context"
 
+	"go.uber.org/zap"
+
 	"hapair/failover/vip"
 )
 
 // address is a service address.
 type address struct {
-	name string
-	vip  *vip.Address
+	name  string
+	cfg   vip.Config
+	vip   *vip.Address
+	guard Guard // nil: none
+	log   *zap.Logger
 }
 
 func newAddress(cfg vip.Config, deps Deps) (Movable, error) {
@@ -20,16 +25,38 @@ func newAddress(cfg vip.Config, deps Deps) (Movable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &address{name: "address:" + cfg.Prefix.String(), vip: a}, nil
+	return &address{name: "address:" + cfg.Prefix.String(), cfg: cfg, vip: a, guard: deps.Guard, log: deps.Logger}, nil
 }
 
 func (a *address) Name() string { return a.name }
 
-func (a *address) Start(ctx context.Context) error { return a.vip.Start(ctx) }
+// Start takes the address once it is guarded. One that cannot be guarded is taken
+// all the same: clients are better served by it than by none.
+func (a *address) Start(ctx context.Context) error {
+	if a.guard != nil {
+		a.warn("an address is not guarded: it stays when this agent dies", a.guard.Hold(a.cfg.Prefix, a.cfg.Dev))
+	}
+	return a.vip.Start(ctx)
+}
 
-func (a *address) Stop(context.Context) error { return a.vip.Remove() }
+// Stop gives the address up; the guard knows it until it is gone.
+func (a *address) Stop(context.Context) error {
+	if err := a.vip.Remove(); err != nil {
+		return err
+	}
+	if a.guard != nil {
+		a.warn("an address that was given up is still guarded", a.guard.Release(a.cfg.Prefix, a.cfg.Dev))
+	}
+	return nil
+}
 
-func (a *address) StopForced(context.Context) error { return a.vip.Remove() }
+func (a *address) warn(what string, err error) {
+	if err != nil {
+		a.log.Warn(what, zap.Stringer("address", a.cfg.Prefix), zap.String("dev", a.cfg.Dev), zap.Error(err))
+	}
+}
+
+func (a *address) StopForced(ctx context.Context) error { return a.Stop(ctx) }
 
 func (a *address) Monitor(context.Context) (bool, error) { return a.vip.Present() }
 

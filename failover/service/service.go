@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -56,9 +57,19 @@ type Deps struct {
 	// such as /dev/hapair/pg/0. It is asked at every start. nil: unknown.
 	Device func(volume int) (string, error)
 	Logger *zap.Logger // nil: silent
+	// Guard takes addresses away when the node may not serve any more, whatever
+	// has become of this process. nil: nobody does.
+	Guard Guard
 	// Systemd opens a connection to a bus on which systemd answers. nil: the
 	// system bus, or systemd's own socket.
 	Systemd func(ctx context.Context) (*dbus.Conn, error)
+}
+
+// Guard is told of an address before it is taken and after it was given up. It
+// is safe for concurrent use; its errors say that it does not guard.
+type Guard interface {
+	Hold(prefix netip.Prefix, dev string) error
+	Release(prefix netip.Prefix, dev string) error
 }
 
 func (d Deps) device(volume int) (string, error) {

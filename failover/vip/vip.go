@@ -50,6 +50,10 @@ type Config struct {
 	// that knows the other to be a former holder that may not write any more.
 	MayTake func(*ConflictError) bool
 
+	// MayHold, when not nil, is asked before an address that was stripped is put
+	// back: false for one that this node may not have any more.
+	MayHold func() bool
+
 	Announce []time.Duration // nil: DefaultAnnounce; empty: never
 	Refresh  time.Duration   // repeat; 0: DefaultRefresh; below 0: never
 

@@ -202,6 +202,9 @@ func (w *watcher) onRefresh(ctx context.Context) {
 
 func (w *watcher) restore(ctx context.Context) {
 	w.tried = time.Now()
+	if w.a.cfg.MayHold != nil && !w.a.cfg.MayHold() {
+		return
+	}
 	if err := w.a.take(ctx, w.p); err != nil {
 		if ctx.Err() == nil {
 			w.tell(NotBack, err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hapair/agent/apiv1"
+	"hapair/test/lab"
 )
 
 // pauseTime is how long an agent stands still: far beyond its lease.
@@ -48,6 +49,9 @@ func TestPausedServices(t *testing.T) {
 		w.progress(steady)
 		p.must(p.Pause(primary))
 		p.takeover(survivor)
+		if out := p.run(primary, "ip", "-o", "addr", "show", "to", lab.ServiceAddress); out != "" {
+			t.Errorf("the survivor serves, and %s, whose agent stands still, has the address as well: %s", primary, out)
+		}
 		w.progress(steady)
 		p.must(p.Resume(primary))
 		p.rejoined(primary)
