@@ -140,6 +140,11 @@ mutant equal-chunk-not-flushed synccompare.go 'e.chunkAcked(o)' 'o.vol.bits.Clea
 mutant first-difference-only synccompare.go 'last.offset + last.length - send[0].offset' 'send[0].length + 0*last.length' TestResyncLeavesOutWhatIsEqual
 mutant unread-counts-as-equal synccompare.go 'send := []span{c.span}' 'send := []span(nil)' TestResyncSendsWhatIsNotTold
 
+# a copy that is given up
+mutant invalidate-in-the-set invalidate.go 'case !e.inSync(e.self):' 'case true:' TestInvalidatedCopyLeavesTheSetFirst
+mutant invalidate-though-undecided invalidate.go 'case c.asked == e.record.Token:' 'case c.asked == e.record.Token:
+		e.giveUpVolumes(c.volume)' TestInvalidateWithoutTheLedgersWord
+
 # disks that hang, in the world where they do
 world=TestHangSeeds
 mutant hang-reads-into-old-memory stalled.go 'o.disk.Data = block.Aligned(len(o.disk.Data))' '_ = o' TestPrimaryLeavesAHangingDisk

@@ -51,6 +51,7 @@ type node struct {
 	lossy   bool          // it may lack answered writes, and nobody better was in reach
 	lost    bool          // its cache was lost and it was not brought in line since
 	bad     bool          // its disk failed or it was invalidated, and it was not brought in line since
+	counted bool          // when it was told to give its copy up, it knew itself in the set
 	ill     bool          // its disk may fail any moment
 	sore    bool          // its disk has sectors that cannot be read
 	old     bool          // its disks had been taken out and were put back
