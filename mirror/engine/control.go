@@ -306,7 +306,7 @@ func (e *Engine) demoteProgress() {
 }
 
 func (e *Engine) abortProgress() {
-	if e.control.step > 0 || e.appOps > 0 || e.session.phase != ended {
+	if e.control.step > 0 || e.appOps+e.verify.mending > 0 || e.session.phase != ended {
 		return
 	}
 	e.control.step = 1

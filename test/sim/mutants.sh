@@ -170,4 +170,7 @@ mutant verify-tells-before-it-marks verifyrepair.go 'if !e.marksSaved() {' 'if f
 mutant repair-unmarked-on-the-ack verifyrepair.go 'e.verify.written = append(e.verify.written, ' 'o.vol.bits.Clear(o.disk.Offset, o.disk.Length)
 	e.verify.written = append(e.verify.written, ' TestVerifyRepairsFromThePrimary
 mutant demoted-beside-a-repair control.go 'e.repairing() ||' '' TestDemotionWaitsForARepair
+mutant verify-mends-nothing verifymend.go 'return e.verify.order.Repair &&' 'return false &&'
+mutant verify-ends-before-a-mend verify.go 'if x.flight+x.mending > 0 ||' 'if x.flight > 0 ||' TestVerifyMendsWhatCannotBeReadHere
+mutant demoted-beside-a-mend verifyrepair.go 'if e.verify.mending > 0 {' 'if false {' TestDemotionWaitsForAMend
 exit $missed

@@ -92,6 +92,9 @@ func (n *node) localIO(f *engine.Effect) {
 	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), disk: true, volume: f.Volume, fail: fail, ghost: n.ghost(v, r), run: func() {
 		err := n.ail(r.Op)
 		if err == nil {
+			err = n.latent(f.Volume, r)
+		}
+		if err == nil {
 			v.disk.apply(r)
 		} else {
 			v.disk.spoil(r, n.w.rng)
