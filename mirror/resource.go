@@ -69,7 +69,8 @@ type Resource struct {
 		answered block.Answers // front ends that have answers and were not told
 	}
 
-	admin    sync.Mutex // one command at a time
+	admin    sync.Mutex  // one command at a time
+	opening  atomic.Bool // an Attach opens disks, or one that hangs is let go of yet
 	abortMu  sync.Mutex
 	verifyMu sync.Mutex // one command to the verify at a time
 	ctx      context.Context
