@@ -132,7 +132,8 @@ func (c *copies) mayReplace(volume *int) *apiv1.Problem {
 	return nil
 }
 
-// invalidate gives up this node's copy.
+// invalidate gives up this node's copy, once the ledger has taken it out of the
+// in-sync set.
 func (r *resource) invalidate(ctx context.Context, volume *int) error {
 	c := r.copies()
 	if p := c.mayGiveUp(volume); p != nil {
@@ -149,7 +150,11 @@ func (r *resource) invalidate(ctx context.Context, volume *int) error {
 		which = *volume
 	}
 	if err := r.mirror.Invalidate(ctx, which); err != nil {
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status " + r.name + ", then again"}
+		code := apiv1.CodeRefused
+		if errors.Is(err, mirror.ErrUndecided) {
+			code = apiv1.CodeNoQuorum
+		}
+		return &apiv1.Problem{Code: code, Text: err.Error(), Hint: "hactl status " + r.name + ", then again"}
 	}
 	return nil
 }

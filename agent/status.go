@@ -98,6 +98,9 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	out.Frozen = len(out.FrozenReasons) > 0
 	out.LastProblem = r.a.problems.last(r.name, false)
 	out.Peers = []apiv1.Peer{r.peerStatus(&v)}
+	if v.TakenBackAt != 0 {
+		out.AttachInS = max(int64((v.TakenBackAt - v.Now).Seconds()), 1)
+	}
 	out.Verify = r.verifyStatus(&v)
 	held := r.heldOpen(v.Role)
 	for i := range v.Volumes {

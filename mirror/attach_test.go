@@ -1,10 +1,12 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"hapair/mirror/block"
@@ -134,4 +136,33 @@ func TestCloseAfterAnAttachThatFailed(t *testing.T) {
 		t.Fatal("attached")
 	}
 	must(t, b.Close(t.Context()))
+}
+
+// A disk that hangs while it is opened keeps no other command waiting. No second attach
+// begins before; the first goes on by itself when the disk answers.
+func TestDiskThatHangsInOpen(t *testing.T) {
+	p := givenUp(t)
+	a := p.nodes[0]
+	answers, asked := make(chan struct{}), make(chan struct{}, 1)
+	a.over = func(_ string, d block.Disk) block.Disk {
+		asked <- struct{}{}
+		<-answers
+		return d
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Attach(ctx, AttachOptions{}) }()
+	<-asked
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the attach ends with %v", err)
+	}
+	if err := a.Attach(t.Context(), AttachOptions{}); !errors.Is(err, engine.ErrBadState) || !strings.Contains(err.Error(), "for an attach before this one") {
+		t.Fatalf("another attach: %v", err)
+	}
+	p.demote(0) // waits for no disk
+	p.promote(1)
+	close(answers)
+	a.await(t, "in sync", func(v View) bool { return established(v) && len(v.Record.InSync) == 2 })
+	p.equal()
 }

@@ -44,7 +44,14 @@ func (d *slowDisk) Close() error { d.wg.Wait(); return d.Disk.Close() }
 // test's around them.
 func layered(t *testing.T, kind string, layer func(n *pairNode, d block.Disk) block.Disk) *pair {
 	t.Helper()
+	return layeredTakingBack(t, 0, kind, layer)
+}
+
+// layeredTakingBack is layered, with the pause before a disk that hung is attached.
+func layeredTakingBack(t *testing.T, pause time.Duration, kind string, layer func(n *pairNode, d block.Disk) block.Disk) *pair {
+	t.Helper()
 	p := layPair(t)
+	p.takeBack = pause
 	for i, n := range p.nodes {
 		create(t, n.dir, n.name, n.name0(i), 0)
 		n.over = func(path string, d block.Disk) block.Disk {

@@ -14,6 +14,10 @@ import (
 // that comes with it is the present one.
 var ErrStale = errors.New("the ledger's record has moved on")
 
+// ErrUndecided says that the ledger could not be changed in time, most likely for
+// want of a quorum.
+var ErrUndecided = errors.New("the ledger does not decide")
+
 // Ledger changes the in-sync set. GiveUp is Exclude for a Primary that takes its
 // own copy out. All methods compare token with the record's
 // and are durable at a majority when they return nil. ErrStale says that the

@@ -51,6 +51,8 @@ type pair struct {
 	l      net.Listener
 	clock  Clock
 	called atomic.Pointer[Resource] // who takes what is dialed
+
+	takeBack time.Duration // of the Config
 }
 
 const pairSize = 16 << 20
@@ -131,7 +133,7 @@ func (p *pair) open(i int) {
 	n.obs = &observer{t: p.t, node: n.name, ch: make(chan struct{}, 1), dep: make(chan error, 1)}
 	r, err := Open(p.t.Context(), Config{Cluster: "c", Resource: "r", Self: n.name, Peer: p.nodes[1-i].name0(i), Record: p.ledger.rec,
 		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: n.meta, Frontend: n.door, Wrap: n.wrap}},
-		Ledger:  p.ledger, Dialer: p.wire, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
+		Ledger:  p.ledger, Dialer: p.wire, TakeBack: p.takeBack, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
 	must(p.t, err)
 	n.Resource = r
 	if i == 1 {

@@ -101,6 +101,9 @@ func (r *Resource) perform(f *engine.Effect) {
 	case engine.LedgerExclude, engine.LedgerGiveUp, engine.LedgerInclude:
 		r.running.Add(1)
 		go r.changeInSync(f.Kind, f.Node, f.Token)
+	case engine.LedgerLeave:
+		r.running.Add(1)
+		go r.leaveInSync(f.Node, f.Token)
 	default:
 		r.performRare(f)
 	}
@@ -191,7 +194,7 @@ const retryLedger = 10 * time.Millisecond
 func (r *Resource) changeInSync(change engine.EffectKind, node string, token uint64) {
 	defer r.running.Done()
 	for warned := false; ; {
-		rec, err := r.askLedger(change, node, token)
+		rec, err := r.askLedger(change, node, token, askLedgerFor)
 		if err == nil || errors.Is(err, ErrStale) {
 			if err != nil {
 				err = fmt.Errorf("%w: %w", engine.ErrStaleToken, err)
@@ -211,8 +214,27 @@ func (r *Resource) changeInSync(change engine.EffectKind, node string, token uin
 	}
 }
 
-func (r *Resource) askLedger(change engine.EffectKind, node string, token uint64) (wire.Record, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, 2*time.Second)
+// How long the ledger is asked at a time, and how long for an operator who waits.
+const (
+	askLedgerFor = 2 * time.Second
+	leaveWithin  = 5 * time.Second
+)
+
+// leaveInSync asks the ledger once to take this node out of the in-sync set: an
+// operator waits, and is told when there is no quorum.
+func (r *Resource) leaveInSync(node string, token uint64) {
+	defer r.running.Done()
+	rec, err := r.askLedger(engine.LedgerLeave, node, token, leaveWithin)
+	if errors.Is(err, ErrStale) {
+		err = fmt.Errorf("%w: %w", engine.ErrStaleToken, err)
+	} else if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUndecided, err)
+	}
+	r.step(&engine.Event{Kind: engine.LedgerDone, Record: rec, Err: err})
+}
+
+func (r *Resource) askLedger(change engine.EffectKind, node string, token uint64, limit time.Duration) (wire.Record, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, limit)
 	defer cancel()
 	switch change {
 	case engine.LedgerInclude:

@@ -39,6 +39,7 @@ type Config struct {
 
 	PassOn       bool          // a Primary whose disk fails hands the error on, instead of going on through its peer
 	Settings     Settings      // until the first Configure
+	TakeBack     time.Duration // pause before a disk that hung and answers again is attached; 0 is its default
 	PingInterval time.Duration // of the link; 0 is its default
 	Silence      time.Duration // after which the link is given up; 0 is its default
 }
@@ -69,7 +70,11 @@ type Resource struct {
 		answered block.Answers // front ends that have answers and were not told
 	}
 
-	admin    sync.Mutex // one command at a time
+	back        takeBack
+	takenBackAt atomic.Int64 // when a disk is attached by itself, as a time.Duration; 0: none is about to be
+
+	admin    sync.Mutex  // one command at a time
+	opening  atomic.Bool // an Attach opens disks, or one that hangs is let go of yet
 	abortMu  sync.Mutex
 	verifyMu sync.Mutex // one command to the verify at a time
 	ctx      context.Context
@@ -144,6 +149,7 @@ func (r *Resource) tick() {
 		select {
 		case <-t.C:
 			r.watchDisks()
+			r.takeBackDisks()
 			r.step(&engine.Event{Kind: engine.Tick})
 		case <-r.ctx.Done():
 			return

@@ -21,6 +21,9 @@ type View struct {
 	Devices    []string // where the volumes are offered, "" when not
 	Kinds      []string // of the front ends
 	Now        time.Duration
+	// TakenBackAt is when a disk that hung, and answers again, is attached by itself;
+	// 0 when none is about to be.
+	TakenBackAt time.Duration
 }
 
 // View returns a snapshot; it does not block on disks or on the network.
@@ -32,6 +35,7 @@ func (r *Resource) View() View {
 		w.Devices = append(w.Devices, v.device())
 		w.Kinds = append(w.Kinds, v.cfg.Frontend.Kind())
 	}
+	w.TakenBackAt = time.Duration(r.takenBackAt.Load())
 	w.State = r.connection(&w)
 	w.Link = r.link.Stats()
 	if why := r.why.Load(); why != nil && !w.Connected {

@@ -68,6 +68,9 @@ type Resource struct {
 	Services []Service `json:"services"`
 	// Verify is the latest verify that this node led.
 	Verify Verify `json:"verify"`
+	// AttachInS is in how many seconds a disk that hung, and answers again, is
+	// attached by itself; 0 when none is about to be.
+	AttachInS int64 `json:"attach_in_s"`
 	// LastProblem is the newest thing that went wrong with this resource.
 	LastProblem *ProblemAt `json:"last_problem,omitempty"`
 }

@@ -4,7 +4,8 @@ import "time"
 
 // VerifyRequest begins to compare the copies while they are in use, or ends
 // that with Stop. It is led by the Primary, of two Secondaries by the node that
-// is asked. Repair writes what differs from the Primary to its peer.
+// is asked. Repair writes what differs from the Primary to its peer,
+// and what the Primary cannot read from there.
 type VerifyRequest struct {
 	Volume *int `json:"volume,omitempty"` // nil: all volumes
 	Repair bool `json:"repair,omitempty"`
@@ -49,7 +50,7 @@ type Verify struct {
 
 	DifferingBytes  int64 `json:"differing_bytes"`  // what differed, in blocks of 4 KiB
 	UnreadableBytes int64 `json:"unreadable_bytes"` // what could not be read, on either node
-	RepairedBytes   int64 `json:"repaired_bytes"`
+	RepairedBytes   int64 `json:"repaired_bytes"`   // of both
 	// Found lists what differs, at most 128; FoundMore says that there is more.
 	Found     []Range `json:"found"`
 	FoundMore bool    `json:"found_more"`

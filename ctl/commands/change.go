@@ -189,9 +189,9 @@ func (a *app) verifyCmd() *cobra.Command {
 	c.Long = "verify compares both copies block by block while applications use them, led by\n" +
 		"the Primary. It goes on through breaks and restarts; hactl status shows how far\n" +
 		"it is and what it found. What differs is marked, and the next resync repairs it.\n" +
-		"--repair writes it at once, from the Primary to its peer: the Primary's copy is\nwhat the applications see."
+		"--repair writes it at once, from the Primary to its peer: the Primary's copy is\nwhat the applications see. What the Primary cannot read is fetched from its peer."
 	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
-	c.Flags().BoolVar(&req.Repair, "repair", false, "write what differs from the Primary to its peer")
+	c.Flags().BoolVar(&req.Repair, "repair", false, "write what differs from the Primary to its peer, and anew what cannot be read")
 	c.Flags().StringVar(&rate, "rate", "", "bytes per second at most, as in 20MiB/s (default: what the applications leave)")
 	c.Flags().BoolVar(&req.Resume, "resume", false, "go on where the last one was stopped")
 	c.Flags().BoolVar(&req.Stop, "stop", false, "end the one that runs; its position is kept")

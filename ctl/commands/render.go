@@ -143,6 +143,9 @@ func renderCopies(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s sty
 	if !slices.Contains(r.InSync, st.Node) {
 		rest += "   " + s.warn("not in sync")
 	}
+	if r.AttachInS > 0 {
+		rest += "   " + s.warn(fmt.Sprintf("answers again: attached in %d s", r.AttachInS))
+	}
 	line(st.Node, r.Role, r.DiskState, rest)
 	for i := range r.Peers {
 		p := &r.Peers[i]

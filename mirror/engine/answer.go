@@ -5,6 +5,10 @@ import "hapair/mirror/block"
 // answer gives an application op back to its front end, if the lease is valid
 // at this instant; otherwise it waits for a renewal or for Abort.
 func (e *Engine) answer(o *op) {
+	if o.heals {
+		e.healed(o)
+		return
+	}
 	if e.aborting != nil {
 		e.release(o, e.aborting)
 		e.controlProgress()

@@ -263,6 +263,7 @@ func (e *Engine) ledgerDone(r wire.Record, err error) {
 	if err != nil && !errors.Is(err, ErrStaleToken) {
 		e.note(fmt.Sprintf("ledger: %v", err))
 	}
+	e.notLeft(err)
 	if include {
 		e.includeDone()
 	} else if e.confirming() {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"hapair/mirror/block"
-	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -14,6 +13,8 @@ type control struct {
 	of     EventKind
 	step   int
 	flushs []uint64 // per volume: the local flush that must have ended
+	volume int      // Invalidate: index of the volume, or allVolumes
+	asked  uint64   // Invalidate: the token under which the ledger was asked, 0: not yet
 }
 
 func (c control) busy() bool { return c.of != 0 }
@@ -198,46 +199,6 @@ func (e *Engine) abortActive(v *volume, why error) {
 	}
 }
 
-// invalidate makes the local copy worthless: a full resync from the peer. The
-// other volumes are in line, but the in-sync set counts copies as a whole.
-func (e *Engine) invalidate(ev *Event) {
-	switch {
-	case e.role == state.Primary:
-		e.reply(Invalidate, fmt.Errorf("this node is Primary: %w", ErrBadState))
-		return
-	case e.inSync(e.self) && !e.inSync(e.peer):
-		e.reply(Invalidate, fmt.Errorf("this is the only copy in the in-sync set: %w", ErrBadState))
-		return
-	case e.excluding || e.ledger.inFlight || e.sourcing():
-		e.reply(Invalidate, fmt.Errorf("this copy is about to be the source of a resync: %w", ErrBadState))
-		return
-	}
-	for _, v := range e.vols {
-		if v.disk.HasData() && (!ev.Only || v.index == ev.Volume) {
-			v.disk, v.full, v.assume, v.gen = state.Inconsistent, true, false, genid.New()
-			v.bits.SetAll()
-		}
-	}
-	e.control = control{of: Invalidate}
-	e.dropSession(errInvalidated)
-	e.afterSupers(e.invalidated)
-}
-
-// invalidated: it is written down, or a disk has failed and may say otherwise when
-// it works again.
-func (e *Engine) invalidated() {
-	if e.control.of != Invalidate {
-		return // an Abort has taken its place
-	}
-	for _, v := range e.vols {
-		if v.failed != nil {
-			e.reply(Invalidate, fmt.Errorf("volume %d: not written down: %w", v.num, v.failed))
-			return
-		}
-	}
-	e.reply(Invalidate, nil)
-}
-
 // sourcing reports whether a resync from this copy runs or is about to.
 func (e *Engine) sourcing() bool {
 	s := &e.session
@@ -296,6 +257,8 @@ func (e *Engine) controlProgress() {
 		e.abortProgress()
 	case Detach:
 		e.detachProgress()
+	case Invalidate:
+		e.invalidateProgress()
 	default: // no command runs, or one that waits for superblocks only
 	}
 }
@@ -343,7 +306,7 @@ func (e *Engine) demoteProgress() {
 }
 
 func (e *Engine) abortProgress() {
-	if e.control.step > 0 || e.appOps > 0 || e.session.phase != ended {
+	if e.control.step > 0 || e.appOps+e.verify.mending > 0 || e.session.phase != ended {
 		return
 	}
 	e.control.step = 1

@@ -38,6 +38,10 @@ const (
 	// LedgerGiveUp: take Node, which is this one and Primary, out of the in-sync
 	// set, likewise. LedgerDone follows.
 	LedgerGiveUp
+	// LedgerLeave: take Node, which is this one and Secondary, out of the in-sync
+	// set, likewise; but only for a while: when nothing could be decided,
+	// LedgerDone follows with the reason, and the change may happen yet.
+	LedgerLeave
 	// DropLink: end Session because of Err and connect again.
 	DropLink
 	// StandAlone: end Session because of Err and do not connect again.

@@ -54,6 +54,7 @@ type volume struct {
 
 	disk   state.Disk
 	failed error // why disk is Failed
+	hung   bool  // that is because it did not answer
 	fitTo  int64 // the size that the metadata are being laid out for, else 0
 	gen    genid.Set
 	last   bool // LastPrimary

@@ -32,8 +32,8 @@ const (
 	LinkDown
 	// LedgerRecord: the ledger's record of this resource is Record (committed).
 	LedgerRecord
-	// LedgerDone: the last LedgerExclude or LedgerInclude ended; Err is nil when
-	// its change is committed. Record is what the ledger holds now.
+	// LedgerDone: the last change of the in-sync set that was asked for ended; Err
+	// is nil when it is committed. Record is what the ledger holds now.
 	LedgerDone
 	// LeaseRenewed: the lease of Tenure runs until Until (0: lost or handed back).
 	LeaseRenewed
@@ -45,7 +45,8 @@ const (
 	// Abort: authority is lost; fail what is held, become Secondary. Answered by Reply.
 	Abort
 	// Invalidate: treat the local copy as worthless, with Only that of Volume
-	// alone, and resync all of it. Answered by Reply.
+	// alone, and resync all of it, after the ledger has taken it out of the in-sync
+	// set. Answered by Reply.
 	Invalidate
 	// Pause and Resume the resync.
 	Pause

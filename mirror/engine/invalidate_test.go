@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"hapair/mirror/genid"
@@ -15,13 +17,14 @@ func TestInvalidateOfOneVolume(t *testing.T) {
 	b := newBox(t, s)
 	b.greet(nil)
 	b.do(Event{Kind: Invalidate, Volume: 1, Only: true})
+	b.ledger()
 	if f := b.expect(Reply); f.Err != nil {
 		t.Fatal(f.Err)
 	}
 	b.expect(DropLink)
 	b.linkDown()
 	v := b.eng.View()
-	if v.Volumes[0].Disk != state.UpToDate || v.Volumes[1].Disk != state.Inconsistent {
+	if v.Volumes[0].Disk != state.Outdated || v.Volumes[1].Disk != state.Inconsistent {
 		t.Fatalf("disks are %s and %s", v.Volumes[0].Disk, v.Volumes[1].Disk)
 	}
 	b.linkUp()
@@ -72,7 +75,101 @@ func TestInvalidateOfWhatWasTheSource(t *testing.T) {
 		t.Fatal(f.Err)
 	}
 	b.do(Event{Kind: Invalidate})
+	b.ledger()
 	if f := b.expect(Reply); f.Err != nil {
 		t.Fatal(f.Err)
+	}
+}
+
+// The ledger takes a copy out of the set before it is worth nothing; until then it
+// is as good as it was.
+func TestInvalidatedCopyLeavesTheSetFirst(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(nil)
+	b.do(Event{Kind: Invalidate})
+	b.none(DropLink)
+	b.none(Reply)
+	if v := b.eng.View().Volumes[0]; v.Disk != state.UpToDate || b.super[0].Disk != state.UpToDate || b.super[0].FullSync {
+		t.Fatalf("not out of the set, and the copy is %s, on disk %+v", v.Disk, b.super[0])
+	}
+	b.ledger()
+	if f := b.expect(Reply); f.Err != nil || b.super[0].Disk != state.Inconsistent || !b.super[0].FullSync {
+		t.Fatalf("%v: %+v", f.Err, b.super[0])
+	}
+}
+
+// The record that says so may come before the answer, and end the session: no
+// other begins before the copy is given up, or it would be back in the set.
+func TestNoSessionBeforeTheCopyIsGivenUp(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(nil)
+	b.do(Event{Kind: Invalidate})
+	b.expect(LedgerLeave)
+	b.record.Token, b.record.InSync = b.record.Token+1, []string{"beta"}
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.expect(DropLink)
+	b.linkDown()
+	b.out = nil
+	b.linkUp()
+	b.none(PeerSend)
+	b.do(Event{Kind: LedgerDone, Record: b.record, Err: ErrStaleToken})
+	if f := b.expect(Reply); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	b.expect(DropLink)
+	b.linkDown()
+	b.linkUp()
+	h, err := wire.ParseHello(b.message(wire.Hello).Data)
+	if err != nil || !h.Volumes[0].FullSync {
+		t.Fatalf("greets with %+v, %v", h, err)
+	}
+}
+
+// Where the ledger cannot be asked, or keeps the copy in the set, it is kept.
+func TestInvalidateWithoutTheLedgersWord(t *testing.T) {
+	noQuorum := errors.New("no quorum")
+	for name, c := range map[string]struct {
+		change func(*wire.Record)
+		err    error
+		text   string
+	}{
+		"no quorum":    {err: noQuorum, text: "the ledger cannot take this copy out of the in-sync set, so it is kept: no quorum"},
+		"made Primary": {err: ErrStaleToken, text: `the ledger keeps this copy in the in-sync set (token 1, Primary ""): does not fit the present state`},
+		"only copy": {change: func(r *wire.Record) { r.Token, r.InSync = 2, []string{"alpha"} }, err: ErrStaleToken,
+			text: "this is the only copy in the in-sync set: does not fit the present state"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t, equal())
+			b.greet(nil)
+			b.do(Event{Kind: Invalidate})
+			b.expect(LedgerLeave)
+			r := b.record
+			if c.change != nil {
+				c.change(&r)
+			}
+			if errors.Is(c.err, noQuorum) {
+				r = wire.Record{}
+			}
+			b.do(Event{Kind: LedgerDone, Record: r, Err: c.err})
+			if f := b.expect(Reply); f.Err == nil || !strings.Contains(f.Err.Error(), c.text) {
+				t.Fatalf("says %v, want %s", f.Err, c.text)
+			}
+			if v := b.eng.View().Volumes[0]; v.Disk != state.UpToDate {
+				t.Fatalf("the copy is %s", v.Disk)
+			}
+		})
+	}
+}
+
+// A record that has moved on and still counts both copies is asked anew.
+func TestInvalidateAsksAgainUnderTheNewToken(t *testing.T) {
+	b := newBox(t, equal())
+	b.greet(nil)
+	b.do(Event{Kind: Invalidate})
+	b.expect(LedgerLeave)
+	b.record.Token++
+	b.do(Event{Kind: LedgerDone, Record: b.record, Err: ErrStaleToken})
+	if f := b.expect(LedgerLeave); f.Token != b.record.Token || f.Node != "alpha" {
+		t.Fatalf("asks for %s under %d", f.Node, f.Token)
 	}
 }

@@ -92,7 +92,9 @@ func (e *Engine) unmend(o *op) {
 		e.forwardOp(o)
 	case o.owed&owedPeer != 0 || o.logged:
 		o.owed, o.err = 0, o.cause
-		e.unreadable(v, o.cause)
+		if !o.heals { // the verify comes by again
+			e.unreadable(v, o.cause)
+		}
 		e.endMend(o)
 	}
 }

@@ -44,9 +44,10 @@ type op struct {
 	sentAt  time.Duration // when; 0 where nobody waits for it
 	logged  bool          // its extents are held in the activity log
 	mends   bool          // a read that failed: fetched from the peer and written again
+	heals   bool          // a mend that a verify asks for: no front end waits
 	err     error
 	cause   error  // mends: why the read failed
-	mark    uint64 // flush: settled writes it covers
+	mark    uint64 // flush: settled writes it covers; heals: the run of the verify
 	start0  uint64 // flush: its number among the volume's
 	began   time.Duration
 	session uint64 // opPeer: where the ack goes

@@ -25,6 +25,7 @@ func (e *Engine) diskStalled(v *volume, why error) {
 			v.stalled = e.now
 			return
 		}
+		v.hung = true
 		e.diskFailed(v, why)
 	}
 	e.emit(Effect{Kind: AbandonDisk, Volume: v.index, Err: why})

@@ -346,6 +346,7 @@ func TestInvalidateOnAHangingDisk(t *testing.T) {
 	b.greet(nil)
 	b.hold[WriteSuper] = true
 	b.do(Event{Kind: Invalidate})
+	b.ledger()
 	b.stalls()
 	if f := b.expect(Reply); f.Err == nil {
 		t.Fatal("invalidated, it says")

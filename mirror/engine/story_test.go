@@ -161,7 +161,7 @@ func (b *box) pending() (s string) {
 }
 
 func describe(f *Effect) string {
-	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp",
+	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp", "LedgerLeave",
 		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "Proven"}
 	s := names[f.Kind]
 	switch f.Kind {
@@ -273,7 +273,9 @@ func (b *box) promote() {
 func (b *box) ledger() {
 	b.t.Helper()
 	b.missed()
-	out := func(f *Effect) bool { return f.Kind == LedgerExclude || f.Kind == LedgerGiveUp }
+	out := func(f *Effect) bool {
+		return f.Kind == LedgerExclude || f.Kind == LedgerGiveUp || f.Kind == LedgerLeave
+	}
 	if f, ok := b.findAny(out); ok {
 		if in := without(b.record.InSync, f.Node); len(in) < len(b.record.InSync) {
 			b.record.Token++

@@ -17,6 +17,7 @@ import (
 //	verify.go        the run: start, stop, pace, where it is
 //	verifycheck.go   one look at one range
 //	verifyrepair.go  what comes of a difference
+//	verifymend.go    what cannot be read here
 //	verifyanswer.go  the other side
 
 // VerifyState is what a verify does.
@@ -39,7 +40,7 @@ func (s VerifyState) String() string {
 // VerifyOrder is what a verify is to do.
 type VerifyOrder struct {
 	Volume int   // index, or AllVolumes
-	Repair bool  // write what differs from the Primary to its peer
+	Repair bool  // write what differs from the Primary to its peer, and here what cannot be read
 	Rate   int64 // bytes per second at most; 0: what the applications leave
 	// Resume goes on at From instead of at the beginning.
 	Resume bool
@@ -69,6 +70,7 @@ type verify struct {
 
 	unlocked opList   // checks that hold no range
 	flight   int      // checks in flight, also those that hold one
+	mending  int      // blocks that are being fetched from the peer
 	flush    *op      // of the peer, after repairs
 	written  []repair // written at the peer, not known to be flushed there
 	stopping bool     // VerifyStop is to be answered
@@ -101,7 +103,9 @@ func (e *Engine) verifyEvent(ev *Event) {
 }
 
 // atRest: nothing of a run is in flight any more, here or at the peer.
-func (x *verify) atRest() bool { return x.flight == 0 && len(x.written) == 0 && x.flush == nil }
+func (x *verify) atRest() bool {
+	return x.flight+x.mending == 0 && len(x.written) == 0 && x.flush == nil
+}
 
 func (e *Engine) verifyStart(o VerifyOrder) error {
 	x := &e.verify
@@ -190,7 +194,7 @@ func (e *Engine) pumpVerify() {
 		}
 		e.provenUpTo(x.reached(e))
 		v := e.vols[x.volume]
-		if x.flight > 0 || len(x.again)+len(x.written) > 0 || x.cursor < v.geo.SizeBytes || !e.marksSaved() {
+		if x.flight+x.mending > 0 || len(x.again)+len(x.written) > 0 || x.cursor < v.geo.SizeBytes || !e.marksSaved() {
 			return
 		}
 		if x.order.Volume != AllVolumes || x.volume+1 == len(e.vols) {
@@ -297,8 +301,8 @@ func (x *verify) reached(e *Engine) int64 {
 	v := e.vols[x.volume]
 	for _, l := range []*opList{&x.unlocked, &v.active, &v.waiting} {
 		for o := l.head; o != nil; o = o.next {
-			if o.kind == opVerify && !e.staleCheck(o) {
-				to = min(to, o.check.offset)
+			if o.kind == opVerify && !e.staleCheck(o) || o.heals && o.mark == x.run {
+				to = min(to, o.disk.Offset)
 			}
 		}
 	}

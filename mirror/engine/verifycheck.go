@@ -170,6 +170,10 @@ func (e *Engine) notRead(o *op, which difference) {
 		e.lookAgain(o, true)
 		return
 	}
+	if which == unreadHere && e.heals(c) {
+		e.heal(o)
+		return
+	}
 	if which == unreadHere {
 		// Not marked: as the source of a resync this copy could not send it.
 		e.foundDiffering(o.vol, c.span, unreadHere)
@@ -180,9 +184,7 @@ func (e *Engine) notRead(o *op, which difference) {
 		c.bad = blocksOf(c.span)
 		e.mark(o, c.span, x.order.Repair)
 	}
-	if x.found.blocks[unreadHere]+x.found.blocks[unreadThere] >= verifyFailuresMax {
-		e.verifyEnds(VerifyFailed, fmt.Sprintf("%d blocks cannot be read", verifyFailuresMax))
-	}
+	e.verifyFails()
 }
 
 // lookAgain ends a check that proved nothing; its range comes again.

@@ -31,7 +31,7 @@ type Difference struct {
 	Offset   int64
 	Length   int64
 	Kind     string // differs, unreadable_here, unreadable_there
-	Repaired bool   // written at the peer and flushed there
+	Repaired bool   // written anew where it was not good, and flushed there
 }
 
 // findings is what a run has found. The list is bounded, the counts are not.
@@ -40,6 +40,7 @@ type findings struct {
 	dropped  bool               // the list is full
 	blocks   [differences]int64 // of 4 KiB
 	repaired int64              // blocks
+	here     int64              // of them, those that were unreadable here
 	told     int64              // blocks of which an operator has heard
 }
 
@@ -78,8 +79,11 @@ func (f *findings) text(peer string) string {
 	if n := f.blocks[unreadThere]; n > 0 {
 		text += fmt.Sprintf(", %d cannot be read at %s", n, peer)
 	}
-	if f.repaired > 0 {
-		text += fmt.Sprintf("; %d were repaired at %s: this node is Primary, and its copy is what the applications see", f.repaired, peer)
+	if n := f.repaired - f.here; n > 0 {
+		text += fmt.Sprintf("; %d were repaired at %s: this node is Primary, and its copy is what the applications see", n, peer)
+	}
+	if f.here > 0 {
+		text += fmt.Sprintf("; %d that could not be read here were fetched from %s and written again", f.here, peer)
 	}
 	return text
 }
@@ -175,14 +179,15 @@ func (e *Engine) verifyMarked(v *volume) {
 func (e *Engine) tellDifferences() {
 	f := &e.verify.found
 	n := f.blocks[differs] + f.blocks[unreadHere] + f.blocks[unreadThere]
-	if f.told > 0 || n == 0 {
+	first := slices.IndexFunc(f.list, func(d finding) bool { return !d.Repaired })
+	if f.told > 0 || first < 0 {
 		return // the end of the run sums up
 	}
 	if !e.marksSaved() {
 		return
 	}
 	f.told = n
-	d := f.list[0]
+	d := f.list[first]
 	e.problem(fmt.Sprintf("verify: volume %d, %d bytes at %d: %s", d.Volume, d.Length, d.Offset, d.sentence(e.peer)))
 	e.sendState()
 }
@@ -211,8 +216,11 @@ func (d *finding) sentence(peer string) string {
 	}
 }
 
-// repairing reports whether a repair is on its way to the peer.
+// repairing reports whether a repair is on its way to the peer, or here.
 func (e *Engine) repairing() bool {
+	if e.verify.mending > 0 {
+		return true
+	}
 	for _, v := range e.vols {
 		for o := v.active.head; o != nil; o = o.next {
 			if o.kind == opVerify && o.check.repairing {
@@ -262,9 +270,9 @@ func (e *Engine) repairFlushed(o *op) {
 
 // resynced: a resync is complete. It has sent whatever was marked.
 func (f *findings) resynced() {
-	f.repaired = f.blocks[differs] + f.blocks[unreadThere]
+	f.repaired = f.blocks[differs] + f.blocks[unreadThere] + f.here
 	for i := range f.list {
-		f.list[i].Repaired = f.list[i].kind != unreadHere
+		f.list[i].Repaired = f.list[i].Repaired || f.list[i].kind != unreadHere
 	}
 }
 

@@ -54,6 +54,7 @@ type VolumeView struct {
 	Number     uint16
 	SizeBytes  int64
 	Disk       state.Disk
+	Hung       bool // it was given up because it did not answer
 	PeerDisk   state.Disk
 	DirtyBytes int64
 	PeerDirty  int64
@@ -111,7 +112,7 @@ func (e *Engine) View() View {
 		w.PeerRole, w.PeerSuspect, w.PeerLast = s.theirs.Role, s.theirs.Suspect, s.theirs.LastPrimary
 	}
 	for i, v := range e.vols {
-		vv := VolumeView{Number: v.num, SizeBytes: v.geo.SizeBytes, Disk: v.disk, DirtyBytes: v.bits.DirtyBytes(),
+		vv := VolumeView{Number: v.num, SizeBytes: v.geo.SizeBytes, Disk: v.disk, Hung: v.hung && v.disk == state.Failed, DirtyBytes: v.bits.DirtyBytes(),
 			Assume: v.assume, Hot: v.al.Count(), AtDisk: v.busy(), Settled: v.settled, Generation: uint64(v.gen.Current), Stats: v.stats}
 		if s.theirs != nil && w.Connected && i < len(s.theirs.Volumes) {
 			p := &s.theirs.Volumes[i]

@@ -49,3 +49,17 @@ func TestInvalidate(t *testing.T) {
 	w.stop()
 	p.finish()
 }
+
+// Without a quorum the ledger cannot take the copy out of the in-sync set, so it is
+// kept. The agent of a Primary that stands still looks alive for a moment.
+func TestInvalidateNeedsAQuorum(t *testing.T) {
+	p := newPair(t, false, withoutWitness)
+	primary, secondary := p.settle()
+	p.must(p.Pause(primary))
+	p.refused(secondary, "the ledger cannot take this copy out of the in-sync set, so it is kept", "invalidate", p.Resource())
+	if got := p.look(secondary).DiskState; got != "UpToDate" {
+		t.Errorf("refused, and the disk is %s", got)
+	}
+	p.must(p.Resume(primary))
+	p.rejoined(secondary)
+}

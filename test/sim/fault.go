@@ -171,6 +171,7 @@ func (w *World) operate() {
 }
 
 func (w *World) invalidate(n *node) {
+	n.counted = slices.Contains(n.eng.View().Record.InSync, n.name)
 	n.run(&engine.Event{Kind: engine.Invalidate})
 	if n.up && n.anyDisk(func(d state.Disk) bool { return d == state.Inconsistent }) {
 		n.bad = true

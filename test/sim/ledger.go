@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -8,6 +9,9 @@ import (
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
+
+// errUndecided is a ledger that nobody could ask in time.
+var errUndecided = errors.New("the ledger does not decide")
 
 // setRecord is a commit.
 func (w *World) setRecord(r wire.Record) {
@@ -47,6 +51,15 @@ func (w *World) changeInSync(n *node, change engine.EffectKind, who string, toke
 		if !n.broken() {
 			w.fail(fmt.Errorf("%s leaves the in-sync set with a good copy", n.name))
 		}
+		r.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(s string) bool { return s == who })
+	case change == engine.LedgerLeave && in:
+		if r.Primary == who {
+			return engine.ErrStaleToken
+		}
+		if !n.dispensable() {
+			return errUndecided // the good copy has got into trouble meanwhile: let nobody have been asked
+		}
+		n.bad = true // as good as given up
 		r.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(s string) bool { return s == who })
 	case include && !in:
 		r.InSync = append(slices.Clone(r.InSync), who)

@@ -140,6 +140,11 @@ mutant equal-chunk-not-flushed synccompare.go 'e.chunkAcked(o)' 'o.vol.bits.Clea
 mutant first-difference-only synccompare.go 'last.offset + last.length - send[0].offset' 'send[0].length + 0*last.length' TestResyncLeavesOutWhatIsEqual
 mutant unread-counts-as-equal synccompare.go 'send := []span{c.span}' 'send := []span(nil)' TestResyncSendsWhatIsNotTold
 
+# a copy that is given up
+mutant invalidate-in-the-set invalidate.go 'case !e.inSync(e.self):' 'case true:' TestInvalidatedCopyLeavesTheSetFirst
+mutant invalidate-though-undecided invalidate.go 'case c.asked == e.record.Token:' 'case c.asked == e.record.Token:
+		e.giveUpVolumes(c.volume)' TestInvalidateWithoutTheLedgersWord
+
 # disks that hang, in the world where they do
 world=TestHangSeeds
 mutant hang-reads-into-old-memory stalled.go 'o.disk.Data = block.Aligned(len(o.disk.Data))' '_ = o' TestPrimaryLeavesAHangingDisk
@@ -165,4 +170,7 @@ mutant verify-tells-before-it-marks verifyrepair.go 'if !e.marksSaved() {' 'if f
 mutant repair-unmarked-on-the-ack verifyrepair.go 'e.verify.written = append(e.verify.written, ' 'o.vol.bits.Clear(o.disk.Offset, o.disk.Length)
 	e.verify.written = append(e.verify.written, ' TestVerifyRepairsFromThePrimary
 mutant demoted-beside-a-repair control.go 'e.repairing() ||' '' TestDemotionWaitsForARepair
+mutant verify-mends-nothing verifymend.go 'return e.verify.order.Repair &&' 'return false &&'
+mutant verify-ends-before-a-mend verify.go 'if x.flight+x.mending > 0 ||' 'if x.flight > 0 ||' TestVerifyMendsWhatCannotBeReadHere
+mutant demoted-beside-a-mend verifyrepair.go 'if e.verify.mending > 0 {' 'if false {' TestDemotionWaitsForAMend
 exit $missed

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
@@ -91,6 +92,9 @@ func (n *node) localIO(f *engine.Effect) {
 	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), disk: true, volume: f.Volume, fail: fail, ghost: n.ghost(v, r), run: func() {
 		err := n.ail(r.Op)
 		if err == nil {
+			err = n.latent(f.Volume, r)
+		}
+		if err == nil {
 			v.disk.apply(r)
 		} else {
 			v.disk.spoil(r, n.w.rng)
@@ -153,11 +157,14 @@ func (n *node) performMeta(f *engine.Effect) {
 		n.meta("page", func() { v.pages[page] = data }, engine.Event{Kind: engine.PageDone, Volume: vol, Page: page, Version: f.Version})
 	case engine.WriteSuper:
 		super := *f.Super
+		if n.command == engine.Invalidate && n.counted && super.FullSync && slices.Contains(n.w.record.InSync, n.name) {
+			n.w.fail(fmt.Errorf("%s gives its copy up, and is in the in-sync set", n.name))
+		}
 		n.meta("super", func() { v.super = super }, engine.Event{Kind: engine.SuperDone, Volume: vol, Version: f.Version})
 	case engine.FitSize:
 		super, size := *f.Super, f.Size
 		n.meta("fit", func() { v.lay(size, super) }, engine.Event{Kind: engine.SizeFitted, Volume: vol})
-	case engine.LedgerExclude, engine.LedgerInclude, engine.LedgerGiveUp:
+	case engine.LedgerExclude, engine.LedgerInclude, engine.LedgerGiveUp, engine.LedgerLeave:
 		n.ledger(f.Kind, f.Node, f.Token)
 	default:
 		n.w.fail(fmt.Errorf("unknown effect %d", f.Kind))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"hapair/mirror/block"
 	"hapair/mirror/engine"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
@@ -120,11 +121,14 @@ func (w *World) rot() {
 	}
 	p = w.primary()
 	w.plant(p.peer())
+	w.plantUnreadable(p)
+	w.plantUnreadable(p.peer())
 	if w.one(2) {
 		w.judgeFound(p, w.verified(p, false))
 	}
 	if w.err == nil {
 		w.judgeFound(p, w.verified(p, true))
+		w.readable()
 		w.until("all is flushed", w.settled)
 		w.rotted = nil
 		w.final()
@@ -139,7 +143,7 @@ func (w *World) verifyRests(p *node) bool {
 
 // plant changes sectors of a copy, some to what they held before, anywhere.
 func (w *World) plant(n *node) {
-	w.rotted = map[rotten]check.Version{}
+	w.rotted, w.sores = map[rotten]check.Version{}, map[rotten]bool{}
 	for range 1 + w.rng.IntN(6) {
 		vol := w.rng.IntN(len(w.sizes))
 		s := w.rng.IntN(w.hists[vol].Sectors())
@@ -197,7 +201,7 @@ func (w *World) judgeFound(p *node, v engine.VerifyView) {
 	}
 	for _, d := range v.Found {
 		for s := int(d.Offset / check.SectorBytes); s < int((d.Offset+d.Length)/check.SectorBytes); s += blockSectors {
-			if !w.rottenBlock(int(d.Volume), s) {
+			if !w.rottenBlock(int(d.Volume), s) && !w.soreBlock(int(d.Volume), s) {
 				w.fail(fmt.Errorf("the block of sector %d of volume %d is equal and was reported: %+v", s, d.Volume, v.Found))
 			}
 		}
@@ -211,6 +215,55 @@ func (w *World) rottenBlock(vol, sector int) bool {
 		}
 	}
 	return false
+}
+
+// plantUnreadable has sectors of a copy not be readable any more, where the other
+// copy is good.
+func (w *World) plantUnreadable(n *node) {
+	n.unread = map[rotten]bool{}
+	for range w.rng.IntN(4) {
+		vol := w.rng.IntN(len(w.sizes))
+		s := w.rng.IntN(w.hists[vol].Sectors())
+		if w.rottenBlock(vol, s) || w.soreBlock(vol, s) {
+			continue
+		}
+		n.unread[rotten{vol, s}], w.sores[rotten{vol, s}] = true, true
+		w.logf("%s: sector %d of volume %d cannot be read", n.name, s, vol)
+	}
+}
+
+// latent: a read of a sector that cannot be read fails; a write mends it.
+func (n *node) latent(vol int, r *block.Request) error {
+	for x := range n.unread {
+		switch at := int64(x.sector) * check.SectorBytes; {
+		case x.vol != vol || at < r.Offset || at >= r.End():
+		case r.Op == block.Read:
+			return block.ErrIO
+		case r.Op.Changes():
+			delete(n.unread, x)
+		}
+	}
+	return nil
+}
+
+func (w *World) soreBlock(vol, sector int) bool {
+	for r := range w.sores {
+		if r.vol == vol && r.sector/blockSectors == sector/blockSectors {
+			return true
+		}
+	}
+	return false
+}
+
+// readable: after a repair everything can be read on both nodes.
+func (w *World) readable() {
+	for _, n := range w.nodes {
+		for x := range n.unread {
+			if w.err == nil {
+				w.fail(fmt.Errorf("%s still cannot read sector %d of volume %d after a repair", n.name, x.sector, x.vol))
+			}
+		}
+	}
 }
 
 // markless: what a repair has made equal is not marked any more.

@@ -63,6 +63,7 @@ type World struct {
 	used     map[int64][][]byte // then: memory that the application has done with
 	parcels  []parcel
 	rotted   map[rotten]check.Version // what rotted; nil while nothing has
+	sores    map[rotten]bool          // what could not be read, on either node
 	troubles map[string]int           // how often each kind came
 	without  map[string]bool          // kinds that do not come in this run
 	answers  int

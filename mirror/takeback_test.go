@@ -1,0 +1,92 @@
+package mirror
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hapair/mirror/block"
+	"hapair/mirror/state"
+	"hapair/test/fault"
+)
+
+// hanging is a pair whose Primary goes on through its peer, because its disk
+// answers nothing; it is taken back after a pause.
+func hanging(t *testing.T, pause time.Duration) (p *pair, hang *unplugging) {
+	t.Helper()
+	hang = &unplugging{}
+	p = layeredTakingBack(t, pause, "disk", func(n *pairNode, d block.Disk) block.Disk {
+		u := unplugging{fault.New(d), d, make(chan struct{})}
+		if n.name == "alpha" {
+			*hang = u
+		}
+		return u
+	})
+	a := p.nodes[0]
+	a.Configure(Settings{DiskTimeout: 200 * time.Millisecond})
+	p.hangs(hang)
+	return p, hang
+}
+
+// hangs has the disk of alpha answer nothing, until it is given up.
+func (p *pair) hangs(hang *unplugging) {
+	t, a := p.t, p.nodes[0]
+	t.Helper()
+	hang.Add(fault.Rule{Hang: true})
+	must(t, a.door.do(t, &block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096)}))
+	a.await(t, "forwarding", func(v View) bool { return v.Replication == state.Forwarding && v.Volumes[0].Hung })
+}
+
+// answers lets go of all that hangs.
+func (u *unplugging) answers() {
+	u.Clear()
+	close(u.freed)
+	u.Release()
+	u.Unplug()
+}
+
+// A disk that hung is attached by itself when it has let go of everything, after a
+// pause; not before.
+func TestDiskThatAnswersAgainIsTakenBack(t *testing.T) {
+	p, hang := hanging(t, 300*time.Millisecond)
+	a := p.nodes[0]
+	if v := a.View(); v.TakenBackAt != 0 {
+		t.Fatalf("taken back at %v, and it still has requests", v.TakenBackAt)
+	}
+	hang.answers()
+	a.await(t, "about to be attached", func(v View) bool { return v.TakenBackAt > v.Now || v.Replication == state.Established })
+	a.await(t, "in sync", func(v View) bool { return established(v) && len(v.Record.InSync) == 2 && v.TakenBackAt == 0 })
+	p.equal()
+}
+
+// One that does it again and again is taken back after longer and longer, and then
+// no more; an operator attaches it.
+func TestDiskThatHangsTooOftenIsLeftAlone(t *testing.T) {
+	p, hang := hanging(t, time.Millisecond)
+	a := p.nodes[0]
+	for range takeBackTries {
+		hang.answers()
+		a.await(t, "in sync", func(v View) bool { return established(v) && len(v.Record.InSync) == 2 })
+		p.hangs(hang)
+	}
+	hang.answers()
+	a.await(t, "left alone", func(v View) bool {
+		told, _ := a.obs.told()
+		return slices.ContainsFunc(told, func(s string) bool { return strings.Contains(s, "left alone until somebody attaches it") })
+	})
+	if v := a.View(); v.TakenBackAt != 0 || v.Volumes[0].Disk != state.Failed {
+		t.Fatalf("taken back at %v, %s", v.TakenBackAt, v.Volumes[0].Disk)
+	}
+	must(t, a.Attach(t.Context(), AttachOptions{}))
+	a.await(t, "in sync", func(v View) bool { return established(v) && len(v.Record.InSync) == 2 })
+}
+
+// A disk that has failed with an error is nobody's to take back but an operator's.
+func TestDiskThatFailedIsNotTakenBack(t *testing.T) {
+	p := givenUp(t)
+	a := p.nodes[0]
+	if a.View().Volumes[0].Hung || a.answersAgain() {
+		t.Fatal("a disk that failed would be attached by itself")
+	}
+}
