@@ -74,6 +74,9 @@ func (r *Resource) planTakeBack(now time.Duration) {
 // answersAgain reports whether each disk that is not in use was given up because it did
 // not answer, and has let go of everything since, and whether they can be attached.
 func (r *Resource) answersAgain() bool {
+	if !r.anyFailed() { // the tick asks, and a View is much to make
+		return false
+	}
 	failed := false
 	for i, x := range r.View().Volumes {
 		if x.Disk.HasData() {
@@ -85,6 +88,17 @@ func (r *Resource) answersAgain() bool {
 		failed = true
 	}
 	return failed && r.mayAttach() == nil
+}
+
+func (r *Resource) anyFailed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.vols {
+		if !r.mu.eng.Disk(i).HasData() {
+			return true
+		}
+	}
+	return false
 }
 
 // abandoned is how many requests the disks have yet that were given up.
