@@ -24,7 +24,8 @@ func (l *Ledger) GoAlone(ctx context.Context, reason string) error {
 
 // ForceAlone is GoAlone for an operator on a node that is not the Primary. What
 // the other node did after the two lost each other is given up; if it goes on,
-// too, that is split brain.
+// too, that is split brain. So it is where this node had not rejoined: the other
+// one went on without it before.
 func (l *Ledger) ForceAlone(ctx context.Context, reason string) error {
 	return l.alone(ctx, reason, true)
 }
@@ -160,7 +161,7 @@ func (l *Ledger) replayAll() (*record.State, error) {
 func (l *Ledger) recover(reason string) error {
 	id := l.id()
 	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage)}
-	f.alone = func(s *record.State) { s.GoAlone(l.cfg.Self, reason) }
+	f.alone = func(s *record.State) { s.GoAlone(l.cfg.Self, reason, id.Joining) }
 	layer := newStreamLayer(l)
 	trans := newTransport(l, layer)
 	defer trans.Close() //nolint:errcheck // it was never used
@@ -168,7 +169,7 @@ func (l *Ledger) recover(reason string) error {
 	has, err := raft.HasExistingState(l.store, l.store, l.snaps)
 	if err == nil && !has {
 		// A node that was still joining has nothing: it begins anew.
-		f.state.GoAlone(l.cfg.Self, reason)
+		f.state.GoAlone(l.cfg.Self, reason, true)
 		id.Incarnation, id.Lineage = f.state.Incarnation, f.state.Lineage
 		if err = l.saveIdentity(id); err == nil {
 			err = raft.BootstrapCluster(l.raftConfig(), l.store, l.store, l.snaps, trans, only)

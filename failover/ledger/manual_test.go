@@ -174,6 +174,46 @@ func TestManualSplitBrain(t *testing.T) {
 	})
 }
 
+// A node that has not rejoined yet is forced: it supersedes nothing. The Primary
+// that had gone on without it keeps its ledger, its lease and its resource, and
+// both say that there are two now.
+func TestManualForcedBeforeItRejoined(t *testing.T) {
+	bubble(t, ArbitrationManual, func(t *testing.T, c *cluster) {
+		c.openAll()
+		c.watch("r")
+		c.primary("a", "r")
+		c.crash("b")
+		a := c.node("a")
+		if err := a.GoAlone(limit(5*time.Second), "peer gone"); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually(time.Second, "a holds the lease alone", c.holds("a", "r"))
+		held := c.alwaysHeld("a", "r")
+		b := c.open("b")
+		c.eventually(time.Second, "b has discarded its ledger", func() bool { return c.happened("b:rejoining:a") })
+		c.net.Cut("a", "b")
+		if of := a.Status().Of; of != 1 {
+			t.Fatalf("b is one of %d voters already", of)
+		}
+		if err := b.ForceAlone(limit(5*time.Second), "forced"); err != nil {
+			t.Fatal(err)
+		}
+		c.net.Heal("a", "b")
+		c.eventually(5*time.Second, "both say split brain", func() bool {
+			return a.Status().State == "split brain" && b.Status().State == "split brain"
+		})
+		time.Sleep(3 * time.Second)
+		held()
+		if s := a.Status(); s.Incarnation != 2 || s.Of != 1 {
+			t.Fatalf("a: %+v", s)
+		}
+		if err := b.Surrender(limit(5*time.Second), "a is right"); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually(5*time.Second, "b rejoined", func() bool { return b.Status().State == "follower" && a.Status().Of == 2 })
+	})
+}
+
 // A node leaves gracefully, whichever leads; the other runs alone, restarts
 // alone, and takes it back.
 func TestManualLeave(t *testing.T) {

@@ -78,11 +78,15 @@ func judgeMembers(me, you hello) verdict {
 	return same
 }
 
-// descends tells whether high's history contains the incarnation low is in. A
-// node that is joining has no history of its own to lose.
+// descends tells whether high's history contains the incarnation low is in, and
+// went on from there as one that low's group cannot do without. A node that is
+// joining has no history of its own to lose.
 func descends(high, low hello) bool {
 	if low.Joining {
 		return true
+	}
+	if next, _ := record.Founding(high.Lineage, low.Incarnation+1); next.Apart {
+		return false
 	}
 	was, known := record.FounderOf(high.Lineage, low.Incarnation)
 	mine, _ := record.FounderOf(low.Lineage, low.Incarnation)

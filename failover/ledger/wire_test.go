@@ -50,6 +50,7 @@ func TestJudge(t *testing.T) {
 	left.Node, left.Voters, left.LastIndex = "b", []string{"b"}, 10
 	joining := hello{Node: "a", Incarnation: 2, Lineage: two("b").Lineage, Joining: true}
 	three := hello{Node: "b", Incarnation: 3, Lineage: []record.Founder{first, by(2, "b"), by(3, "b")}, Voters: []string{"b"}}
+	apart := hello{Node: "a", Incarnation: 3, Lineage: []record.Founder{first, by(2, "b"), {Incarnation: 3, Node: "a", Apart: true}}, Voters: []string{"a"}}
 	ahead1 := one
 	ahead1.LastIndex = 11
 	for _, c := range []struct {
@@ -66,6 +67,9 @@ func TestJudge(t *testing.T) {
 		{"removed while away", one, left, behind},
 		{"the other was removed", left, one, ahead},
 		{"removed, but I know more", ahead1, left, same},
+		{"the peer was forced before it had rejoined", two("b"), apart, split},
+		{"I was forced before I had rejoined", apart, two("b"), split},
+		{"rejoining one that was forced", joining, apart, behind},
 		{"rejoining", joining, two("b"), same},
 		{"rejoining, and the peer went on", joining, three, behind},
 	} {

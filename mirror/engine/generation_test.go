@@ -5,6 +5,7 @@ import (
 
 	"hapair/mirror/block"
 	"hapair/mirror/genid"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -181,4 +182,41 @@ func TestTargetMustCarryTheSyncID(t *testing.T) {
 	b.receive(wire.Message{Kind: wire.BitmapDone})
 	b.message(wire.Refuse)
 	b.none(LocalIO)
+}
+
+// The target of a resync is promoted by force while it is part old, part new.
+// Whoever it was being filled from finds it diverged, although nothing was
+// written here; and it is nobody's source before an operator has chosen.
+func TestTargetPromotedByForceHasDiverged(t *testing.T) {
+	s := equal()
+	s.record = wire.Record{Token: 2, Primary: "beta", Tenure: 2, InSync: []string{"beta"}}
+	b := newBox(t, s)
+	source := genid.Set{Current: 77}.Mint(90)
+	tell := func(h *wire.HelloBody) {
+		h.Role, h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = state.Primary, packGen(source), 9
+	}
+	b.greet(tell)
+	b.receive(wire.Message{Kind: wire.SyncStart, Token: 2})
+	b.message(wire.BitmapDone)
+	b.do(Event{Kind: Promote, Tenure: 3, Force: true})
+	if f := b.expect(Reply); f.Err == nil {
+		t.Fatal("promoted in the middle of a resync")
+	}
+	b.linkDown()
+	b.record = wire.Record{Token: 4, Primary: "alpha", Tenure: 4, InSync: []string{"alpha"}}
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.do(Event{Kind: Promote, Tenure: 4, Force: true})
+	if f := b.expect(Reply); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	if got := genid.Compare(b.super[0].Gen, source); got != genid.SplitBrain {
+		t.Fatalf("the copy that was forced has %s, its source %s: %s", b.super[0].Gen, source, got)
+	}
+	b.out = nil
+	b.linkUp()
+	b.receive(b.peerHello(wire.Hello, func(h *wire.HelloBody) { tell(h); h.Role = state.Secondary }))
+	if m := b.message(wire.Refuse); m.Status != wire.SplitBrain {
+		t.Fatalf("refused with %d: %s", m.Status, m.Data)
+	}
+	b.none(LedgerExclude)
 }

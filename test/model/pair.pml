@@ -7,6 +7,8 @@
  * A Primary whose disk fails gives its copy up and goes on through its peer (rule R13): out of the set first, then the peer marks
  * everything and is the keeper (thru), then it may be answered. A disk that has failed works again after a restart, with what it had.
  * Disks fail only with -DDISK=1, and then one crash less is played: with three of them the states are too many.
+ * So that the set alone does not say that a peer can be gone on with, a Secondary's copy may then also be given up by an operator, or get
+ * another disk, while the ledger still counts it.
  * -DM11 is no mutant: leaving an unconnected peer in the in-sync set at promotion is safe as well (rule R10). */
 
 /* the rules, each with the mutant that drops it */
@@ -82,6 +84,11 @@
 #else
 #define KEEPUNMARKED 0
 #endif
+#ifdef M14
+#define INLINE(o) (insync & BIT(o)) /* to be in the set is enough for a Primary to give its copy up */
+#else
+#define INLINE(o) (conn && !syncing && insync==3)
+#endif
 
 #define THRU (thru || (STAYINSET && conn))
 #define OTHER(n) (1-(n))
@@ -102,6 +109,7 @@ byte vol[2]; byte dur[2];               /* block version in cache / on stable me
 bool al[2];                             /* activity log bit, persistent */
 bool dirty[2]; bool pdirty[2];          /* bitmap bit in memory / persisted */
 bool dead[2]; bool thru;                /* disk has failed; the Primary's requests go to the peer alone */
+bool bad[2];                            /* emptied by an operator; the ledger does not know yet */
 bool susp[2];                           /* came back from a crash and not yet brought in line */
 bool unfl[2];                           /* primary memory: peer acked writes not yet flushed there */
 byte next; byte infl[2]; bool ld[2]; bool pd[2]; /* version counter; in-flight write: local done, peer done */
@@ -132,28 +140,30 @@ inline step(n, o) {
   :: atomic { role[n] && !lease[n] && QUORUM(n) && prim==n -> lease[n]=true; check(n) }
   :: atomic { LAPSE && lease[n] && !QUORUM(n) -> lease[n]=false }
   :: atomic { role[n] && prim!=n && QUORUM(n) -> if :: infl[n]!=0 || unfl[n] -> dirty[n]=true :: else fi; unfl[n]=false; role[n]=false; lease[n]=false; infl[n]=0; ld[n]=false; pd[n]=false; if :: dead[n] || thru -> thru=false; conn=false :: else fi }
-:: atomic { !role[n] && !dead[n] && QUORUM(n) && (insync & BIT(n)) && EXPIRED(o) && !(role[o] && conn) && (!syncing || src==n) && (FORGETCRASH || !susp[n] || !(up[o] && lab && (insync & BIT(o)) && !susp[o])) -> LOSTCACHE(n,o); susp[n]=false; if :: conn && !syncing -> skip :: else -> insync = (KEEPPEER -> insync : BIT(n)) fi; prim=n; role[n]=true; lease[n]=true; dirty[n] = dirty[n] || al[n]; check(n) }
+:: atomic { !role[n] && !dead[n] && !bad[n] && QUORUM(n) && (insync & BIT(n)) && EXPIRED(o) && !(role[o] && conn) && (!syncing || src==n) && (FORGETCRASH || !susp[n] || !(up[o] && lab && (insync & BIT(o)) && !susp[o])) -> LOSTCACHE(n,o); susp[n]=false; if :: conn && !syncing -> skip :: else -> insync = (KEEPPEER -> insync : BIT(n)) fi; prim=n; role[n]=true; lease[n]=true; dirty[n] = dirty[n] || al[n]; check(n) }
   :: atomic { role[n] && infl[n]==0 && (!dead[n] || thru) -> if :: thru -> dur[o]=vol[o]; unfl[n]=false; flushed=acked; thru=false; conn=false :: else fi; role[n]=false; lease[n]=false; prim=2 } /* clean demote */
   /* the Primary's disk fails; what it had in its cache may be lost. Then: out of the set, a keeper, writes through it */
-  :: atomic { DISK && role[n] && !dead[n] && conn && !syncing && insync==3 && crashes < MAXC -> dead[n]=true; if :: vol[n]=dur[n] :: dur[n]=vol[n] :: skip fi; crashes++ }
-  :: atomic { role[n] && lease[n] && dead[n] && QUORUM(n) && insync==3 -> insync=BIT(o); conn=false; pd[n]=false }
-  :: atomic { role[n] && dead[n] && !conn && up[o] && lab && insync==BIT(o) && !role[o] && prim==n && !(susp[o] && unfl[n]) -> if :: susp[o] && vol[o]<acked -> assert(vol[o]>=flushed); acked=vol[o] :: else fi; /* disk and cache: two failures */ conn=true; thru=true; pd[n]=false; if :: KEEPUNMARKED -> skip :: else -> dirty[o]=true; pdirty[o]=true fi }
+  :: atomic { DISK && role[n] && !dead[n] && INLINE(o) && crashes < MAXC -> dead[n]=true; if :: vol[n]=dur[n] :: dur[n]=vol[n] :: skip fi; crashes++ }
+  :: atomic { DISK && up[n] && !role[n] && !bad[n] && !dead[n] && !dead[o] && insync==3 && !syncing && crashes < MAXC ->
+       bad[n]=true; susp[n]=true; vol[n]=0; dur[n]=0; al[n]=false; dirty[n]=false; pdirty[n]=false; conn=false; crashes++ }
+  :: atomic { role[n] && lease[n] && dead[n] && QUORUM(n) && insync==3 -> insync=BIT(o); conn=false; pd[n]=false; assert(vol[o] >= flushed) }
+  :: atomic { role[n] && dead[n] && !conn && up[o] && lab && insync==BIT(o) && !role[o] && prim==n && !bad[o] && !(susp[o] && unfl[n]) -> if :: susp[o] && vol[o]<acked -> assert(vol[o]>=flushed); acked=vol[o] :: else fi; /* disk and cache: two failures */ conn=true; thru=true; pd[n]=false; if :: KEEPUNMARKED -> skip :: else -> dirty[o]=true; pdirty[o]=true fi }
   :: atomic { role[n] && lease[n] && dead[n] && THRU && infl[n]==0 && next < MAXV -> assert(vol[o] >= acked); next++; infl[n]=next; pd[n]=false }
   :: atomic { role[n] && lease[n] && dead[n] && infl[n]!=0 && pd[n] && conn && THRU -> acked=infl[n]; infl[n]=0; ld[n]=false; pd[n]=false; assert(vol[o] >= acked) }
   :: atomic { role[n] && lease[n] && dead[n] && THRU && infl[n]==0 -> dur[o]=vol[o]; unfl[n]=false; flushed=acked }
   /* mirror connection and resync: the record says who is current, the logs say which blocks */
-  :: atomic { conn==false && !dead[n] && !dead[o] && up[n] && up[o] && lab && QUORUM(n) && (insync & BIT(n)) && !role[o] && (role[n] || prim==2 || prim==n || insync==BIT(n)) && infl[n]==0 && (WRONGSOURCE || !susp[n] || susp[o] || insync==BIT(n)) ->
+  :: atomic { conn==false && !dead[n] && !dead[o] && !bad[n] && up[n] && up[o] && lab && QUORUM(n) && (insync & BIT(n)) && !role[o] && (role[n] || prim==2 || prim==n || insync==BIT(n)) && infl[n]==0 && (WRONGSOURCE || !susp[n] || susp[o] || insync==BIT(n)) ->
        conn=true; if :: susp[n] && susp[o] && vol[n]<acked -> assert(vol[n]>=flushed); acked=vol[n] :: else fi;
        if
        :: TRUSTBOTH && insync==3 -> skip
-       :: dirty[n] || (al[n] && susp[n]) || (MARKUNFLUSHED && unfl[n]) || dirty[o] || (al[o] && susp[o]) || (MARKUNFLUSHED && unfl[o]) || pdirty[n] || pdirty[o] || insync!=3 -> syncing=true; src=n; insync = (KEEPTARGET -> insync : BIT(n)); dirty[n] = dirty[n] || (al[n] && susp[n]) || (MARKUNFLUSHED && unfl[n]) || dirty[o] || (al[o] && susp[o]) || (MARKUNFLUSHED && unfl[o]) || pdirty[n] || pdirty[o]
+       :: dirty[n] || (al[n] && susp[n]) || (MARKUNFLUSHED && unfl[n]) || dirty[o] || (al[o] && susp[o]) || (MARKUNFLUSHED && unfl[o]) || pdirty[n] || pdirty[o] || bad[o] || insync!=3 -> syncing=true; src=n; insync = (KEEPTARGET -> insync : BIT(n)); dirty[n] = dirty[n] || (al[n] && susp[n]) || (MARKUNFLUSHED && unfl[n]) || dirty[o] || (al[o] && susp[o]) || (MARKUNFLUSHED && unfl[o]) || pdirty[n] || pdirty[o] || bad[o]
        :: else -> skip
        fi }
   :: atomic { conn && syncing && src==n && infl[n]==0 && QUORUM(n) ->
        if :: dirty[n] || pdirty[n] -> vol[o]=vol[n];
              if :: FLUSHTARGET -> dur[o]=vol[o]; dur[n]=vol[n] :: else fi
           :: else fi;
-       insync=3; syncing=false; susp[o]=false; dirty[n]=false; dirty[o]=false; pdirty[n]=false; pdirty[o]=false; if :: role[n] -> skip :: else -> al[n]=false fi; al[o]=false; unfl[n]=false }
+       insync=3; syncing=false; susp[o]=false; bad[o]=false; dirty[n]=false; dirty[o]=false; pdirty[n]=false; pdirty[o]=false; if :: role[n] -> skip :: else -> al[n]=false fi; al[o]=false; unfl[n]=false }
   /* write: activity log first, then both copies in any order */
   :: atomic { role[n] && lease[n] && !dead[n] && infl[n]==0 && next < MAXV -> check(n); al[n]=true; next++; infl[n]=next; ld[n]=false; pd[n]=false }
   :: atomic { role[n] && infl[n]!=0 && !ld[n] && !dead[n] -> vol[n]=infl[n]; ld[n]=true }

@@ -14,6 +14,9 @@ type Founder struct {
 	Incarnation uint64 `json:"incarnation"`
 	Node        string `json:"node,omitempty"` // "" for the first, from the configuration
 	Reason      string `json:"reason,omitempty"`
+	// Apart: Node had not rejoined the group that it left, which goes on by itself
+	// and is not superseded.
+	Apart bool `json:"apart,omitempty"`
 }
 
 // Forced is one forced change, kept for the operator.
@@ -66,18 +69,24 @@ func (s *State) Founder(incarnation uint64) (string, bool) { return FounderOf(s.
 
 // FounderOf looks an incarnation up in a lineage.
 func FounderOf(lineage []Founder, incarnation uint64) (string, bool) {
-	for _, f := range lineage {
-		if f.Incarnation == incarnation {
-			return f.Node, true
-		}
-	}
-	return "", false
+	f, ok := Founding(lineage, incarnation)
+	return f.Node, ok
 }
 
-// GoAlone starts the next incarnation, founded by node.
-func (s *State) GoAlone(node, reason string) {
+// Founding looks up who started an incarnation, and how.
+func Founding(lineage []Founder, incarnation uint64) (Founder, bool) {
+	for _, f := range lineage {
+		if f.Incarnation == incarnation {
+			return f, true
+		}
+	}
+	return Founder{}, false
+}
+
+// GoAlone starts the next incarnation, founded by node; apart: see Founder.
+func (s *State) GoAlone(node, reason string, apart bool) {
 	s.Incarnation++
-	s.Lineage = keepLast(append(s.Lineage, Founder{s.Incarnation, node, reason}), keepFounders)
+	s.Lineage = keepLast(append(s.Lineage, Founder{s.Incarnation, node, reason, apart}), keepFounders)
 }
 
 // Apply carries out one command and returns its answer. A command whose ID has

@@ -84,7 +84,7 @@ func TestClusterWide(t *testing.T) {
 	if len(s.Marks) != 0 {
 		t.Fatalf("marks %v", s.Marks)
 	}
-	s.GoAlone("n1", "cable")
+	s.GoAlone("n1", "cable", false)
 	if n, ok := s.Founder(2); s.Incarnation != 2 || !ok || n != "n1" {
 		t.Fatalf("%+v", s)
 	}
