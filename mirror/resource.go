@@ -72,6 +72,7 @@ type Resource struct {
 	admin    sync.Mutex // one command at a time
 	abortMu  sync.Mutex
 	verifyMu sync.Mutex // one command to the verify at a time
+	resizeMu sync.Mutex // one resize at a time
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup

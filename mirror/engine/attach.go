@@ -122,6 +122,7 @@ func (v *volume) adopt(n *volume) {
 // at the peer, and holds nothing of the old activity log any more.
 func (v *volume) replace(c *VolumeConfig) {
 	v.gen, v.bits, v.al, v.failed = c.Super.Gen, c.Bitmap, c.Log, nil
+	v.floor, v.room = c.Floor, c.Room
 	v.super.gen, v.page.urgent = c.Super.Gen, nil
 	v.sync = syncState{acked: v.sync.acked[:0]}
 	for o := v.active.head; o != nil; o = o.next {

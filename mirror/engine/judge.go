@@ -42,6 +42,7 @@ type decision struct {
 	full   []bool // by volume: everything is sent, not only what the bitmaps say
 	why    string
 	sizes  []int64 // actFit: what each volume of this node is to have, 0 as it is
+	grows  bool    // then: those hold data, and are smaller than the peer's
 	refuse *RefusedError
 }
 
