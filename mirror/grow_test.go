@@ -184,7 +184,7 @@ func TestRestartBeforeAResize(t *testing.T) {
 // follows when it is back.
 func TestGrowWithoutThePeer(t *testing.T) {
 	p := internalPair(t)
-	a, b := p.nodes[0], p.nodes[1]
+	a := p.nodes[0]
 	p.promote(0)
 	for _, n := range p.nodes {
 		enlarge(t, n, growTo)
@@ -203,7 +203,6 @@ func TestGrowWithoutThePeer(t *testing.T) {
 		t.Fatalf("%d bytes, %v", size, err)
 	}
 	must(t, a.door.do(t, &block.Request{Op: block.Write, Offset: want - 4096, Length: 4096, Data: fill(2, 4096)}))
-	b.Connect() // it looks at its disk
 	p.cutWire(false)
 	for _, n := range p.nodes {
 		n.await(t, "in sync again", func(v View) bool {

@@ -49,7 +49,6 @@ func (r *Resource) Accept(conn net.Conn, purpose string) { r.link.Accept(conn, p
 func (r *Resource) Connect() {
 	r.standAlone.Store(false)
 	r.why.Store(nil)
-	r.measure() // a disk that was too small may have grown
 	r.link.Connect()
 	r.cfg.Observer.Changed(r.cfg.Resource)
 }

@@ -54,14 +54,6 @@ func (r *Resource) Resize(ctx context.Context, o ResizeOptions) (sizeBytes int64
 	return r.vols[i].geo.Load().SizeBytes, nil
 }
 
-// measure looks what all disks allow now.
-func (r *Resource) measure() {
-	for _, v := range r.vols {
-		r.running.Add(1)
-		v.measured()
-	}
-}
-
 // measured looks how large the disks of a volume are now.
 func (v *volume) measured() {
 	defer v.r.running.Done()

@@ -68,6 +68,7 @@ type volume struct {
 	al   *actlog.Log
 
 	floor, room int64    // the sizes that its disks allow, as last measured
+	measuring   bool     // they are being looked at, before our hello
 	zeroing     bool     // a piece of what lies behind the volume is being zeroed
 	fitMark     bool     // of a remake: what is new is out of sync
 	fitFrom     []uint64 // versions of the bitmap's pages that were handed over

@@ -29,7 +29,7 @@ func (e *Engine) quiet() bool {
 	atDisk := e.peerOps > 0 || e.role == state.Secondary && e.fillAtDisk() || e.fitting()
 	undecided := e.ledger.inFlight || e.excluding || e.minting || e.forward.leaving || len(e.afterSup) > 0
 	leaving := e.control.busy() || e.deposed || e.detaching || e.session.closing
-	return !atDisk && !undecided && !leaving
+	return !atDisk && !undecided && !leaving && !e.measuring()
 }
 
 // features are those that this release has.

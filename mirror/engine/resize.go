@@ -112,6 +112,10 @@ func (e *Engine) measured(v *volume, floor, room int64, err error) {
 	if err == nil {
 		v.floor, v.room = floor, room
 	}
+	if v.measuring {
+		v.measuring = false
+		e.tryHello()
+	}
 	if x.v != v || x.step != wire.ResizeAsk {
 		return
 	}
@@ -271,6 +275,16 @@ func (e *Engine) resized(v *volume, was int64) {
 		x.step = wire.ResizeGrown
 		e.sendState()
 	}
+}
+
+// measuring reports whether a disk is being looked at before our hello.
+func (e *Engine) measuring() bool {
+	for _, v := range e.vols {
+		if v.measuring {
+			return true
+		}
+	}
+	return false
 }
 
 // zeroing reports whether a piece is at a disk.

@@ -85,6 +85,12 @@ func (e *Engine) linkUp(id uint64, path string) {
 		e.leaveFailed()
 		return
 	}
+	for _, v := range e.vols { // a disk may have grown since
+		v.measuring = v.disk.HasData()
+		if v.measuring {
+			e.emit(Effect{Kind: MeasureDisk, Volume: v.index})
+		}
+	}
 	e.tryHello()
 }
 

@@ -32,6 +32,9 @@ func judgeGeometry(mine, theirs *wire.HelloBody) decision {
 		if a.SizeBytes < b.SizeBytes {
 			larger, other, smaller = theirs, mine, a
 		}
+		if !smaller.Disk.HasData() && larger.Features&other.Features&wire.FeatureResize != 0 {
+			continue // when it has a disk again, it follows
+		}
 		if !holdsNothing(larger, other, i) && mayFollow(larger, other, i) {
 			d.follow(larger, other, mine, i)
 			continue
@@ -64,7 +67,7 @@ func mayFollow(larger, smaller *wire.HelloBody, i int) bool {
 	if larger.Features&smaller.Features&wire.FeatureResize == 0 || a.SizeBytes > b.RoomBytes || a.SizeBytes < b.FloorBytes {
 		return false
 	}
-	if !a.Disk.HasData() || !b.Disk.HasData() || larger.Role == state.Primary && smaller.Role == state.Primary {
+	if !b.Disk.HasData() || larger.Role == state.Primary && smaller.Role == state.Primary {
 		return false
 	}
 	_, d := judgeGenerations(larger, smaller)
