@@ -90,6 +90,9 @@ func unequal(larger, other *wire.HelloBody, i int) string {
 	if genid.ID(b.Gen[0]) == genid.JustCreated {
 		return text + ", whose copy is new: it needs a disk that offers as much"
 	}
+	if larger.Features&other.Features&wire.FeatureResize != 0 && a.SizeBytes > b.RoomBytes {
+		return text + fmt.Sprintf(", where the disk offers %d: enlarge that, and it follows", b.RoomBytes)
+	}
 	return text + fmt.Sprintf("; a copy is fitted to the other only while it is new: if %s may lose what it has, run hactl create-metadata there", larger.Node)
 }
 
