@@ -67,7 +67,7 @@ func mayFollow(larger, smaller *wire.HelloBody, i int) bool {
 	if larger.Features&smaller.Features&wire.FeatureResize == 0 || a.SizeBytes > b.RoomBytes || a.SizeBytes < b.FloorBytes {
 		return false
 	}
-	if !b.Disk.HasData() || larger.Role == state.Primary && smaller.Role == state.Primary {
+	if !b.Disk.HasData() {
 		return false
 	}
 	_, d := judgeGenerations(larger, smaller)
