@@ -147,6 +147,11 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 	for _, repair := range snap.Repairs {
 		v.r.log.Warn("metadata was damaged and has been made good", zap.Uint16("volume", v.cfg.Number), zap.String("repair", repair))
 	}
+	if place == meta.External {
+		if err := meta.Alone(disk, &snap.Super); err != nil {
+			return vc, fmt.Errorf("%w: hactl move-metadata %s ends it", err, c.Resource)
+		}
+	}
 	if size := disk.Geometry().SizeBytes; snap.Super.DataBytes > size {
 		return vc, fmt.Errorf("the metadata describe %d bytes, %s has %d", snap.Super.DataBytes, v.cfg.Disk, size)
 	}
