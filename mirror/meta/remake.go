@@ -25,6 +25,8 @@ type Remake struct {
 // volume is to grow: internal ones go behind the old, which count until the new
 // ones are whole.
 func (s *Store) Floor() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.fixed.Placement == External {
 		return 0
 	}
@@ -35,8 +37,11 @@ func (s *Store) Floor() int64 {
 }
 
 // Room is the largest size that the metadata can be made anew for, where the
-// data lie on a device of deviceBytes. External metadata count as they are.
+// data lie on a device of deviceBytes. External metadata count as they are. Both
+// may be asked while the metadata are made anew.
 func (s *Store) Room(deviceBytes int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	slots := s.fixed.ActivitySlots
 	if s.fixed.Placement == Internal {
 		return DataBytesFor(deviceBytes, slots)
@@ -114,7 +119,7 @@ func (s *Store) remake(r *Remake, l *Layout) error {
 		if err := s.remakeInPlace(r, l, grows); err != nil {
 			return err
 		}
-		s.fixed, s.layout = fixed, *l
+		s.count(fixed, l)
 		return nil
 	}
 	at, length := s.fixed.DataBytes, int64(0)
@@ -129,13 +134,20 @@ func (s *Store) remake(r *Remake, l *Layout) error {
 	if err := s.switchTo(r.Super, l); err != nil {
 		return err
 	}
-	s.fixed, s.layout = fixed, *l
+	s.count(fixed, l)
 	if old.supers != l.supers {
 		if err := eraseSupers(s.disk, old.supers); err != nil {
 			return err
 		}
 	}
 	return s.sweep(at, length, r.Bitmap, marked)
+}
+
+// count has another layout count from now on.
+func (s *Store) count(fixed Super, l *Layout) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fixed, s.layout = fixed, *l
 }
 
 // remakeInPlace is for external metadata. The last page that both sizes have
