@@ -22,6 +22,7 @@ import (
 	"hapair/failover/vip/deadman"
 	"hapair/mirror"
 	"hapair/mirror/front"
+	"hapair/mirror/meta"
 	"hapair/mirror/state"
 )
 
@@ -112,6 +113,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.net.Handle("mirror", a.acceptMirror)
 	a.net.Handle(hintPurpose, a.acceptHint)
 	a.net.Handle(invalidatePurpose, a.acceptInvalidate)
+	a.net.Handle(resizePurpose, a.acceptResize)
 	a.net.Handle(provenPurpose, a.acceptProven)
 	a.net.Handle(reconnectPurpose, a.acceptReconnect)
 	for _, r := range a.order {
@@ -184,7 +186,7 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 		r.chosen = append(r.chosen, why)
 		a.log.Info("front end", zap.String("resource", rc.Name), zap.Int("volume", i), zap.String("frontend", f.Kind()), zap.String("because", why))
 		mc.Volumes = append(mc.Volumes, mirror.VolumeConfig{Number: uint16(i), Disk: rc.Volumes[i].Disk.For(a.self),
-			Metadata: rc.Volumes[i].Metadata.For(a.self), Frontend: f, Wrap: wrapDisk})
+			Metadata: rc.Volumes[i].Metadata.For(a.self), Ends: meta.EndFileOf(a.cfg.StateDir, rc.Name, i), Frontend: f, Wrap: wrapDisk})
 	}
 	var err error
 	if len(rc.Services) > 0 {

@@ -170,10 +170,10 @@ func (v *volume) create(force bool) (err error) {
 		return err
 	}
 	c := &v.r.cfg
-	if size := b.data.Geometry().SizeBytes; size < v.geo.SizeBytes {
-		return fmt.Errorf("%s has %d bytes, the volume %d: %w", v.cfg.Disk, size, v.geo.SizeBytes, engine.ErrBadGeometry)
+	if size := b.data.Geometry().SizeBytes; size < v.geo.Load().SizeBytes {
+		return fmt.Errorf("%s has %d bytes, the volume %d: %w", v.cfg.Disk, size, v.geo.Load().SizeBytes, engine.ErrBadGeometry)
 	}
-	_, err = meta.Create(md, meta.CreateParams{Placement: place, DataBytes: v.geo.SizeBytes, Cluster: c.Cluster, Resource: c.Resource,
+	_, err = meta.Create(md, meta.CreateParams{Placement: place, DataBytes: v.geo.Load().SizeBytes, Cluster: c.Cluster, Resource: c.Resource,
 		Volume: v.cfg.Number, Node: c.Self, Peer: c.Peer, Force: force || place == meta.External})
 	return err
 }

@@ -36,6 +36,7 @@ type pairNode struct {
 	obs  *observer
 	dir  string
 	meta string // a file of its own, or MetadataInternal
+	ends Ends
 	disk *sickDisk
 	md   *sickDisk // of the metadata, where those are apart
 
@@ -132,7 +133,7 @@ func (p *pair) open(i int) {
 	n.door = &door{}
 	n.obs = &observer{t: p.t, node: n.name, ch: make(chan struct{}, 1), dep: make(chan error, 1)}
 	r, err := Open(p.t.Context(), Config{Cluster: "c", Resource: "r", Self: n.name, Peer: p.nodes[1-i].name0(i), Record: p.ledger.rec,
-		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: n.meta, Frontend: n.door, Wrap: n.wrap}},
+		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: n.meta, Ends: n.ends, Frontend: n.door, Wrap: n.wrap}},
 		Ledger:  p.ledger, Dialer: p.wire, TakeBack: p.takeBack, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
 	must(p.t, err)
 	n.Resource = r

@@ -10,6 +10,7 @@ import (
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
+	"hapair/mirror/meta"
 	"hapair/mirror/wire"
 )
 
@@ -98,6 +99,12 @@ func (r *Resource) perform(f *engine.Effect) {
 	case engine.FitSize:
 		r.running.Add(1)
 		go r.vols[f.Volume].fit(f.Size, *f.Super)
+	case engine.MeasureDisk:
+		r.running.Add(1)
+		go r.vols[f.Volume].measured()
+	case engine.RemakeMeta:
+		r.running.Add(1)
+		go r.vols[f.Volume].remake(meta.Remake{DataBytes: f.Size, Bitmap: f.Bitmap, Log: f.Log}, *f.Super)
 	case engine.LedgerExclude, engine.LedgerGiveUp, engine.LedgerInclude:
 		r.running.Add(1)
 		go r.changeInSync(f.Kind, f.Node, f.Token)

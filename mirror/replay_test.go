@@ -26,6 +26,9 @@ import (
 // nodes or of one, with every kind of loss of what was not flushed. What is left
 // is opened and judged by the laws; some of it goes on as a pair.
 
+// replayGrowth is by how much the volume becomes larger on the way.
+const replayGrowth = 4 << 20
+
 // replaySlots are fewer than the volume has extents: they go cold all the time.
 const replaySlots = 2
 
@@ -55,6 +58,7 @@ func recordPair(t *testing.T) *tape {
 	p.ledger.told = func(r wire.Record) { x.log.Note(func() { x.record = r }) }
 	for i, n := range p.nodes {
 		create(t, n.dir, n.name, n.name0(i), replaySlots)
+		must(t, os.Truncate(filepath.Join(n.dir, "disk"), pairSize+replayGrowth))
 		n.over = func(path string, d block.Disk) block.Disk {
 			d, number := x.log.Record(d)
 			if filepath.Base(path) == "md" {
@@ -89,7 +93,7 @@ func (x *tape) days(p *pair) {
 		}
 	}
 	inSync()
-	x.work(a, 4, 8)
+	x.grow(a)
 	p.demote(0)
 	p.promote(1)
 	x.work(b, 5, 15)
@@ -112,6 +116,17 @@ func (x *tape) days(p *pair) {
 	p.promote(0)
 	x.work(a, 6, 8)
 	p.demote(0)
+}
+
+// grow has the volume become larger, with the metadata made anew, under writers.
+func (x *tape) grow(n *pairNode) {
+	var wg sync.WaitGroup
+	wg.Go(func() { x.work(n, 4, 8) })
+	size, err := n.Resize(x.t.Context(), ResizeOptions{})
+	wg.Wait()
+	if must(x.t, err); size != pairSize+replayGrowth {
+		x.t.Fatalf("%d bytes after the resize", size)
+	}
 }
 
 // work is some requests of two writers, which do not meet, and of one who flushes.

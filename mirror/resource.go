@@ -77,6 +77,7 @@ type Resource struct {
 	opening  atomic.Bool // an Attach opens disks, or one that hangs is let go of yet
 	abortMu  sync.Mutex
 	verifyMu sync.Mutex // one command to the verify at a time
+	resizeMu sync.Mutex // one resize at a time
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup

@@ -76,12 +76,31 @@ func (l *ledger) Include(_ context.Context, _, node string, token uint64) (wire.
 }
 
 // door is a front end without a device.
-type door struct{ h block.Handler }
-
-func (d *door) Start(_ context.Context, h block.Handler, _ block.Geometry) (string, error) {
-	d.h = h
-	return "door", nil
+type door struct {
+	h    block.Handler
+	mu   sync.Mutex
+	size int64 // as it is offered
 }
+
+func (d *door) Start(ctx context.Context, h block.Handler, g block.Geometry) (string, error) {
+	d.h = h
+	return "door", d.Resize(ctx, g)
+}
+
+func (d *door) Resize(_ context.Context, g block.Geometry) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.size = g.SizeBytes
+	return nil
+}
+
+// shows is the size of the device.
+func (d *door) shows() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.size
+}
+
 func (d *door) Stop(context.Context) error       { return nil }
 func (d *door) Abort(context.Context) error      { return nil }
 func (d *door) Kind() string                     { return "door" }

@@ -26,6 +26,8 @@ type VolumeConfig struct {
 	Disk     string         // backing device or file
 	Metadata string         // MetadataInternal, or a device or file of its own
 	Frontend front.Frontend // how a Primary offers it
+	// Ends keeps where internal metadata end; nil: nobody knows.
+	Ends Ends
 	// Wrap, when set, is put around every backing disk as it is opened; the
 	// lab's fault layer goes in here. path is the disk's.
 	Wrap func(path string, d block.Disk) block.Disk
@@ -37,8 +39,8 @@ type volume struct {
 	index int
 	cfg   VolumeConfig
 
-	on  atomic.Pointer[backing] // exchanged by Attach
-	geo block.Geometry
+	on  atomic.Pointer[backing]        // exchanged by Attach
+	geo atomic.Pointer[block.Geometry] // of the volume; its size changes
 
 	admin   sync.Mutex             // one start or stop of the front end at a time
 	offered atomic.Pointer[string] // where it is offered, nil when it is not
@@ -50,6 +52,7 @@ type volume struct {
 type backing struct {
 	disks []*stall.Disk // the data's and, where that is another, the metadata's
 	data  *stall.Disk
+	files []*store.File // below the disks, likewise
 	meta  *meta.Store
 	fixed meta.Super // of the superblock: what the engine does not change
 }
@@ -87,7 +90,7 @@ func attach(r *Resource, i int, c *VolumeConfig) (*volume, engine.VolumeConfig, 
 		return nil, vc, err
 	}
 	v.on.Store(b)
-	v.geo = vc.Geometry
+	v.geo.Store(&vc.Geometry)
 	return v, vc, nil
 }
 
@@ -105,7 +108,7 @@ func (v *volume) openDisk(b *backing, path string) (*stall.Disk, error) {
 		d = v.cfg.Wrap(path, d)
 	}
 	w := stall.New(d)
-	b.disks = append(b.disks, w)
+	b.disks, b.files = append(b.disks, w), append(b.files, s)
 	return w, nil
 }
 
@@ -137,21 +140,28 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 		return vc, err
 	}
 	c, disk := &v.r.cfg, b.data
-	ms, snap, err := meta.Open(md, place, meta.Identity{Cluster: c.Cluster, Resource: c.Resource, Volume: v.cfg.Number, Node: c.Self})
+	ms, snap, err := meta.Open(md, place, meta.Identity{Cluster: c.Cluster, Resource: c.Resource, Volume: v.cfg.Number, Node: c.Self, LastEnd: v.lastEnd()})
 	if err != nil {
 		return vc, err
 	}
 	for _, repair := range snap.Repairs {
 		v.r.log.Warn("metadata was damaged and has been made good", zap.Uint16("volume", v.cfg.Number), zap.String("repair", repair))
 	}
+	if place == meta.External {
+		if err := meta.Alone(disk, &snap.Super); err != nil {
+			return vc, fmt.Errorf("%w: hactl move-metadata %s ends it", err, c.Resource)
+		}
+	}
 	if size := disk.Geometry().SizeBytes; snap.Super.DataBytes > size {
 		return vc, fmt.Errorf("the metadata describe %d bytes, %s has %d", snap.Super.DataBytes, v.cfg.Disk, size)
 	}
+	v.keepEnd(ms)
 	b.meta, b.fixed = ms, snap.Super // the engine keeps every request within the data
 	geo := disk.Geometry()
 	geo.SizeBytes = snap.Super.DataBytes
 	geo.MaxTransferBytes, geo.VolatileCache, geo.Discard = block.MaxTransferBytes, true, true
-	return engine.VolumeConfig{Number: v.cfg.Number, Geometry: geo, Super: fromMeta(&snap.Super), Bitmap: snap.Bitmap, Log: snap.Log}, nil
+	floor, room := b.allows()
+	return engine.VolumeConfig{Number: v.cfg.Number, Geometry: geo, Super: fromMeta(&snap.Super), Bitmap: snap.Bitmap, Log: snap.Log, Floor: floor, Room: room}, nil
 }
 
 func fromMeta(s *meta.Super) engine.Super {
@@ -171,24 +181,10 @@ func (b *backing) superblock(s *engine.Super) meta.Super {
 	return m
 }
 
-// fit lays the metadata out anew for a volume of another size. The engine keeps
-// everything else away from them until it hears of the end.
-func (v *volume) fit(sizeBytes int64, s engine.Super) {
-	defer v.r.running.Done()
-	b := v.on.Load()
-	err := b.meta.Resize(b.superblock(&s), sizeBytes)
-	if err == nil {
-		v.admin.Lock() // it is not offered
-		b.fixed.DataBytes, v.geo.SizeBytes = sizeBytes, sizeBytes
-		v.admin.Unlock()
-	}
-	v.r.step(&engine.Event{Kind: engine.SizeFitted, Volume: v.index, Err: err})
-}
-
 // Submit is the upper door; Unplug starts what was Plugged.
 func (v *volume) Submit(req *block.Request) {
 	if long(req) {
-		if err := block.Check(req, v.geo); err != nil {
+		if err := block.Check(req, *v.geo.Load()); err != nil {
 			req.Answer(err)
 			return
 		}
@@ -225,7 +221,7 @@ func (v *volume) offer(ctx context.Context) (string, error) {
 		return *path, nil
 	}
 	before := v.aborts.Load()
-	path, err := v.cfg.Frontend.Start(ctx, v, v.geo)
+	path, err := v.cfg.Frontend.Start(ctx, v, *v.geo.Load())
 	if err != nil {
 		return "", fmt.Errorf("volume %d: start %s: %w", v.cfg.Number, v.cfg.Frontend.Kind(), err)
 	}

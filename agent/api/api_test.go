@@ -178,7 +178,7 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/resources/pg/promote", `{"wait_ms":-1}`, apiv1.CodeBadRequest},
 		{"POST", "/v1/resources/pg/promote", `{"reason":"` + strings.Repeat("x", api.MaxBodyBytes) + `"}`, apiv1.CodeTooLarge},
 		{"GET", "/v1/events?since=soon", "", apiv1.CodeBadRequest},
-		{"POST", "/v1/resources/pg/resize", "", apiv1.CodeNotImplemented},
+		{"POST", "/v1/resources/pg/detach", "", apiv1.CodeNotImplemented},
 		{"POST", "/v1/fence", "", apiv1.CodeNotImplemented},
 		{"POST", "/v1/config/apply", "", apiv1.CodeNotImplemented},
 	} {

@@ -41,6 +41,7 @@ type LinkChanger interface {
 	PauseSync(ctx context.Context, resource string, r apiv1.SyncRequest) (apiv1.Changed, error)
 	Attach(ctx context.Context, resource string, r apiv1.AttachRequest) (apiv1.Changed, error)
 	Set(ctx context.Context, resource string, r apiv1.SetRequest) (apiv1.Changed, error)
+	Resize(ctx context.Context, resource string, r apiv1.ResizeRequest) (apiv1.Changed, error)
 	Verify(ctx context.Context, resource string, r apiv1.VerifyRequest) (apiv1.Changed, error)
 	ResumeSync(ctx context.Context, resource string, r apiv1.SyncRequest) (apiv1.Changed, error)
 }

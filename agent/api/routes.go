@@ -37,6 +37,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(verb(apiv1.VerbResumeSync), resourceVerb(s, apiv1.VerbResumeSync, b.ResumeSync))
 	mux.HandleFunc(verb(apiv1.VerbAttach), resourceVerb(s, apiv1.VerbAttach, b.Attach))
 	mux.HandleFunc(verb(apiv1.VerbSet), resourceVerb(s, apiv1.VerbSet, b.Set))
+	mux.HandleFunc(verb(apiv1.VerbResize), resourceVerb(s, apiv1.VerbResize, b.Resize))
 	mux.HandleFunc(verb(apiv1.VerbVerify), resourceVerb(s, apiv1.VerbVerify, b.Verify))
 	mux.HandleFunc(verb(apiv1.VerbCreateMetadata), resourceVerb(s, apiv1.VerbCreateMetadata, b.CreateMetadata))
 	mux.HandleFunc("/", s.unknown)
@@ -153,6 +154,8 @@ func waitOf(req any) (time.Duration, *apiv1.Problem) {
 	case apiv1.DemoteRequest:
 		ms = r.WaitMS
 	case apiv1.SwitchoverRequest:
+		ms = r.WaitMS
+	case apiv1.ResizeRequest:
 		ms = r.WaitMS
 	}
 	if ms < 0 || ms > MaxWait.Milliseconds() {

@@ -54,6 +54,18 @@ type AttachRequest struct {
 	Force          bool `json:"force,omitempty"`
 }
 
+// ResizeRequest makes volumes larger, on both nodes, while they are in use.
+// AssumeClean: the new range is equal on both disks already, and is not made
+// zero. AssumePeerHasSpace goes on without a peer that is away and out of the
+// in-sync set.
+type ResizeRequest struct {
+	Volume             *int  `json:"volume,omitempty"`     // nil: all volumes
+	SizeBytes          int64 `json:"size_bytes,omitempty"` // 0: the configuration's, or as much as both disks offer
+	AssumeClean        bool  `json:"assume_clean,omitempty"`
+	AssumePeerHasSpace bool  `json:"assume_peer_has_space,omitempty"`
+	WaitMS             int64 `json:"wait_ms,omitempty"`
+}
+
 // SetRequest changes settings of a resource on this node until its agent starts
 // again; then the configuration counts. What is empty stays as it is. Times are
 // written as in the configuration: 30s; 0 waits for ever.

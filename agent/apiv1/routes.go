@@ -32,13 +32,13 @@ const (
 	VerbCreateMetadata = "create-metadata"
 	VerbAttach         = "attach"
 	VerbSet            = "set"
+	VerbResize         = "resize"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to
 // use instead.
 var NotBuilt = map[string]string{
 	"detach":   "stop the agent on this node: hactl standby NODE, then systemctl stop haagent",
-	"resize":   "create a larger resource and copy, or restore, into it",
 	"fence":    "switch the node off by hand, then hactl promote RES --force on the survivor",
 	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",
 	"top":      "hactl status --watch",

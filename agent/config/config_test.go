@@ -164,10 +164,9 @@ func TestCheckImplemented(t *testing.T) {
 		"resync rate": func(r *Resource) { r.ResyncRate = 1 << 20 },
 		"ublk":        func(r *Resource) { r.Frontend = FrontendUblk },
 		"nbd":         func(r *Resource) { r.Frontend = FrontendNBD },
-		"volume size": func(r *Resource) { r.Volumes[0].Size = 1 << 30 },
 	} {
 		c := mustParse(t, full[:strings.Index(full, "fencing:\n")])
-		c.Resources[0].OnNoQuorum, c.Resources[0].ResyncRate, c.Resources[0].Volumes[0].Size = SuspendIO, 0, 0
+		c.Resources[0].OnNoQuorum, c.Resources[0].ResyncRate = SuspendIO, 0
 		c.Resources[0].Frontend = FrontendAuto
 		if err := c.CheckImplemented(); err != nil {
 			t.Errorf("without %s: %v", what, err)

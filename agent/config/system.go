@@ -34,11 +34,6 @@ func (c *Config) CheckImplemented() error {
 		if r.ResyncRate != 0 {
 			errs = append(errs, &NotImplementedError{"resync_rate of resource " + r.Name, "leave it out: a resync takes what the disks and the link give"})
 		}
-		for n := range r.Volumes {
-			if r.Volumes[n].Size != 0 {
-				errs = append(errs, &NotImplementedError{fmt.Sprintf("size of volume %d of resource %s", n, r.Name), "leave it out: a volume is as large as its disk"})
-			}
-		}
 	}
 	return errors.Join(errs...)
 }

@@ -159,6 +159,35 @@ func (a *app) attachCmd() *cobra.Command {
 	return c
 }
 
+func (a *app) resizeCmd() *cobra.Command {
+	var req apiv1.ResizeRequest
+	var wait time.Duration
+	volume, size := -1, ""
+	c := a.verbCmd(apiv1.VerbResize, "make a volume larger on both nodes while it is in use", func() (any, error) {
+		if volume >= 0 {
+			req.Volume = &volume
+		}
+		if size != "" {
+			n, err := config.ParseSize(size)
+			if err != nil {
+				return nil, &usageError{text: fmt.Sprintf("--size %q is not a size; one looks like 20GiB", size)}
+			}
+			req.SizeBytes = int64(n)
+		}
+		req.WaitMS = wait.Milliseconds()
+		return req, nil
+	})
+	c.Long = "resize makes a volume as large as the disks of both nodes offer, or --size. Enlarge\n" +
+		"the disks of both nodes first (lvextend); then run it on any of the two. What is new\n" +
+		"reads zero. The device shows the size when both copies have it; the file system on\nit grows by its own means (resize2fs, xfs_growfs)."
+	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
+	c.Flags().StringVar(&size, "size", "", "the size, as in 20GiB (default: the configuration's, or all that both disks offer)")
+	c.Flags().BoolVar(&req.AssumeClean, "assume-clean", false, "the new range is equal on both disks already: do not make it zero")
+	c.Flags().BoolVar(&req.AssumePeerHasSpace, "assume-peer-has-space", false, "go on without a peer that is away")
+	waitFlag(c, &wait)
+	return c
+}
+
 func (a *app) pauseCmd() *cobra.Command {
 	return a.verbCmd(apiv1.VerbPauseSync, "pause the resync", func() (any, error) { return apiv1.SyncRequest{}, nil })
 }

@@ -11,6 +11,7 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
 	"hapair/ctl/client"
+	"hapair/mirror/meta"
 )
 
 // metadataJob is one volume whose metadata is to be written without an agent.
@@ -20,6 +21,7 @@ type metadataJob struct {
 	disk, metadata                string // metadata: internal, or a path
 	sizeBytes                     int64  // 0: all there is
 	assumeClean, force            bool
+	end                           meta.EndFile
 }
 
 func (a *app) createMetadataCmd() *cobra.Command {
@@ -114,7 +116,7 @@ func (a *app) metadataJobs(resource, node string, req apiv1.CreateMetadataReques
 		jobs = append(jobs, metadataJob{
 			cluster: cfg.Cluster, resource: resource, node: node, peer: peer.Name, volume: i,
 			disk: v.Disk.For(node), metadata: v.Metadata.For(node), sizeBytes: int64(v.Size),
-			assumeClean: req.AssumeClean, force: req.Force,
+			assumeClean: req.AssumeClean, force: req.Force, end: meta.EndFileOf(cfg.StateDir, resource, i),
 		})
 	}
 	return jobs, nil

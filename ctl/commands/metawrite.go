@@ -25,7 +25,7 @@ func writeMetadata(j metadataJob) (info apiv1.MetadataInfo, err error) {
 	p := meta.CreateParams{
 		Placement: meta.Internal, DataBytes: j.sizeBytes,
 		Cluster: j.cluster, Resource: j.resource, Volume: uint16(j.volume), Node: j.node, Peer: j.peer,
-		Force: j.force,
+		Force: j.force, LastEnd: j.end.Last(),
 	}
 	if j.assumeClean {
 		p.Flags = meta.AssumeClean

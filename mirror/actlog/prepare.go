@@ -159,6 +159,21 @@ func (l *Log) transaction(updates []Update) Transaction {
 	return tx
 }
 
+// Restate describes the whole log in transactions that fill a ring and depend on
+// none before; the numbers go on after them. Until another ring made of them
+// counts, nothing is written to the old one. It panics while a transaction is in
+// flight.
+func (l *Log) Restate() (txs []Transaction) {
+	if l.flight != nil {
+		panic(fmt.Sprintf("actlog: restated while transaction %d is in flight", l.flight.number))
+	}
+	for range RingBlocks(len(l.slots)) {
+		l.number++
+		txs = append(txs, l.transaction(nil))
+	}
+	return txs
+}
+
 // Commit notes that the transaction is durable: its extents are hot. It panics
 // when tx is not the one in flight.
 func (l *Log) Commit(tx Transaction) {

@@ -10,7 +10,7 @@ import (
 // prepareActivity writes the next activity-log transaction if extents are
 // wanted and none is on its way (group commit).
 func (e *Engine) prepareActivity(v *volume) {
-	if v.activity.inFlight || !v.disk.HasData() {
+	if v.activity.inFlight || v.fitTo > 0 || !v.disk.HasData() {
 		return
 	}
 	clean := func(extent uint32) bool { return !v.bits.Unsaved(dirty.PageOfExtent(extent)) }
@@ -101,7 +101,7 @@ func (e *Engine) savePages(v *volume) {
 // nextPage writes the next page that something waits for; one is on its way at
 // a time.
 func (e *Engine) nextPage(v *volume) {
-	for !v.page.inFlight && len(v.page.urgent) > 0 && v.disk.HasData() {
+	for !v.page.inFlight && v.fitTo == 0 && len(v.page.urgent) > 0 && v.disk.HasData() {
 		page := v.page.urgent[0]
 		v.page.urgent = append(v.page.urgent[:0], v.page.urgent[1:]...)
 		if !v.bits.Stale(page) {

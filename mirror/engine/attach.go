@@ -123,6 +123,7 @@ func (v *volume) adopt(n *volume) {
 func (v *volume) replace(c *VolumeConfig) {
 	v.gen, v.bits, v.al, v.failed = c.Super.Gen, c.Bitmap, c.Log, nil
 	v.hung = false
+	v.floor, v.room = c.Floor, c.Room
 	v.super.gen, v.page.urgent = c.Super.Gen, nil
 	v.sync = syncState{acked: v.sync.acked[:0]}
 	for o := v.active.head; o != nil; o = o.next {

@@ -46,8 +46,11 @@ func (e *Engine) controlEvent(ev *Event) {
 		return
 	}
 	if e.fitting() && (ev.Kind == Promote || ev.Kind == Invalidate) {
-		e.emit(Effect{Kind: Reply, Of: ev.Kind, Err: fmt.Errorf("this copy, which is new, is being fitted to the size of the peer's: %w", ErrBadState)})
+		e.emit(Effect{Kind: Reply, Of: ev.Kind, Err: fmt.Errorf("the metadata of this copy are being laid out for another size: %w", ErrBadState)})
 		return
+	}
+	if ev.Kind != Pause && ev.Kind != Resume {
+		e.endResize(fmt.Errorf("another command has ended it: %w", ErrBadState))
 	}
 	switch ev.Kind {
 	case Promote:
@@ -316,7 +319,7 @@ func (e *Engine) abortProgress() {
 }
 
 func (e *Engine) detachProgress() {
-	if e.peerOps+e.answering+e.verify.flight > 0 || e.fitting() || e.session.phase != ended || e.control.step > 1 {
+	if e.peerOps+e.answering+e.verify.flight > 0 || e.fitting() || e.zeroing() || e.session.phase != ended || e.control.step > 1 {
 		return
 	}
 	if e.control.step == 0 {

@@ -5,6 +5,7 @@ import (
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
@@ -65,6 +66,13 @@ const (
 	Digest
 	// Proven: the copies of Volume were found equal in Size bytes at Offset.
 	Proven
+	// MeasureDisk: look what the disks of Volume allow now; Measured follows.
+	MeasureDisk
+	// RemakeMeta: lay the metadata of Volume out anew for Size bytes of data, with
+	// Super, Bitmap and Log; SizeFitted follows. What the data disk was asked before
+	// is to be durable by then. An error that wraps ErrNoRoom says that nothing was
+	// changed.
+	RemakeMeta
 )
 
 // Super is what the superblock of a volume says of its copy.
@@ -91,7 +99,9 @@ type Effect struct {
 	Activity actlog.Transaction
 	Payload  []byte
 	Super    *Super
-	Size     int64 // FitSize: bytes of data; Proven: bytes
+	Size     int64 // FitSize, RemakeMeta: bytes of data; Proven: bytes
+	Bitmap   *dirty.Bitmap
+	Log      []actlog.Transaction
 	Offset   int64 // Proven
 	For      time.Duration
 	Node     string

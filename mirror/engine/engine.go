@@ -20,6 +20,8 @@ type VolumeConfig struct {
 	// Log is the activity log as its ring restored it; its extents count when
 	// the copy was not detached in order.
 	Log *actlog.Log
+	// Floor and Room are the sizes that the volume can be given on its disks.
+	Floor, Room int64
 }
 
 // Config is what an engine starts from.
@@ -56,6 +58,7 @@ type volume struct {
 	failed error // why disk is Failed
 	hung   bool  // that is because it did not answer
 	fitTo  int64 // the size that the metadata are being laid out for, else 0
+	fresh  bool  // then: they are to say nothing, the copy holds nothing
 	gen    genid.Set
 	last   bool // LastPrimary
 	assume bool
@@ -64,6 +67,13 @@ type volume struct {
 
 	bits *dirty.Bitmap
 	al   *actlog.Log
+
+	floor, room int64    // the sizes that its disks allow, as last measured
+	measuring   bool     // they are being looked at, before our hello
+	zeroing     bool     // a piece of what lies behind the volume is being zeroed
+	fitMark     bool     // of a remake: what is new is out of sync
+	fitFrom     []uint64 // versions of the bitmap's pages that were handed over
+	remaking    bool     // it has been asked for
 
 	super struct {
 		wanted, written uint64 // versions
@@ -162,6 +172,7 @@ type Engine struct {
 	paused    bool
 	rival     *Rival
 	verify    verify
+	resize    resize
 	answering int           // ranges that the peer's verify asks about, being read
 	lastApp   time.Duration // when the latest application request was admitted
 	toldOut   uint64        // the token under which the exclusion of the peer was told last
@@ -192,7 +203,7 @@ func New(c Config) *Engine {
 func (e *Engine) attach(i int, c *VolumeConfig) *volume {
 	v := &volume{
 		index: i, num: c.Number, geo: c.Geometry, disk: c.Super.Disk, gen: c.Super.Gen, last: c.Super.LastPrimary,
-		assume: c.Super.AssumeClean, full: c.Super.FullSync, bits: c.Bitmap, al: c.Log,
+		assume: c.Super.AssumeClean, full: c.Super.FullSync, bits: c.Bitmap, al: c.Log, floor: c.Floor, room: c.Room,
 	}
 	e.seen = max(e.seen, c.Super.Tenure)
 	if !c.Super.Clean {
@@ -214,6 +225,7 @@ func (e *Engine) Step(now time.Duration, ev *Event, out []Effect) []Effect {
 	e.out, e.now = out, now
 	e.dispatch(ev)
 	e.flushSupers()
+	e.startRemakes()
 	out = e.out
 	e.out = nil
 	return out
@@ -260,6 +272,10 @@ func (e *Engine) dispatch(ev *Event) {
 		e.digested(ev.Request.Owner.(*op), ev.Payload)
 	case Verify, VerifyStop:
 		e.verifyEvent(ev)
+	case Resize:
+		e.resizeStart(ev.Resize)
+	case Measured:
+		e.measured(e.vols[ev.Volume], ev.Floor, ev.Room, ev.Err)
 	default:
 		e.controlEvent(ev)
 	}
@@ -304,6 +320,7 @@ func (e *Engine) tick() {
 	e.slowTick()
 	e.syncTick()
 	e.verifyTick()
+	e.resizeTick()
 	for _, v := range e.vols {
 		if e.now-v.page.lastSave >= pageSaveInterval {
 			v.page.lastSave = e.now

@@ -22,6 +22,14 @@ var (
 	ErrBadState = errors.New("does not fit the present state")
 	// ErrNotTaken: an attach was refused; its disks are the caller's.
 	ErrNotTaken = errors.New("the disks were not taken")
+	// ErrWouldCut: a volume would lose its end.
+	ErrWouldCut = errors.New("the end of the volume would be cut off")
+	// ErrNoRoom: a disk, or its metadata, has no room for a size.
+	ErrNoRoom = errors.New("no room for that size")
+	// ErrPeerAway: what is asked for needs the peer.
+	ErrPeerAway = errors.New("the peer is away")
+	// ErrRefusedThere: the peer refuses, and has said why.
+	ErrRefusedThere = errors.New("nothing was changed there")
 	// ErrNotUpToDate: the local copy may not be promoted.
 	ErrNotUpToDate = errors.New("the local copy is not current")
 
@@ -32,6 +40,8 @@ var (
 	errInvalidated   = errors.New("the local copy was invalidated")
 	errStopping      = errors.New("the agent stops")
 	errFitting       = errors.New("the copy of this node, which is new, takes the size of the peer's")
+	errGrowing       = errors.New("the copy of this node takes the size of the peer's, which is larger")
+	errSizes         = errors.New("the copies have two sizes after a resize that did not come to its end")
 	errRecordChanged = errors.New("the ledger's record changed during the handshake")
 )
 

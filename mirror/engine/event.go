@@ -22,7 +22,8 @@ const (
 	PageDone
 	// SuperDone: the superblock of Volume at Version is durable, or Err.
 	SuperDone
-	// SizeFitted: the metadata of Volume are laid out as FitSize asked, or Err.
+	// SizeFitted: the metadata of Volume are laid out as FitSize or RemakeMeta
+	// asked, or Err.
 	SizeFitted
 	// LinkUp: session Session began.
 	LinkUp
@@ -71,6 +72,11 @@ const (
 	// VerifyStop: end the verify, keep its position. Answered by Reply when
 	// nothing of it is in flight.
 	VerifyStop
+	// Resize: make a volume larger on both nodes, as Resize says. Answered by
+	// Reply when both copies are, or when it has ended otherwise.
+	Resize
+	// Measured: the disks of Volume allow from Floor to Room bytes, or Err.
+	Measured
 )
 
 // Event is one thing that happened. Which fields count depends on Kind.
@@ -92,6 +98,9 @@ type Event struct {
 	Disks   []*VolumeConfig
 	Payload []byte
 	Verify  VerifyOrder
+	Resize  ResizeOrder
+	Floor   int64
+	Room    int64
 
 	Settings Settings
 }

@@ -29,11 +29,11 @@ func (e *Engine) quiet() bool {
 	atDisk := e.peerOps > 0 || e.role == state.Secondary && e.fillAtDisk() || e.fitting()
 	undecided := e.ledger.inFlight || e.excluding || e.minting || e.forward.leaving || len(e.afterSup) > 0
 	leaving := e.control.busy() || e.deposed || e.detaching || e.session.closing
-	return !atDisk && !undecided && !leaving
+	return !atDisk && !undecided && !leaving && !e.measuring()
 }
 
 // features are those that this release has.
-const features = wire.FeatureRead | wire.FeatureVerify
+const features = wire.FeatureRead | wire.FeatureVerify | wire.FeatureResize
 
 // hello says what this node is. Of the generations it says what is durable: the
 // peer builds on it, and a crash must not take it back.
@@ -46,6 +46,7 @@ func (e *Engine) hello() *wire.HelloBody {
 			Gen: packGen(v.super.gen), DirtyBlocks: uint64(v.bits.Count()), AssumeClean: v.assume, FullSync: v.full,
 		})
 	}
+	e.tellResize(h)
 	return h
 }
 
@@ -119,6 +120,7 @@ func (e *Engine) onState(m *wire.Message) {
 	e.session.theirs = h
 	e.alike = e.alike || e.handedOver()
 	e.followSource(h)
+	e.peerResize(&h.Resize)
 	e.drainHeld()
 }
 
@@ -157,7 +159,7 @@ func (e *Engine) decide() {
 	e.note(fmt.Sprintf("connected to %s%s via %s: %s, because %s", e.peer, e.otherRelease(), e.session.path, d.action, d.why))
 	switch d.action {
 	case actFit:
-		e.fit(d.sizes)
+		e.fit(&d)
 	case actWait:
 		e.session.phase, e.session.repl = agreed, state.Off
 		if e.forward.on && e.role == state.Primary {

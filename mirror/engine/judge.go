@@ -42,6 +42,7 @@ type decision struct {
 	full   []bool // by volume: everything is sent, not only what the bitmaps say
 	why    string
 	sizes  []int64 // actFit: what each volume of this node is to have, 0 as it is
+	grows  bool    // then: those hold data, and are smaller than the peer's
 	refuse *RefusedError
 }
 
@@ -54,11 +55,11 @@ func refusal(s wire.Status, format string, args ...any) decision {
 // generation identifiers guard against everything the ledger cannot know
 // (swapped disks, a lost ledger, force), the bitmaps say which blocks.
 func judge(mine, theirs *wire.HelloBody) decision {
+	if mine.Role == state.Primary && theirs.Role == state.Primary { // before their sizes: one of them is about to hear that it is none
+		return refusal(wire.BadState, "both nodes say they are Primary (token %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
+	}
 	if d := judgeGeometry(mine, theirs); d.refuse != nil || d.action != actNone {
 		return d
-	}
-	if mine.Role == state.Primary && theirs.Role == state.Primary {
-		return refusal(wire.BadState, "both nodes say they are Primary (token %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
 	}
 	if d := judgeForward(mine, theirs); d.action != actNone {
 		return d

@@ -47,6 +47,9 @@ const (
 	// resyncFailuresMax is how many reads fail before the next rest.
 	resyncFailuresMax = 64
 
+	// zeroBytes is what a resize zeroes at once.
+	zeroBytes = 16 << 20
+
 	// unflushedMax bounds the writes remembered as answered by the peer and not
 	// yet flushed there (rule R6). At half of it the engine flushes by itself.
 	unflushedMax = 8192

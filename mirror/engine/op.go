@@ -16,6 +16,7 @@ const (
 	opFill                          // a chunk that a Primary fetches for its own copy
 	opVerify                        // a check of a verify that this node drives
 	opAnswer                        // a range the peer's verify asks about
+	opZero                          // a piece behind the volume that is to read zero
 )
 
 // owed says who must still answer before an op is settled.

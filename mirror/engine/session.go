@@ -78,9 +78,18 @@ func (e *Engine) writerToken() uint64 {
 
 func (e *Engine) linkUp(id uint64, path string) {
 	e.session = session{id: id, phase: greeting, since: e.now, path: path}
+	if x := &e.resize; x.alone && x.v.fitTo == 0 {
+		e.endResize(fmt.Errorf("%s is back and has to grow as well; again: %w", e.peer, ErrBadState))
+	}
 	if e.role == state.Secondary && e.anyFailed() {
 		e.leaveFailed()
 		return
+	}
+	for _, v := range e.vols { // a disk may have grown since
+		v.measuring = v.disk.HasData()
+		if v.measuring {
+			e.emit(Effect{Kind: MeasureDisk, Volume: v.index})
+		}
 	}
 	e.tryHello()
 }
@@ -124,6 +133,9 @@ func (e *Engine) linkDown(id uint64, why error) {
 		e.excluding = false // only the resync that was being prepared wanted it; what owes the ledger asks again
 	}
 	e.abandonVerify()
+	if !e.resize.alone {
+		e.endResize(fmt.Errorf("the connection to %s ended; if its copy has grown already, this one follows when they meet, else again: %w", e.peer, ErrBadState))
+	}
 	if e.forward.lost {
 		e.loseCopies()
 	}

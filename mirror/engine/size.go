@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/dirty"
@@ -31,6 +32,13 @@ func judgeGeometry(mine, theirs *wire.HelloBody) decision {
 		if a.SizeBytes < b.SizeBytes {
 			larger, other, smaller = theirs, mine, a
 		}
+		if !smaller.Disk.HasData() && larger.Features&other.Features&wire.FeatureResize != 0 {
+			continue // when it has a disk again, it follows
+		}
+		if !holdsNothing(larger, other, i) && mayFollow(larger, other, i) {
+			d.follow(larger, other, mine, i)
+			continue
+		}
 		if !holdsNothing(larger, other, i) {
 			return refusal(wire.BadGeometry, "%s", unequal(larger, other, i))
 		}
@@ -52,6 +60,29 @@ func holdsNothing(h, other *wire.HelloBody, i int) bool {
 	return h.Role == state.Secondary && (genid.ID(a.Gen[0]) == genid.JustCreated || declared)
 }
 
+// mayFollow: a resize ended when only one copy had grown; the other one can, and
+// they are copies of one volume.
+func mayFollow(larger, smaller *wire.HelloBody, i int) bool {
+	a, b := &larger.Volumes[i], &smaller.Volumes[i]
+	if larger.Features&smaller.Features&wire.FeatureResize == 0 || a.SizeBytes > b.RoomBytes || a.SizeBytes < b.FloorBytes {
+		return false
+	}
+	if !b.Disk.HasData() {
+		return false
+	}
+	_, d := judgeGenerations(larger, smaller)
+	return d.refuse == nil
+}
+
+// follow has the smaller copy take the size of the larger.
+func (d *decision) follow(larger, smaller, mine *wire.HelloBody, i int) {
+	a, b := &larger.Volumes[i], &smaller.Volumes[i]
+	d.action, d.why = actFit, fmt.Sprintf("volume %d of %s has %d bytes and can have the %d of %s", b.Number, smaller.Node, b.SizeBytes, a.SizeBytes, larger.Node)
+	if smaller == mine {
+		d.sizes[i], d.grows = a.SizeBytes, true
+	}
+}
+
 // unequal says what to do about a larger copy that cannot be cut.
 func unequal(larger, other *wire.HelloBody, i int) string {
 	a, b := &larger.Volumes[i], &other.Volumes[i]
@@ -59,29 +90,39 @@ func unequal(larger, other *wire.HelloBody, i int) string {
 	if genid.ID(b.Gen[0]) == genid.JustCreated {
 		return text + ", whose copy is new: it needs a disk that offers as much"
 	}
+	if larger.Features&other.Features&wire.FeatureResize != 0 && a.SizeBytes > b.RoomBytes {
+		return text + fmt.Sprintf(", where the disk offers %d: enlarge that, and it follows", b.RoomBytes)
+	}
 	return text + fmt.Sprintf("; a copy is fitted to the other only while it is new: if %s may lose what it has, run hactl create-metadata there", larger.Node)
 }
 
-// fit has the copies that are too large laid out anew. No session lasts
-// through it: the next one says the new sizes.
-func (e *Engine) fit(sizes []int64) {
+// fit has the copies laid out anew whose size is not the peer's. No session
+// lasts through it: the next one says the new sizes. What a copy that grows has
+// more is out of sync.
+func (e *Engine) fit(d *decision) {
 	e.session.phase = agreed
 	e.established()
-	mine := false
-	for i, v := range e.vols {
-		mine = mine || sizes[i] > 0
-		if sizes[i] > 0 && (v.super.inFlight || v.page.inFlight || v.activity.inFlight) {
-			e.dropSession(errFitting) // again, when the metadata are still
-			return
-		}
-	}
-	if !mine {
+	if !slices.ContainsFunc(d.sizes, func(n int64) bool { return n > 0 }) {
 		return
 	}
-	e.dropSession(errFitting)
+	why := errFitting
+	if d.grows {
+		why = errGrowing
+	}
+	e.dropSession(why)
 	for i, v := range e.vols {
-		if sizes[i] > 0 {
-			v.fitTo = sizes[i]
+		busy := v.super.inFlight || v.page.inFlight || v.activity.inFlight
+		if d.sizes[i] > 0 && (v.zeroing || busy && d.sizes[i] < v.geo.SizeBytes) {
+			return // again, when that has ended
+		}
+	}
+	for i, v := range e.vols {
+		switch size := d.sizes[i]; {
+		case size == 0:
+		case size > v.geo.SizeBytes:
+			e.remake(v, size, true)
+		default:
+			v.fitTo, v.fresh = size, true
 			e.emit(Effect{Kind: FitSize, Volume: v.index, Size: v.fitTo, Super: e.super(v)})
 		}
 	}
@@ -98,8 +139,12 @@ func (e *Engine) fitting() bool {
 }
 
 func (e *Engine) sizeFitted(v *volume, err error) {
+	if !v.fresh {
+		e.remade(v, err)
+		return
+	}
 	size, was := v.fitTo, v.geo.SizeBytes
-	v.fitTo = 0
+	v.fitTo, v.fresh = 0, false
 	if err != nil {
 		e.diskFailed(v, err)
 		return

@@ -27,6 +27,7 @@ type box struct {
 	super  []Super
 	pages  map[int][]byte // of volume 0's bitmap
 	size   int64
+	room   int64 // of the disks, when they are measured
 	record wire.Record
 	peer   genid.Set // of the peer's copy, as it last said
 	link   uint64
@@ -94,7 +95,7 @@ func (b *box) do(ev Event) {
 				continue
 			}
 			switch f.Kind {
-			case WriteActivity, WritePage, WriteSuper:
+			case WriteActivity, WritePage, WriteSuper, MeasureDisk:
 				queue = append(queue, b.durable(f))
 			default:
 				b.out = append(b.out, f)
@@ -108,6 +109,8 @@ func (b *box) durable(f Effect) Event {
 	switch f.Kind {
 	case WriteActivity:
 		return Event{Kind: ActivityDone, Volume: f.Volume}
+	case MeasureDisk:
+		return Event{Kind: Measured, Volume: f.Volume, Room: b.room}
 	case WritePage:
 		b.pages[f.Page] = f.Payload
 		return Event{Kind: PageDone, Volume: f.Volume, Page: f.Page, Version: f.Version}
@@ -162,7 +165,7 @@ func (b *box) pending() (s string) {
 
 func describe(f *Effect) string {
 	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp", "LedgerLeave",
-		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "Proven"}
+		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "Proven", "MeasureDisk", "RemakeMeta"}
 	s := names[f.Kind]
 	switch f.Kind {
 	case PeerSend:

@@ -147,6 +147,7 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	}
 	was := v.disk
 	v.disk, v.failed = state.Failed, err
+	e.forgetRemake(v)
 	e.noteOn(OnDisk, fmt.Sprintf("volume %d: was %s, now Failed", v.num, was))
 	e.problem(fmt.Sprintf("volume %d: the disk failed: %v", v.num, err))
 	switch {

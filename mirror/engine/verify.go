@@ -112,6 +112,9 @@ func (e *Engine) verifyStart(o VerifyOrder) error {
 	if x.state == VerifyRunning || !x.atRest() {
 		return fmt.Errorf("a verify is running: %w", ErrBadState)
 	}
+	if e.resize.runs() {
+		return fmt.Errorf("a resize is running: %w", ErrBadState)
+	}
 	if why := e.verifyWaits(o.Repair); why != "" {
 		return fmt.Errorf("%s: %w", why, ErrBadState)
 	}

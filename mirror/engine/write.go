@@ -180,6 +180,9 @@ func (e *Engine) localDone(o *op, err error) {
 	case opAnswer:
 		e.answerRead(o, err)
 		return
+	case opZero:
+		e.zeroDone(o, err)
+		return
 	default: // an application's, or a flush of our own
 	}
 	switch {

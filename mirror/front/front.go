@@ -39,6 +39,11 @@ type Frontend interface {
 	// the requests that are inside Submit at that moment follow.
 	Abort(ctx context.Context) error
 
+	// Resize tells the users of a device that is offered that the volume has
+	// another size; the rest of g is as it was. On a nil return whoever opens the
+	// device sees it, and who has it open can. ctx is asked before it begins.
+	Resize(ctx context.Context, g block.Geometry) error
+
 	// Kind is "export" or "fuse".
 	Kind() string
 

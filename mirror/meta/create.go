@@ -31,6 +31,10 @@ type CreateParams struct {
 	Device UUID  // made at random when zero
 	Flags  Flags // AssumeClean, or none
 
+	// LastEnd is where internal metadata ended when they were last seen, 0: not
+	// known. They count as there if the device has grown since.
+	LastEnd int64
+
 	// Force overwrites metadata that is there already: ours or DRBD's, and, for
 	// External, whatever the metadata device holds. It never cuts a filesystem.
 	Force bool
@@ -110,7 +114,12 @@ func declaredEqual(p CreateParams) genid.ID {
 
 // admissible refuses to overwrite what somebody may still need.
 func admissible(disk block.Disk, p CreateParams, l Layout, dataBytes int64) error {
-	if err := noMetadata(disk, l); err != nil && (!p.Force || !errors.Is(err, ErrExists)) {
+	places := l.supers[:]
+	if p.Placement == Internal && p.LastEnd >= superBlocks*BlockBytes && p.LastEnd < disk.Geometry().SizeBytes && p.LastEnd%BlockBytes == 0 {
+		before := superOffsets(Internal, p.LastEnd)
+		places = append(places, before[:]...)
+	}
+	if err := noMetadata(disk, places); err != nil && (!p.Force || !errors.Is(err, ErrExists)) {
 		return err
 	}
 	c, found, err := Probe(disk)
@@ -128,8 +137,8 @@ func admissible(disk block.Disk, p CreateParams, l Layout, dataBytes int64) erro
 
 // noMetadata returns an error that wraps ErrExists when either superblock's
 // place holds anything of ours, or DRBD's.
-func noMetadata(disk block.Disk, l Layout) error {
-	for _, at := range l.supers {
+func noMetadata(disk block.Disk, places []int64) error {
+	for _, at := range places {
 		b, err := readBlock(disk, at)
 		if err != nil {
 			return err

@@ -26,7 +26,7 @@ func newMemDisk(size int64) *memDisk { return &memDisk{data: make([]byte, size)}
 // failAfter lets n writes and flushes succeed.
 func (d *memDisk) failAfter(n int) {
 	d.fail = func(r *block.Request) error {
-		if r.Op == block.Write || r.Op == block.Flush {
+		if r.Op.Changes() || r.Op == block.Flush {
 			if n--; n < 0 {
 				return errTest
 			}
@@ -82,6 +82,8 @@ func (d *memDisk) carryOut(r *block.Request) error {
 		copy(r.Data, d.data[r.Offset:])
 	case block.Write:
 		copy(d.data[r.Offset:], r.Data)
+	case block.WriteZeroes:
+		clear(d.data[r.Offset:r.End()])
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ type Identity struct {
 	Volume   uint16
 	Node     string
 	Device   UUID
+	// LastEnd is where internal metadata ended when they were last seen, 0: not
+	// known. There they are looked for where the device has grown since.
+	LastEnd int64
 }
 
 // Snapshot is what was found on a device.
@@ -47,7 +50,7 @@ func Open(disk block.Disk, place Placement, want Identity) (*Store, Snapshot, er
 // Inspect reads the superblocks only.
 func Inspect(disk block.Disk, place Placement) (Super, Layout, error) {
 	var snap Snapshot
-	if err := snap.readSupers(disk, place); err != nil {
+	if err := snap.readSupers(disk, place, 0); err != nil {
 		return Super{}, Layout{}, fmt.Errorf("inspect metadata (%s): %w", place, err)
 	}
 	return snap.Super, snap.Layout, nil
@@ -55,7 +58,7 @@ func Inspect(disk block.Disk, place Placement) (Super, Layout, error) {
 
 func open(disk block.Disk, place Placement, want Identity) (Snapshot, error) {
 	var snap Snapshot
-	if err := snap.readSupers(disk, place); err != nil {
+	if err := snap.readSupers(disk, place, want.LastEnd); err != nil {
 		return snap, err
 	}
 	if err := want.judge(&snap.Super); err != nil {
@@ -90,13 +93,33 @@ func (want Identity) judge(s *Super) error {
 	return nil
 }
 
-// readSupers takes the younger of the two superblocks. One of them may be
-// damaged: the crash tore the write of it, and nothing depended on that yet.
-func (snap *Snapshot) readSupers(disk block.Disk, place Placement) error {
+// readSupers reads the superblocks at the end of the device, or where it ended
+// before it has grown. What a device got with its growth may be metadata of this
+// copy that are long out of date: then those count that were written last.
+func (snap *Snapshot) readSupers(disk block.Disk, place Placement, last int64) error {
 	size, err := checkDevice(disk)
 	if err != nil {
 		return err
 	}
+	err = snap.readSupersOf(disk, place, size)
+	if place != Internal || last < superBlocks*BlockBytes || last >= size || last%BlockBytes != 0 {
+		return err
+	}
+	var before Snapshot
+	if before.readSupersOf(disk, place, last) != nil {
+		return err
+	}
+	none := errors.Is(err, ErrNone) || errors.Is(err, ErrTorn)
+	if none || err == nil && before.Super.Device == snap.Super.Device && before.Super.Sequence > snap.Super.Sequence {
+		*snap, err = before, nil
+	}
+	return err
+}
+
+// readSupersOf takes the younger of the two superblocks of a device of so many
+// bytes. One of them may be damaged: the crash tore the write of it, and nothing
+// depended on that yet.
+func (snap *Snapshot) readSupersOf(disk block.Disk, place Placement, size int64) error {
 	supers := superOffsets(place, size)
 	var found [superBlocks]Super
 	var layouts [superBlocks]Layout

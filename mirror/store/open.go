@@ -42,6 +42,7 @@ func (f *File) open(o Options) error {
 	if err := f.prepare(o); err != nil {
 		return errors.Join(err, f.lock.Close())
 	}
+	f.size.Store(f.geometry.SizeBytes)
 	return nil
 }
 

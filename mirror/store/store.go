@@ -66,6 +66,7 @@ type File struct {
 	inMemory bool // nothing ever waits for stable storage
 	readOnly bool
 	geometry block.Geometry
+	size     atomic.Int64 // instead of the geometry's, which is that of Open
 	can      capabilities
 	lost     atomic.Pointer[error] // the first failure of a sync; all later ones fail too
 
@@ -123,8 +124,12 @@ func (f *File) IsBlockDevice() bool { return f.isBlock }
 // asynchronous I/O, and if not, why.
 func (f *File) Async() (async bool, why string) { return f.async.queue != nil, f.async.why }
 
-// Geometry describes the disk as it was when it was opened.
-func (f *File) Geometry() block.Geometry { return f.geometry }
+// Geometry describes the disk as it was when it was opened, or last measured.
+func (f *File) Geometry() block.Geometry {
+	g := f.geometry
+	g.SizeBytes = f.size.Load()
+	return g
+}
 
 // Submit carries a request out, or hands it to the kernel or to a worker. It
 // never waits for another request, so a Done may call it. Done gets an error
@@ -161,7 +166,7 @@ func (f *File) check(r *block.Request) error {
 	if f.readOnly && r.Op.Changes() {
 		return fmt.Errorf("%s: opened read-only: %w", r, block.ErrNotSupp)
 	}
-	return block.Check(r, f.geometry)
+	return block.Check(r, f.Geometry())
 }
 
 func (f *File) answer(r *block.Request, err error) { r.Answer(f.wrap(r, err)) }

@@ -32,6 +32,9 @@ const (
 	FeatureRead uint64 = 1 << iota
 	// FeatureVerify: the sender answers Verify, also as the target of a resync.
 	FeatureVerify
+	// FeatureResize: the sender grows its copy when asked, and brings copies of two
+	// sizes to one.
+	FeatureResize
 )
 
 // HelloBody is the payload of Hello and State: who the sender is and what its
@@ -50,6 +53,7 @@ type HelloBody struct {
 	// In sections, which a release may leave out.
 
 	Release string // the sender's, for people; at most MaxNameBytes
+	Resize  Resize
 }
 
 // HelloVolume is one volume in a Hello. The size and block fields are 0 on a
@@ -63,6 +67,10 @@ type HelloVolume struct {
 	DirtyBlocks       uint64
 	AssumeClean       bool // never synced, and the operator said both copies are equal
 	FullSync          bool // every block is to be treated as dirty
+
+	// In a section: the sizes that the volume can be given on the sender's disks as
+	// they are; both 0 when that is not known.
+	FloorBytes, RoomBytes int64
 }
 
 // Record is what the ledger says about a resource, as far as the sender knows.
@@ -196,6 +204,9 @@ func checkHello(h *HelloBody) error {
 		return refuse(ErrHello, "release %.80q has %d bytes, limit %d", h.Release, len(h.Release), MaxNameBytes)
 	}
 	if err := checkRecord(&h.Record); err != nil {
+		return err
+	}
+	if err := checkResize(h); err != nil {
 		return err
 	}
 	for i := range h.Volumes {

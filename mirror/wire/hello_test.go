@@ -135,12 +135,12 @@ func TestHelloRefuses(t *testing.T) {
 
 func TestLargestHelloFits(t *testing.T) {
 	name := strings.Repeat("n", MaxNameBytes)
-	h := &HelloBody{Resource: name, Node: name, Release: name, Record: Record{Primary: name}}
+	h := &HelloBody{Resource: name, Node: name, Release: name, Record: Record{Primary: name}, Resize: Resize{Step: ResizeRefused, Text: strings.Repeat("x", MaxTextBytes)}}
 	for range MaxMembers {
 		h.Record.InSync = append(h.Record.InSync, name)
 	}
 	for i := range MaxVolumes {
-		h.Volumes = append(h.Volumes, HelloVolume{Number: uint16(i)})
+		h.Volumes = append(h.Volumes, HelloVolume{Number: uint16(i), RoomBytes: 1})
 	}
 	b, err := AppendHello(nil, h)
 	if err != nil || len(b) > MaxHelloBytes {
@@ -184,6 +184,11 @@ func FuzzParseHello(f *testing.F) {
 	f.Add(b)
 	f.Add(b[:40])
 	f.Add([]byte{2})
+	resizing, err := AppendHello(nil, resizingBody())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(resizing)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := ParseHello(b)
 		if err != nil {

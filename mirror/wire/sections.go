@@ -13,13 +13,17 @@ type tag uint16
 // The tags. ONLY APPEND. A section that says what its absence says is left out.
 const (
 	_          tag = iota
-	tagRelease     // a name, see HelloBody.Release
+	tagRelease         // a name, see HelloBody.Release
+	tagResize  tag = 4 // see resize.go
 )
 
 // appendSections appends what h says in sections.
 func appendSections(dst []byte, h *HelloBody) []byte {
 	if h.Release != "" {
 		dst = appendSection(dst, tagRelease, appendName(nil, h.Release))
+	}
+	if tellsResize(h) {
+		dst = appendSection(dst, tagResize, appendResize(nil, h))
 	}
 	return dst
 }
@@ -51,6 +55,8 @@ func (r *reader) section(t tag, h *HelloBody) {
 	switch t {
 	case tagRelease:
 		h.Release = r.name("release")
+	case tagResize:
+		r.resize(h)
 	default: // of a later release
 	}
 }

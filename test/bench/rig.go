@@ -271,6 +271,9 @@ func (*hatch) Stop(context.Context) error { return nil }
 // Abort has nothing to stop.
 func (*hatch) Abort(context.Context) error { return nil }
 
+// Resize has nothing to tell.
+func (*hatch) Resize(context.Context, block.Geometry) error { return nil }
+
 // Kind is "hatch".
 func (*hatch) Kind() string { return "hatch" }
 

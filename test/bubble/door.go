@@ -136,5 +136,8 @@ func (d *door) promoted(tenure uint64) {
 // Kind implements front.Frontend.
 func (d *door) Kind() string { return "door" }
 
+// Resize implements front.Frontend.
+func (d *door) Resize(context.Context, block.Geometry) error { return nil }
+
 // Holders implements front.Frontend.
 func (d *door) Holders() ([]front.Holder, error) { return nil, nil }

@@ -45,8 +45,14 @@ func (w *World) submit() {
 func (w *World) submitOne(n *node) {
 	q := &request{node: n, vol: w.rng.IntN(len(w.sizes))}
 	hist, size := w.hists[q.vol], w.sizes[q.vol]
+	if w.grows {
+		size = n.eng.View().Volumes[q.vol].SizeBytes
+	}
 	r := &block.Request{}
 	spot := int64(w.rng.IntN(11)) * (2 << 20)
+	if w.grows && w.one(3) { // near the end, wherever that is
+		spot = max(size-int64(w.rng.IntN(1<<20)/block.SectorBytes)*block.SectorBytes, 0)
+	}
 	if w.reading {
 		spot %= 4 << 20 // so that reads and writes meet
 	}
@@ -107,6 +113,9 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		case block.Read:
 			for i := int64(0); i < r.Length; i += block.SectorBytes {
 				found := check.Version(binary.LittleEndian.Uint64(r.Data[i:]))
+				if found >= junk {
+					found = 0
+				}
 				last := hist.Last()
 				if n.bad {
 					last = 0 // a write that failed is undecided, though its data are here

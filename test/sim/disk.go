@@ -22,7 +22,15 @@ func newDisk(sizeBytes int64) *disk {
 		cached: make([]uint64, sizeBytes/check.SectorBytes/64+1)}
 }
 
+// at is the version that a sector holds; what nobody wrote counts as zero.
 func (d *disk) at(sector int) check.Version {
+	if v := d.raw(sector); v < junk {
+		return v
+	}
+	return 0
+}
+
+func (d *disk) raw(sector int) check.Version {
 	if d.cached[sector/64]&(1<<(sector%64)) != 0 {
 		return d.cache[sector]
 	}
@@ -36,7 +44,7 @@ func (d *disk) apply(r *block.Request) {
 	case block.Read:
 		clear(r.Data)
 		for i := range n {
-			binary.LittleEndian.PutUint64(r.Data[i*check.SectorBytes:], uint64(d.at(first+i)))
+			binary.LittleEndian.PutUint64(r.Data[i*check.SectorBytes:], uint64(d.raw(first+i)))
 		}
 	case block.Write:
 		for i := range n {

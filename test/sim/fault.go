@@ -199,6 +199,9 @@ func (n *node) exchange() {
 	for i, v := range n.vols {
 		size := n.w.sizes[i] + int64(n.w.rng.IntN(3))*(3<<20+block.SectorBytes)
 		v.disk = newDisk(size)
+		if n.w.grows {
+			size, v.disk = n.room[i], n.newDisk(i)
+		}
 		v.lay(size, engine.Super{Gen: genid.New(), Disk: state.Inconsistent, Clean: true})
 	}
 }
@@ -220,7 +223,7 @@ func (n *node) attach() {
 		vol := n.vols[i]
 		if !same && n.w.one(2) {
 			n.bad = true
-			vol.disk = newDisk(vol.size)
+			vol.disk = n.newDisk(i)
 			vol.lay(vol.size, engine.Super{Gen: genid.New(), Disk: state.Inconsistent, Clean: true})
 		}
 		c := n.config(i)

@@ -22,6 +22,10 @@ func (w *World) laws() {
 	switch w.rng.IntN(24) {
 	case 0, 1:
 		w.compare()
+	case 6:
+		if w.grows {
+			w.showsWell()
+		}
 	case 2:
 		w.marks()
 	case 3, 4, 5:
@@ -96,6 +100,9 @@ func (w *World) compare() {
 		a, b := w.copies(i)
 		w.judge(check.Equal(w.hists[i].Touched(), a, b))
 	}
+	if w.grows {
+		w.newAlike(false)
+	}
 	for _, n := range w.nodes {
 		if !n.eng.View().Suspect {
 			n.crashed, n.lost, n.bad = false, false, false
@@ -169,6 +176,9 @@ func (w *World) checkCopy(n *node, when string) {
 
 func (w *World) final() {
 	w.compare()
+	if w.grows {
+		w.newAlike(true)
+	}
 	w.marks()
 	for _, n := range w.nodes {
 		w.checkCopy(n, "at the end")

@@ -153,6 +153,19 @@ mutant hang-peers-memory-is-reused stalled.go 'o.buf = block.GetBuffer(len(o.dis
 mutant given-up-for-a-worse-copy forward.go 'e.peerServes() && e.alike' 'e.inSync(e.peer)' TestNothingIsGivenUpForAWorseCopy
 mutant attach-forgets-the-log attach.go 'v.adopt(e.attach(i, c))' 'n := e.attach(i, c); c.Bitmap.ClearAll(); v.adopt(n)' TestSecondaryTakesADisk
 
+# volumes that grow, in the world where they do
+world=TestGrowSeeds
+mutant shows-what-the-peer-cannot-hold resize.go '|| x.lead && !x.grown && !x.alone' '' TestResizeGrowsThePeerFirst
+mutant grows-before-it-is-zero resize.go 'case !x.ready ||' 'case' TestResizeWaitsForItsOwnZeroes
+mutant follows-without-a-mark size.go 'e.remake(v, size, true)' 'e.remake(v, size, false)' TestSmallerCopyFollows
+mutant late-piece-forgotten resize.go 'x.ready || x.v.zeroing {' 'x.ready {'
+mutant late-piece-at-a-handshake size.go '(v.zeroing || busy' '(busy' TestLatePieceIsWaitedFor
+mutant metadata-move-under-a-write remake.go 'waits := v.super.inFlight || v.page.inFlight || v.activity.inFlight' 'waits := false' TestMetadataMoveBesideWrites
+mutant log-written-while-it-moves activity.go 'if v.activity.inFlight || v.fitTo > 0 ||' 'if v.activity.inFlight ||' TestMetadataMoveBesideWrites
+mutant marks-lost-while-they-move remake.go 'v.bits.Version(i) == v.fitFrom[i]' 'true' TestMarksWhileMetadataMove
+mutant alone-though-the-peer-counts resize.go 'case !e.inSync(e.self) || e.peerInSync():' 'case false:'
+mutant alone-beside-a-session session.go 'x.alone && x.v.fitTo == 0' 'false' TestResizeAlone
+
 # an online verify, in the world where copies rot
 world=TestRotSeeds
 mutant verify-believes-the-first-look verifycheck.go 'if c.locked {

@@ -28,6 +28,7 @@ type node struct {
 	name string
 	i    int
 	vols []*volume
+	room []int64 // of its disks, by volume
 
 	up      bool
 	paused  bool
@@ -79,6 +80,7 @@ type work struct {
 
 func newNode(w *World, i int, name string) *node {
 	n := &node{w: w, i: i, name: name, given: map[int]bool{}}
+	n.room = append(n.room, w.sizes...)
 	for _, size := range w.sizes {
 		n.vols = append(n.vols, &volume{size: size, disk: newDisk(size), ring: map[uint64]actlog.Transaction{}, pages: map[int][]byte{},
 			super: engine.Super{Gen: genid.Set{Current: 77}, Disk: state.UpToDate, Clean: true}})
@@ -113,7 +115,7 @@ func (n *node) start() {
 func (n *node) config(i int) engine.VolumeConfig {
 	v, log := n.vols[i], actlog.New(n.w.slots)
 	must(log.Restore(v.transactions()))
-	return engine.VolumeConfig{Number: uint16(i), Super: v.super, Bitmap: v.bitmap(), Log: log,
+	return engine.VolumeConfig{Number: uint16(i), Super: v.super, Bitmap: v.bitmap(), Log: log, Room: max(n.room[i], v.size),
 		Geometry: block.Geometry{SizeBytes: v.size, LogicalBlockBytes: 512, PhysicalBlockBytes: 4096, MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true}}
 }
 

@@ -41,6 +41,10 @@ func (n *node) perform(f *engine.Effect) {
 		n.w.logf("%s is deposed: %v", n.name, f.Err)
 		n.deposed = true
 	case engine.Reply:
+		if f.Of == engine.Resize {
+			n.w.resized(n, f.Err)
+			return
+		}
 		n.replied(f.Of, f.Err)
 	case engine.Digest:
 		n.digest(f)
@@ -73,7 +77,8 @@ func (n *node) goStandAlone(f *engine.Effect) {
 
 func (n *node) localIO(f *engine.Effect) {
 	r, v := f.Request, n.vols[f.Volume]
-	if r.Op.Changes() {
+	behind := n.behind(v, r)
+	if r.Op.Changes() && !behind {
 		if n.fills(r) {
 			if v.super.Disk != state.Inconsistent || !v.super.FullSync {
 				n.w.fail(fmt.Errorf("mark law: %s fills a copy that is %s on disk", n.name, v.super.Disk))
@@ -90,6 +95,9 @@ func (n *node) localIO(f *engine.Effect) {
 		return
 	}
 	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), disk: true, volume: f.Volume, fail: fail, ghost: n.ghost(v, r), run: func() {
+		if behind && !n.behind(v, r) {
+			n.w.fail(fmt.Errorf("%s zeroes %s, which has come to be of the volume", n.name, r))
+		}
 		err := n.ail(r.Op)
 		if err == nil {
 			err = n.latent(f.Volume, r)
@@ -164,6 +172,15 @@ func (n *node) performMeta(f *engine.Effect) {
 	case engine.FitSize:
 		super, size := *f.Super, f.Size
 		n.meta("fit", func() { v.lay(size, super) }, engine.Event{Kind: engine.SizeFitted, Volume: vol})
+	case engine.RemakeMeta:
+		n.remake(f)
+	case engine.MeasureDisk:
+		run := func() { n.step(&engine.Event{Kind: engine.Measured, Volume: vol, Room: max(n.room[vol], v.size)}) }
+		if !n.w.grows {
+			run() // no dice: the stories of other worlds stay what they were
+			return
+		}
+		n.later(&work{what: n.name + " measures", run: run})
 	case engine.LedgerExclude, engine.LedgerInclude, engine.LedgerGiveUp, engine.LedgerLeave:
 		n.ledger(f.Kind, f.Node, f.Token)
 	default:

@@ -20,6 +20,9 @@ func TestRotSeeds(t *testing.T) { runSeeds(t, 30, 20, rot) }
 // TestHangSeeds runs worlds whose disks hang.
 func TestHangSeeds(t *testing.T) { runSeeds(t, 60, 4, hang) }
 
+// TestGrowSeeds runs worlds whose volumes grow.
+func TestGrowSeeds(t *testing.T) { runSeeds(t, 60, 4, grow) }
+
 // kind is what a seed is run as.
 type kind struct {
 	name string
@@ -31,7 +34,8 @@ var (
 	plain = kind{"plain", New, (*World).Run}
 	hang  = kind{"hang", NewHang, (*World).Run}
 	rot   = kind{"rot", NewRot, (*World).RunRot}
-	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot}
+	grow  = kind{"grow", NewGrow, (*World).Run}
+	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

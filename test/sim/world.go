@@ -59,6 +59,8 @@ type World struct {
 	inflight map[*block.Request]*request
 	healing  bool
 	verifies bool               // operators verify
+	grows    bool               // they make volumes larger
+	shown    []int64            // the most a volume has shown
 	hangs    bool               // disks do not answer
 	used     map[int64][][]byte // then: memory that the application has done with
 	parcels  []parcel
@@ -180,6 +182,9 @@ func (w *World) step() {
 		}
 		if w.hangs {
 			w.hangTrouble()
+		}
+		if w.grows {
+			w.growTrouble()
 		}
 	}
 	switch r := w.rng.IntN(200); {

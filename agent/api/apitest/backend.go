@@ -147,6 +147,11 @@ func (b *Backend) Attach(ctx context.Context, res string, r apiv1.AttachRequest)
 	return b.change(ctx, apiv1.VerbAttach, res, r, "Failed", "Inconsistent")
 }
 
+// Resize records the request.
+func (b *Backend) Resize(ctx context.Context, res string, r apiv1.ResizeRequest) (apiv1.Changed, error) {
+	return b.change(ctx, apiv1.VerbResize, res, r, "1073741824", "2147483648")
+}
+
 // PauseSync records the request.
 func (b *Backend) PauseSync(ctx context.Context, res string, r apiv1.SyncRequest) (apiv1.Changed, error) {
 	return b.change(ctx, apiv1.VerbPauseSync, res, r, "SyncSource", "PausedSyncS")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -41,8 +42,8 @@ type Export struct {
 		greeting map[*net.UnixConn]bool // in negotiation
 	}
 	handler  block.Handler
-	geometry block.Geometry
-	running  sync.WaitGroup // the accept loop and all connections
+	geometry atomic.Pointer[block.Geometry] // what clients that connect are told
+	running  sync.WaitGroup                 // the accept loop and all connections
 }
 
 // New makes an export that is not offered yet.
@@ -71,7 +72,8 @@ func (e *Export) Start(_ context.Context, h block.Handler, g block.Geometry) (st
 	if err != nil {
 		return "", fmt.Errorf("export %s: %w", e.config.Socket, err)
 	}
-	e.handler, e.geometry = h, g
+	e.handler = h
+	e.geometry.Store(&g)
 	e.mu.listener = l
 	e.mu.serving = map[*conn]bool{}
 	e.mu.greeting = map[*net.UnixConn]bool{}
@@ -83,6 +85,18 @@ func (e *Export) Start(_ context.Context, h block.Handler, g block.Geometry) (st
 // URI is what a client opens.
 func (e *Export) URI() string {
 	return "nbd+unix:///?socket=" + url.QueryEscape(e.config.Socket)
+}
+
+// Resize counts for clients that connect from now on: NBD fixes the size when a
+// client does. Who has connected goes on with the size it was told.
+func (e *Export) Resize(_ context.Context, g block.Geometry) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.listener == nil {
+		return fmt.Errorf("export %s: resize: %w", e.config.Socket, block.ErrClosed)
+	}
+	e.geometry.Store(&g)
+	return nil
 }
 
 // listen makes a socket only root may open. The mode is set between bind and
@@ -214,7 +228,8 @@ func (e *Export) client(nc *net.UnixConn) {
 
 // greet negotiates and moves the client to the transmission phase.
 func (e *Export) greet(nc *net.UnixConn, peer holder.Holder, log *zap.Logger) (*conn, error) {
-	ses, err := e.handshake(nc)
+	g := *e.geometry.Load()
+	ses, err := e.handshake(nc, g)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.mu.greeting, nc)
@@ -231,7 +246,7 @@ func (e *Export) greet(nc *net.UnixConn, peer holder.Holder, log *zap.Logger) (*
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
-	c, err := newConn(s, e.handler, e.geometry, ses, peer, log)
+	c, err := newConn(s, e.handler, g, ses, peer, log)
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
@@ -240,11 +255,11 @@ func (e *Export) greet(nc *net.UnixConn, peer holder.Holder, log *zap.Logger) (*
 	return c, nil
 }
 
-func (e *Export) handshake(nc *net.UnixConn) (session, error) {
+func (e *Export) handshake(nc *net.UnixConn, g block.Geometry) (session, error) {
 	if err := nc.SetDeadline(time.Now().Add(negotiationTimeout)); err != nil {
 		return session{}, fmt.Errorf("limit the handshake's time: %w", err)
 	}
-	ses, err := negotiate(nc, e.config.Name, e.geometry)
+	ses, err := negotiate(nc, e.config.Name, g)
 	if err != nil {
 		return session{}, err
 	}

@@ -70,6 +70,7 @@ func Run(t *testing.T, s Subject) {
 		{"refuses what reaches past the end", pastTheEnd},
 		{"does not wait for earlier requests", independence},
 		{"stops only when nobody holds it", stops},
+		{"grows while it is in use", grows},
 		{"aborts with I/O in flight", aborts},
 		{"starts again", startsAgain},
 	} {
@@ -333,6 +334,50 @@ func pastTheEnd(b *bench) {
 		b.Errorf("%v arrived", s)
 	}
 	b.must(c.Write(pattern(4096, 1), volumeBytes-4096, false))
+	b.must(c.Close())
+}
+
+// grows: who opens the device after a resize sees all of it, and who had it open
+// goes on.
+func grows(b *bench) {
+	b.must(b.front.Stop(b.Context()))
+	g := b.memory.Geometry()
+	g.SizeBytes = volumeBytes / 2
+	path, err := b.front.Start(b.Context(), b.memory, g)
+	b.must(err)
+	b.path = path
+	c := b.open()
+	const last = volumeBytes - 4096
+	if err := c.Write(pattern(4096, 1), last, false); err == nil {
+		b.Error("wrote past the end")
+	}
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			err := c.Write(pattern(4096, 2), 4096, false)
+			select {
+			case <-stop:
+				ended <- err
+				return
+			default:
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	b.must(b.front.Resize(b.Context(), b.memory.Geometry()))
+	close(stop)
+	b.must(<-ended)
+	other := b.open()
+	b.must(other.Write(pattern(4096, 3), last, false))
+	back := block.Aligned(4096)
+	b.must(other.Read(back, last))
+	if !bytes.Equal(back, pattern(4096, 3)) {
+		b.Error("what was written into the new part is not read back")
+	}
+	b.must(other.Close())
 	b.must(c.Close())
 }
 

@@ -25,7 +25,7 @@ type server struct {
 	raw      syscall.RawConn
 	handler  block.Handler
 	plug     block.Unplugger // handler, if it keeps plugged requests back
-	geometry block.Geometry
+	geometry atomic.Pointer[block.Geometry]
 	log      *zap.Logger
 	calls    *calls
 	readers  sync.WaitGroup
@@ -40,7 +40,8 @@ func newServer(fd int, h block.Handler, g block.Geometry, log *zap.Logger) (*ser
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("make /dev/fuse non-blocking: %w", err)
 	}
-	s := &server{fd: fd, handler: h, geometry: g, log: log, ready: make(chan error, 1)}
+	s := &server{fd: fd, handler: h, log: log, ready: make(chan error, 1)}
+	s.geometry.Store(&g)
 	s.file = os.NewFile(uintptr(fd), fuseDevice)
 	raw, err := s.file.SyscallConn()
 	if err != nil {
@@ -169,7 +170,7 @@ func (s *server) housekeeping(m message) ([]byte, syscall.Errno) {
 		}
 		return data, 0
 	case opGetattr:
-		return attrReply(s.geometry), 0
+		return attrReply(*s.geometry.Load()), 0
 	case opOpen:
 		if s.opened.Swap(true) {
 			return nil, syscall.EBUSY // the volume is reached through its device
@@ -185,7 +186,7 @@ func (s *server) housekeeping(m message) ([]byte, syscall.Errno) {
 	case opSetattr:
 		return nil, syscall.EPERM
 	case opStatfs:
-		return statfsReply(s.geometry), 0
+		return statfsReply(*s.geometry.Load()), 0
 	}
 	return nil, syscall.ENOSYS // the kernel does not ask again
 }
@@ -201,7 +202,7 @@ func (s *server) transfer(in *inbox, m message, n int) {
 	if err == nil && m.op == opWrite && n != headBytes+ioHeadBytes+int(t.length) {
 		err = fmt.Errorf("write of %d bytes comes with %d: %w", t.length, n-headBytes-ioHeadBytes, errProtocol)
 	}
-	if err != nil || t.length == 0 || t.length > block.MaxTransferBytes || t.offset > uint64(s.geometry.SizeBytes) {
+	if err != nil || t.length == 0 || t.length > block.MaxTransferBytes || t.offset > uint64(s.geometry.Load().SizeBytes) {
 		s.log.Error("transfer refused", zap.Uint64("offset", t.offset), zap.Uint32("length", t.length), zap.Error(err))
 		s.fail(in, m, syscall.EINVAL)
 		return
@@ -240,7 +241,7 @@ func (s *server) submit(c *call, r *block.Request) {
 		c.done(r, block.ErrClosed)
 		return
 	}
-	if err := block.Check(r, s.geometry); err != nil {
+	if err := block.Check(r, *s.geometry.Load()); err != nil {
 		c.done(r, err)
 		return
 	}
@@ -282,12 +283,12 @@ func (s *server) hole(in *inbox, m message) {
 		s.fail(in, m, syscall.EINVAL)
 		return
 	}
-	flags, err := meaning(h.mode, s.geometry.Discard)
+	flags, err := meaning(h.mode, s.geometry.Load().Discard)
 	if err != nil {
 		s.fail(in, m, syscall.EOPNOTSUPP)
 		return
 	}
-	size := uint64(s.geometry.SizeBytes)
+	size := uint64(s.geometry.Load().SizeBytes)
 	if h.length == 0 || h.length > rangeBytesMax*rangePiecesMax || h.offset > size || h.length > size-h.offset {
 		s.fail(in, m, syscall.EINVAL)
 		return

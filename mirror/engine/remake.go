@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+)
+
+// remake has the metadata of v laid out anew for another size, as soon as no
+// write of them is under way. Until that is done none begins: writes to extents
+// that are cold wait, and superblocks and pages of the bitmap; writes to hot ones
+// go on, for the activity log does not change. It waits for the local disk alone.
+// With mark, what is new is out of sync.
+func (e *Engine) remake(v *volume, size int64, mark bool) {
+	v.fitTo, v.fitMark, v.remaking = size, mark, false
+}
+
+// startRemakes runs at the end of every Step.
+func (e *Engine) startRemakes() {
+	for _, v := range e.vols {
+		waits := v.super.inFlight || v.page.inFlight || v.activity.inFlight
+		if v.fitTo == 0 || v.fresh || v.remaking || waits || !v.disk.HasData() {
+			continue
+		}
+		v.remaking = true
+		bits := v.bits.Clone()
+		bits.Resize(v.fitTo)
+		if was := v.geo.SizeBytes; v.fitMark {
+			bits.Set(was, v.fitTo-was)
+		}
+		v.fitFrom = v.fitFrom[:0]
+		for i := range v.bits.Pages() {
+			v.fitFrom = append(v.fitFrom, v.bits.Version(i))
+		}
+		e.emit(Effect{Kind: RemakeMeta, Volume: v.index, Size: v.fitTo, Super: e.super(v), Bitmap: bits, Log: v.al.Restate()})
+	}
+}
+
+// forgetRemake: the disk has failed. A remake that was asked for ends by itself.
+func (e *Engine) forgetRemake(v *volume) {
+	if !v.remaking && !v.fresh {
+		v.fitTo = 0
+	}
+	if e.resize.runs() {
+		e.resizeFailed(fmt.Errorf("volume %d: the disk failed: %w", v.num, v.failed))
+	}
+}
+
+// remade: the metadata say the new size, or nothing was changed, or the disk
+// cannot be trusted with them any more.
+func (e *Engine) remade(v *volume, err error) {
+	size, was, mark := v.fitTo, v.geo.SizeBytes, v.fitMark
+	v.fitTo, v.remaking = 0, false
+	switch {
+	case v.disk.HasData() && err == nil:
+		v.geo.SizeBytes = size
+		v.takeSize(was, mark)
+		e.resized(v, was)
+	case !v.disk.HasData(): // it has failed meanwhile
+	case errors.Is(err, ErrNoRoom):
+		e.note(fmt.Sprintf("volume %d keeps its %d bytes: %v", v.num, was, err))
+		if e.resize.v == v {
+			e.resizeFailed(err)
+		}
+	default:
+		e.diskFailed(v, err)
+	}
+	if len(v.cold) > 0 {
+		e.prepareActivity(v)
+	}
+	e.nextPage(v)
+	e.tryHello()
+	e.controlProgress()
+}
+
+// takeSize makes the bitmap one of the new size. Pages that were not changed
+// since they were handed over are on disk.
+func (v *volume) takeSize(was int64, mark bool) {
+	v.bits.Resize(v.geo.SizeBytes)
+	same := make([]bool, v.bits.Pages())
+	for i := range same {
+		same[i] = i >= len(v.fitFrom) || v.bits.Version(i) == v.fitFrom[i]
+	}
+	if mark {
+		v.bits.Set(was, v.geo.SizeBytes-was)
+	}
+	for i := range same {
+		if same[i] {
+			v.bits.Saved(i, v.bits.Version(i))
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"hapair/mirror/block"
+	"hapair/mirror/engine"
+	"hapair/test/check"
+)
+
+// Grow is a world in which operators enlarge disks and make volumes larger, at bad
+// moments. What lies behind a volume is what somebody else left there, another
+// thing on each node.
+//
+// A volume never shows less than it did, nor more than a copy in the set can
+// hold; what it shows for the first time is the same on both copies.
+
+// growMax is what a disk may be enlarged by.
+const growMax = 8 << 20
+
+// junk is the first of the versions that nobody wrote; it reads as zero, which a
+// law may not care about.
+const junk check.Version = 1 << 40
+
+// NewGrow makes the world of a seed; in every third the disks hang as well.
+func NewGrow(seed uint64, keepLog bool) *World {
+	make := New
+	if seed%3 == 0 {
+		make = NewHang
+	}
+	w := make(seed, keepLog)
+	w.grows, w.shown = true, append([]int64(nil), w.sizes...)
+	w.every, w.mends = 2*w.every, w.mends/2 // the copies have to be in line for a while
+	for i, size := range w.sizes {
+		w.hists[i] = check.NewHistory(size + growMax)
+	}
+	for _, n := range w.nodes {
+		n.stop()
+		for i, v := range n.vols {
+			v.disk, n.room[i] = n.newDisk(i), v.size
+		}
+		n.start()
+	}
+	return w
+}
+
+// newDisk is a disk for a volume, blank as far as the world knows disks.
+func (n *node) newDisk(i int) *disk {
+	if !n.w.grows {
+		return newDisk(n.vols[i].size)
+	}
+	d := newDisk(n.w.sizes[i] + growMax)
+	for s := range d.stable {
+		if int64(s)*block.SectorBytes >= n.w.sizes[i] {
+			d.stable[s] = junk + check.Version(n.i)
+		}
+	}
+	return d
+}
+
+// growTrouble is what may come between any two steps.
+func (w *World) growTrouble() {
+	n := w.nodes[w.rng.IntN(2)]
+	i := w.rng.IntN(len(w.sizes))
+	switch {
+	case w.one(150) && w.happens("enlarge"):
+		by := int64(1+w.rng.IntN(6000)) * block.SectorBytes
+		for _, n := range w.nodes {
+			if w.one(4) {
+				continue // somebody forgets one of them
+			}
+			n.room[i] = min(n.room[i]+by, w.sizes[i]+growMax)
+			w.logf("%s: the disk of volume %d has %d bytes", n.name, i, n.room[i])
+		}
+	case n.up && !n.paused && w.one(60) && w.happens("resize"):
+		n.resize(i)
+	}
+}
+
+// resize orders one: as large as can be, or to some size, which may be too large.
+func (n *node) resize(i int) {
+	o := engine.ResizeOrder{Volume: i, Alone: n.peer().room[i] >= n.room[i] && n.w.one(2)}
+	if now := n.vols[i].size; n.w.one(3) {
+		o.Size = now + n.w.rng.Int64N(growMax/4)/block.SectorBytes*block.SectorBytes
+	}
+	n.w.logf("%s: resize %+v", n.name, o)
+	n.step(&engine.Event{Kind: engine.Resize, Resize: o})
+}
+
+// remake makes the metadata of a volume anew, and what its disk was asked before
+// durable.
+func (n *node) remake(f *engine.Effect) {
+	v, super, size := n.vols[f.Volume], *f.Super, f.Size
+	log, bits := f.Log, f.Bitmap
+	n.meta("remake", func() {
+		v.disk.flush()
+		v.lay(size, super)
+		for _, tx := range log {
+			v.ring[tx.Number%uint64(len(log))] = tx
+		}
+		for p := range bits.Pages() {
+			v.pages[p] = bits.Page(p, nil)
+		}
+	}, engine.Event{Kind: engine.SizeFitted, Volume: f.Volume})
+}
+
+// behind: a request zeroes what is not of the volume, nor will be before it ends.
+func (n *node) behind(v *volume, r *block.Request) bool {
+	return n.w.grows && r.Op == block.WriteZeroes && r.Offset >= v.size
+}
+
+// sizes: what is shown can be held, and never becomes less.
+func (w *World) showsWell() {
+	for _, p := range w.nodes {
+		if !p.holdsPen() {
+			continue
+		}
+		for i, v := range p.eng.View().Volumes {
+			if v.SizeBytes < w.shown[i] {
+				w.fail(fmt.Errorf("%s shows %d bytes of volume %d, %d were shown", p.name, v.SizeBytes, i, w.shown[i]))
+			}
+			w.shown[i] = max(w.shown[i], v.SizeBytes)
+			for _, n := range w.nodes {
+				if slices.Contains(w.record.InSync, n.name) && !n.bad && max(n.vols[i].size, n.room[i]) < v.SizeBytes {
+					w.fail(fmt.Errorf("%s shows %d bytes of volume %d, %s, in the set, has room for %d", p.name, v.SizeBytes, i, n.name, n.room[i]))
+				}
+			}
+		}
+	}
+}
+
+// newAlike: what was behind a volume once is the same on both copies, when they
+// say that they are equal, whoever wrote it.
+func (w *World) newAlike(all bool) {
+	for i, from := range w.sizes {
+		a, b := w.nodes[0].vols[i], w.nodes[1].vols[i]
+		if a.size != b.size {
+			w.fail(fmt.Errorf("volume %d: the copies say that they are equal, and have %d and %d bytes", i, a.size, b.size))
+			return
+		}
+		first, n := int(from/block.SectorBytes), int((a.size-from)/block.SectorBytes)
+		for k := range n {
+			if !all && !w.one(max(n/64, 1)) {
+				continue
+			}
+			if x, y := a.disk.raw(first+k), b.disk.raw(first+k); x != y {
+				w.fail(fmt.Errorf("volume %d, sector %d, which is new: %d and %d", i, first+k, x, y))
+				return
+			}
+		}
+	}
+}
+
+// resized: how often one came to its end is told with the trouble.
+func (w *World) resized(n *node, err error) {
+	w.logf("%s: resize: %v", n.name, err)
+	if err == nil {
+		w.troubles["resized"]++
+	}
+}
