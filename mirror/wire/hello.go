@@ -34,6 +34,10 @@ const (
 	FeatureVerify
 )
 
+// FeatureProtocols: the sender takes Memory and Ordered, and says by which
+// protocol its resource is replicated.
+const FeatureProtocols uint64 = 1 << 3
+
 // HelloBody is the payload of Hello and State: who the sender is and what its
 // copy is worth. Volumes are sorted by number, without doubles.
 type HelloBody struct {
@@ -49,7 +53,8 @@ type HelloBody struct {
 
 	// In sections, which a release may leave out.
 
-	Release string // the sender's, for people; at most MaxNameBytes
+	Release  string         // the sender's, for people; at most MaxNameBytes
+	Protocol state.Protocol // that the sender is configured for
 }
 
 // HelloVolume is one volume in a Hello. The size and block fields are 0 on a
@@ -185,6 +190,9 @@ func ParseRecord(b []byte) (*Record, error) {
 func checkHello(h *HelloBody) error {
 	if err := checkNames(ErrHello, h.Resource, h.Node); err != nil {
 		return err
+	}
+	if h.Protocol > state.ProtocolA {
+		return refuse(ErrHello, "protocol %d, known are 0 to %d", uint8(h.Protocol), uint8(state.ProtocolA))
 	}
 	if h.Role > state.Primary {
 		return refuse(ErrHello, "role %d, known are 0 to %d", uint8(h.Role), uint8(state.Primary))
