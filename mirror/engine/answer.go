@@ -5,6 +5,10 @@ import "hapair/mirror/block"
 // answer gives an application op back to its front end, if the lease is valid
 // at this instant; otherwise it waits for a renewal or for Abort.
 func (e *Engine) answer(o *op) {
+	if o.early {
+		e.endEarly(o)
+		return
+	}
 	if e.aborting != nil {
 		e.release(o, e.aborting)
 		e.controlProgress()
@@ -20,11 +24,7 @@ func (e *Engine) answer(o *op) {
 func (e *Engine) release(o *op, err error) {
 	e.count(o, err)
 	e.emit(Effect{Kind: Answer, Request: o.req, Err: err})
-	e.pool.put(o)
-	e.appOps--
-	if len(e.held) > 0 {
-		e.drainHeld()
-	}
+	e.free(o)
 }
 
 // drainAnswers lets go what waited for the lease.
