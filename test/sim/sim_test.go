@@ -20,6 +20,9 @@ func TestRotSeeds(t *testing.T) { runSeeds(t, 30, 20, rot) }
 // TestHangSeeds runs worlds whose disks hang.
 func TestHangSeeds(t *testing.T) { runSeeds(t, 60, 4, hang) }
 
+// TestProtocolSeeds runs worlds by protocols A and B.
+func TestProtocolSeeds(t *testing.T) { runSeeds(t, 60, 2, loose) }
+
 // kind is what a seed is run as.
 type kind struct {
 	name string
@@ -30,8 +33,9 @@ type kind struct {
 var (
 	plain = kind{"plain", New, (*World).Run}
 	hang  = kind{"hang", NewHang, (*World).Run}
+	loose = kind{"protocol", NewEarly, (*World).Run}
 	rot   = kind{"rot", NewRot, (*World).RunRot}
-	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot}
+	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, loose.name: loose}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

@@ -60,6 +60,7 @@ type World struct {
 	healing  bool
 	verifies bool               // operators verify
 	hangs    bool               // disks do not answer
+	early    *early             // applications are answered by another protocol than C
 	used     map[int64][][]byte // then: memory that the application has done with
 	parcels  []parcel
 	rotted   map[rotten]check.Version // what rotted; nil while nothing has
@@ -179,6 +180,9 @@ func (w *World) step() {
 		}
 		if w.hangs {
 			w.hangTrouble()
+		}
+		if w.early != nil {
+			w.earlyTrouble()
 		}
 	}
 	switch r := w.rng.IntN(200); {
