@@ -35,6 +35,9 @@ func TestSecondaryKeepsTheOrderOfAFlush(t *testing.T) {
 	b.receive(wire.Message{Kind: wire.Flush, ID: 2, Token: 1, Flags: wire.Ordered})
 	at(3, 8192)
 	at(4, 16384)
+	if n := b.eng.peerOps - b.eng.parked.n; n != 1 {
+		t.Fatalf("%d are at the disk, though the flush has to wait for the first", n)
+	}
 	if r := b.localDone(nil); r.Op != block.Write || r.Offset != 0 {
 		t.Fatalf("%s", r)
 	}

@@ -167,7 +167,6 @@ mutant A-flush-out-of-order ordered.go 'o.ordered && e.peerOps > 1' 'false' Test
 mutant A-writes-overtake-a-flush ordered.go 'e.parked.n > 0 || e.barrier ||' '' TestSecondaryKeepsTheOrderOfAFlush
 mutant demoted-beside-early-writes control.go ' || e.early.ops > 0 {' ' {' TestDemotionWaitsForWhatWasAnsweredEarly
 mutant the-looser-protocol early.go 'return e.set.Protocol.Stricter(s.theirs.Protocol)' 'return e.set.Protocol' TestTheStricterProtocolCounts
-mutant pulled-ahead-unmarked session.go 'v.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk' TestPullAhead
 
 # an online verify, in the world where copies rot
 world=TestRotSeeds
