@@ -170,6 +170,9 @@ func (n *node) step(ev *engine.Event) {
 		}
 		n.perform(&effects[i])
 	}
+	if n.life == life && len(n.parked) > 0 && n.eng.PeerOps() == 0 {
+		n.parked = nil // dropped with the disk, which has failed
+	}
 	if n.w.verifies && n.life == life {
 		n.falseAlarm()
 	}
