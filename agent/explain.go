@@ -26,6 +26,9 @@ func (b *backend) Explain(_ context.Context, name string) (apiv1.Explanation, er
 		e.Text = "this node is Primary: " + e.Text
 	}
 	e.Sides = c.sides()
+	if text := c.wouldLose(); text != "" {
+		e.WouldLose = append(e.WouldLose, text)
+	}
 	if text := r.unequal(&c.mirror); text != "" {
 		e.Why = append(e.Why, apiv1.Reason{Rule: "verified", Holds: false, Evidence: text})
 		e.Help = append(e.Help, "hactl verify "+name+" --repair on the Primary")

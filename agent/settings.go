@@ -10,6 +10,7 @@ import (
 	"hapair/agent/config"
 	"hapair/mirror"
 	"hapair/mirror/engine"
+	"hapair/mirror/state"
 )
 
 // settings are what an operator may change while a resource runs. They begin as
@@ -17,18 +18,22 @@ import (
 type settings struct {
 	onNoQuorum               config.OnNoQuorum
 	diskTimeout, peerTimeout time.Duration
+	protocol                 config.Protocol
+	congestion               config.Congestion
 }
 
 func settingsOf(rc *config.Resource) *settings {
-	return &settings{rc.OnNoQuorum, rc.DiskTimeout, rc.PeerTimeout}
+	return &settings{rc.OnNoQuorum, rc.DiskTimeout, rc.PeerTimeout, rc.Protocol, rc.Congestion}
 }
 
 func (s *settings) mirror() mirror.Settings {
-	return mirror.Settings{DiskTimeout: s.diskTimeout, Settings: engine.Settings{FailFrozen: s.onNoQuorum == config.FailIO, PeerTimeout: s.peerTimeout}}
+	return mirror.Settings{DiskTimeout: s.diskTimeout, Settings: engine.Settings{FailFrozen: s.onNoQuorum == config.FailIO, PeerTimeout: s.peerTimeout,
+		Protocol: state.ParseProtocol(string(s.protocol)), CongestionFill: int64(s.congestion.Fill), PullAhead: s.congestion.Action == config.CongestionPullAhead}}
 }
 
 func (s *settings) status() apiv1.Settings {
-	return apiv1.Settings{OnNoQuorum: string(s.onNoQuorum), DiskTimeoutMS: s.diskTimeout.Milliseconds(), PeerTimeoutMS: s.peerTimeout.Milliseconds()}
+	return apiv1.Settings{OnNoQuorum: string(s.onNoQuorum), DiskTimeoutMS: s.diskTimeout.Milliseconds(), PeerTimeoutMS: s.peerTimeout.Milliseconds(),
+		Protocol: string(s.protocol), CongestionFillBytes: int64(s.congestion.Fill), CongestionAction: string(s.congestion.Action)}
 }
 
 // changed are the settings with what a request says, all of it or none.
@@ -41,6 +46,12 @@ func (s settings) changed(q *apiv1.SetRequest) (*settings, error) {
 		s.onNoQuorum = how
 	default:
 		return nil, badSetting(fmt.Sprintf("on_no_quorum %q: want %s or %s", q.OnNoQuorum, config.SuspendIO, config.FailIO))
+	}
+	switch p := config.Protocol(cmp.Or(q.Protocol, string(s.protocol))); p {
+	case config.ProtocolA, config.ProtocolB, config.ProtocolC:
+		s.protocol = p
+	default:
+		return nil, badSetting(fmt.Sprintf("protocol %q: want A, B or C", q.Protocol))
 	}
 	for _, x := range []struct {
 		key, text string
@@ -74,7 +85,7 @@ func (b *backend) Set(ctx context.Context, name string, q apiv1.SetRequest) (api
 		}
 		r.set.Store(next)
 		r.mirror.Configure(next.mirror())
-		now = fmt.Sprintf("on_no_quorum %s, disk_timeout %s, peer_timeout %s", next.onNoQuorum, next.diskTimeout, next.peerTimeout)
+		now = fmt.Sprintf("on_no_quorum %s, disk_timeout %s, peer_timeout %s, protocol %s", next.onNoQuorum, next.diskTimeout, next.peerTimeout, next.protocol)
 		return nil
 	})
 	c.Text = fmt.Sprintf("%s on %s: %s, until its agent starts again; the configuration file has not changed", name, b.a.self, now)

@@ -88,11 +88,12 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	v, rec := c.mirror, c.record
 	out := apiv1.Resource{Name: r.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: v.Role.String(),
 		DiskState: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }).String(), Suspect: v.Suspect,
-		Protocol: string(r.conf.Protocol), Arbitration: string(r.a.cfg.Arbitration), SinceS: r.roleSince(v.Role), Because: r.control.Status().Decision.Because}
+		Arbitration: string(r.a.cfg.Arbitration), SinceS: r.roleSince(v.Role), Because: r.control.Status().Decision.Because}
 	if l := r.a.ledger.Lease(r.name); l.Valid(r.a.clock()) {
 		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
 	}
 	out.Settings = r.set.Load().status()
+	showProtocol(&out, &c)
 	out.SplitBrain = c.split()
 	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
 	out.Frozen = len(out.FrozenReasons) > 0
@@ -166,6 +167,7 @@ func (r *resource) peerStatus(v *mirror.View) apiv1.Peer {
 	for _, x := range v.Volumes {
 		p.DirtyBytes += x.DirtyBytes
 	}
+	p.BehindBytes = v.BehindBytes
 	if p.Resync = resync(v); p.Resync != nil && p.Resync.Paused {
 		p.Resync.PausedBy = map[string]string{apiv1.ToPeer: r.a.self, apiv1.FromPeer: r.peer}[p.Resync.Direction]
 	}

@@ -32,11 +32,13 @@ type slowDisk struct {
 func (d *slowDisk) Submit(r *block.Request) {
 	if by := time.Duration(d.by.Load()); by > 0 && r.Op == block.Write {
 		d.wg.Add(1)
-		time.AfterFunc(by, func() { d.Disk.Submit(r); d.wg.Done() })
+		time.AfterFunc(by, func() { d.Disk.Submit(r); unplug(d.Disk); d.wg.Done() })
 		return
 	}
 	d.Disk.Submit(r)
 }
+
+func (d *slowDisk) Unplug() { unplug(d.Disk) }
 
 func (d *slowDisk) Close() error { d.wg.Wait(); return d.Disk.Close() }
 

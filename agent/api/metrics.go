@@ -47,6 +47,7 @@ var (
 	frozenDesc    = desc("resource_frozen", "1 when I/O waits.", "resource")
 	connectedDesc = desc("peer_connected", "1 when the mirror link to the peer is up.", "resource", "peer")
 	peerDirtyDesc = desc("peer_dirty_bytes", "What the copies differ by.", "resource", "peer")
+	behindDesc    = desc("peer_behind_bytes", "What was answered and is not known to be on the peer's disk.", "resource", "peer")
 	resyncDesc    = desc("resync_remaining_bytes", "What a running resync has left to do.", "resource", "peer")
 	serviceDesc   = desc("service_running", "1 when a service runs here.", "resource", "service", "kind")
 	sizeDesc      = desc("volume_size_bytes", "Usable size.", "resource", "volume")
@@ -63,7 +64,7 @@ var (
 
 var allDescs = []*prometheus.Desc{
 	upDesc, uptimeDesc, maintenanceDesc, votersDesc, reachableDesc, quorumDesc, memberDesc, pathDesc,
-	primaryDesc, inSyncDesc, tokenDesc, leaseDesc, frozenDesc, connectedDesc, peerDirtyDesc, resyncDesc,
+	primaryDesc, inSyncDesc, tokenDesc, leaseDesc, frozenDesc, connectedDesc, peerDirtyDesc, behindDesc, resyncDesc,
 	serviceDesc, sizeDesc, upToDateDesc, dirtyDesc, requestsDesc, bytesDesc, errorsDesc, inFlightDesc, latencyDesc,
 	unequalDesc, provenDesc,
 }
@@ -147,6 +148,7 @@ func (m emitter) resource(r *apiv1.Resource, node string) {
 		m.flag(inSyncDesc, in[p.Node], r.Name, p.Node)
 		m.flag(connectedDesc, p.Connection == "Connected", r.Name, p.Node)
 		m.gauge(peerDirtyDesc, float64(p.DirtyBytes), r.Name, p.Node)
+		m.gauge(behindDesc, float64(p.BehindBytes), r.Name, p.Node)
 		if p.Resync != nil {
 			m.gauge(resyncDesc, float64(p.Resync.TotalBytes-p.Resync.DoneBytes), r.Name, p.Node)
 		}

@@ -73,6 +73,7 @@ type SetRequest struct {
 	OnNoQuorum  string `json:"on_no_quorum,omitempty"` // suspend or error
 	DiskTimeout string `json:"disk_timeout,omitempty"`
 	PeerTimeout string `json:"peer_timeout,omitempty"`
+	Protocol    string `json:"protocol,omitempty"` // A, B or C
 }
 
 // SyncRequest pauses or resumes resync. (pause-sync, resume-sync)

@@ -49,8 +49,11 @@ type Resource struct {
 	Suspect   bool     `json:"suspect"` // this copy comes back from a crash
 	// SplitBrain says that both nodes went on without the other: explain tells
 	// what each of them has.
-	SplitBrain  bool   `json:"split_brain"`
+	SplitBrain bool `json:"split_brain"`
+	// Protocol is by which writes are answered now: C, B or A; ProtocolWhy is why it
+	// is not the one that is set here, "" where it is.
 	Protocol    string `json:"protocol"`
+	ProtocolWhy string `json:"protocol_why,omitempty"`
 	Arbitration string `json:"arbitration"`
 	// LeaseMS is what is left of this node's lease; 0 when it holds none.
 	LeaseMS int64 `json:"lease_ms"`
@@ -80,6 +83,10 @@ type Settings struct {
 	OnNoQuorum    string `json:"on_no_quorum"`
 	DiskTimeoutMS int64  `json:"disk_timeout_ms"` // 0: for ever
 	PeerTimeoutMS int64  `json:"peer_timeout_ms"` // 0: for ever
+	// Protocol is what this node is set to; where the peer's is stricter, that counts.
+	Protocol            string `json:"protocol"`
+	CongestionFillBytes int64  `json:"congestion_fill_bytes"`
+	CongestionAction    string `json:"congestion_action"` // block, pull-ahead
 }
 
 // Volume is one device of a resource on this node.
@@ -128,6 +135,9 @@ type Peer struct {
 	// Reason says why it is not connected; "" when it is.
 	Reason     string `json:"reason"`
 	DirtyBytes int64  `json:"dirty_bytes"` // what the copies differ by, as known here
+	// BehindBytes is what this node's applications were answered and the peer's disk
+	// is not known to have (protocols A and B).
+	BehindBytes int64 `json:"behind_bytes"`
 	// Resync is there while one runs or is paused.
 	Resync *Resync `json:"resync,omitempty"`
 	// DownS is how long the connection has been down; 0 when it is up.

@@ -38,6 +38,8 @@ const (
 
 	DefaultVerifyRate = Rate(20 << 20)
 
+	DefaultCongestionFill = Size(4 << 20)
+
 	DefaultPeerTimeout = 20 * time.Second
 	DefaultDiskTimeout = 30 * time.Second
 )
@@ -59,6 +61,9 @@ const (
 	MinVerifyEvery  = time.Hour
 	MaxVerifyEvery  = 366 * 24 * time.Hour
 	MinVerifyRate   = Rate(1 << 20)
+
+	MinCongestionFill = Size(64 << 10)
+	MaxCongestionFill = Size(64 << 20) // half of what the link queues
 )
 
 // The bounds of the timing section. Below 100 ms a heartbeat fails over by
@@ -101,7 +106,10 @@ func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
 	r.DiskTimeout, r.PeerTimeout = DefaultDiskTimeout, DefaultPeerTimeout
+	r.Congestion.setDefaults()
 }
+
+func (c *Congestion) setDefaults() { c.Fill, c.Action = DefaultCongestionFill, CongestionBlock }
 
 func (v *Verify) setDefaults() { v.Rate = DefaultVerifyRate }
 

@@ -84,8 +84,11 @@ type Resource struct {
 	Volumes []Volume `yaml:"volumes"`
 	// Frontend is how the volumes appear as block devices.
 	Frontend Frontend `yaml:"frontend"`
-	// Protocol says when a write is answered.
+	// Protocol says when a write is answered. Where the nodes differ the stricter
+	// one counts.
 	Protocol Protocol `yaml:"protocol"`
+	// Congestion bounds what protocols A and B answer ahead of the peer's disk.
+	Congestion Congestion `yaml:"congestion"`
 	// AutoPromote lets the pair choose a Primary by itself.
 	AutoPromote bool `yaml:"auto_promote"`
 	// PreferredNode is promoted first on a cold start; "" for either. There is
@@ -107,6 +110,15 @@ type Resource struct {
 	Verify Verify `yaml:"verify,omitempty" unset:"none: only by hactl verify"`
 	// Services run on the Primary, started in this order, stopped in reverse.
 	Services []Service `yaml:"services,omitempty" unset:"none"`
+}
+
+// Congestion is what happens when the peer does not take writes as fast as they
+// are answered.
+type Congestion struct {
+	// Fill is how much may be answered that the peer's disk does not have.
+	Fill Size `yaml:"fill"`
+	// Action is what happens when it is reached.
+	Action CongestionAction `yaml:"action"`
 }
 
 // Verify is the continuous verify of a resource.
@@ -179,12 +191,20 @@ const (
 // Protocol says what has to be true before a write is answered.
 type Protocol string
 
-// ProtocolC answers when both copies have the write: no acknowledged write is
-// lost with one node. A and B are described but not built.
+// The protocols, with DRBD's letters.
 const (
-	ProtocolA Protocol = "A"
-	ProtocolB Protocol = "B"
-	ProtocolC Protocol = "C"
+	ProtocolA Protocol = "A" // the local disk has it, and it is on its way to the peer
+	ProtocolB Protocol = "B" // the local disk has it, and the peer in its memory
+	ProtocolC Protocol = "C" // both disks have it: nothing answered is lost with one node
+)
+
+// CongestionAction is what a Primary does that is too far ahead of its peer.
+type CongestionAction string
+
+// The two ways, with DRBD's names.
+const (
+	CongestionBlock     CongestionAction = "block"      // answers wait for the peer
+	CongestionPullAhead CongestionAction = "pull-ahead" // it goes on without the peer, which is resynced later
 )
 
 // OnNoQuorum is what I/O does while the node holds no lease.

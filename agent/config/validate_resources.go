@@ -33,13 +33,8 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	c.oneOf(at+".on_io_error", string(r.OnIOError), string(DetachOnError), string(PassOnError))
 	c.patience(at+".disk_timeout", r.DiskTimeout)
 	c.patience(at+".peer_timeout", r.PeerTimeout)
-	switch r.Protocol {
-	case ProtocolC:
-	case ProtocolA, ProtocolB:
-		c.fail(at+".protocol", "use protocol: C, which loses nothing with one node", "protocol %s: not implemented", r.Protocol)
-	default:
-		c.oneOf(at+".protocol", string(r.Protocol), "C")
-	}
+	c.oneOf(at+".protocol", string(r.Protocol), string(ProtocolC), string(ProtocolB), string(ProtocolA))
+	c.congestion(at+".congestion", r)
 	if v := r.Verify; v != (Verify{}) {
 		if v.Every < MinVerifyEvery || v.Every > MaxVerifyEvery {
 			c.fail(at+".verify.every", "a week is 7d", "every %s: between %s and %s", v.Every, MinVerifyEvery, MaxVerifyEvery)
@@ -50,6 +45,17 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	}
 	if n := r.PreferredNode; n != "" && c.cfg.Node(n) == nil {
 		c.unknownNode(at+".preferred_node", n)
+	}
+}
+
+func (c *checker) congestion(at string, r *Resource) {
+	g := r.Congestion
+	if g.Fill < MinCongestionFill || g.Fill > MaxCongestionFill {
+		c.fail(at+".fill", "", "fill %s: between %s and %s", g.Fill, MinCongestionFill, MaxCongestionFill)
+	}
+	c.oneOf(at+".action", string(g.Action), string(CongestionBlock), string(CongestionPullAhead))
+	if g.Action == CongestionPullAhead && r.Protocol != ProtocolA {
+		c.fail(at+".action", "only protocol: A pulls ahead; use action: block", "action %s with protocol %s: nothing is answered that the peer does not have", g.Action, r.Protocol)
 	}
 }
 

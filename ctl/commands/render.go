@@ -43,6 +43,18 @@ func renderHead(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style
 	fmt.Fprintf(b, "%s  %s  token %d  arbitration %s (%s)", s.bold(r.Name), who, r.Token, r.Arbitration, votersText(st.Quorum, s))
 }
 
+// renderProtocol ends the head with the protocol, where that is not the one that
+// loses nothing, or not the one that was asked for.
+func renderProtocol(b *strings.Builder, r *apiv1.Resource, s style) {
+	if r.Protocol != "C" && r.Protocol != "" {
+		fmt.Fprintf(b, "  protocol %s", clean(r.Protocol))
+	}
+	b.WriteByte('\n')
+	if r.ProtocolWhy != "" {
+		fmt.Fprintf(b, "  %s %s: %s\n", s.warn("protocol"), clean(r.Protocol), clean(r.ProtocolWhy))
+	}
+}
+
 // renderWitnessed draws a resource that this node has no copy of.
 func renderWitnessed(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style) {
 	renderHead(b, st, r, s)
@@ -58,7 +70,7 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 	if r.LeaseMS > 0 {
 		fmt.Fprintf(b, "  lease %d ms", r.LeaseMS)
 	}
-	b.WriteByte('\n')
+	renderProtocol(b, r, s)
 	renderBecause(b, st, r)
 	renderCopies(b, st, r, s)
 	for i := range r.Volumes {
@@ -173,6 +185,9 @@ func peerText(r *apiv1.Resource, p *apiv1.Peer, s style) string {
 		dirty = s.warn(bytesText(p.DirtyBytes) + " dirty")
 	}
 	text += "   " + dirty
+	if p.BehindBytes > 0 {
+		text += "   " + bytesText(p.BehindBytes) + " behind"
+	}
 	if !slices.Contains(r.InSync, p.Node) {
 		text += "   " + s.warn("not in sync")
 	}

@@ -78,6 +78,11 @@ var stories = map[string]func(*apiv1.Status){
 		r.Verify = apiv1.Verify{State: apiv1.VerifyDone, DoneBytes: 100 << 30, TotalBytes: 100 << 30, ETAS: -1, DifferingBytes: 8192, UnreadableBytes: 4096,
 			Found: []apiv1.Range{{Offset: 1 << 20, Length: 8192, Kind: apiv1.RangeDiffers}, {Offset: 9 << 20, Length: 4096, Kind: apiv1.RangeUnreadableHere}}}
 	},
+	"protocol": func(st *apiv1.Status) {
+		r := &st.Resources[0]
+		r.Protocol, r.ProtocolWhy = "B", "beta is configured for protocol B, this node for A: the stricter one counts"
+		r.Peers[0].BehindBytes = 64 << 10
+	},
 	"peer-lost": func(st *apiv1.Status) {
 		r := &st.Resources[0]
 		r.InSync = []string{"alpha"}

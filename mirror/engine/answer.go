@@ -9,6 +9,10 @@ func (e *Engine) answer(o *op) {
 		e.healed(o)
 		return
 	}
+	if o.early {
+		e.endEarly(o)
+		return
+	}
 	if e.aborting != nil {
 		e.release(o, e.aborting)
 		e.controlProgress()
@@ -24,11 +28,7 @@ func (e *Engine) answer(o *op) {
 func (e *Engine) release(o *op, err error) {
 	e.count(o, err)
 	e.emit(Effect{Kind: Answer, Request: o.req, Err: err})
-	e.pool.put(o)
-	e.appOps--
-	if len(e.held) > 0 {
-		e.drainHeld()
-	}
+	e.free(o)
 }
 
 // drainAnswers lets go what waited for the lease.

@@ -15,7 +15,7 @@ func (v *volume) blocks(o *op) bool {
 
 // blockedBy looks at active and at the waiting ops up to and including last.
 func (v *volume) blockedBy(o *op, last *op) bool {
-	reading := o.kind == opApplication && o.req.Op == block.Read && !o.mends
+	reading := o.kind == opApplication && o.asks() == block.Read && !o.mends
 	for p := v.active.head; p != nil; p = p.next {
 		if o.overlaps(p) && !(reading && p.kind != opApplication) {
 			return true

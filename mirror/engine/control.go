@@ -118,18 +118,17 @@ func (e *Engine) refusePromote(tenure uint64, force bool) error {
 }
 
 // demote: flush both copies, then Secondary. The front end has stopped, so no
-// request is in flight.
+// request is in flight but those that were answered early.
 func (e *Engine) demote() {
 	if e.role != state.Primary {
 		e.reply(Demote, nil)
 		return
 	}
-	if e.appOps > 0 || len(e.held) > 0 {
-		e.reply(Demote, fmt.Errorf("%d requests are in flight: %w", e.appOps+len(e.held), ErrBadState))
+	if n := e.appOps - e.early.ops + len(e.held); n > 0 {
+		e.reply(Demote, fmt.Errorf("%d requests are in flight: %w", n, ErrBadState))
 		return
 	}
 	e.control = control{of: Demote}
-	e.flushAll()
 	e.controlProgress()
 	e.demoteApart()
 }
@@ -171,6 +170,7 @@ func (e *Engine) abort(why error) {
 			o = next
 		}
 		e.abandonCold(v, why)
+		e.failFences(v, why)
 		e.abortActive(v, why)
 	}
 	for _, o := range append([]*op(nil), e.flushes...) {
@@ -283,7 +283,13 @@ func (e *Engine) lacking() bool {
 }
 
 func (e *Engine) demoteProgress() {
-	if e.control.step > 0 || e.repairing() || !e.flushedSince(e.control.flushs) {
+	if e.control.step > 0 || e.early.ops > 0 {
+		return
+	}
+	if e.control.flushs == nil {
+		e.flushAll()
+	}
+	if e.repairing() || !e.flushedSince(e.control.flushs) {
 		return
 	}
 	// A peer that is away and lacks something must not be promoted because this

@@ -20,5 +20,7 @@
 // dirty, the ledger is asked to take the peer out of the in-sync set, and only
 // then is the write answered (the ack law).
 //
+// In protocols B and A the answer comes before the peer's half of 5 (early.go).
+//
 // The engine is not safe for concurrent use: its caller steps it under a lock.
 package engine

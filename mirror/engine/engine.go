@@ -46,6 +46,14 @@ type Settings struct {
 	// PeerTimeout is how long a peer may take for a request of the application
 	// before the Primary goes on without it; 0: for ever.
 	PeerTimeout time.Duration
+	// Protocol is when a write is answered; the peer's counts where it is stricter.
+	Protocol state.Protocol
+	// CongestionFill is how much may be answered, in protocols A and B, that the
+	// peer's disk does not have yet, in bytes of the volumes.
+	CongestionFill int64
+	// PullAhead: when that is reached in protocol A, the Primary goes on without the
+	// peer, instead of letting answers wait.
+	PullAhead bool
 }
 
 // volume is the engine's side of one volume.
@@ -96,6 +104,9 @@ type volume struct {
 	waiting opList // wait for an overlap in active or reads, or before them in waiting
 	cold    []*op  // in active, wait for the activity log
 	atDisk  int    // requests that the local disk has
+	fences  opList // flushes that wait for writes which were answered early
+	early   int    // writes that were answered early, in flight
+	epoch   uint64 // number of flushes that waited so far
 	waking  bool   // waiting is being looked through
 	woken   uint64 // how often that was asked for
 
@@ -145,7 +156,9 @@ type Engine struct {
 	frozen      bool          // there is no lease, as the tick saw it
 	frozenSince time.Duration // frozen: since when
 	slow        slow
-	failing     bool // I/O fails, because there has been none for too long
+	ahead       rests // of a peer that this node has pulled ahead of
+	pulled      bool  // the last session ended because one node pulled ahead
+	failing     bool  // I/O fails, because there has been none for too long
 	detaching   bool
 
 	held     []*block.Request // wait to be admitted; volume in heldVol
@@ -153,7 +166,10 @@ type Engine struct {
 	draining bool
 	answers  opList // settled, wait for the lease
 	appOps   int
+	early    early
 	peerOps  int
+	parked   opList // requests of the peer that wait for an ordered flush, or are one
+	barrier  bool   // an ordered flush of the peer is at the disk
 
 	ledger struct {
 		inFlight bool
@@ -262,8 +278,7 @@ func (e *Engine) dispatch(ev *Event) {
 	case LeaseRenewed:
 		e.leaseRenewed(ev.Tenure, ev.Until)
 	case Configure:
-		e.set = ev.Settings
-		e.frozenTick()
+		e.configure(ev.Settings)
 	case DiskStalled:
 		e.diskStalled(e.vols[ev.Volume], ev.Err)
 	case Tick:

@@ -28,7 +28,11 @@ func (e *Engine) startFlush(o *op) {
 	case e.replicating():
 		o.owed |= owedPeer
 		o.sent, o.sentAt = true, e.now
-		e.send(wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.writerToken()})
+		m := wire.Message{Kind: wire.Flush, Volume: o.vol.num, ID: o.id, Token: e.writerToken()}
+		if o.ordered = o.kind == opApplication && e.protocol() == state.ProtocolA; o.ordered {
+			m.Flags = wire.Ordered
+		}
+		e.send(m)
 	case o.kind == opApplication:
 		e.oneSided(o)
 	case e.peerInSync():

@@ -90,7 +90,7 @@ func (e *Engine) flowing() bool {
 
 // forwardOp begins an op that nothing overlaps.
 func (e *Engine) forwardOp(o *op) {
-	if o.req.Op == block.Read {
+	if o.asks() == block.Read {
 		o.mends = false // of a copy that is not used any more
 		o.vol.reads.push(o)
 	} else {

@@ -33,12 +33,12 @@ func (e *Engine) quiet() bool {
 }
 
 // features are those that this release has.
-const features = wire.FeatureRead | wire.FeatureVerify | wire.FeatureResize
+const features = wire.FeatureRead | wire.FeatureVerify | wire.FeatureResize | wire.FeatureProtocols
 
 // hello says what this node is. Of the generations it says what is durable: the
 // peer builds on it, and a crash must not take it back.
 func (e *Engine) hello() *wire.HelloBody {
-	h := &wire.HelloBody{Resource: e.name, Node: e.self, Release: e.version, Features: features, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
+	h := &wire.HelloBody{Resource: e.name, Node: e.self, Release: e.version, Protocol: e.set.Protocol, Features: features, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
 	for _, v := range e.vols {
 		h.LastPrimary = h.LastPrimary || v.last
 		h.Volumes = append(h.Volumes, wire.HelloVolume{
@@ -155,7 +155,7 @@ func (e *Engine) decide() {
 		e.refuseSession(d.refuse)
 		return
 	}
-	e.rival = nil
+	e.rival, e.pulled = nil, false
 	e.note(fmt.Sprintf("connected to %s%s via %s: %s, because %s", e.peer, e.otherRelease(), e.session.path, d.action, d.why))
 	switch d.action {
 	case actFit:

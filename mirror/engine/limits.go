@@ -7,6 +7,9 @@ const (
 	// applicationOpsMax is how many application requests are worked on at once;
 	// further ones wait in the backlog, which its front ends bound.
 	applicationOpsMax = 512
+	// earlyOpsMax is how many of them may have been answered before the peer's disk
+	// has them: there is room for others at any time.
+	earlyOpsMax = applicationOpsMax * 3 / 4
 	// resyncOpsMax is how many resync chunks are in flight.
 	resyncOpsMax = 12
 	// internalOpsMax: one flush of the engine's own per volume.
@@ -81,6 +84,10 @@ const (
 	slowRestMin  = 10 * time.Second
 	slowRestMax  = 10 * time.Minute
 	slowForgiven = 10
+	// aheadRestMin and aheadRestMax are the same for a peer that this node has pulled
+	// ahead of.
+	aheadRestMin = 2 * time.Second
+	aheadRestMax = 5 * time.Minute
 	// slowBlind: who looks at the clock after such a gap did not run meanwhile, and
 	// has not read what the peer answered.
 	slowBlind = time.Second

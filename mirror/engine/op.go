@@ -46,6 +46,12 @@ type op struct {
 	logged  bool          // its extents are held in the activity log
 	mends   bool          // a read that failed: fetched from the peer and written again
 	heals   bool          // a mend that a verify asks for: no front end waits
+	copied  bool          // disk.Data is a copy of the application's: it may be answered early
+	heard   bool          // the peer has it in its memory
+	early   bool          // the application has been answered
+	ordered bool          // flush: done at the peer in its place among the writes
+	fenced  int           // flush: so many writes that were answered before it are in flight
+	epoch   uint64        // flush, early: between which flushes it was answered
 	err     error
 	cause   error  // mends: why the read failed
 	mark    uint64 // flush: settled writes it covers; heals: the run of the verify
@@ -59,6 +65,14 @@ type op struct {
 	// placement in one list
 	in         *opList
 	prev, next *op
+}
+
+// asks is what the application wants; a read that is mended is a write at the disk.
+func (o *op) asks() block.Op {
+	if o.req == nil {
+		return o.disk.Op
+	}
+	return o.req.Op
 }
 
 func (o *op) start() int64 { return o.disk.Offset }

@@ -42,7 +42,11 @@ func (e *Engine) peerRequest(m *wire.Message) {
 	if m.Kind == wire.Read {
 		o.reads(o.disk.Offset, o.disk.Length)
 	}
-	e.emitLocal(o)
+	if m.Flags&wire.Memory != 0 {
+		e.send(wire.Message{Kind: wire.Ack, ID: m.ID, Flags: wire.Memory})
+	}
+	o.ordered = m.Flags&wire.Ordered != 0
+	e.enterPeer(o)
 }
 
 func peerOp(m *wire.Message) (op block.Op, flags block.Flags) {
@@ -152,10 +156,12 @@ func (e *Engine) peerLocalDone(o *op, err error) {
 		err = nil
 	}
 	e.peerOps--
+	e.barrier = e.barrier && !o.ordered
 	e.pool.put(o)
 	if err != nil {
 		e.diskFailed(v, err)
 	}
+	e.drainParked()
 	if e.peerOps == 0 {
 		e.drainHeld()
 		e.tryHello()

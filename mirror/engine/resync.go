@@ -28,6 +28,7 @@ type resync struct {
 	flush   *op // a flush of the target on its way
 	total   int64
 	done    int64    // acknowledged, at the source; what it told, at the target
+	ending  bool     // everything was sent: nothing is answered early until the two are in line
 	told    bool     // SyncDone is out
 	include bool     // the target is complete: the ledger is to record it
 	flushs  []uint64 // per volume: the flush of both copies that must have ended

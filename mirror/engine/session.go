@@ -192,7 +192,7 @@ func (e *Engine) unsendFlushes() {
 			continue
 		}
 		o.owed &^= owedPeer
-		if o.kind == opApplication {
+		if o.kind == opApplication && !o.early {
 			e.oneSided(o)
 		} else if e.forward.on {
 			o.mark, o.err = 0, errForward // who has the data has not flushed
@@ -260,6 +260,9 @@ func (e *Engine) onRefuse(m *wire.Message) {
 			e.depose(r)
 		}
 	}
+	if m.Status == wire.Congested {
+		e.pulled = true
+	}
 	if m.Status == wire.IOError {
 		e.problem(fmt.Sprintf("%s left: %s", e.peer, r.Text))
 		e.forward.lost = e.forward.on
@@ -281,6 +284,10 @@ func (e *Engine) acked(m *wire.Message) {
 		return
 	}
 	o := e.pool.find(m.ID)
+	if m.Flags&wire.Memory != 0 {
+		e.inMemory(o)
+		return
+	}
 	if o == nil || o.owed&owedPeer == 0 || o.kind == opApplication && e.forward.on && !e.flowing() {
 		return // ended, or to be sent again to the keeper
 	}

@@ -57,6 +57,10 @@ func (e *Engine) peerSilent() bool {
 // not let go of it.
 func (o *op) leaveMemory() {
 	o.disk.Kept = false
+	if o.copied && o.buf != nil { // it may have to be sent once more, and goes to nobody else
+		o.buf = nil
+		return
+	}
 	if o.buf != nil {
 		o.buf = block.GetBuffer(len(o.disk.Data))
 		o.disk.Data = o.buf.Bytes(len(o.disk.Data))
@@ -77,8 +81,22 @@ type slow struct {
 	ticks  time.Duration // when the tick looked last
 	oldest uint64        // the op that the peer has had the longest
 	since  time.Duration // when it became that, as far as this process ran
-	rest   time.Duration // after the latest slowness
-	at     time.Duration // of it
+	rests
+}
+
+// rests are the pauses that a peer is given.
+type rests struct {
+	rest time.Duration // the latest
+	at   time.Duration // when it began
+}
+
+// next begins another: twice as long as the last, unless that is long ago.
+func (r *rests) next(now, shortest, longest time.Duration) time.Duration {
+	if r.rest *= 2; r.at == 0 || now-r.at > slowForgiven*r.rest {
+		r.rest = shortest
+	}
+	r.rest, r.at = min(r.rest, longest), now
+	return r.rest
 }
 
 // slowTick ends a session in which the peer has not gone on for too long. What
@@ -100,15 +118,16 @@ func (e *Engine) slowTick() {
 	if limit == 0 || o == nil || e.role != state.Primary || e.forward.on || e.anyFailed() || !e.hasLease() || !e.replicating() || e.session.closing || e.now-s.since < limit {
 		return
 	}
-	if s.rest *= 2; s.at == 0 || e.now-s.at > slowForgiven*s.rest {
-		s.rest = slowRestMin
-	}
-	s.rest, s.at = min(s.rest, slowRestMax), e.now
-	r := &RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s has not answered a request for %v, and rests for %v", e.peer, limit, s.rest)}
-	e.problem(fmt.Sprintf("%s is too slow: no answer to a request for %v; this node goes on without it, and looks for it again in %v", e.peer, limit, s.rest))
+	rest := s.next(e.now, slowRestMin, slowRestMax)
+	e.problem(fmt.Sprintf("%s is too slow: no answer to a request for %v; this node goes on without it, and looks for it again in %v", e.peer, limit, rest))
+	e.restSession(&RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s has not answered a request for %v, and rests for %v", e.peer, limit, rest)}, rest)
+}
+
+// restSession ends the session with a reason, and leaves the peer alone for a while.
+func (e *Engine) restSession(r *RefusedError, rest time.Duration) {
 	e.send(wire.Message{Kind: wire.Refuse, Status: r.Status, Data: []byte(r.Text)})
 	e.session.closing, e.session.refused = true, true
-	e.emit(Effect{Kind: RestLink, Session: e.session.id, Err: r, For: s.rest})
+	e.emit(Effect{Kind: RestLink, Session: e.session.id, Err: r, For: rest})
 }
 
 // oldestAtPeer is what the peer has had the longest and not answered, of what an

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"hapair/mirror/block"
+	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
 
@@ -52,6 +53,41 @@ func TestPrimaryWritesWithoutAllocating(t *testing.T) {
 	if allocs != 0 || answers != 1001 {
 		t.Fatalf("%v allocations per write, %d answers", allocs, answers)
 	}
+}
+
+// Answered early, from a copy, it costs no allocation either.
+func TestPrimaryAnswersEarlyWithoutAllocating(t *testing.T) {
+	for _, p := range []state.Protocol{state.ProtocolA, state.ProtocolB} {
+		s := &steady{b: replicated(t, p), out: make([]Effect, 0, 16)}
+		_, first := s.b.write(0, 1) // makes the extent hot
+		s.b.localDone(nil)
+		s.b.ack(first)
+		r, m, early := &block.Request{Op: block.Write, Length: 4096, Data: make([]byte, 4096)}, &wire.Message{}, 0
+		allocs := testing.AllocsPerRun(1000, func() {
+			disk, id := pick(s.step(Event{Kind: Submitted, Request: r}))
+			for i := range s.step(Event{Kind: LocalDone, Request: disk}) {
+				early += answeredIn(&s.out[i])
+			}
+			for _, flags := range []wire.Flags{wire.Memory, 0} {
+				*m = wire.Message{Kind: wire.Ack, ID: id, Flags: flags}
+				for i := range s.step(Event{Kind: Received, Session: s.b.link, Message: m}) {
+					if flags != 0 {
+						early += answeredIn(&s.out[i])
+					}
+				}
+			}
+		})
+		if allocs != 0 || early != 1001 {
+			t.Errorf("protocol %s: %v allocations per write, %d answered early", p, allocs, early)
+		}
+	}
+}
+
+func answeredIn(f *Effect) int {
+	if f.Kind == Answer && f.Err == nil {
+		return 1
+	}
+	return 0
 }
 
 func TestSecondaryTakesWritesWithoutAllocating(t *testing.T) {

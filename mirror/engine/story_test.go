@@ -43,6 +43,8 @@ type setup struct {
 	size    int64
 	pages   map[int][]byte
 	held    []EffectKind
+
+	settings Settings
 }
 
 func equal() setup {
@@ -59,7 +61,7 @@ func newBox(t *testing.T, s setup) *box {
 	for _, k := range s.held {
 		b.hold[k] = true
 	}
-	c := Config{Resource: "r", Self: "alpha", Peer: "beta", Record: s.record, NewID: func() genid.ID { b.ids++; return b.ids }}
+	c := Config{Resource: "r", Self: "alpha", Peer: "beta", Record: s.record, Settings: s.settings, NewID: func() genid.ID { b.ids++; return b.ids }}
 	for i := range s.volumes {
 		log := actlog.New(s.slots)
 		for _, e := range s.hot {

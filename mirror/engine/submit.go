@@ -63,7 +63,7 @@ func (e *Engine) admit(v *volume, r *block.Request) {
 	o.req, o.began = r, e.now
 	o.disk.Op, o.disk.Flags, o.disk.Offset, o.disk.Length, o.disk.Data = r.Op, r.Flags, r.Offset, r.Length, r.Data
 	if r.Op == block.Flush {
-		e.startFlush(o)
+		e.beginFlush(o)
 		return
 	}
 	e.enter(o)

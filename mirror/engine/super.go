@@ -167,6 +167,7 @@ func (e *Engine) diskFailed(v *volume, err error) {
 	}
 	switch s := &e.session; {
 	case e.role == state.Secondary:
+		e.dropParked()
 		e.leaveFailed()
 	case s.phase == preparing && s.plan.action == actSource && !e.forward.on:
 		e.dropSession(errDiskFailed) // it was to cost the peer its place; the next handshake knows

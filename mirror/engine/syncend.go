@@ -13,6 +13,7 @@ import (
 // whatever is lost now, the next write that is taken here alone begins another
 // generation, and no two copies of one generation differ unmarked.
 func (e *Engine) finishSync() {
+	e.session.resync.ending = false
 	for i, v := range e.vols {
 		if v.bits.Count() > 0 { // a range that waited behind the cursor, or could not be read
 			if e.now < v.sync.retry {
@@ -23,6 +24,10 @@ func (e *Engine) finishSync() {
 			e.pumpSync()
 			return
 		}
+	}
+	e.session.resync.ending = true
+	if e.early.ops > 0 {
+		return // nothing that only this copy has was answered under what the two will share
 	}
 	if !e.flushedBoth() {
 		return

@@ -24,6 +24,14 @@ type View struct {
 	Waiting   int  // requests that wait for admission or for the lease
 	InFlight  int  // application requests being worked on
 
+	Configured   state.Protocol // of this node
+	PeerProtocol state.Protocol // that the peer is configured for, while connected
+	Protocol     state.Protocol // that counts while connected
+	BehindBytes  int64          // answered, and not known to be on the peer's disk
+	BehindMax    int64          // most that it may be
+
+	PeerProtocols bool // the peer knows others than C
+
 	Connected   bool
 	Greeting    bool
 	Path        string
@@ -91,6 +99,9 @@ func (e *Engine) Pen() (tenure uint64, until time.Duration) {
 	return e.tenure, e.leaseTo
 }
 
+// PeerOps is how many requests of the peer are at the disk or wait for it.
+func (e *Engine) PeerOps() int { return e.peerOps }
+
 // Disk is the state of the disk of volume i, counted from 0.
 func (e *Engine) Disk(i int) state.Disk { return e.vols[i].disk }
 
@@ -103,13 +114,15 @@ func (e *Engine) View() View {
 	w := View{
 		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
 		Excluding: e.excluding || e.missing, Forwards: e.forward.on, Filling: e.filling(), Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
-		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: s.repl,
+		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: e.replication(),
 		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival, Verify: e.verifyView(),
 	}
 	w.ResyncEqual = s.resync.equal
+	w.Configured, w.Protocol, w.BehindBytes, w.BehindMax = e.set.Protocol, e.protocol(), e.early.bytes, e.set.CongestionFill
 	w.ResyncRate = s.resync.rate.perSecond(e.now, s.resync.done)
 	if s.theirs != nil && w.Connected {
 		w.PeerRole, w.PeerSuspect, w.PeerLast = s.theirs.Role, s.theirs.Suspect, s.theirs.LastPrimary
+		w.PeerProtocol, w.PeerProtocols = s.theirs.Protocol, s.theirs.Features&wire.FeatureProtocols != 0
 	}
 	for i, v := range e.vols {
 		vv := VolumeView{Number: v.num, SizeBytes: v.geo.SizeBytes, Disk: v.disk, Hung: v.hung && v.disk == state.Failed, DirtyBytes: v.bits.DirtyBytes(),

@@ -23,7 +23,7 @@ func (e *Engine) begin(o *op) {
 		return
 	default: // an application's
 	}
-	if e.forward.on && !(e.filling() && o.req.Op.Changes()) {
+	if e.forward.on && !(e.filling() && o.asks().Changes()) {
 		e.forwardOp(o)
 		return
 	}
@@ -31,7 +31,7 @@ func (e *Engine) begin(o *op) {
 		e.beginMend(o)
 		return
 	}
-	if o.req.Op == block.Read {
+	if o.asks() == block.Read {
 		if !o.vol.disk.HasData() {
 			o.err = errDiskFailed
 			e.answer(o)
@@ -94,7 +94,7 @@ func (e *Engine) launch(o *op) {
 	if e.replicating() {
 		o.owed |= owedPeer
 		o.sent, o.sentAt = true, e.now
-		e.send(writeMessage(o, e.tenure))
+		e.sendChange(o)
 	} else {
 		e.oneSided(o)
 	}
@@ -244,6 +244,7 @@ func (e *Engine) unreadable(v *volume, err error) {
 func (e *Engine) paid(o *op, what owed) {
 	o.owed &^= what
 	if o.owed != 0 {
+		e.answerEarly(o)
 		return
 	}
 	switch o.disk.Op {

@@ -74,11 +74,13 @@ const (
 	PausedSyncS                    // resync from this node is paused
 	PausedSyncT                    // resync to this node is paused
 	Forwarding                     // the Primary has no copy that serves: its requests go to the peer
+	Ahead                          // congested: this Primary goes on without the peer for a while
+	Behind                         // the peer goes on without this copy for a while
 )
 
 // String returns DRBD's word.
 func (r Replication) String() string {
-	return name(int(r), "Off", "Established", "SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT", "Forwarding")
+	return name(int(r), "Off", "Established", "SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT", "Forwarding", "Ahead", "Behind")
 }
 
 func name(i int, names ...string) string {
@@ -86,4 +88,37 @@ func name(i int, names ...string) string {
 		return names[i]
 	}
 	return "Invalid"
+}
+
+// Protocol is when a write is answered. The zero Protocol is the strictest.
+type Protocol uint8
+
+// The protocols, the strictest first.
+const (
+	ProtocolC Protocol = iota // when both disks have it
+	ProtocolB                 // when the local disk has it, and the peer in its memory
+	ProtocolA                 // when the local disk has it, and it is on its way to the peer
+)
+
+// String returns DRBD's letter.
+func (p Protocol) String() string { return name(int(p), "C", "B", "A") }
+
+// ParseProtocol reads a letter; one that is not known means C.
+func ParseProtocol(s string) Protocol {
+	switch s {
+	case "A":
+		return ProtocolA
+	case "B":
+		return ProtocolB
+	default:
+		return ProtocolC
+	}
+}
+
+// Stricter returns the stricter of two protocols.
+func (p Protocol) Stricter(q Protocol) Protocol {
+	if q < p {
+		return q
+	}
+	return p
 }

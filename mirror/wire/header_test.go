@@ -90,18 +90,18 @@ func TestNumbersGolden(t *testing.T) {
 		}
 	}
 	for want, status := range []Status{OK, IOError, NoSpace, StaleToken, SplitBrain, Unrelated, BadGeometry,
-		BadState, BadMessage, Shutdown} {
+		BadState, BadMessage, Shutdown, Congested} {
 		if int(status) != want {
 			t.Errorf("%s is %d, was %d", status, status, want)
 		}
 	}
-	if FUA != 1 || Resync != 2 || NoUnmap != 4 {
-		t.Errorf("flags are %d %d %d, were 1 2 4", FUA, Resync, NoUnmap)
+	if FUA != 1 || Resync != 2 || NoUnmap != 4 || Memory != 8 || Ordered != 16 {
+		t.Errorf("flags are %d %d %d %d %d, were 1 2 4 8 16", FUA, Resync, NoUnmap, Memory, Ordered)
 	}
-	if FeatureRead != 1 || FeatureVerify != 2 {
-		t.Errorf("features are %d %d, were 1 2", FeatureRead, FeatureVerify)
+	if FeatureRead != 1 || FeatureVerify != 2 || FeatureProtocols != 8 {
+		t.Errorf("features are %d %d %d, were 1 2 8", FeatureRead, FeatureVerify, FeatureProtocols)
 	}
-	if len(kindNames) != int(lastKind)+1 || len(rules) != int(lastKind)+1 || len(statusNames) != int(Shutdown)+1 {
+	if len(kindNames) != int(lastKind)+1 || len(rules) != int(lastKind)+1 || len(statusNames) != int(Congested)+1 {
 		t.Error("a kind or status without a name or a rule")
 	}
 }

@@ -35,6 +35,9 @@ const (
 	// FeatureResize: the sender grows its copy when asked, and brings copies of two
 	// sizes to one.
 	FeatureResize
+	// FeatureProtocols: the sender takes Memory and Ordered, and says by which
+	// protocol its resource is replicated.
+	FeatureProtocols
 )
 
 // HelloBody is the payload of Hello and State: who the sender is and what its
@@ -52,8 +55,9 @@ type HelloBody struct {
 
 	// In sections, which a release may leave out.
 
-	Release string // the sender's, for people; at most MaxNameBytes
-	Resize  Resize
+	Release  string         // the sender's, for people; at most MaxNameBytes
+	Protocol state.Protocol // that the sender is configured for
+	Resize   Resize
 }
 
 // HelloVolume is one volume in a Hello. The size and block fields are 0 on a
@@ -193,6 +197,9 @@ func ParseRecord(b []byte) (*Record, error) {
 func checkHello(h *HelloBody) error {
 	if err := checkNames(ErrHello, h.Resource, h.Node); err != nil {
 		return err
+	}
+	if h.Protocol > state.ProtocolA {
+		return refuse(ErrHello, "protocol %d, known are 0 to %d", uint8(h.Protocol), uint8(state.ProtocolA))
 	}
 	if h.Role > state.Primary {
 		return refuse(ErrHello, "role %d, known are 0 to %d", uint8(h.Role), uint8(state.Primary))

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"reflect"
@@ -93,6 +94,38 @@ func TestHelloOfALaterRelease(t *testing.T) {
 	}
 }
 
+// The protocol is a section with a letter; C is said by leaving it out, and a
+// letter that a later release may have is taken for C, the strictest.
+func TestProtocolGolden(t *testing.T) {
+	for letter, want := range map[string]state.Protocol{"41": state.ProtocolA, "42": state.ProtocolB, "44": state.ProtocolC, "": state.ProtocolC} {
+		b, err := hex.DecodeString(goldenHello + "02000100" + letter)
+		if letter == "" {
+			b, err = hex.DecodeString(goldenHello)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := ParseHello(b)
+		if err != nil || h.Protocol != want {
+			t.Fatalf("%s: %+v, %v", letter, h, err)
+		}
+		again, err := AppendHello(nil, h)
+		if err != nil || h.Protocol != state.ProtocolC && !bytes.Equal(again, b) {
+			t.Errorf("%s: %x, %v", letter, again, err)
+		}
+	}
+	if _, err := ParseHello(append(must(hex.DecodeString(goldenHello)), 2, 0, 0, 0)); !errors.Is(err, ErrHello) {
+		t.Errorf("a protocol without a letter: %v", err)
+	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
 func TestSectionsOutOfOrder(t *testing.T) {
 	for _, more := range []string{"01000100" + "00", "0000" + "0000"} {
 		b, err := hex.DecodeString(goldenHello + more)
@@ -123,6 +156,7 @@ func TestHelloRefuses(t *testing.T) {
 		"long Primary":        {func(h *HelloBody) { h.Record.Primary = long }, ErrRecord},
 		"nameless member":     {func(h *HelloBody) { h.Record.InSync[0] = "" }, ErrRecord},
 		"long release":        {func(h *HelloBody) { h.Release = long }, ErrHello},
+		"protocol":            {func(h *HelloBody) { h.Protocol = 3 }, ErrHello},
 		"too many in the set": {func(h *HelloBody) { h.Record.InSync = make([]string, MaxMembers+1) }, ErrRecord},
 	} {
 		h := goldenHelloBody()
@@ -135,7 +169,7 @@ func TestHelloRefuses(t *testing.T) {
 
 func TestLargestHelloFits(t *testing.T) {
 	name := strings.Repeat("n", MaxNameBytes)
-	h := &HelloBody{Resource: name, Node: name, Release: name, Record: Record{Primary: name}, Resize: Resize{Step: ResizeRefused, Text: strings.Repeat("x", MaxTextBytes)}}
+	h := &HelloBody{Resource: name, Node: name, Release: name, Protocol: state.ProtocolA, Record: Record{Primary: name}, Resize: Resize{Step: ResizeRefused, Text: strings.Repeat("x", MaxTextBytes)}}
 	for range MaxMembers {
 		h.Record.InSync = append(h.Record.InSync, name)
 	}
@@ -183,6 +217,7 @@ func FuzzParseHello(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add(b[:40])
+	f.Add(append(b, 2, 0, 1, 0, 'A'))
 	f.Add([]byte{2})
 	resizing, err := AppendHello(nil, resizingBody())
 	if err != nil {

@@ -55,6 +55,8 @@ const (
 	FUA     Flags = 1 << iota // as block.FUA
 	Resync                    // sent by the resync, not by an application
 	NoUnmap                   // as block.NoUnmap
+	Memory                    // on what changes a range: acknowledge it from memory too; on an Ack: that is it. Only with FeatureProtocols
+	Ordered                   // on a Flush: after all that came before it, before all that comes after. Only with FeatureProtocols
 )
 
 // Status is the outcome in an Ack or a Refuse. ONLY APPEND.
@@ -72,6 +74,7 @@ const (
 	BadState           // the message does not fit the receiver's state
 	BadMessage         // the message could not be understood
 	Shutdown           // the sender stops, in order
+	Congested          // the receiver does not take writes as fast as they are answered
 )
 
 // Message is one frame. Data is valid until Release; a receiver that keeps it

@@ -27,7 +27,7 @@ func (k Kind) HasBlocks() bool { return k.Changes() || k == Read || k == Data ||
 
 var statusNames = [...]string{
 	"ok", "input/output error", "no space left", "stale token", "split brain", "unrelated data",
-	"geometry differs", "message does not fit the state", "message not understood", "orderly shutdown",
+	"geometry differs", "message does not fit the state", "message not understood", "orderly shutdown", "congested",
 }
 
 // String returns the outcome in words. A status of a later release, which is

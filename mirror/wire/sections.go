@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"hapair/mirror/state"
+)
 
 // A Hello ends with sections, each of them something that not every release
 // says: one release reads what it knows and skips the rest.
@@ -12,15 +16,20 @@ type tag uint16
 
 // The tags. ONLY APPEND. A section that says what its absence says is left out.
 const (
-	_          tag = iota
-	tagRelease         // a name, see HelloBody.Release
-	tagResize  tag = 4 // see resize.go
+	_           tag = iota
+	tagRelease      // a name, see HelloBody.Release
+	tagProtocol     // one byte, its letter; without it, and for a letter that is not known, C
+	_               // of a split brain
+	tagResize       // see resize.go
 )
 
 // appendSections appends what h says in sections.
 func appendSections(dst []byte, h *HelloBody) []byte {
 	if h.Release != "" {
 		dst = appendSection(dst, tagRelease, appendName(nil, h.Release))
+	}
+	if h.Protocol != state.ProtocolC {
+		dst = appendSection(dst, tagProtocol, []byte(h.Protocol.String()))
 	}
 	if tellsResize(h) {
 		dst = appendSection(dst, tagResize, appendResize(nil, h))
@@ -57,6 +66,8 @@ func (r *reader) section(t tag, h *HelloBody) {
 		h.Release = r.name("release")
 	case tagResize:
 		r.resize(h)
+	case tagProtocol:
+		h.Protocol = state.ParseProtocol(string(r.take(1, "protocol")))
 	default: // of a later release
 	}
 }

@@ -23,6 +23,7 @@ type History struct {
 	touched []int // sectors that a write was ever submitted for, in order of appearance
 	next    Version
 	open    map[Version]span
+	byOne   bool // a flush is answered by one copy: it may be lost with it
 }
 
 type span struct {
@@ -114,7 +115,9 @@ func (h *History) Flushed(before []Version) {
 	for n, v := range before {
 		r := &h.sectors[h.touched[n]]
 		r.flushed = max(r.flushed, v)
-		r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m < r.flushed })
+		if !h.byOne {
+			r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m < r.flushed })
+		}
 	}
 }
 
@@ -187,7 +190,7 @@ func (h *History) since(sector int, found Version) (Version, error) {
 	if found >= r.flushed {
 		return found, nil
 	}
-	zeroing := slices.IndexFunc(r.past, func(m Version) bool { return found == 0 && h.zero(m) }) // reads the same
+	zeroing := slices.IndexFunc(r.past, func(m Version) bool { return m >= r.flushed && found == 0 && h.zero(m) }) // reads the same
 	if zeroing < 0 {
 		return 0, fmt.Errorf("flush lost: sector %d holds version %d, flushed was %d, answered %d", sector, found, r.flushed, r.acked)
 	}
@@ -205,4 +208,41 @@ func (h *History) Durable(sector int, found Version) error {
 	}
 	_, err := h.since(sector, found)
 	return err
+}
+
+// FlushedByOne is for a history in which a flush says nothing of the other copy
+// (protocol A).
+func (h *History) FlushedByOne() { h.byOne = true }
+
+// Lose accepts that a copy without the writes of lost takes over: what was
+// answered is the latest of the others. Those of lost are undecided, for the copy
+// that has them may still be the one that counts. Other says that the flushes
+// were another copy's: then durable is what this one has on stable storage.
+func (h *History) Lose(lost map[Version]bool, other bool, durable func(sector int) Version) {
+	for _, i := range h.touched {
+		r := &h.sectors[i]
+		kept := Version(0)
+		var gone []Version
+		for _, m := range append(r.past, r.acked) {
+			if !lost[m] {
+				kept = max(kept, m)
+			} else if !slices.Contains(gone, m) {
+				gone = append(gone, m)
+			}
+		}
+		if lost[r.acked] {
+			r.acked = kept
+			r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m > kept })
+			for _, m := range gone {
+				if m > kept && !slices.Contains(r.maybe, m) {
+					r.maybe = append(r.maybe, m)
+				}
+			}
+			slices.Sort(r.maybe)
+		}
+		if other && r.flushed > 0 && !h.matches(durable(i), r.flushed) {
+			r.flushed = 0
+		}
+		r.flushed = min(r.flushed, r.acked)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,7 +62,7 @@ func (p *pair) probeDevice(node, device string, more ...string) *probe {
 	p.must(err)
 	args := append([]string{proberWord, "-device", device, "-first", fmt.Sprint(p.next)}, more...)
 	b := &probe{p: p, node: node, kind: "w", done: make(chan struct{}), more: make(chan struct{}, 1), cmd: exec.Command(self, args...)}
-	if len(more) > 0 {
+	if slices.Contains(more, "-reads-only") {
 		b.kind = "r"
 	}
 	p.next += writerSpan
@@ -224,23 +225,31 @@ func (b *probe) silentAfter(end time.Duration) {
 // verifySlots reads every slot of the Primary's device, past the caches.
 func (p *pair) verifySlots(primary string) {
 	p.t.Helper()
+	for slot, n := range p.readSlots(primary) {
+		if n < p.slots[slot] {
+			p.t.Errorf("slot %d on %s holds %d, though %d was answered", slot, primary, n, p.slots[slot])
+		}
+	}
+	p.say("the slots of %s looked at, %d with answered writes", primary, len(p.slots))
+}
+
+// readSlots is what the slots of the Primary's device hold, past the caches.
+func (p *pair) readSlots(primary string) map[int64]uint64 {
+	p.t.Helper()
 	self, err := os.Executable()
 	p.must(err)
 	text, err := p.Run(p.ctx, primary, self, proberWord, "-dump", "-device", p.device(primary))
 	p.must(err)
-	seen := 0
+	slots := map[int64]uint64{}
 	for line := range strings.Lines(text) {
 		left, right, _ := strings.Cut(strings.TrimSpace(line), " ")
 		slot, err1 := strconv.ParseInt(left, 10, 64)
 		n, err2 := strconv.ParseUint(right, 10, 64)
 		p.must(errors.Join(err1, err2))
-		seen++
-		if n < p.slots[slot] {
-			p.t.Errorf("slot %d on %s holds %d, though %d was answered", slot, primary, n, p.slots[slot])
-		}
+		slots[slot] = n
 	}
-	if seen != slotCount {
-		p.t.Errorf("%d slots of %d were read", seen, slotCount)
+	if len(slots) != slotCount {
+		p.t.Errorf("%d slots of %d were read", len(slots), slotCount)
 	}
-	p.say("%d slots of %s looked at, %d with answered writes", seen, primary, len(p.slots))
+	return slots
 }

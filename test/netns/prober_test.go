@@ -28,6 +28,7 @@ type prober struct {
 	device    string
 	first     uint64
 	readsOnly bool
+	cached    bool // writes ask for no more than an answer: nothing of stable storage
 	out       struct {
 		sync.Mutex
 		failed error
@@ -42,6 +43,7 @@ func runProber(args []string) error {
 	flags.StringVar(&p.device, "device", "", "the block device")
 	flags.Uint64Var(&p.first, "first", 1, "the first number written")
 	flags.BoolVar(&p.readsOnly, "reads-only", false, "write nothing")
+	flags.BoolVar(&p.cached, "cached", false, "ask for writes, not for stable storage")
 	dump := flags.Bool("dump", false, "print what the slots hold, and end")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -60,7 +62,11 @@ func runProber(args []string) error {
 
 // work repeats one kind of request until it fails, and says so of each.
 func (p *prober) work(kind string, one func(f *os.File, buf []byte, i uint64) (slot int64, n uint64, err error)) {
-	f, err := os.OpenFile(p.device, os.O_RDWR|unix.O_DIRECT|unix.O_DSYNC, 0)
+	how := os.O_RDWR | unix.O_DIRECT
+	if !p.cached {
+		how |= unix.O_DSYNC
+	}
+	f, err := os.OpenFile(p.device, how, 0)
 	if err != nil {
 		p.tell(kind, 0, 0, bootTime(), err)
 		return

@@ -18,6 +18,7 @@ type request struct {
 	before  []check.Version // of a flush
 	vol     int
 	node    *node
+	sent    bool // a frame has carried it to the peer
 }
 
 // submit lets the Primary's application do something: mostly one request,
@@ -129,7 +130,11 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 			hist.Flushed(q.before)
 		default:
 			hist.Acked(q.version)
-			w.everywhere(r, q)
+			if w.early != nil {
+				w.answersEarly(n, r, q)
+			} else {
+				w.everywhere(r, q)
+			}
 			w.apart(r, q)
 		}
 	}

@@ -151,6 +151,7 @@ func (w *World) operate() {
 	case 1:
 		n.step(&engine.Event{Kind: engine.Pause})
 	case 2:
+		n.step(&engine.Event{Kind: engine.Configure, Settings: w.settings(n)})
 		n.step(&engine.Event{Kind: engine.Resume})
 	case 3, 7:
 		if secondary {
@@ -281,6 +282,9 @@ func (w *World) bothCrashed() {
 func (w *World) heal() {
 	w.healing, w.ab, w.witness, w.aw = true, true, true, [2]bool{true, true}
 	w.logf("the world heals")
+	if w.early != nil {
+		w.early.pull = false // whoever pulls ahead again and again is never in line
+	}
 	for _, n := range w.nodes {
 		n.paused, n.standAlone, n.ill, n.sore, n.slow, n.hung, n.restTo = false, false, false, false, false, false, 0
 		if n.broken() {

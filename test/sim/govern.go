@@ -124,13 +124,15 @@ func (w *World) promote(n *node) {
 // judgePrimary looks at the copy that is about to be served. One that came back
 // from a crash with nobody healthy in reach may have lost what was not flushed.
 func (w *World) judgePrimary(n *node) {
-	switch {
-	case n.broken(): // it failed while it was promoted: nothing of it is served
-	case n.lossy:
-		w.rebase(n)
-	default:
-		w.checkCopy(n, "is Primary")
+	if n.broken() {
+		return // it failed while it was promoted: nothing of it is served
 	}
+	w.cut(n)
+	if n.lossy {
+		w.rebase(n)
+		return
+	}
+	w.checkCopy(n, "is Primary")
 }
 
 func (w *World) demoted(n *node) {

@@ -164,9 +164,9 @@ func (w *World) settled() bool {
 }
 
 func (w *World) checkCopy(n *node, when string) {
-	for i, v := range n.vols {
+	for i := range n.vols {
 		for _, s := range w.hists[i].Touched() {
-			if err := w.hists[i].Check(s, v.disk.at(s)); err != nil {
+			if err := w.hists[i].Check(s, n.holds(i, s)); err != nil {
 				w.fail(fmt.Errorf("%s %s, volume %d: %w", n.name, when, i, err))
 				return
 			}

@@ -103,5 +103,6 @@ func (w *World) included(source, target *node) {
 	// Since its last word it may have been invalidated, or its disk may have failed.
 	bad := target.up && target.anyDisk(func(d state.Disk) bool { return !d.CanServe() && d != state.Outdated })
 	target.lossy, target.lost, target.bad, target.crashed = false, false, bad, false
+	w.inLine(target)
 	w.logf("%s is in line with %s", target.name, source.name)
 }

@@ -93,7 +93,7 @@ mutant one-sided-not-dirty write.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length
 mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled' TestFlushDoesNotCoverWhatCameWhileItRan
 mutant peer-flush-not-awaited flush.go 'o.owed |= owedPeer' 'o.owed |= 0'
 mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && false'
-mutant read-ignores-writes conflict.go 'o.req.Op == block.Read && !o.mends' 'o.req.Op == block.Read && !o.mends; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
+mutant read-ignores-writes conflict.go 'o.asks() == block.Read && !o.mends' 'o.asks() == block.Read && !o.mends; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
 mutant write-overtakes-read conflict.go 'return o.kind == opApplication && !reading && v.reads.overlaps(o)' 'return false'
 mutant failed-disk-is-read write.go 'if o.err == nil && !v.disk.HasData() && !e.forward.on {' 'if false {' TestReadFromADiskThatHasFailedMeanwhile
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
@@ -165,6 +165,26 @@ mutant log-written-while-it-moves activity.go 'if v.activity.inFlight || v.fitTo
 mutant marks-lost-while-they-move remake.go 'v.bits.Version(i) == v.fitFrom[i]' 'true' TestMarksWhileMetadataMove
 mutant alone-though-the-peer-counts resize.go 'case !e.inSync(e.self) || e.peerInSync():' 'case false:'
 mutant alone-beside-a-session session.go 'x.alone && x.v.fitTo == 0' 'false' TestResizeAlone
+
+# protocols A and B, in a world of theirs
+world=TestProtocolSeeds
+mutant B-answers-unheard early.go 'return o.copied && o.heard' 'return o.copied'
+mutant B-answers-fua-early early.go 'case p == state.ProtocolB && o.disk.Flags&block.FUA == 0:' 'case p == state.ProtocolB:' TestProtocolBFUAIsDurableOnBoth
+mutant B-flush-overtakes-writes early.go 'if v.early == 0 ||' 'if true ||' TestFlushWaitsForTheAcksOfWhatWasAnswered
+mutant early-without-a-copy early.go 'o.disk.Data = o.buf.Bytes(n)' '_ = o'
+mutant early-without-a-lease early.go ' || !e.hasLease() {' ' {'
+mutant early-beyond-the-window early.go 'e.early.bytes+o.disk.Length <= e.set.CongestionFill' 'true'
+mutant early-in-a-dropped-session early.go 'e.session.closing || e.session.resync.ending' 'e.session.resync.ending' TestNothingIsAnsweredEarlyInADroppedSession
+mutant early-at-the-end-of-a-resync early.go 'e.session.closing || e.session.resync.ending' 'e.session.closing'
+mutant resync-ends-beside-early-writes syncend.go 'if e.early.ops > 0 {' 'if false {' TestNothingIsAnsweredEarlyAtTheEndOfAResync
+mutant early-op-is-settled early.go 'e.count(o, nil)
+	e.emit' 'o.vol.settled++; e.count(o, nil)
+	e.emit' TestProtocolAFlush
+mutant A-flush-counts-at-a-lost-peer session.go 'if o.kind == opApplication && !o.early {' 'if o.kind == opApplication {' TestProtocolAFlushOfALostPeerCoversNothing
+mutant A-flush-out-of-order ordered.go 'o.ordered && e.peerOps > 1' 'false' TestSecondaryKeepsTheOrderOfAFlush
+mutant A-writes-overtake-a-flush ordered.go 'e.parked.n > 0 || e.barrier ||' '' TestSecondaryKeepsTheOrderOfAFlush
+mutant demoted-beside-early-writes control.go ' || e.early.ops > 0 {' ' {' TestDemotionWaitsForWhatWasAnsweredEarly
+mutant the-looser-protocol early.go 'return e.set.Protocol.Stricter(s.theirs.Protocol)' 'return e.set.Protocol' TestTheStricterProtocolCounts
 
 # an online verify, in the world where copies rot
 world=TestRotSeeds

@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
@@ -43,9 +45,42 @@ func (w *World) deliver(i int) {
 		c.Data = c.Buffer.Bytes(len(m.Data))
 		copy(c.Data, m.Data)
 	}
-	n.taking = &c
-	n.step(&engine.Event{Kind: engine.Received, Session: n.session, Message: &c})
+	n.take(m, &c)
+}
+
+// take hands a frame over; c is what the engine gets, which may keep its data.
+func (n *node) take(m, c *wire.Message) {
+	before, given := n.eng.PeerOps(), len(n.pending)
+	n.w.acks(n, m)
+	n.taking = c
+	life := n.life
+	n.step(&engine.Event{Kind: engine.Received, Session: n.session, Message: c})
 	n.taking = nil
+	if n.life != life || !m.Kind.Changes() || n.eng.PeerOps() <= before {
+		return
+	}
+	n.w.takes(n, m)
+	if len(n.pending) == given { // it waits its turn
+		p := *m
+		p.Token = 0
+		if len(m.Data) > 0 {
+			p.Token = binary.LittleEndian.Uint64(m.Data)
+		}
+		p.Data = nil
+		n.parked = append(n.parked, p)
+	}
+}
+
+// unpark: what had to wait goes to the disk.
+func (n *node) unpark(volume int, r *block.Request) bool {
+	i := slices.IndexFunc(n.parked, func(m wire.Message) bool {
+		return int(m.Volume) == volume && int64(m.Offset) == r.Offset && int64(m.Length) == r.Length
+	})
+	if i < 0 || n.taking != nil && n.taking.Kind.Changes() {
+		return false
+	}
+	n.parked = slices.Delete(n.parked, i, i+1)
+	return true
 }
 
 func (w *World) sendTo(from *node, m *wire.Message) {

@@ -36,8 +36,9 @@ type node struct {
 	eng     *engine.Engine
 	life    int // counts restarts
 	session uint64
-	taking  *wire.Message // the frame being handed over
-	pending []*work       // at the disk or on the way to the ledger
+	taking  *wire.Message  // the frame being handed over
+	parked  []wire.Message // changes that were taken and wait for an ordered flush; Token is their version
+	pending []*work        // at the disk or on the way to the ledger
 	fence   *check.Fence
 
 	leaseTenure uint64
@@ -72,10 +73,11 @@ type work struct {
 	run  func()
 	torn func()
 
-	disk   bool // of the disk of volume
-	volume int
-	fail   func(error)   // answers for a disk that does not
-	ghost  func() func() // what remains of it then
+	disk    bool // of the disk of volume
+	volume  int
+	request *block.Request // that it has
+	fail    func(error)    // answers for a disk that does not
+	ghost   func() func()  // what remains of it then
 }
 
 func newNode(w *World, i int, name string) *node {
@@ -94,9 +96,7 @@ func (n *node) peer() *node { return n.w.nodes[1-n.i] }
 // ledger may lag.
 func (n *node) start() {
 	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
-	if n.w.hangs {
-		c.Settings.PeerTimeout = patience
-	}
+	c.Settings = n.w.settings(n)
 	n.fence = check.NewFence(n.name)
 	for i, v := range n.vols {
 		c.Volumes = append(c.Volumes, n.config(i))
@@ -143,6 +143,7 @@ func (n *node) crash(power bool) {
 			p.torn()
 		}
 	}
+	n.memoryLost()
 	n.stop()
 	if power {
 		for _, v := range n.vols {
@@ -158,7 +159,7 @@ func (n *node) stop() {
 	n.w.failRequests(n)
 	n.exorciseAll()
 	n.hung, n.restTo = n.hung && n.w.one(2), 0
-	n.pending, n.asking = nil, 0
+	n.pending, n.asking, n.parked = nil, 0, nil
 	n.up, n.paused, n.eng = false, false, nil
 	n.life++
 	n.w.sessionLost(n)
@@ -172,6 +173,9 @@ func (n *node) step(ev *engine.Event) {
 			return
 		}
 		n.perform(&effects[i])
+	}
+	if n.life == life && len(n.parked) > 0 && n.eng.PeerOps() == 0 {
+		n.parked = nil // dropped with the disk, which has failed
 	}
 	if n.w.verifies && n.life == life {
 		n.falseAlarm()

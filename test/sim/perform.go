@@ -21,6 +21,7 @@ func (n *node) perform(f *engine.Effect) {
 		if f.Session == n.session {
 			if m := &f.Message; m.Flags&wire.Resync == 0 && m.Kind.Changes() {
 				n.covered(m)
+				n.w.sends(n, m)
 			}
 			n.w.sendTo(n, &f.Message)
 		}
@@ -83,6 +84,7 @@ func (n *node) localIO(f *engine.Effect) {
 			if v.super.Disk != state.Inconsistent || !v.super.FullSync {
 				n.w.fail(fmt.Errorf("mark law: %s fills a copy that is %s on disk", n.name, v.super.Disk))
 			}
+		} else if n.unpark(f.Volume, r) {
 		} else if n.taking == nil || !n.taking.Kind.Changes() {
 			n.hot(f.Volume, r.Offset, r.Length, r.String())
 		} else {
@@ -94,7 +96,7 @@ func (n *node) localIO(f *engine.Effect) {
 		n.later(&work{what: n.name + " is refused " + r.String(), run: func() { fail(errHangs) }})
 		return
 	}
-	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), disk: true, volume: f.Volume, fail: fail, ghost: n.ghost(v, r), run: func() {
+	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, f.Volume, r), disk: true, volume: f.Volume, request: r, fail: fail, ghost: n.ghost(v, r), run: func() {
 		if behind && !n.behind(v, r) {
 			n.w.fail(fmt.Errorf("%s zeroes %s, which has come to be of the volume", n.name, r))
 		}

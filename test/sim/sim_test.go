@@ -23,6 +23,9 @@ func TestHangSeeds(t *testing.T) { runSeeds(t, 60, 4, hang) }
 // TestGrowSeeds runs worlds whose volumes grow.
 func TestGrowSeeds(t *testing.T) { runSeeds(t, 60, 4, grow) }
 
+// TestProtocolSeeds runs worlds by protocols A and B.
+func TestProtocolSeeds(t *testing.T) { runSeeds(t, 60, 2, loose) }
+
 // kind is what a seed is run as.
 type kind struct {
 	name string
@@ -33,9 +36,10 @@ type kind struct {
 var (
 	plain = kind{"plain", New, (*World).Run}
 	hang  = kind{"hang", NewHang, (*World).Run}
+	loose = kind{"protocol", NewEarly, (*World).Run}
 	rot   = kind{"rot", NewRot, (*World).RunRot}
 	grow  = kind{"grow", NewGrow, (*World).Run}
-	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow}
+	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

@@ -62,6 +62,7 @@ type World struct {
 	grows    bool               // they make volumes larger
 	shown    []int64            // the most a volume has shown
 	hangs    bool               // disks do not answer
+	early    *early             // applications are answered by another protocol than C
 	used     map[int64][][]byte // then: memory that the application has done with
 	parcels  []parcel
 	rotted   map[rotten]check.Version // what rotted; nil while nothing has
@@ -185,6 +186,9 @@ func (w *World) step() {
 		}
 		if w.grows {
 			w.growTrouble()
+		}
+		if w.early != nil {
+			w.earlyTrouble()
 		}
 	}
 	switch r := w.rng.IntN(200); {
