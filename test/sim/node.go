@@ -55,6 +55,7 @@ type node struct {
 	counted bool            // when it was told to give its copy up, it knew itself in the set
 	ill     bool            // its disk may fail any moment
 	sore    bool            // its disk has sectors that cannot be read
+	dead    bool            // its disk does nothing any more
 	old     bool            // its disks had been taken out and were put back
 	drawer  []*volume       // the disks it had before
 	judged  bool            // its copy has been checked in this tenure
@@ -92,9 +93,7 @@ func (n *node) peer() *node { return n.w.nodes[1-n.i] }
 // ledger may lag.
 func (n *node) start() {
 	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
-	if n.w.hangs {
-		c.Settings.PeerTimeout = patience
-	}
+	c.Settings.PeerTimeout = n.w.patience
 	n.fence = check.NewFence(n.name)
 	for i, v := range n.vols {
 		c.Volumes = append(c.Volumes, n.config(i))
