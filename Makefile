@@ -78,6 +78,11 @@ SEED ?=
 sim: ## the simulator with SEEDS=200 seeds (a quarter where disks hang, a twentieth where copies rot) from SEED=n on
 	SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 12h -v ./test/sim
 
+.PHONY: scenarios
+scenarios: build ## every file of test/script/scenarios: in the simulator with SEEDS=200 seeds, then by real agents (root); SCENARIO=name for one
+	HAPAIR_SCENARIO=$(SCENARIO) HAPAIR_SCENARIO_SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 12h -v -run 'TestScenarios$$' ./test/sim
+	HAPAIR_SCENARIO=$(SCENARIO) HAPAIR_LONG=1 $(GO) test -count=1 -timeout 40m -v -run 'TestScenarios$$' $(PAIRS)
+
 .PHONY: bubble
 bubble: ## the cluster on virtual time, with SEEDS=200 seeds
 	HAPAIR_BUBBLE_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 120m -v -run TestChaos ./test/bubble

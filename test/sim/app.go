@@ -25,7 +25,7 @@ type request struct {
 // sometimes more than the engine takes at once.
 func (w *World) submit() {
 	n := w.nodes[w.rng.IntN(2)]
-	if !n.up || n.paused || len(w.inflight) > 12 {
+	if !n.up || n.paused || w.unanswered(n) > 12 {
 		return
 	}
 	if n.eng.Role() != state.Primary || n.command != 0 {
@@ -88,6 +88,17 @@ func (w *World) submitOne(n *node) {
 	n.step(&engine.Event{Kind: engine.Submitted, Volume: q.vol, Request: r})
 }
 
+// unanswered is how many requests the application waits for. One that is served by
+// a script goes elsewhere while a node is silent.
+func (w *World) unanswered(n *node) (count int) {
+	for _, q := range w.inflight {
+		if w.play == nil || q.node == n {
+			count++
+		}
+	}
+	return count
+}
+
 func fill(data []byte, v uint64) {
 	for i := 0; i < len(data); i += block.SectorBytes {
 		binary.LittleEndian.PutUint64(data[i:], v)
@@ -106,6 +117,9 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 	hist := w.hists[q.vol]
 	if err == nil {
 		w.answers++
+		if w.play != nil {
+			w.play.answered()
+		}
 		w.judge(w.pen.Answers(w.now, n.name, r.String()))
 		if !n.holdsPen() {
 			w.fail(fmt.Errorf("pen law: %s answers %s without a lease", n.name, r))

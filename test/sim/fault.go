@@ -104,6 +104,9 @@ func (w *World) fault() {
 // while the other copy is good; a read may always.
 func (n *node) ail(op block.Op) error {
 	switch {
+	case n.dead && !n.w.healing:
+		n.bad = n.bad || op != block.Read
+		return block.ErrIO
 	case n.w.healing, !n.ill && !n.sore || !n.w.one(4):
 		return nil
 	case op == block.Read:
@@ -248,6 +251,9 @@ func (v *volume) lay(size int64, super engine.Super) {
 func (n *node) detachedNow() {
 	broken := n.broken()
 	n.stop()
+	if n.w.play != nil {
+		return
+	}
 	if n.w.one(2) {
 		n.w.logf("%s: power off", n.name)
 		for _, v := range n.vols {

@@ -11,6 +11,10 @@ import (
 
 // govern does for a node what plan and lease do: renew, promote, step down.
 func (w *World) govern(n *node) {
+	if w.play != nil && !w.healing {
+		w.play.govern(n)
+		return
+	}
 	if w.healing && !n.up {
 		n.start()
 	}
@@ -50,6 +54,9 @@ func (n *node) run(ev *engine.Event) {
 
 func (n *node) replied(of engine.EventKind, err error) {
 	n.w.logf("%s: reply to %d: %v", n.name, of, err)
+	if p := n.w.play; p != nil && p.reply != nil {
+		p.reply(n, of, err)
+	}
 	if of == engine.Pause || of == engine.Resume || of != n.command {
 		return
 	}
@@ -87,25 +94,10 @@ func (w *World) renew(n *node) {
 
 // promote follows R2, R8 and the ledger.
 func (w *World) promote(n *node) {
-	if !w.quorum(n) || !slices.Contains(w.record.InSync, n.name) || !w.one(4) {
+	if !w.quorum(n) || !slices.Contains(w.record.InSync, n.name) || !w.one(4) || w.mayNot(n) != "" {
 		return
 	}
-	if w.leaseHolder >= 0 && w.leaseHolder != n.i && w.now < w.leaseUntil {
-		return // a lease still runs
-	}
-	p := n.peer()
-	if w.healing && w.record.Primary == p.name && p.leaseTenure != 0 {
-		return
-	}
-	v := n.eng.View()
-	if !n.serves() || n.old && n.bad || v.Replication == state.SyncTarget {
-		return
-	}
-	healthyPeer := w.ab && p.serves() && slices.Contains(w.record.InSync, p.name) && !p.eng.View().Suspect
-	if v.Suspect && healthyPeer {
-		return
-	}
-	n.lossy, n.judged = n.lossy || v.Suspect, false
+	n.lossy, n.judged = n.lossy || n.eng.View().Suspect, false
 	r := w.record
 	r.Token++
 	r.Tenure, r.Primary = r.Token, n.name
@@ -119,6 +111,23 @@ func (w *World) promote(n *node) {
 	}
 	n.run(&engine.Event{Kind: engine.Promote, Tenure: r.Tenure})
 	n.fence.Told(n.eng.View().Seen)
+}
+
+// mayNot says what keeps a node with a quorum that is in the set from being
+// promoted, "" if nothing does.
+func (w *World) mayNot(n *node) string {
+	p, v := n.peer(), n.eng.View()
+	switch {
+	case w.leaseHolder >= 0 && w.leaseHolder != n.i && w.now < w.leaseUntil:
+		return "a lease still runs"
+	case w.healing && w.record.Primary == p.name && p.leaseTenure != 0:
+		return "its peer is about to be Primary"
+	case !n.serves() || n.old && n.bad || v.Replication == state.SyncTarget:
+		return "its copy cannot serve"
+	case v.Suspect && w.ab && p.serves() && slices.Contains(w.record.InSync, p.name) && !p.eng.View().Suspect:
+		return "it crashed, and its peer is healthy"
+	}
+	return ""
 }
 
 // judgePrimary looks at the copy that is about to be served. One that came back

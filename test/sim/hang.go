@@ -23,7 +23,7 @@ var errHangs = fmt.Errorf("no answer for 30s: %w", block.ErrNoAnswer)
 // still have, and do at any later time, or never.
 func NewHang(seed uint64, keepLog bool) *World {
 	w := New(seed, keepLog)
-	w.hangs, w.used = true, map[int64][][]byte{}
+	w.hangs, w.used, w.patience = true, map[int64][][]byte{}, patience
 	for _, n := range w.nodes { // again, as impatient ones
 		n.stop()
 		n.start()

@@ -3,6 +3,7 @@
 # of N seeds the simulator finds it.
 #
 #   test/sim/mutants.sh [N=200] [name...]
+#   WORLD=TestScenarios test/sim/mutants.sh 2 [name...]    # in the scenarios instead
 #
 # Prints a line per mutant: name, seeds that failed of those run, the first
 # seed and what it said. Fails when a mutant is never found, or when its
@@ -15,14 +16,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/mirror" "$work/test"
 cp go.mod go.sum "$work"
-cp -r test/sim test/check "$work/test"
+cp -r test/sim test/check test/script "$work/test"
 for room in block state genid dirty actlog wire engine; do cp -r "mirror/$room" "$work/mirror"; done
 rm -f "$work"/mirror/*/*_test.go
 mkdir "$work/stories"
 cp mirror/engine/*_test.go "$work/stories"
 cp -r "$work/mirror/engine" "$work/engine.sane"
 missed=0
-world=TestSeeds
+world=${WORLD:-TestSeeds}
 
 # mutant name file old new [story]: replaces the first old by new. A story is
 # the test of package engine that must fail when no seed does: what takes too
@@ -38,7 +39,7 @@ mutant() {
 		return
 	fi
 	local out
-	out=$(cd "$work" && HAPAIR_SIM_SEEDS=$seeds HAPAIR_SIM_COUNT=1 go test -count=1 -timeout 60m -run "^$world\$" -v ./test/sim 2>&1) || true
+	out=$(cd "$work" && HAPAIR_SIM_SEEDS=$seeds HAPAIR_SCENARIO_SEEDS=$seeds HAPAIR_SIM_COUNT=1 go test -count=1 -timeout 60m -run "^$world\$" -v ./test/sim 2>&1) || true
 	local line
 	line=$(grep -m1 -E 'MUTANT|\[build failed\]|^panic' <<<"$out" || true)
 	line=${line#*MUTANT }
@@ -146,7 +147,7 @@ mutant invalidate-though-undecided invalidate.go 'case c.asked == e.record.Token
 		e.giveUpVolumes(c.volume)' TestInvalidateWithoutTheLedgersWord
 
 # disks that hang, in the world where they do
-world=TestHangSeeds
+world=${WORLD:-TestHangSeeds}
 mutant hang-reads-into-old-memory stalled.go 'o.disk.Data = block.Aligned(len(o.disk.Data))' '_ = o' TestPrimaryLeavesAHangingDisk
 mutant hang-memory-is-reused stalled.go 'o.req.Kept = true' '_ = o' TestPrimaryLeavesAHangingDisk
 mutant hang-peers-memory-is-reused stalled.go 'o.buf = block.GetBuffer(len(o.disk.Data))' '_ = o' TestSecondaryLeavesAHangingDisk
@@ -187,7 +188,7 @@ mutant demoted-beside-early-writes control.go ' || e.early.ops > 0 {' ' {' TestD
 mutant the-looser-protocol early.go 'return e.set.Protocol.Stricter(s.theirs.Protocol)' 'return e.set.Protocol' TestTheStricterProtocolCounts
 
 # an online verify, in the world where copies rot
-world=TestRotSeeds
+world=${WORLD:-TestRotSeeds}
 mutant verify-believes-the-first-look verifycheck.go 'if c.locked {
 		e.confirmed' 'if true {
 		e.confirmed'

@@ -57,6 +57,7 @@ type node struct {
 	counted bool            // when it was told to give its copy up, it knew itself in the set
 	ill     bool            // its disk may fail any moment
 	sore    bool            // its disk has sectors that cannot be read
+	dead    bool            // its disk does nothing any more
 	old     bool            // its disks had been taken out and were put back
 	drawer  []*volume       // the disks it had before
 	judged  bool            // its copy has been checked in this tenure

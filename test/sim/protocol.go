@@ -56,9 +56,7 @@ func NewEarly(seed uint64, keepLog bool) *World {
 
 // settings are what a node is configured for.
 func (w *World) settings(n *node) (s engine.Settings) {
-	if w.hangs {
-		s.PeerTimeout = patience
-	}
+	s.PeerTimeout = w.patience
 	if w.early != nil {
 		s.Protocol, s.CongestionFill, s.PullAhead = w.early.of[n.i], w.early.fill, w.early.pull
 	}

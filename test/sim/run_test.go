@@ -115,19 +115,6 @@ func shrink(s story, fails func(story) error) story {
 	return s
 }
 
-// lawOf is the beginning of an error: which law was broken.
-func lawOf(err error) string {
-	if err == nil {
-		return ""
-	}
-	for _, law := range []string{"ack law", "mark law", "pen law", "fence", "liveness", "copies differ", "flush lost", "panic", "made up"} {
-		if strings.Contains(err.Error(), law) {
-			return law
-		}
-	}
-	return "other"
-}
-
 // tally is what the workers of a run have done.
 type tally struct {
 	mu       sync.Mutex

@@ -70,7 +70,9 @@ type World struct {
 	troubles map[string]int           // how often each kind came
 	without  map[string]bool          // kinds that do not come in this run
 	answers  int
-	reading  bool // the application reads more than it writes, and in few places
+	reading  bool          // the application reads more than it writes, and in few places
+	play     *Scripted     // what goes wrong is a script's; nil: the dice's
+	patience time.Duration // with a peer; 0: without end
 	err      error
 	log      []string
 	keepLog  bool
@@ -160,6 +162,11 @@ func (w *World) run(steps int) {
 		w.step()
 	}
 	w.heal()
+	w.settle()
+}
+
+// settle lets things happen until all is well, which must not take too long.
+func (w *World) settle() {
 	for i := 0; i < healSteps && w.err == nil; i++ {
 		w.step()
 		if w.settled() {
@@ -176,7 +183,11 @@ func (w *World) run(steps int) {
 // step lets one thing happen.
 func (w *World) step() {
 	w.now += time.Duration(w.rng.IntN(2_000_000))
-	if !w.healing {
+	switch {
+	case w.healing:
+	case w.play != nil:
+		w.play.trouble()
+	default:
 		w.trouble()
 		if w.verifies {
 			w.verifyTrouble()
@@ -199,7 +210,9 @@ func (w *World) step() {
 	case r < 120:
 		w.govern(w.nodes[w.rng.IntN(2)])
 	case r < 136:
-		w.submit()
+		if w.play == nil || w.play.load {
+			w.submit()
+		}
 	case r < 144:
 		w.connect()
 	case r < 152:
