@@ -29,11 +29,7 @@ func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectReque
 		if !q.DiscardMyData {
 			return r.connect(ctx)
 		}
-		c := r.copies()
-		if p := c.mayDiscard(); p != nil {
-			return p
-		}
-		if err := r.invalidate(ctx, nil); err != nil {
+		if err := r.discard(ctx); err != nil {
 			return err
 		}
 		untold = r.reconnectPeer(ctx)

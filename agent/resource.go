@@ -43,6 +43,7 @@ type resource struct {
 	setting sync.Mutex // one change of set at a time
 	open    *openBy
 	verify  *verifier
+	giving  atomic.Bool   // it gives up what only it has, by a policy
 	look    chan struct{} // capacity 1: the mirror may have changed
 
 	mu struct {

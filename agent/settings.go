@@ -9,6 +9,7 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
 	"hapair/mirror"
+	"hapair/mirror/aftersplit"
 	"hapair/mirror/engine"
 )
 
@@ -17,14 +18,15 @@ import (
 type settings struct {
 	onNoQuorum               config.OnNoQuorum
 	diskTimeout, peerTimeout time.Duration
+	afterSplit               aftersplit.Policies
 }
 
 func settingsOf(rc *config.Resource) *settings {
-	return &settings{rc.OnNoQuorum, rc.DiskTimeout, rc.PeerTimeout}
+	return &settings{rc.OnNoQuorum, rc.DiskTimeout, rc.PeerTimeout, rc.AfterSplitBrain.Policies()}
 }
 
 func (s *settings) mirror() mirror.Settings {
-	return mirror.Settings{DiskTimeout: s.diskTimeout, Settings: engine.Settings{FailFrozen: s.onNoQuorum == config.FailIO, PeerTimeout: s.peerTimeout}}
+	return mirror.Settings{DiskTimeout: s.diskTimeout, Settings: engine.Settings{FailFrozen: s.onNoQuorum == config.FailIO, PeerTimeout: s.peerTimeout, AfterSplit: s.afterSplit}}
 }
 
 func (s *settings) status() apiv1.Settings {

@@ -104,6 +104,17 @@ func (r *Resource) Invalidate(ctx context.Context, volume int) error {
 	return nil
 }
 
+// DiscardData has what only this copy has overwritten where the next handshake
+// finds a split brain. Connect follows.
+func (r *Resource) DiscardData(ctx context.Context) error {
+	r.admin.Lock()
+	defer r.admin.Unlock()
+	if err := r.command(ctx, &engine.Event{Kind: engine.DiscardData}); err != nil {
+		return fmt.Errorf("discard the data of %s: %w", r.cfg.Resource, err)
+	}
+	return nil
+}
+
 // PauseSync and ResumeSync hold back the resync this node is the source of.
 func (r *Resource) PauseSync(ctx context.Context, pause bool) error {
 	kind := engine.Resume

@@ -99,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r.done = r.diskDone
 	r.diskTimeout.Store(int64(cfg.Settings.DiskTimeout))
 	r.mu.replies = map[engine.EventKind]chan error{}
-	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Release: cfg.Release, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
+	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Release: cfg.Release, Record: cfg.Record, NewID: newID, Wall: wall, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
 	for i := range cfg.Volumes {
 		v, vc, err := attach(r, i, &cfg.Volumes[i])
 		if err != nil {
@@ -114,6 +114,9 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r.link = newLink(r)
 	return r, nil
 }
+
+// wall is the time of day, for people.
+func wall() int64 { return time.Now().Unix() }
 
 // newID returns a random generation identifier; the small values are DRBD's
 // special ones.

@@ -156,13 +156,13 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 
 func fromMeta(s *meta.Super) engine.Super {
 	return engine.Super{Gen: s.Generations, Disk: s.Disk, Clean: s.Flags&meta.Clean != 0, LastPrimary: s.Flags&meta.WasPrimary != 0,
-		AssumeClean: s.Flags&meta.AssumeClean != 0, FullSync: s.Flags&meta.FullSync != 0, Tenure: s.Token}
+		AssumeClean: s.Flags&meta.AssumeClean != 0, FullSync: s.Flags&meta.FullSync != 0, Tenure: s.Token, Since: s.Since, Elder: s.Elder}
 }
 
 // superblock is the on-disk form of what the engine wants recorded.
 func (b *backing) superblock(s *engine.Super) meta.Super {
 	m := b.fixed
-	m.Generations, m.Disk, m.Token, m.Flags = s.Gen, s.Disk, s.Tenure, 0
+	m.Generations, m.Disk, m.Token, m.Flags, m.Since, m.Elder = s.Gen, s.Disk, s.Tenure, 0, s.Since, s.Elder
 	for flag, on := range map[meta.Flags]bool{meta.Clean: s.Clean, meta.WasPrimary: s.LastPrimary, meta.AssumeClean: s.AssumeClean, meta.FullSync: s.FullSync} {
 		if on {
 			m.Flags |= flag

@@ -49,7 +49,9 @@ type Resource struct {
 	Suspect   bool     `json:"suspect"` // this copy comes back from a crash
 	// SplitBrain says that both nodes went on without the other: explain tells
 	// what each of them has.
-	SplitBrain  bool   `json:"split_brain"`
+	SplitBrain bool `json:"split_brain"`
+	// Sides says, in a split brain, what each node has; this one first.
+	Sides       []Side `json:"sides"`
 	Protocol    string `json:"protocol"`
 	Arbitration string `json:"arbitration"`
 	// LeaseMS is what is left of this node's lease; 0 when it holds none.

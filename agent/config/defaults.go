@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"hapair/mirror/aftersplit"
+)
 
 // The defaults: what a file that does not say gets.
 const (
@@ -101,6 +105,10 @@ func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
 	r.DiskTimeout, r.PeerTimeout = DefaultDiskTimeout, DefaultPeerTimeout
+}
+
+func (a *AfterSplitBrain) setDefaults() {
+	a.NoPrimary, a.OnePrimary, a.TwoPrimaries = aftersplit.Disconnect, aftersplit.Disconnect, aftersplit.Disconnect
 }
 
 func (v *Verify) setDefaults() { v.Rate = DefaultVerifyRate }

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"hapair/mirror/aftersplit"
 )
 
 // Config is the whole file with its defaults filled in. Treat it as read-only:
@@ -95,6 +97,9 @@ type Resource struct {
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
 	// OnIOError says what a Primary does when its disk fails.
 	OnIOError OnIOError `yaml:"on_io_error"`
+	// AfterSplitBrain says what happens by itself when both copies were written
+	// without the other.
+	AfterSplitBrain AfterSplitBrain `yaml:"after_split_brain,omitempty" unset:"disconnect: an operator decides"`
 	// DiskTimeout is how long a disk may take for a request before it is given up,
 	// where the data can be gone on with at the peer; 0: for ever.
 	DiskTimeout time.Duration `yaml:"disk_timeout"`
@@ -117,6 +122,19 @@ type Verify struct {
 	Rate Rate `yaml:"rate"`
 	// Repair writes what differs from the Primary to its peer.
 	Repair bool `yaml:"repair"`
+}
+
+// AfterSplitBrain has DRBD's policies, by how many nodes are Primary when the two
+// meet: after-sb-0pri, after-sb-1pri, after-sb-2pri.
+type AfterSplitBrain struct {
+	NoPrimary    string `yaml:"no_primary"`
+	OnePrimary   string `yaml:"one_primary"`
+	TwoPrimaries string `yaml:"two_primaries"`
+}
+
+// Policies are the same in their order; aftersplit.Names has the keys.
+func (a AfterSplitBrain) Policies() aftersplit.Policies {
+	return aftersplit.Policies{a.NoPrimary, a.OnePrimary, a.TwoPrimaries}
 }
 
 // Volume is one device of a resource.

@@ -31,6 +31,7 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	c.oneOf(at+".frontend", string(r.Frontend), "auto", "ublk", "nbd", "fuse", "export")
 	c.oneOf(at+".on_no_quorum", string(r.OnNoQuorum), string(SuspendIO), string(FailIO))
 	c.oneOf(at+".on_io_error", string(r.OnIOError), string(DetachOnError), string(PassOnError))
+	c.afterSplit(at+".after_split_brain", r.AfterSplitBrain)
 	c.patience(at+".disk_timeout", r.DiskTimeout)
 	c.patience(at+".peer_timeout", r.PeerTimeout)
 	switch r.Protocol {
@@ -50,6 +51,15 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	}
 	if n := r.PreferredNode; n != "" && c.cfg.Node(n) == nil {
 		c.unknownNode(at+".preferred_node", n)
+	}
+}
+
+func (c *checker) afterSplit(at string, a AfterSplitBrain) {
+	if a == (AfterSplitBrain{}) {
+		return
+	}
+	if err := a.Policies().Check(c.cfg.NodeNames()); err != nil {
+		c.fail(at, "the names are DRBD's, of after-sb-0pri, after-sb-1pri and after-sb-2pri; disconnect leaves it to you", "%v", err)
 	}
 }
 

@@ -57,6 +57,8 @@ func (e *Engine) controlEvent(ev *Event) {
 		e.abort(ev.Err)
 	case Invalidate:
 		e.invalidate(ev)
+	case DiscardData:
+		e.discardData()
 	case Pause, Resume:
 		e.pause(ev.Kind == Pause)
 	case Detach:
@@ -89,6 +91,7 @@ func (e *Engine) promote(tenure uint64, force bool) {
 	if forced {
 		e.mint("promoted by force", func(*volume) bool { return true })
 	}
+	e.split.givesUp = false
 	e.role, e.tenure, e.seen, e.suspect, e.deposed, e.leaseTo = state.Primary, tenure, max(e.seen, tenure), false, false, 0
 	e.alike = e.handedOver()
 	e.control = control{of: Promote}

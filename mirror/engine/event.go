@@ -47,6 +47,9 @@ const (
 	// Invalidate: treat the local copy as worthless, with Only that of Volume
 	// alone, and resync all of it. Answered by Reply.
 	Invalidate
+	// DiscardData: what only this copy has may be overwritten, where the next
+	// handshake finds a split brain. Answered by Reply.
+	DiscardData
 	// Pause and Resume the resync.
 	Pause
 	Resume

@@ -162,7 +162,7 @@ func (b *box) pending() (s string) {
 
 func describe(f *Effect) string {
 	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp",
-		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "Proven"}
+		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "SplitVictim", "Proven"}
 	s := names[f.Kind]
 	switch f.Kind {
 	case PeerSend:

@@ -50,6 +50,7 @@ type HelloBody struct {
 	// In sections, which a release may leave out.
 
 	Release string // the sender's, for people; at most MaxNameBytes
+	Split   *Split // nil: it does not say
 }
 
 // HelloVolume is one volume in a Hello. The size and block fields are 0 on a
@@ -196,6 +197,9 @@ func checkHello(h *HelloBody) error {
 		return refuse(ErrHello, "release %.80q has %d bytes, limit %d", h.Release, len(h.Release), MaxNameBytes)
 	}
 	if err := checkRecord(&h.Record); err != nil {
+		return err
+	}
+	if err := checkSplit(h); err != nil {
 		return err
 	}
 	for i := range h.Volumes {

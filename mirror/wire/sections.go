@@ -14,12 +14,17 @@ type tag uint16
 const (
 	_          tag = iota
 	tagRelease     // a name, see HelloBody.Release
+	_              // 2: taken
+	tagSplit       // see appendSplit
 )
 
 // appendSections appends what h says in sections.
 func appendSections(dst []byte, h *HelloBody) []byte {
 	if h.Release != "" {
 		dst = appendSection(dst, tagRelease, appendName(nil, h.Release))
+	}
+	if h.Split != nil {
+		dst = appendSection(dst, tagSplit, appendSplit(nil, h.Split))
 	}
 	return dst
 }
@@ -51,6 +56,8 @@ func (r *reader) section(t tag, h *HelloBody) {
 	switch t {
 	case tagRelease:
 		h.Release = r.name("release")
+	case tagSplit:
+		h.Split = r.split()
 	default: // of a later release
 	}
 }
