@@ -209,7 +209,7 @@ func (m mirrorHands) View(string) failover.MirrorView {
 		out.AssumeClean = out.AssumeClean && x.Assume
 	}
 	if r := v.Rival; r != nil {
-		out.State.Rival, out.State.OnlyThere = r.Role, uint64(r.DirtyBytes)
+		out.State.Rival, out.State.OnlyThere, out.State.Uncounted = r.Role, uint64(r.DirtyBytes), !r.Counted()
 	}
 	if v.Connected {
 		out.PeerTold, out.PeerRole, out.PeerSuspect = true, v.PeerRole, v.PeerSuspect

@@ -8,6 +8,7 @@ import (
 
 	"hapair/agent/apiv1"
 	"hapair/mirror"
+	"hapair/mirror/aside"
 	"hapair/mirror/state"
 )
 
@@ -18,7 +19,7 @@ const giveUpPatience = 2 * time.Minute
 // discard gives up what only this node has, in favour of the other side of a
 // split brain. Data that both have stay as they are, where the peer's release can
 // do with what the two bitmaps say.
-func (r *resource) discard(ctx context.Context) error {
+func (r *resource) discard(ctx context.Context, withoutImage bool) error {
 	c := r.copies()
 	if p := c.mayDiscard(); p != nil {
 		return p
@@ -29,14 +30,23 @@ func (r *resource) discard(ctx context.Context) error {
 	if err := r.surrender(ctx, &c); err != nil {
 		return err
 	}
-	if !told(c.mirror.Rival) {
-		return r.declareWorthless(ctx, nil)
-	}
-	if err := r.mirror.DiscardData(ctx); err != nil {
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status " + r.name + ", then again"}
+	if err := r.mirror.DiscardData(ctx, mirror.DiscardOptions{WithoutImage: withoutImage, Whole: !told(c.mirror.Rival)}); err != nil {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: r.discardHint(err)}
 	}
 	r.mirror.Connect()
 	return nil
+}
+
+// discardHint is the way on where a side could not give up.
+func (r *resource) discardHint(err error) string {
+	without := fmt.Sprintf("hactl connect %s --discard-my-data --without-image", r.name)
+	switch {
+	case errors.Is(err, aside.ErrNoRoom):
+		return "make room in " + r.a.cfg.StateDir + ", or do without keeping it: " + without
+	case errors.Is(err, mirror.ErrKept):
+		return fmt.Sprintf("hactl split-brain drop %s, then again; or %s", r.name, without)
+	}
+	return "hactl status " + r.name + ", then again"
 }
 
 // surrender discards this node's ledger where both went on alone: the victim's is
@@ -79,7 +89,7 @@ func (r *resource) giveUpTo(ctx context.Context) error {
 		// As Secondary it meets the other once more, and knows then.
 		r.awaitMirror(ctx, func(v *mirror.View) bool { return v.Diverged() })
 	}
-	if err := r.discard(ctx); err != nil {
+	if err := r.discard(ctx, false); err != nil {
 		return err
 	}
 	if err := r.reconnectPeer(ctx); err != nil {

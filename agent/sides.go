@@ -35,6 +35,9 @@ func (c *copies) sides() []apiv1.Side {
 			there.Volumes = append(there.Volumes, sideVolume(v.Number, v.DirtyBytes, v.Since, v.Current, v.Base, v.Counted))
 		}
 	}
+	if r != nil && !r.Counted() { // what is dirty is not what either has
+		here.OnlyBytes, there.OnlyBytes = apiv1.UnknownBytes, apiv1.UnknownBytes
+	}
 	here.Since, there.Since = first(here.Volumes), first(there.Volumes)
 	here.Keep, there.Keep = c.giveUp(there), c.giveUp(here)
 	here.KeepOn, there.KeepOn = there.Node, here.Node
@@ -66,16 +69,11 @@ func first(vs []apiv1.SideVolume) (t *time.Time) {
 // lost says what is lost when a side gives up.
 func lost(s *apiv1.Side) string {
 	if s.OnlyBytes == apiv1.UnknownBytes {
-		return "everything that only " + s.Node + " has; how much was not heard"
+		return "everything that only " + s.Node + " has; how much is not known"
 	}
 	text := fmt.Sprintf("at most %d bytes that only %s has", s.OnlyBytes, s.Node)
 	if s.Since != nil {
 		text += ", written since " + s.Since.Format(time.RFC3339)
-	}
-	for _, v := range s.Volumes {
-		if !v.Counted {
-			return text + ", and what it wrote before, back to where the two parted"
-		}
 	}
 	return text
 }

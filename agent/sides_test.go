@@ -31,7 +31,7 @@ func TestSidesOfASplitBrain(t *testing.T) {
 	demote, discard := "hactl demote pg --force", "hactl connect pg --discard-my-data"
 	since := time.Unix(1700000000, 0).UTC()
 	here := apiv1.Side{Node: "beta", Role: "Primary", Token: 9, OnlyBytes: 12288, WasPrimary: true, Since: &since, Keep: []string{demote, discard}, KeepOn: "alpha",
-		Loses: "everything that only alpha has; how much was not heard", Volumes: parted(&since, true, "0000000000000021", "0000000000000011")}
+		Loses: "everything that only alpha has; how much is not known", Volumes: parted(&since, true, "0000000000000021", "0000000000000011")}
 	unheard := apiv1.Side{Node: "alpha", Role: "Unknown", OnlyBytes: apiv1.UnknownBytes, Keep: []string{demote, discard}, KeepOn: "beta",
 		Loses: "at most 12288 bytes that only beta has, written since 2023-11-14T22:13:20Z"}
 	if d := cmp.Diff([]apiv1.Side{here, unheard}, c.sides()); d != "" {
@@ -49,8 +49,8 @@ func TestSidesOfASplitBrain(t *testing.T) {
 	here.Role, heard.Role, here.Keep, heard.Keep = "Secondary", "Secondary", []string{discard}, []string{discard}
 	rival[0].Counted, rival[1].Counted = false, false
 	here.Volumes, heard.Volumes = parted(&since, false, "0000000000000021", "0000000000000011"), parted(&since, false, "0000000000000031", "0000000000000011")
-	here.Loses += ", and what it wrote before, back to where the two parted"
-	heard.Loses += ", and what it wrote before, back to where the two parted"
+	here.OnlyBytes, here.Loses = apiv1.UnknownBytes, "everything that only alpha has; how much is not known"
+	heard.OnlyBytes, heard.Loses = apiv1.UnknownBytes, "everything that only beta has; how much is not known"
 	if d := cmp.Diff([]apiv1.Side{here, heard}, c.sides()); d != "" {
 		t.Errorf("neither is Primary:\n%s", d)
 	}

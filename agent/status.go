@@ -93,7 +93,7 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
 	}
 	out.Settings = r.set.Load().status()
-	out.SplitBrain, out.Sides = c.split(), c.sides()
+	out.SplitBrain, out.Sides, out.Kept = c.split(), c.sides(), r.keptStatus()
 	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
 	out.Frozen = len(out.FrozenReasons) > 0
 	out.LastProblem = r.a.problems.last(r.name, false)

@@ -37,6 +37,7 @@ type Config struct {
 	Observer Observer
 	Logger   *zap.Logger
 
+	Aside        AsideConfig
 	PassOn       bool          // a Primary whose disk fails hands the error on, instead of going on through its peer
 	Settings     Settings      // until the first Configure
 	PingInterval time.Duration // of the link; 0 is its default
@@ -69,7 +70,9 @@ type Resource struct {
 		answered block.Answers // front ends that have answers and were not told
 	}
 
-	admin    sync.Mutex // one command at a time
+	admin    sync.Mutex  // one command at a time
+	undoing  atomic.Bool // what was given up is being put back
+	settings atomic.Pointer[Settings]
 	abortMu  sync.Mutex
 	verifyMu sync.Mutex // one command to the verify at a time
 	ctx      context.Context
@@ -88,7 +91,15 @@ type Settings struct {
 
 // Configure has other settings count from now on.
 func (r *Resource) Configure(s Settings) {
+	r.settings.Store(&s)
+	r.configure()
+}
+
+// configure tells the engine, with what this node knows by itself.
+func (r *Resource) configure() {
+	s := *r.settings.Load()
 	r.diskTimeout.Store(int64(s.DiskTimeout))
+	s.PutBack = r.undone()
 	r.step(&engine.Event{Kind: engine.Configure, Settings: s.Settings})
 }
 
@@ -97,6 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r := &Resource{cfg: cfg, log: cfg.Logger.With(zap.String("resource", cfg.Resource))}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.done = r.diskDone
+	r.settings.Store(&cfg.Settings)
 	r.diskTimeout.Store(int64(cfg.Settings.DiskTimeout))
 	r.mu.replies = map[engine.EventKind]chan error{}
 	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Release: cfg.Release, Record: cfg.Record, NewID: newID, Wall: wall, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
@@ -109,6 +121,7 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 		r.vols = append(r.vols, v)
 		ec.Volumes = append(ec.Volumes, vc)
 	}
+	ec.PutBack = r.undone()
 	r.mu.eng = engine.New(ec)
 	r.sink.r = r
 	r.link = newLink(r)
@@ -135,6 +148,11 @@ func (r *Resource) Start() {
 	r.running.Add(1)
 	go r.tick()
 	r.step(&engine.Event{Kind: engine.Tick})
+	if r.interrupted() {
+		r.running.Add(1)
+		go r.resumeUndo()
+		return
+	}
 	r.link.Start()
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"hapair/mirror/aside"
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
@@ -42,6 +43,8 @@ type volume struct {
 
 	admin   sync.Mutex             // one start or stop of the front end at a time
 	offered atomic.Pointer[string] // where it is offered, nil when it is not
+	show    front.Frontend         // of what is kept of a split brain, while shown is set
+	shown   atomic.Pointer[string] // where that is offered
 	aborts  atomic.Uint64          // so far
 }
 
@@ -49,7 +52,7 @@ type volume struct {
 // after they had failed: nothing is asked of them any more.
 type backing struct {
 	disks []*stall.Disk // the data's and, where that is another, the metadata's
-	data  *stall.Disk
+	data  *aside.Disk   // around one of disks
 	meta  *meta.Store
 	fixed meta.Super // of the superblock: what the engine does not change
 }
@@ -72,6 +75,9 @@ func (b *backing) abandon(why error) {
 
 func (b *backing) close() error {
 	var errs []error
+	if b.data != nil {
+		errs = append(errs, b.data.Release())
+	}
 	for _, d := range b.disks {
 		errs = append(errs, d.Close())
 	}
@@ -123,8 +129,12 @@ func (v *volume) open() (*backing, engine.VolumeConfig, error) {
 // openDisks opens the disk for the data and the one for the metadata, which may
 // be the same.
 func (v *volume) openDisks(b *backing) (md *stall.Disk, place meta.Placement, err error) {
-	if b.data, err = v.openDisk(b, v.cfg.Disk); err != nil || v.cfg.Metadata == MetadataInternal {
-		return b.data, meta.Internal, err
+	if md, err = v.openDisk(b, v.cfg.Disk); err != nil {
+		return nil, meta.Internal, err
+	}
+	b.data = aside.New(md)
+	if v.cfg.Metadata == MetadataInternal {
+		return md, meta.Internal, nil
 	}
 	md, err = v.openDisk(b, v.cfg.Metadata)
 	return md, meta.External, err
@@ -148,6 +158,7 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 		return vc, fmt.Errorf("the metadata describe %d bytes, %s has %d", snap.Super.DataBytes, v.cfg.Disk, size)
 	}
 	b.meta, b.fixed = ms, snap.Super // the engine keeps every request within the data
+	v.rearm(b)
 	geo := disk.Geometry()
 	geo.SizeBytes = snap.Super.DataBytes
 	geo.MaxTransferBytes, geo.VolatileCache, geo.Discard = block.MaxTransferBytes, true, true

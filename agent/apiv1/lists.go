@@ -17,6 +17,7 @@ func (s *Status) FillLists() {
 		fill(&r.Services)
 		fill(&r.Verify.Found)
 		fillSides(&r.Sides)
+		fill(&r.Kept)
 		if r.Verify.State == "" { // not attached here, or a witness
 			r.Verify.State, r.Verify.ETAS = VerifyNone, -1
 		}

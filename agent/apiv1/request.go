@@ -34,6 +34,21 @@ type SwitchoverRequest struct {
 // brain by giving up what only this node has.
 type ConnectRequest struct {
 	DiscardMyData bool `json:"discard_my_data,omitempty"`
+	// WithoutImage does not keep what is given up.
+	WithoutImage bool `json:"without_image,omitempty"`
+}
+
+// Actions of a SplitBrainRequest.
+const (
+	SplitMount   = "mount"   // offer what was given up as read-only devices
+	SplitUnmount = "unmount" // withdraw them
+	SplitUndo    = "undo"    // put it back
+	SplitDrop    = "drop"    // free its space
+)
+
+// SplitBrainRequest does something with what this node gave up in a split brain.
+type SplitBrainRequest struct {
+	Action string `json:"action"`
 }
 
 // DisconnectRequest takes the mirror link down and keeps it down.

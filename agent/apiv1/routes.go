@@ -32,6 +32,7 @@ const (
 	VerbCreateMetadata = "create-metadata"
 	VerbAttach         = "attach"
 	VerbSet            = "set"
+	VerbSplitBrain     = "split-brain"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to

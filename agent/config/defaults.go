@@ -104,6 +104,7 @@ func (a *API) setDefaults() { a.ReadGroup = DefaultReadGroup }
 func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
+	r.SplitBrainKeep = KeepAll
 	r.DiskTimeout, r.PeerTimeout = DefaultDiskTimeout, DefaultPeerTimeout
 }
 

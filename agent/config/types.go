@@ -100,6 +100,9 @@ type Resource struct {
 	// AfterSplitBrain says what happens by itself when both copies were written
 	// without the other.
 	AfterSplitBrain AfterSplitBrain `yaml:"after_split_brain,omitempty" unset:"disconnect: an operator decides"`
+	// SplitBrainKeep is how much of what a side of a split brain gives up is kept: a
+	// size for each volume, all, or off.
+	SplitBrainKeep Keep `yaml:"split_brain_keep"`
 	// DiskTimeout is how long a disk may take for a request before it is given up,
 	// where the data can be gone on with at the peer; 0: for ever.
 	DiskTimeout time.Duration `yaml:"disk_timeout"`
@@ -172,6 +175,31 @@ type Size int64
 
 // Rate is a number of bytes per second, written "20MiB/s".
 type Rate int64
+
+// Keep is how much is kept: KeepAll, KeepOff, or a Size.
+type Keep string
+
+// All that the free space allows, and nothing.
+const (
+	KeepAll Keep = "all"
+	KeepOff Keep = "off"
+)
+
+// KeepFree stays free on the file system of state_dir, whatever is kept: the ledger
+// lies there too.
+const KeepFree = 512 << 20
+
+// Limit is the size in bytes, 0 for all; off says that nothing is kept.
+func (k Keep) Limit() (bytes int64, off bool) {
+	if k == KeepOff {
+		return 0, true
+	}
+	s, err := ParseSize(string(k))
+	if err != nil {
+		return 0, false // all; anything else was refused
+	}
+	return int64(s), false
+}
 
 // OnIOError is what a Primary does whose disk has failed.
 type OnIOError string

@@ -32,6 +32,9 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	c.oneOf(at+".on_no_quorum", string(r.OnNoQuorum), string(SuspendIO), string(FailIO))
 	c.oneOf(at+".on_io_error", string(r.OnIOError), string(DetachOnError), string(PassOnError))
 	c.afterSplit(at+".after_split_brain", r.AfterSplitBrain)
+	if s, err := ParseSize(string(r.SplitBrainKeep)); r.SplitBrainKeep != KeepAll && r.SplitBrainKeep != KeepOff && (err != nil || s < MinVolumeBytes) {
+		c.fail(at+".split_brain_keep", "a size is for each volume, as in 50GiB", "%q: want all, off, or a size of at least %s", r.SplitBrainKeep, Size(MinVolumeBytes))
+	}
 	c.patience(at+".disk_timeout", r.DiskTimeout)
 	c.patience(at+".peer_timeout", r.PeerTimeout)
 	switch r.Protocol {

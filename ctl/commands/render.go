@@ -69,6 +69,7 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 	}
 	renderVerify(b, r, s)
 	renderSplit(b, r, s)
+	renderKept(b, r, s)
 	if r.Frozen {
 		fmt.Fprintf(b, "  %s %s\n", s.bad("I/O FROZEN:"), clean(strings.Join(r.FrozenReasons, "; ")))
 	}

@@ -40,7 +40,10 @@ func renderSplit(b *strings.Builder, r *apiv1.Resource, s style) {
 // sideText is one side in a sentence.
 func sideText(x *apiv1.Side, other string) string {
 	has := "it was not heard what it has"
-	if x.OnlyBytes != apiv1.UnknownBytes {
+	switch {
+	case x.OnlyBytes == apiv1.UnknownBytes && len(x.Volumes) > 0:
+		has = "has data that " + other + " may lack; how much is not known, for the two parted before they began to count"
+	case x.OnlyBytes != apiv1.UnknownBytes:
 		has = fmt.Sprintf("has at most %s that %s may lack", bytesText(x.OnlyBytes), other)
 		if x.Since != nil {
 			has += ", since " + x.Since.Format(time.DateTime) + " UTC by its clock"
@@ -62,7 +65,7 @@ func sideVolumeText(v *apiv1.SideVolume) string {
 	}
 	text += "; generation " + clean(v.Generation) + " from " + clean(v.Base)
 	if !v.Counted {
-		text += "; the two parted earlier, and more may differ"
+		text += "; more may differ"
 	}
 	return text
 }

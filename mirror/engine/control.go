@@ -14,6 +14,7 @@ type control struct {
 	of     EventKind
 	step   int
 	flushs []uint64 // per volume: the local flush that must have ended
+	copies []Super  // UndoDone: what the superblocks are to say
 }
 
 func (c control) busy() bool { return c.of != 0 }
@@ -36,6 +37,10 @@ func (e *Engine) finishAfterSupers(of EventKind, then func()) {
 }
 
 func (e *Engine) controlEvent(ev *Event) {
+	if ev.Kind == UndoDone {
+		e.undoDone(ev)
+		return
+	}
 	if e.control.busy() && ev.Kind != Abort && ev.Kind != Pause && ev.Kind != Resume {
 		err := fmt.Errorf("another command is running: %w", ErrBadState)
 		if ev.Kind == Attach {
@@ -57,6 +62,8 @@ func (e *Engine) controlEvent(ev *Event) {
 		e.abort(ev.Err)
 	case Invalidate:
 		e.invalidate(ev)
+	case Undo:
+		e.beginUndo()
 	case DiscardData:
 		e.discardData()
 	case Pause, Resume:
@@ -299,6 +306,8 @@ func (e *Engine) controlProgress() {
 		e.abortProgress()
 	case Detach:
 		e.detachProgress()
+	case UndoDone:
+		e.undoProgress()
 	default: // no command runs, or one that waits for superblocks only
 	}
 }

@@ -49,6 +49,9 @@ type Settings struct {
 	PeerTimeout time.Duration
 	// AfterSplit are the policies for a split brain; zero leaves it to an operator.
 	AfterSplit aftersplit.Policies
+	// PutBack: what this copy gave up once was put back, and nobody has said yet
+	// that the choice is made: no policy decides.
+	PutBack bool
 }
 
 // volume is the engine's side of one volume.

@@ -22,7 +22,6 @@ type parted struct {
 // splitBrain is what this node does about one.
 type splitBrain struct {
 	givesUp bool // somebody said that what only this copy has may be overwritten
-	putBack bool // what it gave up once was put back
 }
 
 var errGivesUp = errors.New("this node gives up what only it has, and greets anew to say so")
@@ -53,7 +52,7 @@ func (e *Engine) splitHello() *wire.Split {
 	if !p.Deciding() {
 		p = aftersplit.Default
 	}
-	s := &wire.Split{GivesUp: e.split.givesUp, PutBack: e.split.putBack, Policies: p}
+	s := &wire.Split{GivesUp: e.split.givesUp, PutBack: e.set.PutBack, Policies: p}
 	for _, v := range e.vols {
 		x := v.sinceParted()
 		s.Volumes = append(s.Volumes, wire.SplitVolume{Since: x.since, Elder: x.elder})
@@ -185,6 +184,16 @@ type Rival struct {
 	Volumes    []RivalVolume
 	Victim     string // who gives up by the policies, "" for nobody
 	Because    string // what the policies say, "" where they leave it to an operator
+}
+
+// Counted reports whether the dirty blocks of both sides are all since they parted.
+func (r *Rival) Counted() bool {
+	for i := range r.Volumes {
+		if !r.Volumes[i].Counted {
+			return false
+		}
+	}
+	return true
 }
 
 // RivalVolume is one volume of both, in their order.

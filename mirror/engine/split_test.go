@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"hapair/mirror/aftersplit"
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
@@ -239,5 +241,98 @@ func TestWhenTheTwoPartedIsWrittenDown(t *testing.T) {
 	late.ledger()
 	if s := late.super[0]; s.Since != 0 || s.Elder || s.Gen.Bitmap != 77 {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// undone is a victim that has been brought in line with the other side, was taken
+// out of the set and stands alone.
+func undone(t *testing.T) *box {
+	t.Helper()
+	s := equal()
+	s.super = Super{Gen: genid.Set{Current: 500, History: [genid.HistoryLen]genid.ID{81, 77}}, Disk: state.UpToDate}
+	s.record = wire.Record{Token: 9, InSync: []string{"beta"}}
+	return newBox(t, s)
+}
+
+// What is being put back is worth nothing, meets nobody, and is what it was when the
+// marks of what was put back are on disk.
+func TestAnUndoneCopyIsWhatItWas(t *testing.T) {
+	b := undone(t)
+	b.hold[WritePage] = true
+	b.do(Event{Kind: Undo})
+	if f := b.expect(Reply); f.Err != nil || f.Of != Undo {
+		t.Fatal(f.Err)
+	}
+	if s := b.super[0]; s.Disk != state.Inconsistent || !s.FullSync || s.Gen.Current != genid.JustCreated {
+		t.Fatalf("being put back, the copy is %+v", s)
+	}
+	b.linkUp()
+	b.none(PeerSend)
+	b.do(Event{Kind: Promote, Tenure: 20, Force: true})
+	if f := b.expect(Reply); f.Err == nil {
+		t.Fatal("a copy that is being put back was promoted")
+	}
+	marks := dirty.New(b.size)
+	marks.Set(5*4096, 4096)
+	was := Super{Gen: genid.Set{Current: 80, Bitmap: 77}, Disk: state.UpToDate, LastPrimary: true, Since: 1700000000, Elder: true}
+	b.do(Event{Kind: UndoDone, Copies: []Super{was}, Marks: []*dirty.Bitmap{marks}})
+	b.none(Reply)
+	if s := b.super[0]; s.Gen.Current != genid.JustCreated {
+		t.Fatalf("the marks are not on disk, and the copy is %+v", s)
+	}
+	page := b.expect(WritePage)
+	b.do(b.durable(page))
+	if f := b.expect(Reply); f.Err != nil || f.Of != UndoDone {
+		t.Fatal(f.Err)
+	}
+	if s := b.super[0]; s.Gen != was.Gen || s.Disk != state.Outdated || s.FullSync || !s.LastPrimary || s.Since != was.Since || !s.Elder {
+		t.Fatalf("put back, the copy is %+v", s)
+	}
+	if v := b.eng.vols[0]; v.bits.Count() != 1 || !v.bits.Any(5*4096, 1) {
+		t.Fatal("what was put back is not marked")
+	}
+	b.message(wire.Hello)
+}
+
+// An undo that fails leaves a copy that is replaced as a whole.
+func TestAnUndoThatFails(t *testing.T) {
+	b := undone(t)
+	b.do(Event{Kind: Undo})
+	b.expect(Reply)
+	b.do(Event{Kind: UndoDone, Err: block.ErrIO})
+	if f := b.expect(Reply); !errors.Is(f.Err, block.ErrIO) {
+		t.Fatal(f.Err)
+	}
+	b.do(Event{Kind: UndoDone, Copies: []Super{{}}})
+	if f := b.expect(Reply); f.Err == nil {
+		t.Fatal("nothing is being put back, and that is done")
+	}
+	if s := b.super[0]; s.Disk != state.Inconsistent || !s.FullSync || s.Gen.Current != genid.JustCreated {
+		t.Fatalf("half put back, the copy is %+v", s)
+	}
+}
+
+// A copy that the ledger counts, that is in use, or that is connected is not put back.
+func TestWhatIsNotUndone(t *testing.T) {
+	for name, prepare := range map[string]func() *box{
+		"in sync":   func() *box { return newBox(t, equal()) },
+		"Primary":   func() *box { b := newBox(t, equal()); b.promote(); return b },
+		"connected": func() *box { b := undone(t); b.linkUp(); return b },
+	} {
+		b := prepare()
+		was := b.super[0].Gen
+		b.do(Event{Kind: Undo})
+		if f := b.expect(Reply); !errors.Is(f.Err, ErrBadState) || b.super[0].Gen != was {
+			t.Errorf("%s: %v, %+v", name, f.Err, b.super[0])
+		}
+	}
+}
+
+// After an undo no policy decides.
+func TestAnUndoneCopySaysSo(t *testing.T) {
+	b := undone(t)
+	b.do(Event{Kind: Configure, Settings: Settings{PutBack: true}})
+	if !b.eng.hello().Split.PutBack {
+		t.Fatal("it does not")
 	}
 }

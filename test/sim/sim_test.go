@@ -20,6 +20,10 @@ func TestRotSeeds(t *testing.T) { runSeeds(t, 30, 20, rot) }
 // TestHangSeeds runs worlds whose disks hang.
 func TestHangSeeds(t *testing.T) { runSeeds(t, 60, 4, hang) }
 
+// TestGiveUpSeeds runs worlds in which somebody gives up what only one side has, for
+// no reason: nothing that was answered is lost by it.
+func TestGiveUpSeeds(t *testing.T) { runSeeds(t, 30, 20, giveUp) }
+
 // kind is what a seed is run as.
 type kind struct {
 	name string
@@ -28,10 +32,11 @@ type kind struct {
 }
 
 var (
-	plain = kind{"plain", New, (*World).Run}
-	hang  = kind{"hang", NewHang, (*World).Run}
-	rot   = kind{"rot", NewRot, (*World).RunRot}
-	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot}
+	plain  = kind{"plain", New, (*World).Run}
+	hang   = kind{"hang", NewHang, (*World).Run}
+	rot    = kind{"rot", NewRot, (*World).RunRot}
+	giveUp = kind{"give-up", NewGiveUp, (*World).Run}
+	kinds  = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, giveUp.name: giveUp}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

@@ -59,6 +59,7 @@ type World struct {
 	inflight map[*block.Request]*request
 	healing  bool
 	verifies bool               // operators verify
+	givesUp  bool               // somebody gives up sides for no reason
 	hangs    bool               // disks do not answer
 	used     map[int64][][]byte // then: memory that the application has done with
 	parcels  []parcel
