@@ -143,6 +143,10 @@ func (o observer) Proven(_ string, volume uint16, offset, _ int64) {
 
 func (o observer) Trouble(name, text string) { o.r.a.event(apiv1.EventProblem, name, text) }
 
+// SplitVictim has this node give up, as an operator would; the mirror waits for
+// nobody here.
+func (o observer) SplitVictim(_, why string) { go o.r.giveUpByPolicy(why) }
+
 func (o observer) Deposed(name string, why error) {
 	o.r.a.event(apiv1.EventProblem, name, fmt.Sprintf("authority is gone: %v", why))
 	o.r.wake("deposed")
@@ -205,7 +209,7 @@ func (m mirrorHands) View(string) failover.MirrorView {
 		out.AssumeClean = out.AssumeClean && x.Assume
 	}
 	if r := v.Rival; r != nil {
-		out.State.Rival, out.State.OnlyThere = r.Role, uint64(r.DirtyBytes)
+		out.State.Rival, out.State.OnlyThere, out.State.Uncounted = r.Role, uint64(r.DirtyBytes), !r.Counted()
 	}
 	if v.Connected {
 		out.PeerTold, out.PeerRole, out.PeerSuspect = true, v.PeerRole, v.PeerSuspect

@@ -25,10 +25,10 @@ func (b *backend) Explain(_ context.Context, name string) (apiv1.Explanation, er
 	if c.mirror.Role == state.Primary {
 		e.Text = "this node is Primary: " + e.Text
 	}
-	e.Sides = c.sides()
 	if text := c.wouldLose(); text != "" {
 		e.WouldLose = append(e.WouldLose, text)
 	}
+	e.Sides, e.Policy = c.sides(), c.policy()
 	if text := r.unequal(&c.mirror); text != "" {
 		e.Why = append(e.Why, apiv1.Reason{Rule: "verified", Holds: false, Evidence: text})
 		e.Help = append(e.Help, "hactl verify "+name+" --repair on the Primary")
@@ -118,30 +118,3 @@ func (r *resource) copies() copies {
 
 // split reports whether both nodes went on without the other.
 func (c *copies) split() bool { return c.ledgerSplit || c.mirror.Diverged() }
-
-// sides tells what each node of a split brain has, this one first, and how it
-// is kept; none when there is no split brain.
-func (c *copies) sides() []apiv1.Side {
-	if !c.split() {
-		return nil
-	}
-	here := apiv1.Side{Node: c.self, Role: c.mirror.Role.String(), Token: uint64(c.record.Token)}
-	for i := range c.mirror.Volumes {
-		here.OnlyBytes += c.mirror.Volumes[i].DirtyBytes
-	}
-	there := apiv1.Side{Node: c.peer, Role: state.RoleUnknown.String(), OnlyBytes: apiv1.UnknownBytes}
-	if r := c.mirror.Rival; r != nil {
-		there.Role, there.Token, there.OnlyBytes = r.Role.String(), r.Token, r.DirtyBytes
-	}
-	here.Keep, there.Keep = c.giveUp(there), c.giveUp(here)
-	return []apiv1.Side{here, there}
-}
-
-// giveUp are the commands that give up a side, run there, so that the other one
-// is kept.
-func (c *copies) giveUp(s apiv1.Side) (commands []string) {
-	if s.Role != state.Secondary.String() {
-		commands = append(commands, "hactl demote "+c.resource+" --force")
-	}
-	return append(commands, "hactl connect "+c.resource+" --discard-my-data")
-}

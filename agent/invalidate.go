@@ -139,12 +139,14 @@ func (r *resource) invalidate(ctx context.Context, volume *int) error {
 	if p := c.mayGiveUp(volume); p != nil {
 		return p
 	}
-	if c.ledgerSplit {
-		// Both ledgers went on alone: the victim's is given up with its data.
-		if err := r.a.ledger.Surrender(ctx, "invalidated by the operator"); err != nil {
-			return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status on both nodes"}
-		}
+	if err := r.surrender(ctx, &c); err != nil {
+		return err
 	}
+	return r.declareWorthless(ctx, volume)
+}
+
+// declareWorthless has this node's copy replaced as a whole.
+func (r *resource) declareWorthless(ctx context.Context, volume *int) error {
 	which := mirror.AllVolumes
 	if volume != nil {
 		which = *volume

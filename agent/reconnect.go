@@ -29,16 +29,15 @@ func (b *backend) Connect(ctx context.Context, name string, q apiv1.ConnectReque
 		if !q.DiscardMyData {
 			return r.connect(ctx)
 		}
-		c := r.copies()
-		if p := c.mayDiscard(); p != nil {
-			return p
-		}
-		if err := r.invalidate(ctx, nil); err != nil {
+		if err := r.discard(ctx, q.WithoutImage); err != nil {
 			return err
 		}
 		untold = r.reconnectPeer(ctx)
 		return nil
 	})
+	if err == nil && q.DiscardMyData && !q.WithoutImage && b.a.keeps(name) {
+		c.Text += fmt.Sprintf("; what only %s has is given up, and kept: hactl split-brain show %s", b.a.self, name)
+	}
 	if untold != nil {
 		c.Text += fmt.Sprintf("; the other node could not be told (%v): hactl connect %s there", untold, name)
 	}

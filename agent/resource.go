@@ -44,6 +44,7 @@ type resource struct {
 	setting sync.Mutex // one change of set at a time
 	open    *openBy
 	verify  *verifier
+	giving  atomic.Bool   // it gives up what only it has, by a policy
 	look    chan struct{} // capacity 1: the mirror may have changed
 
 	mu struct {
@@ -176,7 +177,7 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	r.verify = newVerifier(r)
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Release: version, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError,
-		Settings: settingsOf(rc).mirror()}
+		Settings: settingsOf(rc).mirror(), Aside: r.asideConfig()}
 	r.set.Store(settingsOf(rc))
 	for i := range rc.Volumes {
 		f, why, err := r.frontend(i)

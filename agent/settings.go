@@ -9,6 +9,7 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
 	"hapair/mirror"
+	"hapair/mirror/aftersplit"
 	"hapair/mirror/engine"
 	"hapair/mirror/state"
 )
@@ -20,15 +21,16 @@ type settings struct {
 	diskTimeout, peerTimeout time.Duration
 	protocol                 config.Protocol
 	congestion               config.Congestion
+	afterSplit               aftersplit.Policies
 }
 
 func settingsOf(rc *config.Resource) *settings {
-	return &settings{rc.OnNoQuorum, rc.DiskTimeout, rc.PeerTimeout, rc.Protocol, rc.Congestion}
+	return &settings{rc.OnNoQuorum, rc.DiskTimeout, rc.PeerTimeout, rc.Protocol, rc.Congestion, rc.AfterSplitBrain.Policies()}
 }
 
 func (s *settings) mirror() mirror.Settings {
 	return mirror.Settings{DiskTimeout: s.diskTimeout, Settings: engine.Settings{FailFrozen: s.onNoQuorum == config.FailIO, PeerTimeout: s.peerTimeout,
-		Protocol: state.ParseProtocol(string(s.protocol)), CongestionFill: int64(s.congestion.Fill), PullAhead: s.congestion.Action == config.CongestionPullAhead}}
+		Protocol: state.ParseProtocol(string(s.protocol)), CongestionFill: int64(s.congestion.Fill), PullAhead: s.congestion.Action == config.CongestionPullAhead, AfterSplit: s.afterSplit}}
 }
 
 func (s *settings) status() apiv1.Settings {

@@ -94,7 +94,7 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	}
 	out.Settings = r.set.Load().status()
 	showProtocol(&out, &c)
-	out.SplitBrain = c.split()
+	out.SplitBrain, out.Sides, out.Kept = c.split(), c.sides(), r.keptStatus()
 	out.FrozenReasons = frozen(&v, out.LeaseMS > 0, ls)
 	out.Frozen = len(out.FrozenReasons) > 0
 	out.LastProblem = r.a.problems.last(r.name, false)

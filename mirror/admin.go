@@ -104,6 +104,37 @@ func (r *Resource) Invalidate(ctx context.Context, volume int) error {
 	return nil
 }
 
+// DiscardOptions say how a side of a split brain gives up.
+type DiscardOptions struct {
+	WithoutImage bool // what it holds is not kept
+	Whole        bool // the copy is worth nothing: the peer's release knows no better
+}
+
+// DiscardData has what only this copy has overwritten where the next handshake
+// finds a split brain, and keeps it aside. Connect follows.
+func (r *Resource) DiscardData(ctx context.Context, o DiscardOptions) error {
+	r.admin.Lock()
+	defer r.admin.Unlock()
+	keep := !o.WithoutImage && !r.cfg.Aside.Off && r.cfg.Aside.Dir != ""
+	if keep {
+		if err := r.keepAside(); err != nil {
+			return fmt.Errorf("keep what %s gives up: %w", r.cfg.Resource, err)
+		}
+	}
+	kind := engine.DiscardData
+	if o.Whole {
+		kind = engine.Invalidate
+	}
+	if err := r.command(ctx, &engine.Event{Kind: kind}); err != nil {
+		err = fmt.Errorf("discard the data of %s: %w", r.cfg.Resource, err)
+		if keep {
+			err = errors.Join(err, r.dropAside())
+		}
+		return err
+	}
+	return nil
+}
+
 // PauseSync and ResumeSync hold back the resync this node is the source of.
 func (r *Resource) PauseSync(ctx context.Context, pause bool) error {
 	kind := engine.Resume

@@ -20,6 +20,7 @@ type sickDisk struct {
 	path          string
 	why           error // nil is block.ErrIO
 	writes, reads atomic.Bool
+	left          atomic.Int64 // so many writes go well, then none: 0 for no end
 }
 
 func (d *sickDisk) Submit(r *block.Request) {
@@ -27,8 +28,14 @@ func (d *sickDisk) Submit(r *block.Request) {
 		r.Answer(fmt.Errorf("backing disk %s: %s: %w", d.path, r, cmp.Or(d.why, block.ErrIO)))
 		return
 	}
+	if r.Op == block.Write && d.left.Load() > 0 && d.left.Add(-1) == 0 {
+		d.writes.Store(true)
+	}
 	d.Disk.Submit(r)
 }
+
+// failWrites has the disk fail after so many writes.
+func (d *sickDisk) failWrites(after int64) { d.left.Store(after) }
 
 func (d *sickDisk) Unplug() { unplug(d.Disk) }
 

@@ -45,6 +45,8 @@ type Observer interface {
 	Trouble(resource, text string)
 	// Proven: a verify has found the copies of a volume equal in a range.
 	Proven(resource string, volume uint16, offset, length int64)
+	// SplitVictim: by the policies this node gives up what only it has.
+	SplitVictim(resource, why string)
 	// Deposed: somebody else holds a higher token; the device must go.
 	Deposed(resource string, why error)
 }

@@ -20,6 +20,7 @@ import (
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
+	"hapair/mirror/front"
 	"hapair/mirror/link"
 	"hapair/mirror/meta"
 	"hapair/mirror/state"
@@ -41,6 +42,7 @@ type pairNode struct {
 	md   *sickDisk // of the metadata, where those are apart
 
 	mdFull bool
+	kept   door                                       // what it gave up
 	over   func(path string, d block.Disk) block.Disk // put around every disk; may be nil
 }
 
@@ -134,7 +136,8 @@ func (p *pair) open(i int) {
 	n.obs = &observer{t: p.t, node: n.name, ch: make(chan struct{}, 1), dep: make(chan error, 1)}
 	r, err := Open(p.t.Context(), Config{Cluster: "c", Resource: "r", Self: n.name, Peer: p.nodes[1-i].name0(i), Record: p.ledger.rec,
 		Volumes: []VolumeConfig{{Disk: filepath.Join(n.dir, "disk"), Metadata: n.meta, Ends: n.ends, Frontend: n.door, Wrap: n.wrap}},
-		Ledger:  p.ledger, Dialer: p.wire, TakeBack: p.takeBack, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop()})
+		Ledger:  p.ledger, Dialer: p.wire, TakeBack: p.takeBack, Clock: p.clock, Observer: n.obs, Logger: zap.NewNop(),
+		Aside: AsideConfig{Dir: filepath.Join(n.dir, "split-brain", "r"), View: func(uint16) (front.Frontend, error) { return &n.kept, nil }}})
 	must(p.t, err)
 	n.Resource = r
 	if i == 1 {

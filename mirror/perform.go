@@ -150,6 +150,8 @@ func (r *Resource) performRare(f *engine.Effect) {
 		}
 	case engine.Proven:
 		r.cfg.Observer.Proven(r.cfg.Resource, r.vols[f.Volume].cfg.Number, f.Offset, f.Size)
+	case engine.SplitVictim:
+		r.cfg.Observer.SplitVictim(r.cfg.Resource, f.Text)
 	case engine.Note:
 		r.log.Info(f.Text)
 		r.cfg.Observer.Happened(r.cfg.Resource, f.Topic, f.Text)

@@ -37,6 +37,7 @@ type Config struct {
 	Observer Observer
 	Logger   *zap.Logger
 
+	Aside        AsideConfig
 	PassOn       bool          // a Primary whose disk fails hands the error on, instead of going on through its peer
 	Settings     Settings      // until the first Configure
 	TakeBack     time.Duration // pause before a disk that hung and answers again is attached; 0 is its default
@@ -75,6 +76,8 @@ type Resource struct {
 
 	admin    sync.Mutex  // one command at a time
 	opening  atomic.Bool // an Attach opens disks, or one that hangs is let go of yet
+	undoing  atomic.Bool // what was given up is being put back
+	settings atomic.Pointer[Settings]
 	abortMu  sync.Mutex
 	verifyMu sync.Mutex // one command to the verify at a time
 	resizeMu sync.Mutex // one resize at a time
@@ -94,7 +97,15 @@ type Settings struct {
 
 // Configure has other settings count from now on.
 func (r *Resource) Configure(s Settings) {
+	r.settings.Store(&s)
+	r.configure()
+}
+
+// configure tells the engine, with what this node knows by itself.
+func (r *Resource) configure() {
+	s := *r.settings.Load()
 	r.diskTimeout.Store(int64(s.DiskTimeout))
+	s.PutBack = r.undone()
 	r.step(&engine.Event{Kind: engine.Configure, Settings: s.Settings})
 }
 
@@ -103,9 +114,10 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 	r := &Resource{cfg: cfg, log: cfg.Logger.With(zap.String("resource", cfg.Resource))}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.done = r.diskDone
+	r.settings.Store(&cfg.Settings)
 	r.diskTimeout.Store(int64(cfg.Settings.DiskTimeout))
 	r.mu.replies = map[engine.EventKind]chan error{}
-	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Release: cfg.Release, Record: cfg.Record, NewID: newID, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
+	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Release: cfg.Release, Record: cfg.Record, NewID: newID, Wall: wall, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
 	for i := range cfg.Volumes {
 		v, vc, err := attach(r, i, &cfg.Volumes[i])
 		if err != nil {
@@ -115,11 +127,15 @@ func Open(ctx context.Context, cfg Config) (*Resource, error) {
 		r.vols = append(r.vols, v)
 		ec.Volumes = append(ec.Volumes, vc)
 	}
+	ec.PutBack = r.undone()
 	r.mu.eng = engine.New(ec)
 	r.sink.r = r
 	r.link = newLink(r)
 	return r, nil
 }
+
+// wall is the time of day, for people.
+func wall() int64 { return time.Now().Unix() }
 
 // newID returns a random generation identifier; the small values are DRBD's
 // special ones.
@@ -138,6 +154,11 @@ func (r *Resource) Start() {
 	r.running.Add(1)
 	go r.tick()
 	r.step(&engine.Event{Kind: engine.Tick})
+	if r.interrupted() {
+		r.running.Add(1)
+		go r.resumeUndo()
+		return
+	}
 	r.link.Start()
 }
 

@@ -164,6 +164,8 @@ func (o *observer) told() ([]string, int) {
 	defer o.mu.Unlock()
 	return slices.Clone(o.troubles), o.linked
 }
+func (o *observer) SplitVictim(_, why string) { o.Trouble("", why) }
+
 func (o *observer) Deposed(_ string, why error) {
 	select {
 	case o.dep <- why:

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"hapair/mirror/aside"
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
@@ -44,6 +45,8 @@ type volume struct {
 
 	admin   sync.Mutex             // one start or stop of the front end at a time
 	offered atomic.Pointer[string] // where it is offered, nil when it is not
+	view    front.Frontend         // of what is kept of a split brain, while shown is set
+	shown   atomic.Pointer[string] // where that is offered
 	aborts  atomic.Uint64          // so far
 }
 
@@ -51,8 +54,8 @@ type volume struct {
 // after they had failed: nothing is asked of them any more.
 type backing struct {
 	disks []*stall.Disk // the data's and, where that is another, the metadata's
-	data  *stall.Disk
 	files []*store.File // below the disks, likewise
+	data  *aside.Disk   // around one of disks
 	meta  *meta.Store
 	fixed meta.Super // of the superblock: what the engine does not change
 }
@@ -75,6 +78,9 @@ func (b *backing) abandon(why error) {
 
 func (b *backing) close() error {
 	var errs []error
+	if b.data != nil {
+		errs = append(errs, b.data.Release())
+	}
 	for _, d := range b.disks {
 		errs = append(errs, d.Close())
 	}
@@ -126,8 +132,12 @@ func (v *volume) open() (*backing, engine.VolumeConfig, error) {
 // openDisks opens the disk for the data and the one for the metadata, which may
 // be the same.
 func (v *volume) openDisks(b *backing) (md *stall.Disk, place meta.Placement, err error) {
-	if b.data, err = v.openDisk(b, v.cfg.Disk); err != nil || v.cfg.Metadata == MetadataInternal {
-		return b.data, meta.Internal, err
+	if md, err = v.openDisk(b, v.cfg.Disk); err != nil {
+		return nil, meta.Internal, err
+	}
+	b.data = aside.New(md)
+	if v.cfg.Metadata == MetadataInternal {
+		return md, meta.Internal, nil
 	}
 	md, err = v.openDisk(b, v.cfg.Metadata)
 	return md, meta.External, err
@@ -157,6 +167,7 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 	}
 	v.keepEnd(ms)
 	b.meta, b.fixed = ms, snap.Super // the engine keeps every request within the data
+	v.rearm(b)
 	geo := disk.Geometry()
 	geo.SizeBytes = snap.Super.DataBytes
 	geo.MaxTransferBytes, geo.VolatileCache, geo.Discard = block.MaxTransferBytes, true, true
@@ -166,13 +177,13 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 
 func fromMeta(s *meta.Super) engine.Super {
 	return engine.Super{Gen: s.Generations, Disk: s.Disk, Clean: s.Flags&meta.Clean != 0, LastPrimary: s.Flags&meta.WasPrimary != 0,
-		AssumeClean: s.Flags&meta.AssumeClean != 0, FullSync: s.Flags&meta.FullSync != 0, Tenure: s.Token}
+		AssumeClean: s.Flags&meta.AssumeClean != 0, FullSync: s.Flags&meta.FullSync != 0, Tenure: s.Token, Since: s.Since, Elder: s.Elder}
 }
 
 // superblock is the on-disk form of what the engine wants recorded.
 func (b *backing) superblock(s *engine.Super) meta.Super {
 	m := b.fixed
-	m.Generations, m.Disk, m.Token, m.Flags = s.Gen, s.Disk, s.Tenure, 0
+	m.Generations, m.Disk, m.Token, m.Flags, m.Since, m.Elder = s.Gen, s.Disk, s.Tenure, 0, s.Since, s.Elder
 	for flag, on := range map[meta.Flags]bool{meta.Clean: s.Clean, meta.WasPrimary: s.LastPrimary, meta.AssumeClean: s.AssumeClean, meta.FullSync: s.FullSync} {
 		if on {
 			m.Flags |= flag

@@ -138,7 +138,7 @@ func TestVerbs(t *testing.T) {
 		{"/v1/resources/pg/promote", `{"force":true,"reason":"drill"}`, "promote pg {Force:true Reason:drill WaitMS:0}"},
 		{"/v1/resources/pg/demote", ``, "demote pg {Force:false Reason: WaitMS:0}"},
 		{"/v1/resources/pg/switchover", `{"to":"beta"}`, "switchover pg {To:beta Force:false WaitMS:0}"},
-		{"/v1/resources/pg/connect", `{"discard_my_data":true}`, "connect pg {DiscardMyData:true}"},
+		{"/v1/resources/pg/connect", `{"discard_my_data":true}`, "connect pg {DiscardMyData:true WithoutImage:false}"},
 		{"/v1/resources/pg/disconnect", `{}`, "disconnect pg {Force:false}"},
 		{"/v1/resources/pg/invalidate", `{"peer":true}`, "invalidate pg {Peer:true Volume:<nil>}"},
 		{"/v1/resources/pg/attach", `{"create_metadata":true}`, "attach pg {CreateMetadata:true Force:false}"},

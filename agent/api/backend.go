@@ -40,6 +40,7 @@ type LinkChanger interface {
 	Invalidate(ctx context.Context, resource string, r apiv1.InvalidateRequest) (apiv1.Changed, error)
 	PauseSync(ctx context.Context, resource string, r apiv1.SyncRequest) (apiv1.Changed, error)
 	Attach(ctx context.Context, resource string, r apiv1.AttachRequest) (apiv1.Changed, error)
+	SplitBrain(ctx context.Context, resource string, r apiv1.SplitBrainRequest) (apiv1.Changed, error)
 	Set(ctx context.Context, resource string, r apiv1.SetRequest) (apiv1.Changed, error)
 	Resize(ctx context.Context, resource string, r apiv1.ResizeRequest) (apiv1.Changed, error)
 	Verify(ctx context.Context, resource string, r apiv1.VerifyRequest) (apiv1.Changed, error)

@@ -16,6 +16,8 @@ func (s *Status) FillLists() {
 		fill(&r.Peers)
 		fill(&r.Services)
 		fill(&r.Verify.Found)
+		fillSides(&r.Sides)
+		fill(&r.Kept)
 		if r.Verify.State == "" { // not attached here, or a witness
 			r.Verify.State, r.Verify.ETAS = VerifyNone, -1
 		}
@@ -34,9 +36,14 @@ func (e *Explanation) FillLists() {
 	fill(&e.Why)
 	fill(&e.WouldLose)
 	fill(&e.Help)
-	fill(&e.Sides)
-	for i := range e.Sides {
-		fill(&e.Sides[i].Keep)
+	fillSides(&e.Sides)
+}
+
+func fillSides(sides *[]Side) {
+	fill(sides)
+	for i := range *sides {
+		fill(&(*sides)[i].Keep)
+		fill(&(*sides)[i].Volumes)
 	}
 }
 

@@ -1,5 +1,7 @@
 package apiv1
 
+import "time"
+
 // Every change is POST /v1/resources/{name}/{verb} or POST /v1/{verb} with one
 // of these as its body; an empty body is the zero request. WaitMS bounds how
 // long the agent waits for the change to be complete; 0 takes the verb's default.
@@ -32,6 +34,21 @@ type SwitchoverRequest struct {
 // brain by giving up what only this node has.
 type ConnectRequest struct {
 	DiscardMyData bool `json:"discard_my_data,omitempty"`
+	// WithoutImage does not keep what is given up.
+	WithoutImage bool `json:"without_image,omitempty"`
+}
+
+// Actions of a SplitBrainRequest.
+const (
+	SplitMount   = "mount"   // offer what was given up as read-only devices
+	SplitUnmount = "unmount" // withdraw them
+	SplitUndo    = "undo"    // put it back
+	SplitDrop    = "drop"    // free its space
+)
+
+// SplitBrainRequest does something with what this node gave up in a split brain.
+type SplitBrainRequest struct {
+	Action string `json:"action"`
 }
 
 // DisconnectRequest takes the mirror link down and keeps it down.
@@ -151,6 +168,8 @@ type Explanation struct {
 	Help []string `json:"help"`
 	// Sides says, in a split brain, what each node has; this one first.
 	Sides []Side `json:"sides"`
+	// Policy is what after_split_brain says of it; "" where an operator decides.
+	Policy string `json:"policy,omitempty"`
 }
 
 // UnknownBytes is an amount that is not known.
@@ -161,11 +180,35 @@ type Side struct {
 	Node  string `json:"node"`
 	Role  string `json:"role"`  // Unknown when it was not heard
 	Token uint64 `json:"token"` // of the record that node goes by
+	// WasPrimary says that it was Primary when the two parted, and before.
+	WasPrimary bool `json:"was_primary"`
+	// Since is when it first went on without the other, by its own clock; left out
+	// when not known.
+	Since *time.Time `json:"since,omitempty"`
 	// OnlyBytes is what this side has and the other may lack; -1 when not known.
 	OnlyBytes int64 `json:"only_bytes"`
 	// Keep lists the commands that keep this side, in their order: run on the
 	// other node, they give up what that has.
 	Keep []string `json:"keep"`
+	// KeepOn is the node on which these commands are run.
+	KeepOn string `json:"keep_on"`
+	// Loses says in a sentence what is lost by them.
+	Loses string `json:"loses"`
+	// Volumes says it by volume; empty when the side was not heard.
+	Volumes []SideVolume `json:"volumes"`
+}
+
+// SideVolume is one volume of a Side.
+type SideVolume struct {
+	Number      int   `json:"number"`
+	DirtyBlocks int64 `json:"dirty_blocks"` // of 4 KiB, at most, written without the other
+	DirtyBytes  int64 `json:"dirty_bytes"`
+	// Counted says that these are all since the two parted; otherwise they parted
+	// earlier, and more may differ.
+	Counted    bool       `json:"counted"`
+	Since      *time.Time `json:"since,omitempty"`
+	Generation string     `json:"generation"` // of the data
+	Base       string     `json:"base"`       // the generation in which the other left
 }
 
 // Reason is one rule that was asked and what it found.

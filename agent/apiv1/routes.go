@@ -33,6 +33,7 @@ const (
 	VerbAttach         = "attach"
 	VerbSet            = "set"
 	VerbResize         = "resize"
+	VerbSplitBrain     = "split-brain"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to

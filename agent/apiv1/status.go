@@ -54,7 +54,11 @@ type Resource struct {
 	// is not the one that is set here, "" where it is.
 	Protocol    string `json:"protocol"`
 	ProtocolWhy string `json:"protocol_why,omitempty"`
-	Arbitration string `json:"arbitration"`
+	// Sides says, in a split brain, what each node has; this one first.
+	Sides []Side `json:"sides"`
+	// Kept is what this node gave up in a split brain and is kept, by volume.
+	Kept        []KeptImage `json:"kept"`
+	Arbitration string      `json:"arbitration"`
 	// LeaseMS is what is left of this node's lease; 0 when it holds none.
 	LeaseMS int64 `json:"lease_ms"`
 	// Frozen says that I/O waits, and FrozenReasons why.
@@ -76,6 +80,23 @@ type Resource struct {
 	AttachInS int64 `json:"attach_in_s"`
 	// LastProblem is the newest thing that went wrong with this resource.
 	LastProblem *ProblemAt `json:"last_problem,omitempty"`
+}
+
+// KeptImage is what is kept of one volume. Together with what was not overwritten
+// since it is what the volume held then.
+type KeptImage struct {
+	Volume int    `json:"volume"`
+	State  string `json:"state"`         // keeping, incomplete, undoing, undone
+	Why    string `json:"why,omitempty"` // of incomplete
+	// GivenUp is when, and Since when what it held began to be written apart.
+	GivenUp    time.Time  `json:"given_up"`
+	Since      *time.Time `json:"since,omitempty"`
+	Peer       string     `json:"peer"`       // whose data took its place
+	Generation string     `json:"generation"` // of what is kept
+	SizeBytes  int64      `json:"size_bytes"` // of the volume then
+	KeptBlocks int64      `json:"kept_blocks"`
+	UsedBytes  int64      `json:"used_bytes"` // what the image takes
+	Device     string     `json:"device"`     // where it is offered, "" when it is not
 }
 
 // Settings may be changed while a resource runs.

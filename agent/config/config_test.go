@@ -358,3 +358,24 @@ func TestRenderMarksDefaults(t *testing.T) {
 		}
 	}
 }
+
+// What is not said of a split brain is left to an operator, and what is given up is
+// kept.
+func TestSplitBrainSettings(t *testing.T) {
+	cfg, err := Parse("x", []byte("nodes: {alpha: {addresses: {lan: 10.0.0.1}}, beta: {addresses: {lan: 10.0.0.2}}}\nresources:\n"+
+		"  a: {volumes: [{disk: /a}], split_brain_keep: 5GiB, after_split_brain: {no_primary: discard-node-beta, one_primary: consensus}}\n"+
+		"  b: {volumes: [{disk: /b}], split_brain_keep: off}\n  c: {volumes: [{disk: /c}]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct {
+		policies [3]string
+		bytes    int64
+		off      bool
+	}{{[3]string{"discard-node-beta", "consensus", "disconnect"}, 5 << 30, false}, {[3]string{}, 0, true}, {[3]string{}, 0, false}} {
+		r := &cfg.Resources[i]
+		if bytes, off := r.SplitBrainKeep.Limit(); r.AfterSplitBrain.Policies() != want.policies || bytes != want.bytes || off != want.off {
+			t.Errorf("%s: %v, %d, %v", r.Name, r.AfterSplitBrain, bytes, off)
+		}
+	}
+}

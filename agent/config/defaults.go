@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"hapair/mirror/aftersplit"
+)
 
 // The defaults: what a file that does not say gets.
 const (
@@ -105,11 +109,16 @@ func (a *API) setDefaults() { a.ReadGroup = DefaultReadGroup }
 func (r *Resource) setDefaults() {
 	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
+	r.SplitBrainKeep = KeepAll
 	r.DiskTimeout, r.PeerTimeout = DefaultDiskTimeout, DefaultPeerTimeout
 	r.Congestion.setDefaults()
 }
 
 func (c *Congestion) setDefaults() { c.Fill, c.Action = DefaultCongestionFill, CongestionBlock }
+
+func (a *AfterSplitBrain) setDefaults() {
+	a.NoPrimary, a.OnePrimary, a.TwoPrimaries = aftersplit.Disconnect, aftersplit.Disconnect, aftersplit.Disconnect
+}
 
 func (v *Verify) setDefaults() { v.Rate = DefaultVerifyRate }
 

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"hapair/mirror/aftersplit"
 )
 
 // Config is the whole file with its defaults filled in. Treat it as read-only:
@@ -98,6 +100,12 @@ type Resource struct {
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
 	// OnIOError says what a Primary does when its disk fails.
 	OnIOError OnIOError `yaml:"on_io_error"`
+	// AfterSplitBrain says what happens by itself when both copies were written
+	// without the other.
+	AfterSplitBrain AfterSplitBrain `yaml:"after_split_brain,omitempty" unset:"disconnect: an operator decides"`
+	// SplitBrainKeep is how much of what a side of a split brain gives up is kept: a
+	// size for each volume, all, or off.
+	SplitBrainKeep Keep `yaml:"split_brain_keep"`
 	// DiskTimeout is how long a disk may take for a request before it is given up,
 	// where the data can be gone on with at the peer; 0: for ever.
 	DiskTimeout time.Duration `yaml:"disk_timeout"`
@@ -129,6 +137,19 @@ type Verify struct {
 	Rate Rate `yaml:"rate"`
 	// Repair writes what differs from the Primary to its peer.
 	Repair bool `yaml:"repair"`
+}
+
+// AfterSplitBrain has DRBD's policies, by how many nodes are Primary when the two
+// meet: after-sb-0pri, after-sb-1pri, after-sb-2pri.
+type AfterSplitBrain struct {
+	NoPrimary    string `yaml:"no_primary"`
+	OnePrimary   string `yaml:"one_primary"`
+	TwoPrimaries string `yaml:"two_primaries"`
+}
+
+// Policies are the same in their order; aftersplit.Names has the keys.
+func (a AfterSplitBrain) Policies() aftersplit.Policies {
+	return aftersplit.Policies{a.NoPrimary, a.OnePrimary, a.TwoPrimaries}
 }
 
 // Volume is one device of a resource.
@@ -166,6 +187,31 @@ type Size int64
 
 // Rate is a number of bytes per second, written "20MiB/s".
 type Rate int64
+
+// Keep is how much is kept: KeepAll, KeepOff, or a Size.
+type Keep string
+
+// All that the free space allows, and nothing.
+const (
+	KeepAll Keep = "all"
+	KeepOff Keep = "off"
+)
+
+// KeepFree stays free on the file system of state_dir, whatever is kept: the ledger
+// lies there too.
+const KeepFree = 512 << 20
+
+// Limit is the size in bytes, 0 for all; off says that nothing is kept.
+func (k Keep) Limit() (bytes int64, off bool) {
+	if k == KeepOff {
+		return 0, true
+	}
+	s, err := ParseSize(string(k))
+	if err != nil {
+		return 0, false // all; anything else was refused
+	}
+	return int64(s), false
+}
 
 // OnIOError is what a Primary does whose disk has failed.
 type OnIOError string

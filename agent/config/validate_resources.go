@@ -31,6 +31,10 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	c.oneOf(at+".frontend", string(r.Frontend), "auto", "ublk", "nbd", "fuse", "export")
 	c.oneOf(at+".on_no_quorum", string(r.OnNoQuorum), string(SuspendIO), string(FailIO))
 	c.oneOf(at+".on_io_error", string(r.OnIOError), string(DetachOnError), string(PassOnError))
+	c.afterSplit(at+".after_split_brain", r.AfterSplitBrain)
+	if s, err := ParseSize(string(r.SplitBrainKeep)); r.SplitBrainKeep != KeepAll && r.SplitBrainKeep != KeepOff && (err != nil || s < MinVolumeBytes) {
+		c.fail(at+".split_brain_keep", "a size is for each volume, as in 50GiB", "%q: want all, off, or a size of at least %s", r.SplitBrainKeep, Size(MinVolumeBytes))
+	}
 	c.patience(at+".disk_timeout", r.DiskTimeout)
 	c.patience(at+".peer_timeout", r.PeerTimeout)
 	c.oneOf(at+".protocol", string(r.Protocol), string(ProtocolC), string(ProtocolB), string(ProtocolA))
@@ -56,6 +60,15 @@ func (c *checker) congestion(at string, r *Resource) {
 	c.oneOf(at+".action", string(g.Action), string(CongestionBlock), string(CongestionPullAhead))
 	if g.Action == CongestionPullAhead && r.Protocol != ProtocolA {
 		c.fail(at+".action", "only protocol: A pulls ahead; use action: block", "action %s with protocol %s: nothing is answered that the peer does not have", g.Action, r.Protocol)
+	}
+}
+
+func (c *checker) afterSplit(at string, a AfterSplitBrain) {
+	if a == (AfterSplitBrain{}) {
+		return
+	}
+	if err := a.Policies().Check(c.cfg.NodeNames()); err != nil {
+		c.fail(at, "the names are DRBD's, of after-sb-0pri, after-sb-1pri and after-sb-2pri; disconnect leaves it to you", "%v", err)
 	}
 }
 

@@ -126,6 +126,7 @@ func (a *app) connectCmd() *cobra.Command {
 	var req apiv1.ConnectRequest
 	c := a.verbCmd(apiv1.VerbConnect, "bring the mirror link up", func() (any, error) { return req, nil })
 	c.Flags().BoolVar(&req.DiscardMyData, "discard-my-data", false, "after a split brain: give up what only this node has")
+	c.Flags().BoolVar(&req.WithoutImage, "without-image", false, "with --discard-my-data: do not keep what is given up")
 	return c
 }
 

@@ -287,20 +287,10 @@ func renderExplanation(e *apiv1.Explanation, s style) string {
 		fmt.Fprintf(&b, "  try: %s\n", clean(h))
 	}
 	renderSides(&b, e.Sides, s)
-	return b.String()
-}
-
-// renderSides draws what each node of a split brain has, and how it is kept.
-func renderSides(b *strings.Builder, sides []apiv1.Side, s style) {
-	for i := range sides {
-		x, other := &sides[i], &sides[(i+1)%len(sides)]
-		has := "it was not heard what it has"
-		if x.OnlyBytes != apiv1.UnknownBytes {
-			has = fmt.Sprintf("has %s that %s may lack", bytesText(x.OnlyBytes), clean(other.Node))
-		}
-		fmt.Fprintf(b, "  %s  %s, token %d: %s\n", s.bold(clean(x.Node)), clean(x.Role), x.Token, has)
-		fmt.Fprintf(b, "    to keep that, run on %s, which gives up its own: %s\n", clean(other.Node), clean(strings.Join(x.Keep, ", then ")))
+	if e.Policy != "" {
+		fmt.Fprintf(&b, "  after_split_brain: %s\n", clean(e.Policy))
 	}
+	return b.String()
 }
 
 func (a *app) versionCmd() *cobra.Command {

@@ -80,9 +80,8 @@ func renderResource(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s s
 		renderResync(b, &r.Peers[i], s)
 	}
 	renderVerify(b, r, s)
-	if r.SplitBrain {
-		fmt.Fprintf(b, "  %s both nodes went on without the other; hactl explain %s tells what each has, and how to keep it\n", s.bad("SPLIT BRAIN:"), clean(r.Name))
-	}
+	renderSplit(b, r, s)
+	renderKept(b, r, s)
 	if r.Frozen {
 		fmt.Fprintf(b, "  %s %s\n", s.bad("I/O FROZEN:"), clean(strings.Join(r.FrozenReasons, "; ")))
 	}

@@ -83,6 +83,23 @@ var stories = map[string]func(*apiv1.Status){
 		r.Protocol, r.ProtocolWhy = "B", "beta is configured for protocol B, this node for A: the stricter one counts"
 		r.Peers[0].BehindBytes = 64 << 10
 	},
+	"split-brain": func(st *apiv1.Status) {
+		r := &st.Resources[0]
+		since := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+		r.SplitBrain = true
+		r.Sides = []apiv1.Side{
+			{Node: "alpha", Role: "Primary", WasPrimary: true, Token: 9, OnlyBytes: 3 << 20, Since: &since, Keep: []string{"hactl connect pg --discard-my-data"}, KeepOn: "beta",
+				Volumes: []apiv1.SideVolume{{DirtyBlocks: 768, DirtyBytes: 3 << 20, Counted: true, Since: &since, Generation: "A1", Base: "A0"}}, Loses: "at most 4096 bytes that only beta has"},
+			{Node: "beta", Role: "Unknown", OnlyBytes: apiv1.UnknownBytes, Keep: []string{"hactl demote pg --force", "hactl connect pg --discard-my-data"}, KeepOn: "alpha", Loses: "at most 3145728 bytes"},
+		}
+	},
+	"kept": func(st *apiv1.Status) {
+		since := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+		st.Resources[0].Kept = []apiv1.KeptImage{
+			{State: "keeping", GivenUp: since.Add(time.Hour), Since: &since, Peer: "beta", Generation: "A1", SizeBytes: 1 << 30, KeptBlocks: 768, UsedBytes: 3 << 20, Device: "/dev/loop3"},
+			{Volume: 1, State: "incomplete", Why: "no room for the image", GivenUp: since.Add(time.Hour), Peer: "beta", Generation: "A1", SizeBytes: 1 << 30, KeptBlocks: 1, UsedBytes: 4096},
+		}
+	},
 	"peer-lost": func(st *apiv1.Status) {
 		r := &st.Resources[0]
 		r.InSync = []string{"alpha"}

@@ -72,7 +72,7 @@ func Losses(v View) []Reason {
 	}
 	if v.diverged() {
 		add("split brain: %s is lost if this copy is kept; %s is lost if the other one is",
-			only(v.Peer.Name, v.Mirror.OnlyThere, v.Mirror.Rival != state.RoleUnknown), only(v.Self.Name, v.Mirror.DirtyBytes, true))
+			only(v.Peer.Name, v.Mirror.OnlyThere, v.Mirror.Rival != state.RoleUnknown && !v.Mirror.Uncounted), only(v.Self.Name, v.Mirror.DirtyBytes, !v.Mirror.Uncounted))
 	}
 	return out
 }

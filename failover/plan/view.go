@@ -110,6 +110,7 @@ type Mirror struct {
 	SplitBrain   bool       // the copies diverged, or both are being written
 	Rival        state.Role // then: of the peer, as it told
 	OnlyThere    uint64     // then: what the peer has that this copy may lack, in bytes
+	Uncounted    bool       // then: the two parted earlier than the counts go back
 	PeerNewer    bool       // at the last handshake the peer's generation was newer
 	DirtyBytes   uint64     // written here, missing on the peer
 	MissingBytes uint64     // written on the peer, missing here, as last told

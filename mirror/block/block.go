@@ -114,6 +114,7 @@ type Geometry struct {
 	PhysicalBlockBytes int  // smallest unit written atomically
 	MaxTransferBytes   int  // largest Data of one request; longer ones are split by the front end
 	VolatileCache      bool // a completed write may be lost by a power cut until a flush
+	ReadOnly           bool // nothing may be changed; a front end says so
 	Discard            bool // Discard frees something below; it is accepted either way
 }
 

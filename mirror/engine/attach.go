@@ -115,14 +115,14 @@ func (v *volume) knows(c *VolumeConfig) bool {
 
 // adopt takes a copy for what its metadata say.
 func (v *volume) adopt(n *volume) {
-	v.disk, v.gen, v.last, v.assume, v.full, v.unused = n.disk, n.gen, n.last, n.assume, n.full, false
+	v.disk, v.gen, v.last, v.assume, v.full, v.unused, v.parted = n.disk, n.gen, n.last, n.assume, n.full, false, n.parted
 }
 
 // replace gives the volume another disk and its metadata. What is in flight is
 // at the peer, and holds nothing of the old activity log any more.
 func (v *volume) replace(c *VolumeConfig) {
 	v.gen, v.bits, v.al, v.failed = c.Super.Gen, c.Bitmap, c.Log, nil
-	v.hung = false
+	v.hung, v.parted = false, parted{c.Super.Since, c.Super.Elder}
 	v.floor, v.room = c.Floor, c.Room
 	v.super.gen, v.page.urgent = c.Super.Gen, nil
 	v.sync = syncState{acked: v.sync.acked[:0]}

@@ -15,6 +15,7 @@ type control struct {
 	flushs []uint64 // per volume: the local flush that must have ended
 	volume int      // Invalidate: index of the volume, or allVolumes
 	asked  uint64   // Invalidate: the token under which the ledger was asked, 0: not yet
+	copies []Super  // UndoDone: what the superblocks are to say
 }
 
 func (c control) busy() bool { return c.of != 0 }
@@ -37,6 +38,10 @@ func (e *Engine) finishAfterSupers(of EventKind, then func()) {
 }
 
 func (e *Engine) controlEvent(ev *Event) {
+	if ev.Kind == UndoDone {
+		e.undoDone(ev)
+		return
+	}
 	if e.control.busy() && ev.Kind != Abort && ev.Kind != Pause && ev.Kind != Resume {
 		err := fmt.Errorf("another command is running: %w", ErrBadState)
 		if ev.Kind == Attach {
@@ -61,6 +66,10 @@ func (e *Engine) controlEvent(ev *Event) {
 		e.abort(ev.Err)
 	case Invalidate:
 		e.invalidate(ev)
+	case Undo:
+		e.beginUndo()
+	case DiscardData:
+		e.discardData()
 	case Pause, Resume:
 		e.pause(ev.Kind == Pause)
 	case Detach:
@@ -93,6 +102,7 @@ func (e *Engine) promote(tenure uint64, force bool) {
 	if forced {
 		e.mint("promoted by force", func(*volume) bool { return true })
 	}
+	e.split.givesUp = false
 	e.role, e.tenure, e.seen, e.suspect, e.deposed, e.leaseTo = state.Primary, tenure, max(e.seen, tenure), false, false, 0
 	e.alike = e.handedOver()
 	e.control = control{of: Promote}
@@ -262,6 +272,8 @@ func (e *Engine) controlProgress() {
 		e.detachProgress()
 	case Invalidate:
 		e.invalidateProgress()
+	case UndoDone:
+		e.undoProgress()
 	default: // no command runs, or one that waits for superblocks only
 	}
 }

@@ -64,6 +64,9 @@ const (
 	// Digest: compute the digests of the blocks in Request.Data; Digested follows.
 	// It takes as long as reading them, so not under the caller's lock.
 	Digest
+	// SplitVictim: the policies say that this node gives up what only it has; Text
+	// says why. It is for the caller to do so: demote, then DiscardData.
+	SplitVictim
 	// Proven: the copies of Volume were found equal in Size bytes at Offset.
 	Proven
 	// MeasureDisk: look what the disks of Volume allow now; Measured follows.
@@ -84,6 +87,8 @@ type Super struct {
 	AssumeClean bool // declared equal to the peer's when created
 	FullSync    bool // the copy is to be replaced as a whole
 	Tenure      uint64
+	Since       int64 // when the copy went on without its peer's, in seconds since 1970; 0: not known
+	Elder       bool  // the node was Primary then, and before
 }
 
 // Effect is one thing to do. Which fields count depends on Kind.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hapair/mirror/actlog"
+	"hapair/mirror/aftersplit"
 	"hapair/mirror/block"
 	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
@@ -32,6 +33,8 @@ type Config struct {
 	Record               wire.Record // what the ledger holds now; may be zero
 	// NewID returns a random generation identifier, never one returned before.
 	NewID func() genid.ID
+	// Wall is the time of day in seconds since 1970, for people; nil: not known.
+	Wall func() int64
 	// PassOn: a Primary whose disk fails passes the error on to the application,
 	// instead of going on through its peer.
 	PassOn   bool
@@ -54,6 +57,11 @@ type Settings struct {
 	// PullAhead: when that is reached in protocol A, the Primary goes on without the
 	// peer, instead of letting answers wait.
 	PullAhead bool
+	// AfterSplit are the policies for a split brain; zero leaves it to an operator.
+	AfterSplit aftersplit.Policies
+	// PutBack: what this copy gave up once was put back, and nobody has said yet
+	// that the choice is made: no policy decides.
+	PutBack bool
 }
 
 // volume is the engine's side of one volume.
@@ -71,6 +79,7 @@ type volume struct {
 	last   bool // LastPrimary
 	assume bool
 	full   bool // FullSync
+	parted parted
 	unused bool // gen is of a full resync of which no target has been told
 
 	bits *dirty.Bitmap
@@ -130,6 +139,7 @@ type Engine struct {
 	version          string
 	vols             []*volume
 	newID            func() genid.ID
+	wall             func() int64
 	passOn           bool
 	set              Settings
 	out              []Effect // effects of the Step that runs
@@ -187,6 +197,7 @@ type Engine struct {
 	afterSup  []superWait
 	paused    bool
 	rival     *Rival
+	split     splitBrain
 	verify    verify
 	resize    resize
 	answering int           // ranges that the peer's verify asks about, being read
@@ -197,7 +208,7 @@ type Engine struct {
 // New returns an engine whose copies have been attached. It emits its first
 // effects (the superblock that says "not clean") at the first Step.
 func New(c Config) *Engine {
-	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, version: c.Release[:min(len(c.Release), wire.MaxNameBytes)], newID: c.NewID, passOn: c.PassOn, set: c.Settings, role: state.Secondary, record: c.Record}
+	e := &Engine{name: c.Resource, self: c.Self, peer: c.Peer, version: c.Release[:min(len(c.Release), wire.MaxNameBytes)], newID: c.NewID, wall: c.Wall, passOn: c.PassOn, set: c.Settings, role: state.Secondary, record: c.Record}
 	e.pool.init(opsMax)
 	for i := range c.Volumes {
 		e.vols = append(e.vols, e.attach(i, &c.Volumes[i]))
@@ -220,6 +231,7 @@ func (e *Engine) attach(i int, c *VolumeConfig) *volume {
 	v := &volume{
 		index: i, num: c.Number, geo: c.Geometry, disk: c.Super.Disk, gen: c.Super.Gen, last: c.Super.LastPrimary,
 		assume: c.Super.AssumeClean, full: c.Super.FullSync, bits: c.Bitmap, al: c.Log, floor: c.Floor, room: c.Room,
+		parted: parted{c.Super.Since, c.Super.Elder},
 	}
 	e.seen = max(e.seen, c.Super.Tenure)
 	if !c.Super.Clean {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 	"hapair/mirror/wire"
 )
 
@@ -49,6 +50,15 @@ const (
 	// alone, and resync all of it, after the ledger has taken it out of the in-sync
 	// set. Answered by Reply.
 	Invalidate
+	// DiscardData: what only this copy has may be overwritten, where the next
+	// handshake finds a split brain. Answered by Reply.
+	DiscardData
+	// Undo: the caller is about to put back on the disks what this node once gave
+	// up. Answered by Reply when that may begin; the command goes on until UndoDone.
+	Undo
+	// UndoDone: it was put back, and flushed, or Err. Copies are what the superblocks
+	// said then, Marks which blocks were put back, by volume. Answered by Reply.
+	UndoDone
 	// Pause and Resume the resync.
 	Pause
 	Resume
@@ -97,6 +107,8 @@ type Event struct {
 	Path    string
 	Disks   []*VolumeConfig
 	Payload []byte
+	Copies  []Super
+	Marks   []*dirty.Bitmap
 	Verify  VerifyOrder
 	Resize  ResizeOrder
 	Floor   int64

@@ -33,12 +33,12 @@ func (e *Engine) quiet() bool {
 }
 
 // features are those that this release has.
-const features = wire.FeatureRead | wire.FeatureVerify | wire.FeatureResize | wire.FeatureProtocols
+const features = wire.FeatureRead | wire.FeatureVerify | wire.FeatureResize | wire.FeatureProtocols | wire.FeatureSplit
 
 // hello says what this node is. Of the generations it says what is durable: the
 // peer builds on it, and a crash must not take it back.
 func (e *Engine) hello() *wire.HelloBody {
-	h := &wire.HelloBody{Resource: e.name, Node: e.self, Release: e.version, Protocol: e.set.Protocol, Features: features, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS}
+	h := &wire.HelloBody{Resource: e.name, Node: e.self, Release: e.version, Protocol: e.set.Protocol, Features: features, Role: e.role, Suspect: e.suspect, Record: e.record, SyncPaused: e.session.repl == state.PausedSyncS, Split: e.splitHello()}
 	for _, v := range e.vols {
 		h.LastPrimary = h.LastPrimary || v.last
 		h.Volumes = append(h.Volumes, wire.HelloVolume{
@@ -151,11 +151,16 @@ func (e *Engine) decide() {
 		e.whole.action, e.whole.bytes = d.action, 0
 	}
 	if d.refuse != nil {
-		e.noteRival(d.refuse)
+		e.noteRival(&d)
+		e.split.givesUp = e.split.givesUp && !d.refuse.lasting() && !d.given
 		e.refuseSession(d.refuse)
+		if d.victim == e.self {
+			e.emit(Effect{Kind: SplitVictim, Text: d.why})
+		}
 		return
 	}
 	e.rival, e.pulled = nil, false
+	e.split.givesUp = e.split.givesUp && (d.action == actTarget || d.action == actWait) // else there is nothing to give up
 	e.note(fmt.Sprintf("connected to %s%s via %s: %s, because %s", e.peer, e.otherRelease(), e.session.path, d.action, d.why))
 	switch d.action {
 	case actFit:
@@ -209,15 +214,6 @@ func (e *Engine) otherRelease() string {
 		return " (of an earlier release)"
 	default:
 		return " (release " + theirs + ")"
-	}
-}
-
-// noteRival keeps what the peer told in a handshake that proved a split brain:
-// an operator has to choose between the two.
-func (e *Engine) noteRival(r *RefusedError) {
-	h := e.session.theirs
-	if r.Status == wire.SplitBrain || e.role == state.Primary && h.Role == state.Primary {
-		e.rival = &Rival{Role: h.Role, Token: h.Record.Token, DirtyBytes: int64(dirtyBlocks(h)) * dirty.BlockBytes}
 	}
 }
 

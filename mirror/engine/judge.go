@@ -44,6 +44,8 @@ type decision struct {
 	sizes  []int64 // actFit: what each volume of this node is to have, 0 as it is
 	grows  bool    // then: those hold data, and are smaller than the peer's
 	refuse *RefusedError
+	given  bool   // a side gives up what only it has
+	victim string // with a refusal for a split brain: who gives up by the policies
 }
 
 func refusal(s wire.Status, format string, args ...any) decision {
@@ -56,7 +58,7 @@ func refusal(s wire.Status, format string, args ...any) decision {
 // (swapped disks, a lost ledger, force), the bitmaps say which blocks.
 func judge(mine, theirs *wire.HelloBody) decision {
 	if mine.Role == state.Primary && theirs.Role == state.Primary { // before their sizes: one of them is about to hear that it is none
-		return refusal(wire.BadState, "both nodes say they are Primary (token %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
+		return judgePrimaries(mine, theirs)
 	}
 	if d := judgeGeometry(mine, theirs); d.refuse != nil || d.action != actNone {
 		return d
@@ -69,7 +71,7 @@ func judge(mine, theirs *wire.HelloBody) decision {
 	}
 	gen, d := judgeGenerations(mine, theirs)
 	if d.refuse != nil {
-		return d
+		return judgeSplit(d, mine, theirs)
 	}
 	rec := newerRecord(mine.Record, theirs.Record)
 	d = judgeCurrent(mine, theirs, rec, gen)
@@ -78,6 +80,21 @@ func judge(mine, theirs *wire.HelloBody) decision {
 		return decision{action: actWait, why: fmt.Sprintf("%s would be overwritten, and the ledger still names it Primary", named)}
 	}
 	return judgeRoles(d, mine, theirs)
+}
+
+// judgePrimaries: two Primaries are not mirrored. Where both have written, a
+// policy may have one of them give up, which then demotes first.
+func judgePrimaries(mine, theirs *wire.HelloBody) decision {
+	d := refusal(wire.BadState, "both nodes say they are Primary (token %d here, %d there)", mine.Record.Tenure, theirs.Record.Tenure)
+	if g := judgeGeometry(mine, theirs); g.refuse != nil || g.action != actNone {
+		return d // two sizes are no matter of a policy
+	}
+	_, g := judgeGenerations(mine, theirs)
+	if g = judgeSplit(g, mine, theirs); g.refuse != nil && g.why != "" {
+		d.victim, d.why = g.victim, g.why
+		d.refuse.Text += "; " + g.why
+	}
+	return d
 }
 
 func newerRecord(a, b wire.Record) wire.Record {
@@ -106,6 +123,12 @@ func judgeDisks(mine, theirs *wire.HelloBody) decision {
 // judgeGenerations merges the verdicts of all volumes: all must point the same
 // way.
 func judgeGenerations(mine, theirs *wire.HelloBody) (decision, decision) {
+	if kept := keptSide(mine, theirs); kept != actNone {
+		if d, ok := judgeGivenUp(mine, theirs, kept); ok {
+			d.given = true
+			return d, decision{}
+		}
+	}
 	merged := decision{action: actNothing, why: "equal generations", full: make([]bool, len(mine.Volumes))}
 	for i := range mine.Volumes {
 		v := genid.Compare(unpackGen(mine.Volumes[i].Gen), unpackGen(theirs.Volumes[i].Gen))
@@ -166,6 +189,11 @@ func judgeCurrent(mine, theirs *wire.HelloBody, rec wire.Record, gen decision) d
 
 // judgeOneCurrent: the ledger calls exactly one copy current.
 func judgeOneCurrent(gen decision, want action, current, other *wire.HelloBody) decision {
+	if gen.given && gen.action != want {
+		d := refusal(wire.BadState, "%s gives up what it has, and the ledger calls only that current", current.Node)
+		d.given = true
+		return d
+	}
 	if gen.action != actNothing && gen.action != want {
 		// Both may know an old record, just started: only the generations prove a split brain.
 		return refusal(wire.BadState, "the ledger calls only %s current, but the data of %s are newer by their generation", current.Node, other.Node)

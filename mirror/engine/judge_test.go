@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"hapair/mirror/aftersplit"
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
@@ -17,6 +18,12 @@ func drawHello(t *rapid.T, node string, records []wire.Record, volumes int) *wir
 	h := &wire.HelloBody{Resource: "r", Node: node, Record: rapid.SampledFrom(records).Draw(t, "record"),
 		Role:    rapid.SampledFrom([]state.Role{state.Secondary, state.Secondary, state.Primary}).Draw(t, "role"),
 		Suspect: rapid.Bool().Draw(t, "suspect"), LastPrimary: rapid.Bool().Draw(t, "last")}
+	h.Split = rapid.SampledFrom([]*wire.Split{nil, {}, {}, {GivesUp: true}, {PutBack: true}}).Draw(t, "split")
+	if h.Split != nil {
+		policies := []aftersplit.Policies{aftersplit.Default, {"discard-least-changes", "discard-secondary", "call-pri-lost-after-sb"}}
+		h.Split = &wire.Split{GivesUp: h.Split.GivesUp, PutBack: h.Split.PutBack, Policies: rapid.SampledFrom(policies).Draw(t, "policies"), Volumes: make([]wire.SplitVolume, volumes)}
+		h.Split.Volumes[0].Elder = rapid.Bool().Draw(t, "elder")
+	}
 	disks := []state.Disk{state.UpToDate, state.UpToDate, state.UpToDate, state.Inconsistent, state.Outdated, state.Consistent, state.Failed}
 	id := rapid.SampledFrom([]genid.ID{0, 4, 10, 11, 12, 13})
 	sizes := rapid.SampledFrom([]int64{volumeBytes, volumeBytes, volumeBytes, volumeBytes, 2 * volumeBytes})
@@ -47,6 +54,8 @@ func TestJudgeIsSymmetric(t *testing.T) {
 			t.Fatalf("one refuses, the other does not:\n%+v\n%+v", here, there)
 		case here.refuse != nil && here.refuse.Status != there.refuse.Status:
 			t.Fatalf("refused for different reasons:\n%v\n%v", here.refuse, there.refuse)
+		case here.victim != there.victim || here.victim != "" && here.refuse == nil:
+			t.Fatalf("%q gives up here, %q there:\n%+v\n%+v", here.victim, there.victim, here, there)
 		case here.refuse != nil:
 			return
 		case here.action != there.action.inverse() || !slices.Equal(here.full, there.full):
@@ -81,6 +90,15 @@ func TestJudgeIsSymmetric(t *testing.T) {
 		}
 		if rec := newerRecord(a.Record, b.Record); !slices.Contains(rec.InSync, source.Node) {
 			t.Fatalf("the source %s is not in the in-sync set: %+v", source.Node, here)
+		}
+		for i := range a.Volumes {
+			v := genid.Compare(unpackGen(source.Volumes[i].Gen), unpackGen(target.Volumes[i].Gen))
+			if (v == genid.SplitBrain || v == genid.SplitBrainFull || v == genid.TargetBitmap || v == genid.TargetFull) && (target.Split == nil || !target.Split.GivesUp) {
+				t.Fatalf("%s is overwritten, is no ancestor by its generations (%s), and did not give up: %+v", target.Node, v, here)
+			}
+			if v == genid.SplitBrainFull && !here.full[i] {
+				t.Fatalf("the bitmaps are of no use, and only what they say is sent: %+v", here)
+			}
 		}
 		if !slices.Equal(wanted(here.full, target), here.full) {
 			t.Fatalf("%s wants all of it, and gets what the bitmaps say: %+v", target.Node, here)

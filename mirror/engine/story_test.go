@@ -167,7 +167,7 @@ func (b *box) pending() (s string) {
 
 func describe(f *Effect) string {
 	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp", "LedgerLeave",
-		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "Proven", "MeasureDisk", "RemakeMeta"}
+		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "SplitVictim", "Proven", "MeasureDisk", "RemakeMeta"}
 	s := names[f.Kind]
 	switch f.Kind {
 	case PeerSend:

@@ -28,8 +28,9 @@ func (e *Engine) flushSupers() {
 }
 
 func (e *Engine) super(v *volume) *Super {
+	x := v.sinceParted()
 	return &Super{Gen: v.gen, Disk: v.disk, Clean: e.detaching && !e.suspect, LastPrimary: v.last, AssumeClean: v.assume,
-		FullSync: v.full, Tenure: e.seen}
+		FullSync: v.full, Tenure: e.seen, Since: x.since, Elder: x.elder}
 }
 
 func (e *Engine) superDone(v *volume, version uint64, err error) {
@@ -118,6 +119,7 @@ func (e *Engine) mint(why string, due func(*volume) bool) {
 	id := e.newID()
 	for _, v := range e.vols {
 		if due(v) {
+			e.part(v)
 			v.gen = v.gen.Mint(id)
 			v.assume, v.unused = false, false
 		}

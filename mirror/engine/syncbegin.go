@@ -71,6 +71,7 @@ func (e *Engine) pagesSaved(full []bool) bool {
 func (e *Engine) beginGenerations(full []bool) {
 	id := e.newID()
 	for i, v := range e.vols {
+		e.part(v)
 		switch {
 		case full[i] && v.unused:
 		case full[i]:
@@ -92,7 +93,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 		e.refuseSession(&RefusedError{Status: wire.StaleToken, Token: e.seen, Text: fmt.Sprintf("SyncStart carries token %d, %d was seen", m.Token, e.seen)})
 		return
 	}
-	e.seen = max(e.seen, m.Token)
+	e.seen, e.split = max(e.seen, m.Token), splitBrain{}
 	for i, v := range e.vols {
 		v.disk, v.assume = state.Inconsistent, false
 		v.gen = v.gen.Begin(unpackGen(e.session.theirs.Volumes[i].Gen))

@@ -49,14 +49,6 @@ type View struct {
 	Verify      VerifyView
 }
 
-// Rival is what the peer told of itself when the two found that both had gone
-// on without the other.
-type Rival struct {
-	Role       state.Role
-	Token      uint64 // of the record it goes by
-	DirtyBytes int64  // what it has that this copy may lack
-}
-
 // VolumeView is one volume of a View.
 type VolumeView struct {
 	Number     uint16
@@ -72,6 +64,9 @@ type VolumeView struct {
 	AtDisk     int    // requests that the local disk has
 	Settled    uint64 // writes settled since attach
 	Generation uint64
+	Base       uint64 // the generation in which the peer left; 0 while in line
+	Since      int64  // when that was, in seconds since 1970; 0: not known
+	Elder      bool   // this node was Primary then, and before
 	Stats      Stats
 }
 
@@ -126,7 +121,9 @@ func (e *Engine) View() View {
 	}
 	for i, v := range e.vols {
 		vv := VolumeView{Number: v.num, SizeBytes: v.geo.SizeBytes, Disk: v.disk, Hung: v.hung && v.disk == state.Failed, DirtyBytes: v.bits.DirtyBytes(),
-			Assume: v.assume, Hot: v.al.Count(), AtDisk: v.busy(), Settled: v.settled, Generation: uint64(v.gen.Current), Stats: v.stats}
+			Assume: v.assume, Hot: v.al.Count(), AtDisk: v.busy(), Settled: v.settled, Generation: uint64(v.gen.Current), Base: uint64(v.gen.Bitmap), Stats: v.stats}
+		x := v.sinceParted()
+		vv.Since, vv.Elder = x.since, x.elder
 		if s.theirs != nil && w.Connected && i < len(s.theirs.Volumes) {
 			p := &s.theirs.Volumes[i]
 			vv.PeerDisk, vv.PeerDirty, vv.PeerAssume = p.Disk, int64(p.DirtyBlocks)*4096, p.AssumeClean

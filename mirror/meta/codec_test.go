@@ -40,6 +40,12 @@ func golden(t testing.TB) map[string][]byte {
 			t.Fatal(err)
 		}
 		out["super-"+place.String()] = b
+		s.Since, s.Elder = 1700000000, true
+		b = make([]byte, BlockBytes)
+		if err := encodeSuper(b, &s, &l); err != nil {
+			t.Fatal(err)
+		}
+		out["super-parted"] = b
 	}
 	b := make([]byte, BlockBytes)
 	tx := actlog.Transaction{Number: 0x77, ContextStart: 9, Context: []uint32{0x1000, actlog.Free, 0x3000}}

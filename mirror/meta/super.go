@@ -87,6 +87,8 @@ type Super struct {
 	Disk        state.Disk // of this copy
 	Flags       Flags
 	Token       uint64 // highest token seen
+	Since       int64  // when the copy went on without its peer's, in seconds since 1970; 0: not known
+	Elder       bool   // the node was Primary then, and before
 	Sequence    uint64 // of superblock writes; kept by the Store
 }
 
@@ -96,9 +98,12 @@ type Super struct {
 //	  8  dataBytes   u64     16  areaStart   u64    24  areaEnd   u64
 //	 32  ringOffset  u64     40  ringBlocks  u32    44  slots     u32
 //	 48  bitmapOffset u64    56  bitmapPages u32    60  placement u8   61 disk u8  62 volume u16
-//	 64  flags       u32     68  reserved    u32    72  token     u64
+//	 64  flags       u32     68  parted      u32    72  token     u64
 //	 80  generations genid.Bytes
 //	160  cluster, resource, node, peer: each one byte of length and NameBytes bytes
+//
+// parted is Elder in bit 0 and above it the seconds from 2020 to Since, 0 for
+// not known; a release that did not know it wrote 0.
 const superBytes = 160 + 4*(1+NameBytes)
 
 // encodeSuper writes the superblock into block.
@@ -119,6 +124,7 @@ func encodeSuper(block []byte, s *Super, l *Layout) error {
 	p[60], p[61] = byte(s.Placement), byte(s.Disk)
 	le.PutUint16(p[62:], s.Volume)
 	le.PutUint32(p[64:], uint32(s.Flags))
+	le.PutUint32(p[68:], packParted(s.Since, s.Elder))
 	le.PutUint64(p[72:], s.Token)
 	s.Generations.Marshal(p[80:])
 	for i, name := range []string{s.Cluster, s.Resource, s.Node, s.Peer} {
@@ -150,6 +156,7 @@ func decodeSuper(block []byte) (Super, Layout, error) {
 		DataBytes: int64(le.Uint64(p[8:])), ActivitySlots: int(le.Uint32(p[44:])),
 		Flags: Flags(le.Uint32(p[64:])), Token: le.Uint64(p[72:]),
 	}
+	s.Since, s.Elder = unpackParted(le.Uint32(p[68:]))
 	l := Layout{
 		Start: int64(le.Uint64(p[16:])), End: int64(le.Uint64(p[24:])),
 		RingOffset: int64(le.Uint64(p[32:])), RingBlocks: int(le.Uint32(p[40:])),
@@ -170,6 +177,27 @@ func decodeSuper(block []byte) (Super, Layout, error) {
 			ErrMalformed, bit, extent, dirty.BlockBytes, actlog.ExtentBytes)
 	}
 	return s, l, s.judge(l)
+}
+
+// partedFrom is the beginning of 2020, from which Since is counted: 31 bits reach
+// to 2088.
+const partedFrom = 1577836800
+
+func packParted(since int64, elder bool) (p uint32) {
+	if after := since - partedFrom; after > 0 && after < 1<<31 {
+		p = uint32(after) << 1
+	}
+	if elder {
+		p |= 1
+	}
+	return p
+}
+
+func unpackParted(p uint32) (since int64, elder bool) {
+	if after := int64(p >> 1); after > 0 {
+		since = partedFrom + after
+	}
+	return since, p&1 != 0
 }
 
 // judge checks a decoded superblock against itself.

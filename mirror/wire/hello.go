@@ -57,6 +57,7 @@ type HelloBody struct {
 
 	Release  string         // the sender's, for people; at most MaxNameBytes
 	Protocol state.Protocol // that the sender is configured for
+	Split    *Split         // nil: it does not say
 	Resize   Resize
 }
 
@@ -211,6 +212,9 @@ func checkHello(h *HelloBody) error {
 		return refuse(ErrHello, "release %.80q has %d bytes, limit %d", h.Release, len(h.Release), MaxNameBytes)
 	}
 	if err := checkRecord(&h.Record); err != nil {
+		return err
+	}
+	if err := checkSplit(h); err != nil {
 		return err
 	}
 	if err := checkResize(h); err != nil {

@@ -19,7 +19,7 @@ const (
 	_           tag = iota
 	tagRelease      // a name, see HelloBody.Release
 	tagProtocol     // one byte, its letter; without it, and for a letter that is not known, C
-	_               // of a split brain
+	tagSplit        // see appendSplit
 	tagResize       // see resize.go
 )
 
@@ -30,6 +30,9 @@ func appendSections(dst []byte, h *HelloBody) []byte {
 	}
 	if h.Protocol != state.ProtocolC {
 		dst = appendSection(dst, tagProtocol, []byte(h.Protocol.String()))
+	}
+	if h.Split != nil {
+		dst = appendSection(dst, tagSplit, appendSplit(nil, h.Split))
 	}
 	if tellsResize(h) {
 		dst = appendSection(dst, tagResize, appendResize(nil, h))
@@ -68,6 +71,8 @@ func (r *reader) section(t tag, h *HelloBody) {
 		r.resize(h)
 	case tagProtocol:
 		h.Protocol = state.ParseProtocol(string(r.take(1, "protocol")))
+	case tagSplit:
+		h.Split = r.split()
 	default: // of a later release
 	}
 }

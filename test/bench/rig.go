@@ -216,6 +216,9 @@ func (r *rig) Proven(string, uint16, int64, int64) {}
 // Deposed cannot be: nobody else asks for the record.
 func (r *rig) Deposed(string, error) {}
 
+// SplitVictim cannot be: there is no policy.
+func (r *rig) SplitVictim(string, string) {}
+
 // Dial opens a stream to the other half; the purpose goes first, one byte of
 // length before it.
 func (r *rig) Dial(ctx context.Context, purpose string) (net.Conn, string, error) {

@@ -141,7 +141,10 @@ func (o observer) Happened(_ string, _ engine.Topic, text string) { o.b.log.Info
 func (o observer) Trouble(_, text string) { o.b.log.Warn("mirror: " + text) }
 
 func (o observer) Proven(string, uint16, int64, int64) {}
-func (o observer) Deposed(string, error)               { o.b.wake("deposed") }
+
+func (o observer) SplitVictim(string, string) {}
+
+func (o observer) Deposed(string, error) { o.b.wake("deposed") }
 
 // mirrorHands is what failover needs of the mirror.
 type mirrorHands struct{ b *boot }

@@ -146,7 +146,7 @@ func TestManualSplitBrain(t *testing.T) {
 		p.resource(node, "knows of the split brain", func(r *apiv1.Resource) bool { return r.SplitBrain && r.Role == "Primary" })
 		p.eventually(node+" tells what each side has", func() error {
 			out, err := p.Run(p.ctx, node, "hactl", "explain", res)
-			for _, want := range []string{"are both Primary", fmt.Sprintf("has %d MiB that %s may lack", 2+i, p.other(node)), fmt.Sprintf("has %d MiB that %s may lack", 3-i, node), "hactl connect " + res + " --discard-my-data"} {
+			for _, want := range []string{"are both Primary", fmt.Sprintf("at most %d MiB that %s may lack", 2+i, p.other(node)), fmt.Sprintf("at most %d MiB that %s may lack", 3-i, node), "hactl connect " + res + " --discard-my-data"} {
 				if err == nil && !strings.Contains(out, want) {
 					err = fmt.Errorf("no %q in %s", want, out)
 				}

@@ -14,6 +14,8 @@ import (
 // trouble is what may come between any two steps.
 func (w *World) trouble() {
 	switch {
+	case w.givesUp && w.one(w.every):
+		w.giveUp()
 	case w.one(w.every):
 		w.fault()
 	case w.one(2 * w.every):

@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/mirror" "$work/test"
 cp go.mod go.sum "$work"
 cp -r test/sim test/check test/script "$work/test"
-for room in block state genid dirty actlog wire engine; do cp -r "mirror/$room" "$work/mirror"; done
+for room in block state genid dirty actlog aftersplit wire engine; do cp -r "mirror/$room" "$work/mirror"; done
 rm -f "$work"/mirror/*/*_test.go
 mkdir "$work/stories"
 cp mirror/engine/*_test.go "$work/stories"
@@ -186,6 +186,23 @@ mutant A-flush-out-of-order ordered.go 'o.ordered && e.peerOps > 1' 'false' Test
 mutant A-writes-overtake-a-flush ordered.go 'e.parked.n > 0 || e.barrier ||' '' TestSecondaryKeepsTheOrderOfAFlush
 mutant demoted-beside-early-writes control.go ' || e.early.ops > 0 {' ' {' TestDemotionWaitsForWhatWasAnsweredEarly
 mutant the-looser-protocol early.go 'return e.set.Protocol.Stricter(s.theirs.Protocol)' 'return e.set.Protocol' TestTheStricterProtocolCounts
+
+# a side that gives up, in the world where it does so for no reason
+world=TestGiveUpSeeds
+mutant given-up-against-the-ledger judge.go 'if gen.given && gen.action != want {' 'if gen.given && gen.action != want { return decision{action: gen.action, full: gen.full}
+	}
+	if false {' TestGivingUpInAHandshake
+mutant given-up-by-both split.go 'a == nil || b == nil || a.GivesUp == b.GivesUp' 'a == nil || b == nil || !a.GivesUp && !b.GivesUp' TestGivingUpInAHandshake
+mutant given-up-for-an-empty-copy split.go 'default: // a new copy' 'case genid.SourceFullNew, genid.TargetFullNew:
+			d.full[i] = true
+		default: // a new copy' TestGivingUpInAHandshake
+mutant given-up-by-a-primary control.go 'e.split.givesUp = false
+	e.role' 'e.role' TestWhoIsPromotedGivesUpNoMore
+mutant bitmaps-of-no-use split.go 'd.full[i] = true' '_ = i' TestGivingUpInAHandshake
+mutant policy-against-the-ledger split.go 'o.Victim != "" && sameRecord' 'o.Victim == "-" && sameRecord' TestPoliciesInAHandshake
+mutant undone-unmarked undo.go 'if ev.Marks[i].PageEmpty(p) {' 'if true {' TestAnUndoneCopyIsWhatItWas
+mutant undone-in-the-set undo.go 'case e.inSync(e.self):' 'case false:' TestWhatIsNotUndone
+mutant undone-before-its-marks undo.go '; stale && v.disk.HasData() {' '; false && stale {' TestAnUndoneCopyIsWhatItWas
 
 # an online verify, in the world where copies rot
 world=${WORLD:-TestRotSeeds}

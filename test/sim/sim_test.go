@@ -26,6 +26,10 @@ func TestGrowSeeds(t *testing.T) { runSeeds(t, 60, 4, grow) }
 // TestProtocolSeeds runs worlds by protocols A and B.
 func TestProtocolSeeds(t *testing.T) { runSeeds(t, 60, 2, loose) }
 
+// TestGiveUpSeeds runs worlds in which somebody gives up what only one side has, for
+// no reason: nothing that was answered is lost by it.
+func TestGiveUpSeeds(t *testing.T) { runSeeds(t, 30, 20, giveUp) }
+
 // kind is what a seed is run as.
 type kind struct {
 	name string
@@ -34,12 +38,13 @@ type kind struct {
 }
 
 var (
-	plain = kind{"plain", New, (*World).Run}
-	hang  = kind{"hang", NewHang, (*World).Run}
-	loose = kind{"protocol", NewEarly, (*World).Run}
-	rot   = kind{"rot", NewRot, (*World).RunRot}
-	grow  = kind{"grow", NewGrow, (*World).Run}
-	kinds = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose}
+	plain  = kind{"plain", New, (*World).Run}
+	hang   = kind{"hang", NewHang, (*World).Run}
+	rot    = kind{"rot", NewRot, (*World).RunRot}
+	grow   = kind{"grow", NewGrow, (*World).Run}
+	loose  = kind{"protocol", NewEarly, (*World).Run}
+	giveUp = kind{"give-up", NewGiveUp, (*World).Run}
+	kinds  = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

@@ -61,6 +61,7 @@ type World struct {
 	verifies bool               // operators verify
 	grows    bool               // they make volumes larger
 	shown    []int64            // the most a volume has shown
+	givesUp  bool               // somebody gives up sides for no reason
 	hangs    bool               // disks do not answer
 	early    *early             // applications are answered by another protocol than C
 	used     map[int64][][]byte // then: memory that the application has done with

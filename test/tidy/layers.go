@@ -42,6 +42,7 @@ var places = []place{
 	{"agent/apiv1", Words, "the words of the API; hactl imports these and nothing else of the agent's inside"},
 
 	{"mirror/genid", Pure, "comparison of generations: a table, tested as one"},
+	{"mirror/aftersplit", Pure, "DRBD's policies after a split brain: a table, tested as one"},
 	{"mirror/dirty", Pure, "the bitmap; writing it is meta's work"},
 	{"mirror/actlog", Pure, "the activity log as transactions; writing them is meta's work"},
 	{"mirror/pace", Pure, "rates from measured latencies; the clock is an argument"},

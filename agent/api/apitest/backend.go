@@ -142,6 +142,11 @@ func (b *Backend) Set(ctx context.Context, res string, r apiv1.SetRequest) (apiv
 	return b.change(ctx, apiv1.VerbSet, res, r, "suspend", "error")
 }
 
+// SplitBrain records the request.
+func (b *Backend) SplitBrain(ctx context.Context, res string, r apiv1.SplitBrainRequest) (apiv1.Changed, error) {
+	return b.change(ctx, apiv1.VerbSplitBrain, res, r, "keeping", "undone")
+}
+
 // Attach records the request.
 func (b *Backend) Attach(ctx context.Context, res string, r apiv1.AttachRequest) (apiv1.Changed, error) {
 	return b.change(ctx, apiv1.VerbAttach, res, r, "Failed", "Inconsistent")

@@ -219,6 +219,9 @@ func (n *negotiation) transmissionFlags() uint16 {
 	if n.geometry.Discard {
 		flags |= sendTrim
 	}
+	if n.geometry.ReadOnly {
+		flags = hasFlags | readOnly | sendFlush | canMultiConn
+	}
 	if n.session.structured {
 		flags |= sendDF
 	}

@@ -182,3 +182,15 @@ func FuzzNegotiate(f *testing.F) {
 		}
 	})
 }
+
+// What may not be changed says so, and offers nothing that would.
+func TestReadOnlyExport(t *testing.T) {
+	n := &negotiation{geometry: block.Geometry{ReadOnly: true, Discard: true}}
+	if got := n.transmissionFlags(); got&readOnly == 0 || got&(sendTrim|sendWriteZeroes|sendFUA) != 0 {
+		t.Fatalf("flags %#x", got)
+	}
+	n.geometry.ReadOnly = false
+	if got := n.transmissionFlags(); got&readOnly != 0 || got&sendTrim == 0 {
+		t.Fatalf("flags %#x", got)
+	}
+}

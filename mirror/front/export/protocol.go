@@ -53,6 +53,7 @@ const (
 // Transmission flags.
 const (
 	hasFlags        = 1 << 0
+	readOnly        = 1 << 1
 	sendFlush       = 1 << 2
 	sendFUA         = 1 << 3
 	sendTrim        = 1 << 5

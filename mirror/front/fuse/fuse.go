@@ -210,7 +210,7 @@ func (d *device) finish(ctx context.Context, g block.Geometry, link string) erro
 	case <-time.After(5 * time.Second):
 		return errNotGreeted
 	}
-	if err := d.attach(ctx, g.LogicalBlockBytes); err != nil {
+	if err := d.attach(ctx, g.LogicalBlockBytes, g.ReadOnly); err != nil {
 		return err
 	}
 	return d.makeLink(link)

@@ -33,7 +33,7 @@ func (l *loop) dev() uint64  { return unix.Mkdev(loopMajor, uint32(l.number)) }
 // attach puts a loop device on the file. Free numbers are a race with everybody
 // else on the kernel, so it tries until one is won. A device that is attached,
 // whatever comes after, is demolish's to take down.
-func (d *device) attach(ctx context.Context, blockBytes int) error {
+func (d *device) attach(ctx context.Context, blockBytes int, readOnly bool) error {
 	ctl, _, err := node(loopControl, unix.S_IFCHR, unix.Mkdev(10, 237), unix.O_RDWR)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func (d *device) attach(ctx context.Context, blockBytes int) error {
 		if err != nil {
 			return fmt.Errorf("find a free loop device: %w", err)
 		}
-		if err := d.attachTo(n, blockBytes); !errors.Is(err, unix.EBUSY) {
+		if err := d.attachTo(n, blockBytes, readOnly); !errors.Is(err, unix.EBUSY) {
 			return err
 		}
 		select {
@@ -60,7 +60,7 @@ func (d *device) attach(ctx context.Context, blockBytes int) error {
 // Our share is opened first, while there is nothing to wait for, and for reading
 // alone: a second writer would stand in the way of a mount on kernels that
 // forbid writing to mounted devices.
-func (d *device) attachTo(number, blockBytes int) error {
+func (d *device) attachTo(number, blockBytes int, readOnly bool) error {
 	l := &loop{number: number, fd: -1}
 	share, made, err := node(l.path(), unix.S_IFBLK, l.dev(), unix.O_RDONLY)
 	l.made = made
@@ -71,7 +71,7 @@ func (d *device) attachTo(number, blockBytes int) error {
 		return errors.Join(err, unix.Close(share), l.removeNode())
 	}
 	l.fd = d.order.share
-	err = l.configure(d.point, blockBytes)
+	err = l.configure(d.point, blockBytes, readOnly)
 	if errors.Is(err, unix.EBUSY) {
 		l.fd = -1
 		return errors.Join(err, d.order.empty(), l.removeNode())
@@ -82,9 +82,12 @@ func (d *device) attachTo(number, blockBytes int) error {
 
 // configure puts the device on the file. The kernel opens the file, flushes it
 // and looks at it: it asks our own service.
-func (l *loop) configure(file string, blockBytes int) error {
+func (l *loop) configure(file string, blockBytes int, readOnly bool) error {
 	c := unix.LoopConfig{Size: uint32(blockBytes)}
 	c.Info.Flags = unix.LO_FLAGS_DIRECT_IO | unix.LO_FLAGS_AUTOCLEAR
+	if readOnly {
+		c.Info.Flags |= unix.LO_FLAGS_READ_ONLY
+	}
 	copy(c.Info.File_name[:len(c.Info.File_name)-1], file)
 	err := apart.Do(func() error {
 		fd, err := unix.Open(l.path(), unix.O_RDWR|unix.O_CLOEXEC, 0)

@@ -1,0 +1,217 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"hapair/mirror/aside"
+	"hapair/mirror/dirty"
+	"hapair/mirror/engine"
+	"hapair/mirror/state"
+)
+
+// How long an undo waits for what is under way, and how often it looks.
+const (
+	undoPatience = 10 * time.Second
+	undoLook     = 50 * time.Millisecond
+)
+
+// Undo puts back what this node gave up. It stands alone from then on, out of the
+// in-sync set, and when all is back it meets its peer again, to find a split brain. A
+// ctx that ends does not stop what has begun.
+func (r *Resource) Undo(ctx context.Context) error {
+	r.admin.Lock()
+	defer r.admin.Unlock()
+	err := r.mayUndo(ctx)
+	if err == nil {
+		err = r.leave(ctx)
+	}
+	if err == nil {
+		err = r.beginUndo(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("put back what %s gave up: %w", r.cfg.Resource, err)
+	}
+	ended := make(chan error, 1)
+	r.undoing.Store(true)
+	r.running.Add(1)
+	go func() {
+		defer r.running.Done()
+		ended <- r.finishUndo()
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("put back what %s gave up: it goes on: %w", r.cfg.Resource, context.Cause(ctx))
+	}
+}
+
+// mayUndo looks at the images, all of them, before anything is changed.
+func (r *Resource) mayUndo(ctx context.Context) error {
+	if r.undoing.Load() {
+		return fmt.Errorf("it is being put back: %w", ErrKept)
+	}
+	if v := r.View(); v.Role != state.Secondary {
+		return fmt.Errorf("this node is %s: %w", v.Role, engine.ErrBadState)
+	}
+	for _, v := range r.vols {
+		m := v.image()
+		if m == nil {
+			return fmt.Errorf("volume %d: %w", v.cfg.Number, aside.ErrNone)
+		}
+		switch s := m.State(); s.Phase {
+		case aside.Keeping, aside.Undoing:
+		case aside.Undone:
+			return fmt.Errorf("volume %d was put back already, at %s: %w", v.cfg.Number, s.At.Format(time.RFC3339), ErrKept)
+		default:
+			return fmt.Errorf("volume %d: the image is incomplete (%s): %w", v.cfg.Number, s.Why, ErrKept)
+		}
+		if v.geo.Load().SizeBytes != m.Header.SizeBytes {
+			return fmt.Errorf("volume %d had %d bytes then, and has %d: %w", v.cfg.Number, m.Header.SizeBytes, v.geo.Load().SizeBytes, ErrKept)
+		}
+		if err := m.Check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leave ends the session, and has the ledger take this copy out of the set: before
+// the first byte is put back, it is no more what the set promises.
+func (r *Resource) leave(ctx context.Context) error {
+	r.Disconnect()
+	ctx, cancel := context.WithTimeout(ctx, undoPatience)
+	defer cancel()
+	var last error
+	for {
+		v := r.View()
+		switch {
+		case v.Connected || v.Greeting:
+		case !slices.Contains(v.Record.InSync, r.cfg.Self):
+			return nil
+		case len(v.Record.InSync) == 1:
+			return fmt.Errorf("this is the only copy in the in-sync set: %w", engine.ErrBadState)
+		default:
+			rec, err := r.cfg.Ledger.Exclude(ctx, r.cfg.Resource, r.cfg.Self, v.Record.Token)
+			if last = err; err == nil || errors.Is(err, ErrStale) {
+				r.SetRecord(rec)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("this copy could not be taken out of the in-sync set: %w", errors.Join(context.Cause(ctx), last))
+		case <-time.After(undoLook):
+		}
+	}
+}
+
+// beginUndo has the engine call the copy worthless, durably.
+func (r *Resource) beginUndo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, undoPatience)
+	defer cancel()
+	for {
+		err := r.command(ctx, &engine.Event{Kind: engine.Undo})
+		if err == nil || !errors.Is(err, engine.ErrBadState) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(undoLook):
+		}
+	}
+}
+
+// finishUndo puts all volumes back, and makes the copy what it was.
+func (r *Resource) finishUndo() error {
+	defer r.undoing.Store(false)
+	ev := &engine.Event{Kind: engine.UndoDone}
+	for _, v := range r.vols {
+		if ev.Err == nil {
+			ev.Err = v.putBack(r.ctx, ev)
+		}
+	}
+	err := r.command(context.WithoutCancel(r.ctx), ev)
+	if err == nil {
+		err = r.setPhase(aside.Undone)
+	}
+	if err != nil {
+		err = fmt.Errorf("put back what %s gave up: %w", r.cfg.Resource, err)
+		r.cfg.Observer.Trouble(r.cfg.Resource, err.Error()+"; until an undo succeeds this copy is worth nothing")
+		return err
+	}
+	r.cfg.Observer.Happened(r.cfg.Resource, engine.OnResync, "what this node gave up was put back")
+	r.configure()
+	r.Connect()
+	return nil
+}
+
+// putBack puts one volume back, and adds what the engine has to know.
+func (v *volume) putBack(ctx context.Context, ev *engine.Event) error {
+	d := v.on.Load().data
+	if d == nil || d.Image() == nil {
+		return fmt.Errorf("volume %d: %w", v.cfg.Number, aside.ErrNone)
+	}
+	m := d.Image()
+	if err := m.SetState(aside.State{Phase: aside.Undoing}); err != nil {
+		return err
+	}
+	if err := d.PutBack(ctx); err != nil {
+		return err
+	}
+	marks := dirty.New(v.geo.Load().SizeBytes)
+	for b := range (v.geo.Load().SizeBytes + aside.BlockBytes - 1) / aside.BlockBytes {
+		if m.Saved(b) {
+			marks.Set(b*aside.BlockBytes, min(aside.BlockBytes, v.geo.Load().SizeBytes-b*aside.BlockBytes))
+		}
+	}
+	ev.Copies, ev.Marks = append(ev.Copies, superOf(&m.Header)), append(ev.Marks, marks)
+	return nil
+}
+
+func (r *Resource) setPhase(p aside.Phase) error {
+	for _, v := range r.vols {
+		if m := v.image(); m != nil {
+			if err := m.SetState(aside.State{Phase: p}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// interrupted reports whether an undo was under way when this agent was last ended.
+func (r *Resource) interrupted() bool {
+	return slices.ContainsFunc(r.Kept(), func(k Kept) bool { return k.Phase == aside.Undoing })
+}
+
+// resumeUndo goes on with it, before there is any session.
+func (r *Resource) resumeUndo() {
+	defer r.running.Done()
+	for {
+		err := r.mayUndo(r.ctx)
+		if err == nil {
+			r.undoing.Store(true)
+			if err = r.beginUndo(r.ctx); err == nil {
+				r.link.Start()
+				_ = r.finishUndo() // it has told
+				return
+			}
+			r.undoing.Store(false)
+		}
+		if !errors.Is(err, engine.ErrBadState) {
+			r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("what this node gave up cannot be put back any further: %v", err))
+			r.link.Start()
+			return
+		}
+		select { // the ledger may count this copy yet, as it was read last
+		case <-r.ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
