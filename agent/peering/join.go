@@ -172,15 +172,20 @@ func (o *JoinOffer) answer(ctx context.Context, conn net.Conn) (string, error) {
 		return "", errors.Join(refusal, reply(t, 1, []byte(refusal.Error())))
 	}
 	body, err := o.pack(node)
-	if err == nil {
-		err = reply(t, 0, body)
-	} else {
-		err = errors.Join(err, reply(t, 1, []byte(err.Error())))
+	if err != nil {
+		o.redeemed(false) // before the guest hears of it, who may try again at once
+		return node, errors.Join(err, reply(t, 1, []byte(err.Error())))
 	}
-	o.mu.Lock()
-	o.mu.busy, o.mu.spent = false, err == nil
-	o.mu.Unlock()
+	err = reply(t, 0, body)
+	o.redeemed(err == nil)
 	return node, err
+}
+
+// redeemed ends what redeem began.
+func (o *JoinOffer) redeemed(spent bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mu.busy, o.mu.spent = false, spent
 }
 
 // redeem judges a request, and on success takes the secret until it is either
