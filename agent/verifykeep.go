@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"hapair/agent/apiv1"
+	"hapair/kernel/durable"
 	"hapair/mirror"
 	"hapair/mirror/engine"
 )
@@ -97,7 +98,7 @@ func (v *verifier) save() error {
 		return nil
 	}
 	if err == nil {
-		err = writeWhole(v.path, data)
+		err = durable.Replace(v.path, data)
 	}
 	if err != nil {
 		v.mu.Lock()
@@ -106,32 +107,6 @@ func (v *verifier) save() error {
 		return fmt.Errorf("keep what is proven equal: %w", err)
 	}
 	return nil
-}
-
-// writeWhole replaces a file, durably.
-func writeWhole(path string, data []byte) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // proven notes that a region was found equal just now.

@@ -336,6 +336,21 @@ func (e *Engine) abortProgress() {
 	e.finishAfterSupers(Abort, func() {})
 }
 
+// bitmapsSaved reports whether the bitmaps are on disk as they are, and writes
+// what is missing.
+func (e *Engine) bitmapsSaved() bool {
+	for _, v := range e.vols {
+		if v.page.inFlight {
+			return false
+		}
+		if _, stale := v.bits.NextStale(0); stale && v.disk.HasData() {
+			e.savePages(v)
+			return false
+		}
+	}
+	return true
+}
+
 func (e *Engine) detachProgress() {
 	if e.peerOps+e.answering+e.verify.flight > 0 || e.fitting() || e.zeroing() || e.session.phase != ended || e.control.step > 1 {
 		return
@@ -347,14 +362,8 @@ func (e *Engine) detachProgress() {
 	if !e.flushedSince(e.control.flushs) {
 		return
 	}
-	for _, v := range e.vols {
-		if v.page.inFlight {
-			return
-		}
-		if _, stale := v.bits.NextStale(0); stale && v.disk.HasData() {
-			e.savePages(v)
-			return
-		}
+	if !e.bitmapsSaved() {
+		return
 	}
 	e.control.step, e.detaching = 2, true
 	e.finishAfterSupers(Detach, func() {})

@@ -90,14 +90,8 @@ func (e *Engine) undoProgress() {
 	if e.control.step > 0 {
 		return
 	}
-	for _, v := range e.vols {
-		if v.page.inFlight {
-			return
-		}
-		if _, stale := v.bits.NextStale(0); stale && v.disk.HasData() {
-			e.savePages(v)
-			return
-		}
+	if !e.bitmapsSaved() {
+		return
 	}
 	if e.anyFailed() {
 		e.reply(UndoDone, errDiskFailed)

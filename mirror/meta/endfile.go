@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"hapair/kernel/durable"
 )
 
 // EndFile is a file that keeps where the internal metadata of a volume end. It
@@ -47,36 +49,10 @@ func (f EndFile) Keep(end int64) error {
 	if had, err := os.ReadFile(f.Path); err == nil && bytes.Equal(had, data) {
 		return nil
 	}
-	if err := f.replace(data); err != nil {
+	if err := durable.Replace(f.Path, data); err != nil {
 		return fmt.Errorf("keep the end of the metadata: %w", err)
 	}
 	return nil
-}
-
-func (f EndFile) replace(data []byte) (err error) {
-	dir := filepath.Dir(f.Path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	t, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = t.Write(data)
-	if err == nil {
-		err = t.Sync()
-	}
-	if err = errors.Join(err, t.Close()); err == nil {
-		err = os.Rename(t.Name(), f.Path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(t.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Forget removes it.

@@ -52,14 +52,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 func TestSplitBrain(t *testing.T) {
 	p := newPair(t, true, withoutWitness)
 	keeps, gives := p.settle()
-	p.isolate(gives)
-	p.resource(keeps, "is alone in sync", func(r *apiv1.Resource) bool { return serving(r) && len(r.InSync) == 1 })
-	p.must(p.Verb(p.ctx, gives, apiv1.VerbPromote, apiv1.PromoteRequest{Force: true, Reason: "the other box burns"}, nil))
-	p.takeover(gives)
-	for _, node := range []string{keeps, gives} {
-		_, err := p.Run(p.ctx, node, "sh", "-c", "echo "+node+" >/srv/pg/whose; sync")
-		p.must(err)
-	}
+	p.part(keeps, gives)
 	p.join(gives)
 	way := "hactl demote " + p.Resource() + ", then hactl connect " + p.Resource() + " --discard-my-data"
 	p.eventually("both know of the split brain", func() error {

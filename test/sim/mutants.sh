@@ -202,7 +202,7 @@ mutant bitmaps-of-no-use split.go 'd.full[i] = true' '_ = i' TestGivingUpInAHand
 mutant policy-against-the-ledger split.go 'o.Victim != "" && sameRecord' 'o.Victim == "-" && sameRecord' TestPoliciesInAHandshake
 mutant undone-unmarked undo.go 'if ev.Marks[i].PageEmpty(p) {' 'if true {' TestAnUndoneCopyIsWhatItWas
 mutant undone-in-the-set undo.go 'case e.inSync(e.self):' 'case false:' TestWhatIsNotUndone
-mutant undone-before-its-marks undo.go '; stale && v.disk.HasData() {' '; false && stale {' TestAnUndoneCopyIsWhatItWas
+mutant undone-before-its-marks undo.go '!e.bitmapsSaved()' 'false' TestAnUndoneCopyIsWhatItWas
 
 # an online verify, in the world where copies rot
 world=${WORLD:-TestRotSeeds}

@@ -55,6 +55,7 @@ var places = []place{
 	{"failover/plan", Core, "one node's next step as a function of what it sees"},
 
 	{"kernel/apart", Kernel, "threads for system calls that wait for a device of ours"},
+	{"kernel/durable", Kernel, "files that a power cut finds whole"},
 	{"kernel/mounts", Kernel, "the mount tables, in one spelling"},
 
 	{"mirror/...", Hands, "front ends, disks, links, metadata"},
@@ -84,6 +85,7 @@ var shared = map[string]string{
 	"mirror/state":   "the plan judges disk states; the API and the log spell them alike",
 	"failover/lease": "the mirror answers under a lease and fences by its token",
 	"kernel/apart":   "the mirror serves the devices that the services mount: a killed agent must leave both",
+	"kernel/durable": "the agent and the metadata keep small files alike",
 	"kernel/mounts":  "front ends, disks and services look for the same mounts",
 }
 
