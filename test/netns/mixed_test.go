@@ -150,6 +150,7 @@ func TestMixedReleases(t *testing.T) {
 // Both went on without the other, and are of two releases. The newer one does not
 // know since when the older did, and says so; the way out is the same.
 func TestMixedReleasesInASplitBrain(t *testing.T) {
+	long(t)
 	old := earlierAgent(t)
 	p := newPair(t, true, each(old, withoutWitness))
 	older, newer := p.settle()
