@@ -80,7 +80,12 @@ func (r *resource) resizeThere(ctx context.Context, q apiv1.ResizeRequest) ([]re
 		q.WaitMS = max(time.Until(until).Milliseconds(), 1)
 	}
 	var answer resizeAnswer
-	if err := r.a.exchange(ctx, r.peer, resizePurpose, resizeQuestion{r.name, q}, &answer); err != nil {
+	var refused *peering.RefusedError
+	err := r.a.exchange(ctx, r.peer, resizePurpose, resizeQuestion{r.name, q}, &answer)
+	if errors.As(err, &refused) && refused.Code == peering.UnknownPurpose {
+		return nil, r.resizeProblem(fmt.Errorf("the release of %s, which is Primary, does not resize: %w", r.peer, engine.ErrPeerRelease))
+	}
+	if err != nil {
 		return nil, &apiv1.Problem{Code: apiv1.CodePeerAway, Text: fmt.Sprintf("%s, which is Primary, does not answer: %v", r.peer, err),
 			Hint: fmt.Sprintf("hactl status %s says whether it has grown; hactl resize %s on %s", r.name, r.name, r.peer)}
 	}
@@ -162,6 +167,8 @@ func (r *resource) resizeProblem(err error) error {
 		p.Code, p.Text, p.Hint = apiv1.CodeTimeout, fmt.Sprintf("the resize of %s goes on: the new range is being made zero", r.name), "hactl status "+r.name+" shows the size when it is done; --wait waits longer"
 	case errors.Is(err, engine.ErrPeerAway):
 		p.Code, p.Hint = apiv1.CodePeerAway, "--assume-peer-has-space goes on without it, if its disk is large enough"
+	case errors.Is(err, engine.ErrPeerRelease):
+		p.Hint = fmt.Sprintf("upgrade haagent on %s, then hactl resize %s", r.peer, r.name)
 	case errors.Is(err, engine.ErrWouldCut):
 		p.Hint = "a volume is not made smaller: create a smaller resource and copy into it"
 	case errors.Is(err, engine.ErrNoRoom):

@@ -50,7 +50,12 @@ func TestJudge(t *testing.T) {
 	left.Node, left.Voters, left.LastIndex = "b", []string{"b"}, 10
 	joining := hello{Node: "a", Incarnation: 2, Lineage: two("b").Lineage, Joining: true}
 	three := hello{Node: "b", Incarnation: 3, Lineage: []record.Founder{first, by(2, "b"), by(3, "b")}, Voters: []string{"b"}}
-	apart := hello{Node: "a", Incarnation: 3, Lineage: []record.Founder{first, by(2, "b"), {Incarnation: 3, Node: "a", Apart: true}}, Voters: []string{"a"}}
+	forced := record.NewState(2, two("b").Lineage)
+	forced.GoAlone("a", "the other box burns", true)
+	apart := hello{Node: "a", Incarnation: forced.Incarnation, Lineage: forced.Lineage, Voters: []string{"a"}}
+	if before(apart, two("b")) {
+		t.Error("a voter of release 0 takes one that was forced before it had rejoined for its heir, and discards its ledger")
+	}
 	ahead1 := one
 	ahead1.LastIndex = 11
 	for _, c := range []struct {
@@ -79,6 +84,14 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// before is how voters of release 0, which know nothing of Apart, find that high's
+// history contains the incarnation low is in.
+func before(high, low hello) bool {
+	was, known := record.FounderOf(high.Lineage, low.Incarnation)
+	mine, _ := record.FounderOf(low.Lineage, low.Incarnation)
+	return known && was == mine
 }
 
 type nopStreams struct{}

@@ -69,6 +69,9 @@ func (e *Engine) sendChange(o *op) {
 		m.Flags |= wire.Memory
 		o.takeCopy()
 	case p == state.ProtocolA:
+		if o.disk.Flags&block.FUA != 0 {
+			m.Flags |= wire.Ordered // answered before the peer has it: what comes later may not be there without it
+		}
 		o.takeCopy()
 	}
 	m.Data = o.disk.Data

@@ -99,6 +99,21 @@ func TestProtocolBFUAIsDurableOnBoth(t *testing.T) {
 	b.wellAnswered()
 }
 
+// In A it is answered as soon as it is durable here; the peer is told to keep its place.
+func TestProtocolAFUAKeepsItsPlace(t *testing.T) {
+	b := replicated(t, state.ProtocolA)
+	b.do(Event{Kind: Submitted, Request: &block.Request{Op: block.Write, Length: 4096, Data: make([]byte, 4096), Flags: block.FUA}})
+	m := b.message(wire.Write)
+	if m.Flags != wire.FUA|wire.Ordered {
+		t.Fatalf("%+v: the peer may have what comes later and not this", m)
+	}
+	b.localDone(nil)
+	b.wellAnswered()
+	if _, m := b.write(8192, 2); m.Flags != 0 {
+		t.Fatalf("%+v", m)
+	}
+}
+
 // A flush covers what was answered before it: on both disks.
 func TestFlushWaitsForTheAcksOfWhatWasAnswered(t *testing.T) {
 	b := replicated(t, state.ProtocolB)

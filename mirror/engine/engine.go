@@ -178,8 +178,8 @@ type Engine struct {
 	appOps   int
 	early    early
 	peerOps  int
-	parked   opList // requests of the peer that wait for an ordered flush, or are one
-	barrier  bool   // an ordered flush of the peer is at the disk
+	parked   opList // requests of the peer that wait for an ordered one, or are one
+	barrier  bool   // an ordered request of the peer is at the disk
 
 	ledger struct {
 		inFlight bool

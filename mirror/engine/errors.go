@@ -28,6 +28,8 @@ var (
 	ErrNoRoom = errors.New("no room for that size")
 	// ErrPeerAway: what is asked for needs the peer.
 	ErrPeerAway = errors.New("the peer is away")
+	// ErrPeerRelease: the peer runs a release that cannot do it.
+	ErrPeerRelease = errors.New("the peer's release does not know it")
 	// ErrRefusedThere: the peer refuses, and has said why.
 	ErrRefusedThere = errors.New("nothing was changed there")
 	// ErrNotUpToDate: the local copy may not be promoted.

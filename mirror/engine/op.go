@@ -49,7 +49,7 @@ type op struct {
 	copied  bool          // disk.Data is a copy of the application's: it may be answered early
 	heard   bool          // the peer has it in its memory
 	early   bool          // the application has been answered
-	ordered bool          // flush: done at the peer in its place among the writes
+	ordered bool          // done at the peer in its place among the writes
 	fenced  int           // flush: so many writes that were answered before it are in flight
 	epoch   uint64        // flush, early: between which flushes it was answered
 	err     error

@@ -1,9 +1,10 @@
 package engine
 
-// What a peer's Primary asks is done as it comes, side by side; but for a flush
-// that is Ordered: it waits for all that came before it, and all that comes after
-// waits for it. So a copy that loses its power, having been given writes that
-// its Primary had flushed without waiting, shows no later one without those.
+// What a peer's Primary asks is done as it comes, side by side; but for a flush,
+// or a write with FUA, that is Ordered: it waits for all that came before it, and all
+// that comes after waits for it, on whichever volume. So a copy that loses its power, having
+// been given writes that its Primary had made durable without waiting, shows no later one
+// without those.
 
 // enterPeer hands a request of the peer to the disk, or lets it wait its turn.
 func (e *Engine) enterPeer(o *op) {

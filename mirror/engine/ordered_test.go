@@ -58,6 +58,38 @@ func TestSecondaryKeepsTheOrderOfAFlush(t *testing.T) {
 	}
 }
 
+// A write with FUA that is ordered keeps its place, too, and across volumes: a log
+// on one is on the disk before the data on another are asked for.
+func TestSecondaryKeepsTheOrderAcrossVolumes(t *testing.T) {
+	s := equal()
+	s.volumes = 2
+	b := newBox(t, s)
+	b.greet(nil)
+	b.out = nil
+	write := func(id uint64, volume uint16, f wire.Flags) {
+		b.receive(wire.Message{Kind: wire.Write, ID: id, Token: 1, Volume: volume, Length: 4096, Data: make([]byte, 4096), Flags: f})
+	}
+	write(1, 0, wire.FUA|wire.Ordered)
+	write(2, 1, wire.FUA|wire.Ordered)
+	write(3, 0, 0)
+	for id := uint64(1); id <= 3; id++ {
+		f := b.expect(LocalIO)
+		if b.none(LocalIO); f.Volume != int(id-1)%2 || f.Request.Flags&block.FUA != 0 != (id < 3) {
+			t.Fatalf("volume %d: %s", f.Volume, f.Request)
+		}
+		b.do(Event{Kind: LocalDone, Request: f.Request})
+		if m := b.message(wire.Ack); m.ID != id {
+			t.Fatalf("ack of %d, want %d", m.ID, id)
+		}
+	}
+	b.receive(wire.Message{Kind: wire.Flush, ID: 4, Token: 1, Flags: wire.Ordered})
+	write(5, 1, 0)
+	if f := b.expect(LocalIO); f.Request.Op != block.Flush || f.Volume != 0 {
+		t.Fatalf("volume %d: %s", f.Volume, f.Request)
+	}
+	b.none(LocalIO)
+}
+
 // The disk fails with requests that wait their turn: they are dropped, and the
 // node leaves.
 func TestSecondaryWithParkedRequestsWhoseDiskFails(t *testing.T) {

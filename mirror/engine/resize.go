@@ -80,7 +80,7 @@ func (e *Engine) mayResize(o *ResizeOrder) (alone bool, err error) {
 	case s.phase != agreed || s.closing || s.repl != state.Established:
 		return false, fmt.Errorf("the copies are not in line (replication is %s): %w", s.repl, ErrBadState)
 	case s.theirs.Features&wire.FeatureResize == 0:
-		return false, fmt.Errorf("the release of %s does not resize: %w", e.peer, ErrBadState)
+		return false, fmt.Errorf("the release of %s does not resize: %w", e.peer, ErrPeerRelease)
 	case s.theirs.Role == state.Primary:
 		return false, fmt.Errorf("%s is Primary: it has to lead: %w", e.peer, ErrBadState)
 	case e.sizesDiffer():

@@ -56,7 +56,7 @@ const (
 	Resync                    // sent by the resync, not by an application
 	NoUnmap                   // as block.NoUnmap
 	Memory                    // on what changes a range: acknowledge it from memory too; on an Ack: that is it. Only with FeatureProtocols
-	Ordered                   // on a Flush: after all that came before it, before all that comes after. Only with FeatureProtocols
+	Ordered                   // on a Flush, or on what changes a range: after all that came before it, before all that comes after. Only with FeatureProtocols
 )
 
 // Status is the outcome in an Ack or a Refuse. ONLY APPEND.

@@ -85,6 +85,26 @@ func (l *Lab) Start(name string) error {
 	return nil
 }
 
+// program is a link to the agent of a node that has one of its own.
+func (l *Lab) program(name string) string { return filepath.Join(l.dir, name, "haagent-lab") }
+
+// Replace has a node that was given an agent of its own (Options.Programs) start
+// another program the next time, as an upgrade does.
+func (l *Lab) Replace(name, program string) error {
+	if _, ok := l.state.Options.Programs[name]; !ok {
+		return fmt.Errorf("lab: %s has no agent of its own to replace", name)
+	}
+	fresh := l.program(name) + ".new"
+	if err := os.Symlink(program, fresh); err != nil {
+		return fmt.Errorf("lab: replace the agent of %s: %w", name, err)
+	}
+	if err := os.Rename(fresh, l.program(name)); err != nil {
+		return fmt.Errorf("lab: replace the agent of %s: %w", name, err)
+	}
+	l.log("%s has another agent: %s", name, program)
+	return nil
+}
+
 // Kill ends the agent alone, with SIGKILL, and waits for its end. The rest of
 // the node goes on.
 func (l *Lab) Kill(name string) error { return l.end(name, syscall.SIGKILL) }

@@ -40,7 +40,7 @@ security:
 api: {read_group: root}
 resources:
   {{.Options.Resource}}:
-    volumes: [{disk: /disks/volume.img, metadata: {{.Metadata}}}]
+    volumes: [{{.Volumes}}]
     frontend: {{.Options.Frontend}}
 {{- range .Options.Settings}}
     {{.}}
@@ -58,14 +58,11 @@ type configNode struct{ Name, Crossover, LAN string }
 
 func (l *Lab) config() (string, error) {
 	v := struct {
-		ID, Metadata string
-		Options      Options
-		Data         []configNode
-		Witness      *configNode
-	}{ID: l.state.ID, Options: l.state.Options, Metadata: "/disks/metadata.img"}
-	if v.Options.Internal {
-		v.Metadata = "internal"
-	}
+		ID, Volumes string
+		Options     Options
+		Data        []configNode
+		Witness     *configNode
+	}{ID: l.state.ID, Options: l.state.Options, Volumes: l.state.Options.volumes()}
 	for _, n := range l.state.Nodes {
 		c := configNode{n.Name, n.address(Crossover), n.address(LAN)}
 		switch n.Kind {
@@ -81,6 +78,27 @@ func (l *Lab) config() (string, error) {
 		return "", fmt.Errorf("write the configuration: %w", err)
 	}
 	return out.String(), nil
+}
+
+// diskName is a file below a node's directory and, with a slash before it, in the node.
+func diskName(what string, volume int) string {
+	if volume == 0 {
+		return "disks/" + what + ".img"
+	}
+	return fmt.Sprintf("disks/%s%d.img", what, volume)
+}
+
+// volumes are the items of the list in the configuration.
+func (o *Options) volumes() string {
+	var items []string
+	for i := range o.Volumes {
+		metadata := "/" + diskName("metadata", i)
+		if o.Internal {
+			metadata = "internal"
+		}
+		items = append(items, fmt.Sprintf("{disk: /%s, metadata: %s}", diskName("volume", i), metadata))
+	}
+	return strings.Join(items, ", ")
 }
 
 // makeFiles makes every node's directory: etc with the configuration and the
@@ -107,6 +125,11 @@ func (l *Lab) makeFiles() error {
 			}
 		}
 	}
+	for name, program := range l.state.Options.Programs {
+		if err := l.Replace(name, program); err != nil {
+			return err
+		}
+	}
 	return l.makeDisks()
 }
 
@@ -123,8 +146,10 @@ func newKeys() (psk, gossip string, err error) {
 func (l *Lab) makeDisks() error {
 	o := l.state.Options
 	for i, name := range o.Nodes {
-		if err := sparse(l.Image(name), o.Size); err != nil {
-			return err
+		for v := range o.Volumes {
+			if err := sparse(l.VolumeImage(name, v), o.Size); err != nil {
+				return err
+			}
 		}
 		if o.Filesystem == "" {
 			continue
@@ -176,6 +201,9 @@ func (l *Lab) makeFilesystem(file string) error {
 // agentCommand is how the agent is started on a node.
 func (l *Lab) agentCommand(n *node) []string {
 	argv := append([]string{}, l.state.Options.Agent...)
+	if _, ok := l.state.Options.Programs[n.Name]; ok {
+		argv[0] = l.program(n.Name)
+	}
 	argv = append(argv, "--config", ConfigFile)
 	if n.Kind == kindWitness {
 		argv = append(argv, "--witness")

@@ -56,7 +56,8 @@ type Options struct {
 	// without one.
 	Arbitration string
 	Resource    string   // default pg
-	Size        int64    // of the volume in bytes; default 256 MiB
+	Size        int64    // of each volume in bytes; default 256 MiB
+	Volumes     int      // default 1
 	Internal    bool     // metadata at the end of the disk instead of beside it
 	Filesystem  string   // made on both copies before the agents start; "" for none
 	Frontend    string   // default auto
@@ -67,8 +68,9 @@ type Options struct {
 	// Agent is the program, run as Agent... --config FILE; default the
 	// haagent-lab beside the running program, or in bin/ of the source tree.
 	Agent    []string
-	Env      []string // added to the agents' environment
-	NoAgents bool     // boot the nodes only
+	Programs map[string]string // the agents of single nodes, in place of Agent's first word; see Replace
+	Env      []string          // added to the agents' environment
+	NoAgents bool              // boot the nodes only
 	// KeepMetadata makes no metadata: the agents find bare disks.
 	KeepMetadata bool
 	// FirstSync does not call the copies equal: an operator promotes one by
@@ -103,11 +105,16 @@ func (o *Options) defaults() {
 	if o.Size == 0 {
 		o.Size = 256 << 20
 	}
+	if o.Volumes == 0 {
+		o.Volumes = 1
+	}
 }
 
 const (
 	sizeMin = 8 << 20
 	sizeMax = 64 << 30
+
+	volumesMax = 8
 )
 
 func (o *Options) check() error {
@@ -118,6 +125,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("lab: %q are not two data nodes", o.Nodes)
 	case o.Size < sizeMin || o.Size > sizeMax || o.Size%4096 != 0:
 		return fmt.Errorf("lab: a size of %d bytes; want %d to %d, a multiple of 4096", o.Size, sizeMin, int64(sizeMax))
+	case o.Volumes < 1 || o.Volumes > volumesMax:
+		return fmt.Errorf("lab: %d volumes; 1 to %d", o.Volumes, volumesMax)
 	case !filepath.IsAbs(o.Dir):
 		return fmt.Errorf("lab: %q is not an absolute path", o.Dir)
 	case o.Arbitration == "witness" && o.Witness == "":
@@ -162,7 +171,12 @@ func (l *Lab) Data() []string { return append([]string{}, l.state.Options.Nodes.
 func (l *Lab) Resource() string { return l.state.Options.Resource }
 
 // Image is the file behind a data node's disk.
-func (l *Lab) Image(node string) string { return filepath.Join(l.dir, node, "disks", "volume.img") }
+func (l *Lab) Image(node string) string { return l.VolumeImage(node, 0) }
+
+// VolumeImage is the file behind the disk of one of several volumes.
+func (l *Lab) VolumeImage(node string, volume int) string {
+	return filepath.Join(l.dir, node, diskName("volume", volume))
+}
 
 // LogFile is what a node's agent wrote to its standard output and error.
 func (l *Lab) LogFile(node string) string { return filepath.Join(l.dir, node, "agent.log") }

@@ -112,6 +112,7 @@ func TestKilledAgent(t *testing.T) {
 // An agent killed and started again at once finds its way back, whoever is
 // Primary then.
 func TestRestartedAgent(t *testing.T) {
+	long(t)
 	p := newPair(t, true, nil)
 	p.settle()
 	w := p.write()

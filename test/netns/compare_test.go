@@ -59,18 +59,20 @@ func (p *pair) verifyRecords(primary string) {
 }
 
 // identical waits until what is on its way has arrived, and compares the files
-// behind both disks byte for byte, as far as the volume goes.
+// behind both disks byte for byte, as far as the volumes go.
 func (p *pair) identical(primary string) {
 	p.t.Helper()
-	r := p.resource(primary, "serves", func(r *apiv1.Resource) bool { return serving(r) && len(r.Volumes) == 1 })
-	size := r.Volumes[0].SizeBytes
-	p.eventually("both copies are the same", func() error { // the file system writes back in its own time
-		if err := p.flush(primary, &r.Volumes[0]); err != nil {
-			return err
-		}
-		return sameFiles(p.Image(primary), p.Image(p.other(primary)), size)
-	})
-	p.say("both copies are the same, %d MiB", size/mib)
+	r := p.resource(primary, "serves", func(r *apiv1.Resource) bool { return serving(r) && len(r.Volumes) > 0 })
+	for i := range r.Volumes {
+		size := r.Volumes[i].SizeBytes
+		p.eventually("both copies are the same", func() error { // the file system writes back in its own time
+			if err := p.flush(primary, &r.Volumes[i]); err != nil {
+				return err
+			}
+			return sameFiles(p.VolumeImage(primary, i), p.VolumeImage(p.other(primary), i), size)
+		})
+		p.say("both copies of volume %d are the same, %d MiB", i, size/mib)
+	}
 }
 
 func (p *pair) flush(primary string, v *apiv1.Volume) error {

@@ -61,6 +61,7 @@ func TestPolicyOfTwoPrimaries(t *testing.T) {
 
 // The side to give up was demoted before they met: it is Secondary, and gives up.
 func TestPolicyOfOnePrimary(t *testing.T) {
+	long(t)
 	p := newPair(t, true, policies("one_primary: discard-secondary"))
 	keeps, gives := p.settle()
 	p.part(keeps, gives)

@@ -236,9 +236,14 @@ func (p *pair) verifySlots(primary string) {
 // readSlots is what the slots of the Primary's device hold, past the caches.
 func (p *pair) readSlots(primary string) map[int64]uint64 {
 	p.t.Helper()
+	return p.readSlotsOf(primary, p.device(primary))
+}
+
+func (p *pair) readSlotsOf(primary, device string) map[int64]uint64 {
+	p.t.Helper()
 	self, err := os.Executable()
 	p.must(err)
-	text, err := p.Run(p.ctx, primary, self, proberWord, "-dump", "-device", p.device(primary))
+	text, err := p.Run(p.ctx, primary, self, proberWord, "-dump", "-device", device)
 	p.must(err)
 	slots := map[int64]uint64{}
 	for line := range strings.Lines(text) {

@@ -26,6 +26,7 @@ const (
 // prober is the process on the node.
 type prober struct {
 	device    string
+	ahead     string // another device, which is to have each block before this one is asked for it
 	first     uint64
 	readsOnly bool
 	cached    bool // writes ask for no more than an answer: nothing of stable storage
@@ -33,6 +34,7 @@ type prober struct {
 		sync.Mutex
 		failed error
 	}
+	log    *os.File // ahead, open
 	mu     sync.Mutex
 	newest [slotCount]uint64 // answered writes; a later read must not be older
 }
@@ -41,6 +43,7 @@ func runProber(args []string) error {
 	flags := flag.NewFlagSet(proberWord, flag.ContinueOnError)
 	p := &prober{}
 	flags.StringVar(&p.device, "device", "", "the block device")
+	flags.StringVar(&p.ahead, "ahead", "", "a device that each block is written to first, and answered by")
 	flags.Uint64Var(&p.first, "first", 1, "the first number written")
 	flags.BoolVar(&p.readsOnly, "reads-only", false, "write nothing")
 	flags.BoolVar(&p.cached, "cached", false, "ask for writes, not for stable storage")
@@ -67,6 +70,9 @@ func (p *prober) work(kind string, one func(f *os.File, buf []byte, i uint64) (s
 		how |= unix.O_DSYNC
 	}
 	f, err := os.OpenFile(p.device, how, 0)
+	if err == nil && kind == "w" && p.ahead != "" {
+		p.log, err = os.OpenFile(p.ahead, how, 0)
+	}
 	if err != nil {
 		p.tell(kind, 0, 0, bootTime(), err)
 		return
@@ -99,6 +105,11 @@ func (p *prober) writeOne(f *os.File, buf []byte, i uint64) (int64, uint64, erro
 	slot := int64(n % slotCount)
 	for at := 0; at < len(buf); at += 8 {
 		binary.LittleEndian.PutUint64(buf[at:], n)
+	}
+	if p.log != nil {
+		if _, err := p.log.WriteAt(buf, slot*slotStride); err != nil {
+			return slot, n, err
+		}
 	}
 	if _, err := f.WriteAt(buf, slot*slotStride); err != nil {
 		return slot, n, err

@@ -83,6 +83,9 @@ func (w *World) submitOne(n *node) {
 			r.Flags = block.FUA
 		}
 	}
+	if q.version != 0 {
+		w.order.Submit(q.vol, q.version)
+	}
 	w.inflight[r] = q
 	w.logf("%s: %d %s version %d", n.name, q.vol, r, q.version)
 	n.step(&engine.Event{Kind: engine.Submitted, Volume: q.vol, Request: r})
@@ -142,8 +145,10 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 			w.everywhere(r, q)
 		case block.Flush:
 			hist.Flushed(q.before)
+			w.order.Flushed(q.vol, q.before)
 		default:
 			hist.Acked(q.version)
+			w.order.Acked(q.vol, q.version, r.Flags&block.FUA != 0)
 			if w.early != nil {
 				w.answersEarly(n, r, q)
 			} else {

@@ -136,6 +136,9 @@ func (w *World) judgePrimary(n *node) {
 	if n.broken() {
 		return // it failed while it was promoted: nothing of it is served
 	}
+	if !n.lossy {
+		w.inOrder(n, true)
+	}
 	w.cut(n)
 	if n.lossy {
 		w.rebase(n)
@@ -170,6 +173,7 @@ func (w *World) rebase(n *node) {
 		}
 	}()
 	w.logf("what %s has counts", n.name)
+	w.inOrder(n, false)
 	for i, v := range n.vols {
 		for _, s := range w.hists[i].Touched() {
 			if err := w.hists[i].Rebase(s, v.disk.at(s)); err != nil {

@@ -183,6 +183,7 @@ mutant early-op-is-settled early.go 'e.count(o, nil)
 	e.emit' TestProtocolAFlush
 mutant A-flush-counts-at-a-lost-peer session.go 'if o.kind == opApplication && !o.early {' 'if o.kind == opApplication {' TestProtocolAFlushOfALostPeerCoversNothing
 mutant A-flush-out-of-order ordered.go 'o.ordered && e.peerOps > 1' 'false' TestSecondaryKeepsTheOrderOfAFlush
+mutant A-FUA-out-of-order early.go 'm.Flags |= wire.Ordered //' '//' TestProtocolAFUAKeepsItsPlace
 mutant A-writes-overtake-a-flush ordered.go 'e.parked.n > 0 || e.barrier ||' '' TestSecondaryKeepsTheOrderOfAFlush
 mutant demoted-beside-early-writes control.go ' || e.early.ops > 0 {' ' {' TestDemotionWaitsForWhatWasAnsweredEarly
 mutant the-looser-protocol early.go 'return e.set.Protocol.Stricter(s.theirs.Protocol)' 'return e.set.Protocol' TestTheStricterProtocolCounts

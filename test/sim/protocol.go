@@ -207,6 +207,18 @@ func (w *World) onItsWay(c *node, q *request) bool {
 	})
 }
 
+// inOrder: what the new Primary has is in order across its volumes; whole: it lost
+// no cache. What it may have lost, then or by protocol A, is accepted after that.
+func (w *World) inOrder(n *node, whole bool) {
+	if w.rotted != nil {
+		return // a block of long ago is no loss
+	}
+	w.judge(w.order.Survives(n.holds, whole))
+	if !whole || w.early != nil && w.early.loosest == state.ProtocolA {
+		w.order.Forget()
+	}
+}
+
 // cut is a failover in A: what was on its way to the new Primary is lost, and
 // nothing else. As frames are taken in the order in which they were sent, what
 // is left is all that was answered up to an instant.

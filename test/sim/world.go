@@ -55,6 +55,7 @@ type World struct {
 	queue    [2][]*wire.Message
 
 	hists    []*check.History
+	order    *check.Order // across all volumes
 	pen      check.Pen
 	inflight map[*block.Request]*request
 	healing  bool
@@ -93,6 +94,7 @@ func New(seed uint64, keepLog bool) *World {
 	for _, size := range w.sizes {
 		w.hists = append(w.hists, check.NewHistory(size))
 	}
+	w.order = check.NewOrder(w.hists)
 	w.nodes[0], w.nodes[1] = newNode(w, 0, "alpha"), newNode(w, 1, "beta")
 	for _, n := range w.nodes {
 		n.start()

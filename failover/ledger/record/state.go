@@ -83,8 +83,13 @@ func Founding(lineage []Founder, incarnation uint64) (Founder, bool) {
 	return Founder{}, false
 }
 
-// GoAlone starts the next incarnation, founded by node; apart: see Founder.
+// GoAlone starts the next incarnation, founded by node; apart: see Founder. Then
+// the incarnation that was left is none of the new one's history: voters of a
+// release that does not know Apart find by that, too, that they are not superseded.
 func (s *State) GoAlone(node, reason string, apart bool) {
+	if apart {
+		s.Lineage = slices.DeleteFunc(slices.Clone(s.Lineage), func(f Founder) bool { return f.Incarnation == s.Incarnation })
+	}
 	s.Incarnation++
 	s.Lineage = keepLast(append(s.Lineage, Founder{s.Incarnation, node, reason, apart}), keepFounders)
 }
