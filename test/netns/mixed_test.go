@@ -114,6 +114,7 @@ func each(program string, more ...func(*lab.Options)) func(*lab.Options) {
 // power cuts of both while the two are of two releases; and one node goes back to
 // the release before. Nothing is lost, and nobody is asked for what it cannot do.
 func TestMixedReleases(t *testing.T) {
+	long(t)
 	old := earlierAgent(t)
 	p := newPair(t, true, each(old))
 	older, newer := p.settle()

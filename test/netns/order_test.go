@@ -94,6 +94,7 @@ func TestWriteOrderAcrossVolumes(t *testing.T) {
 // together. Both nodes lose their power, and only the one that was behind comes
 // back: the order holds through the loss of its cache as well.
 func TestWriteOrderAcrossVolumesByProtocolA(t *testing.T) {
+	long(t)
 	p := walPair(t, by("A", "congestion: {fill: 64KiB}"))
 	primary, secondary := p.settle()
 	p.speaks(primary, "A")

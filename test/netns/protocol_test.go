@@ -156,6 +156,7 @@ func mapsEqual(a, b map[int64]uint64) bool {
 // at the other node without errors, and the records there are all up to an
 // instant.
 func TestProtocolAUnderAFileSystem(t *testing.T) {
+	long(t)
 	p := newPair(t, true, by("A"))
 	primary, secondary := p.settle()
 	p.speaks(primary, "A")
