@@ -2,6 +2,7 @@ package aside
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -21,6 +22,7 @@ type memory struct {
 	data   []byte
 	before func(r *block.Request)
 	err    error // of reads
+	size   int64 // 0: size
 }
 
 func newMemory() *memory {
@@ -32,7 +34,7 @@ func newMemory() *memory {
 }
 
 func (d *memory) Geometry() block.Geometry {
-	return block.Geometry{SizeBytes: size, LogicalBlockBytes: 512, PhysicalBlockBytes: 512, MaxTransferBytes: block.MaxTransferBytes}
+	return block.Geometry{SizeBytes: cmp.Or(d.size, size), LogicalBlockBytes: 512, PhysicalBlockBytes: 512, MaxTransferBytes: block.MaxTransferBytes}
 }
 func (d *memory) Close() error { return nil }
 
