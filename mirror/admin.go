@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
@@ -116,23 +117,42 @@ func (r *Resource) DiscardData(ctx context.Context, o DiscardOptions) error {
 	r.admin.Lock()
 	defer r.admin.Unlock()
 	keep := !o.WithoutImage && !r.cfg.Aside.Off && r.cfg.Aside.Dir != ""
-	if keep {
-		if err := r.keepAside(); err != nil {
+	if keep && r.anyKept() {
+		return fmt.Errorf("discard the data of %s: what this node gave up in an earlier split brain is kept yet: %w", r.cfg.Resource, ErrKept)
+	}
+	r.mu.Lock()
+	err := r.mu.eng.MayDiscardData()
+	before := r.mu.eng.Copies()
+	r.mu.Unlock()
+	if err == nil && keep {
+		if err = r.keepAside(); err != nil {
 			return fmt.Errorf("keep what %s gives up: %w", r.cfg.Resource, err)
 		}
 	}
-	kind := engine.DiscardData
-	if o.Whole {
-		kind = engine.Invalidate
-	}
-	if err := r.command(ctx, &engine.Event{Kind: kind}); err != nil {
-		err = fmt.Errorf("discard the data of %s: %w", r.cfg.Resource, err)
-		if keep {
+	if err == nil {
+		err = r.giveUp(ctx, o.Whole)
+		if err != nil && keep && !r.mayBeGivenUp(ctx, before) {
 			err = errors.Join(err, r.dropAside())
 		}
-		return err
+	}
+	if err != nil {
+		return fmt.Errorf("discard the data of %s: %w", r.cfg.Resource, err)
 	}
 	return nil
+}
+
+// giveUp has the engine do it. It answers at once, unless the ledger is asked first.
+func (r *Resource) giveUp(ctx context.Context, whole bool) error {
+	if whole {
+		return r.command(ctx, &engine.Event{Kind: engine.Invalidate})
+	}
+	return r.command(context.WithoutCancel(ctx), &engine.Event{Kind: engine.DiscardData})
+}
+
+// mayBeGivenUp reports whether a command that ended with an error may have given up
+// something all the same: nobody waited for its end, or a disk failed on the way.
+func (r *Resource) mayBeGivenUp(ctx context.Context, before []engine.Super) bool {
+	return ctx.Err() != nil || !slices.EqualFunc(before, r.copies(), func(a, b engine.Super) bool { return a.Gen == b.Gen })
 }
 
 // PauseSync and ResumeSync hold back the resync this node is the source of.

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"hapair/mirror/aside"
+	"hapair/mirror/block"
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
 	"hapair/mirror/genid"
@@ -78,33 +78,40 @@ func (v *volume) limits() aside.Limits {
 	}}
 }
 
-// rearm goes on keeping what an earlier life began to keep. One that cannot be read,
-// or is of another disk, is told, and does not keep the volume from its work.
-func (v *volume) rearm(b *backing) {
-	if v.r.cfg.Aside.Dir == "" {
-		return
+// rearm goes on keeping what an earlier life began to keep. One that is damaged, or is
+// of another disk, is told, and does not keep the volume from its work. One that cannot
+// be read now does: it may be whole, and would be found whole by a later life although
+// what is overwritten in this one is not in it.
+func (v *volume) rearm(b *backing) error {
+	dir := v.r.cfg.Aside.Dir
+	if dir == "" {
+		return nil
 	}
-	m, err := aside.Open(v.r.cfg.Aside.Dir, v.cfg.Number)
-	if errors.Is(err, aside.ErrNone) {
-		return
-	}
-	if err == nil && m.Header.Device != b.fixed.Device.String() && m.State().Phase != aside.Incomplete {
-		err = m.SetState(aside.State{Phase: aside.Incomplete, Why: "the disk was exchanged"})
+	m, err := aside.Open(dir, v.cfg.Number)
+	switch {
+	case errors.Is(err, aside.ErrNone):
+		return nil
+	case errors.Is(err, aside.ErrDamaged):
+		v.r.log.Error("what was given up in a split brain cannot be put back", zap.Uint16("volume", v.cfg.Number), zap.Error(err))
+		if err = aside.Discredit(dir, v.cfg.Number); err == nil {
+			return nil
+		}
 	}
 	if err != nil {
-		v.r.log.Error("what was given up in a split brain", zap.Uint16("volume", v.cfg.Number), zap.Error(err))
+		return fmt.Errorf("what was given up in a split brain is kept, and cannot be read; without it nothing may be overwritten: %w", err)
 	}
-	if m != nil {
-		b.data.Keep(m, v.limits())
+	if m.Header.Device != b.fixed.Device.String() && m.State().Phase != aside.Incomplete {
+		if err := m.SetState(aside.State{Phase: aside.Incomplete, Why: "the disk was exchanged"}); err != nil {
+			v.r.log.Error("what was given up in a split brain", zap.Uint16("volume", v.cfg.Number), zap.Error(err))
+		}
 	}
+	b.data.Keep(m, v.limits())
+	return nil
 }
 
 // keepAside begins to keep what all volumes hold now. The caller has seen to it that
-// nothing is at the disks.
+// nothing is at the disks. After an error nothing new is kept.
 func (r *Resource) keepAside() error {
-	if len(r.Kept()) > 0 {
-		return fmt.Errorf("what this node gave up in an earlier split brain is kept yet: %w", ErrKept)
-	}
 	r.mu.Lock()
 	view, copies := r.mu.eng.View(), r.mu.eng.Copies()
 	r.mu.Unlock()
@@ -120,9 +127,6 @@ func (r *Resource) keepAside() error {
 	}
 	for i, v := range r.vols {
 		m, err := aside.Create(r.cfg.Aside.Dir, v.header(&copies[i]))
-		if errors.Is(err, os.ErrExist) { // one that could not be read
-			return errors.Join(fmt.Errorf("%w: %w", ErrKept, err), r.release())
-		}
 		if err != nil {
 			return errors.Join(err, r.dropAside())
 		}
@@ -160,22 +164,17 @@ func superOf(h *aside.Header) engine.Super {
 	return s
 }
 
-// release ends the keeping.
-func (r *Resource) release() error {
+// dropAside frees what is kept, of every volume; what cannot be read as well. The files
+// go first, durably: what is overwritten from then on is saved for nobody, and a power
+// cut must not leave an image that lacks it.
+func (r *Resource) dropAside() error {
 	var errs []error
 	for _, v := range r.vols {
-		if d := v.on.Load().data; d != nil {
-			errs = append(errs, d.Release())
+		err := aside.Remove(r.cfg.Aside.Dir, v.cfg.Number)
+		if d := v.on.Load().data; d != nil && err == nil {
+			err = d.Release()
 		}
-	}
-	return errors.Join(errs...)
-}
-
-// dropAside frees what is kept, of every volume; what cannot be read as well.
-func (r *Resource) dropAside() error {
-	errs := []error{r.release()}
-	for _, v := range r.vols {
-		errs = append(errs, aside.Remove(r.cfg.Aside.Dir, v.cfg.Number))
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -226,7 +225,7 @@ func (r *Resource) ShowKept(ctx context.Context) error {
 		}
 		g := *v.geo.Load()
 		g.SizeBytes, g.ReadOnly = m.Header.SizeBytes, true
-		path, err := f.Start(ctx, v.on.Load().data.View(), g)
+		path, err := f.Start(ctx, keptView{v}, g)
 		if err != nil {
 			return fmt.Errorf("volume %d: %w", v.cfg.Number, err)
 		}
@@ -234,6 +233,19 @@ func (r *Resource) ShowKept(ctx context.Context) error {
 		v.shown.Store(&path)
 	}
 	return nil
+}
+
+// keptView shows what is kept, whatever disk the volume has by now.
+type keptView struct{ v *volume }
+
+// Submit answers reads.
+func (k keptView) Submit(req *block.Request) {
+	d := k.v.on.Load().data
+	if d == nil {
+		req.Answer(fmt.Errorf("%s: the disk was let go of: %w", req, block.ErrClosed))
+		return
+	}
+	d.View().Submit(req)
 }
 
 // HideKept withdraws them; *front.BusyError says who uses one.
@@ -257,6 +269,16 @@ func (r *Resource) hideKept(ctx context.Context) error {
 		v.shown.Store(nil)
 	}
 	return nil
+}
+
+// abortKept withdraws them at the end, whoever uses one.
+func (r *Resource) abortKept(ctx context.Context) (err error) {
+	for _, v := range r.vols {
+		if v.shown.Swap(nil) != nil {
+			err = errors.Join(err, v.view.Abort(ctx))
+		}
+	}
+	return err
 }
 
 // undone reports whether what was given up was put back, and is kept yet.

@@ -184,7 +184,7 @@ func (r *Resource) watchDisks() {
 	for i, v := range r.vols {
 		waiting := time.Duration(v.on.Load().waiting()) * tickEvery
 		if limit := time.Duration(r.diskTimeout.Load()); limit > 0 && waiting >= limit {
-			r.step(&engine.Event{Kind: engine.DiskStalled, Volume: i, Err: fmt.Errorf("no answer for %v", limit)})
+			r.step(&engine.Event{Kind: engine.DiskStalled, Volume: i, Err: v.stalled(limit)})
 		}
 	}
 }
@@ -201,7 +201,7 @@ func (r *Resource) Close(ctx context.Context) error {
 	err = errors.Join(err, r.link.Stop(ctx))
 	r.cancel()
 	r.running.Wait()
-	return errors.Join(err, r.closeDisks())
+	return errors.Join(err, r.abortKept(ctx), r.closeDisks())
 }
 
 func (r *Resource) abandonDisks(why error) {

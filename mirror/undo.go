@@ -10,6 +10,7 @@ import (
 	"hapair/mirror/aside"
 	"hapair/mirror/dirty"
 	"hapair/mirror/engine"
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 )
 
@@ -23,9 +24,12 @@ const (
 // in-sync set, and when all is back it meets its peer again, to find a split brain. A
 // ctx that ends does not stop what has begun.
 func (r *Resource) Undo(ctx context.Context) error {
-	r.admin.Lock()
-	defer r.admin.Unlock()
-	err := r.mayUndo(ctx)
+	err := r.checkKept(ctx) // first, and for as long as it takes: a promotion does not wait for it
+	if err == nil {
+		r.admin.Lock()
+		defer r.admin.Unlock()
+		err = r.mayUndo()
+	}
 	if err == nil {
 		err = r.leave(ctx)
 	}
@@ -50,8 +54,8 @@ func (r *Resource) Undo(ctx context.Context) error {
 	}
 }
 
-// mayUndo looks at the images, all of them, before anything is changed.
-func (r *Resource) mayUndo(ctx context.Context) error {
+// mayUndo judges the images, all of them, before anything is changed.
+func (r *Resource) mayUndo() error {
 	if r.undoing.Load() {
 		return fmt.Errorf("it is being put back: %w", ErrKept)
 	}
@@ -72,6 +76,20 @@ func (r *Resource) mayUndo(ctx context.Context) error {
 		}
 		if v.geo.Load().SizeBytes != m.Header.SizeBytes {
 			return fmt.Errorf("volume %d had %d bytes then, and has %d: %w", v.cfg.Number, m.Header.SizeBytes, v.geo.Load().SizeBytes, ErrKept)
+		}
+	}
+	return nil
+}
+
+// checkKept reads all that is kept, before anything is changed.
+func (r *Resource) checkKept(ctx context.Context) error {
+	if err := r.mayUndo(); err != nil {
+		return err
+	}
+	for _, v := range r.vols {
+		m := v.image()
+		if m == nil {
+			return fmt.Errorf("volume %d: %w", v.cfg.Number, aside.ErrNone)
 		}
 		if err := m.Check(ctx); err != nil {
 			return err
@@ -176,6 +194,9 @@ func (v *volume) putBack(ctx context.Context, ev *engine.Event) error {
 func (r *Resource) setPhase(p aside.Phase) error {
 	for _, v := range r.vols {
 		if m := v.image(); m != nil {
+			if m.State().Phase == aside.Incomplete {
+				continue
+			}
 			if err := m.SetState(aside.State{Phase: p}); err != nil {
 				return err
 			}
@@ -192,26 +213,64 @@ func (r *Resource) interrupted() bool {
 // resumeUndo goes on with it, before there is any session.
 func (r *Resource) resumeUndo() {
 	defer r.running.Done()
-	for {
-		err := r.mayUndo(r.ctx)
-		if err == nil {
-			r.undoing.Store(true)
-			if err = r.beginUndo(r.ctx); err == nil {
-				r.link.Start()
-				_ = r.finishUndo() // it has told
-				return
-			}
-			r.undoing.Store(false)
-		}
-		if !errors.Is(err, engine.ErrBadState) {
-			r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("what this node gave up cannot be put back any further: %v", err))
-			r.link.Start()
-			return
-		}
-		select { // the ledger may count this copy yet, as it was read last
+	err := r.resume()
+	for errors.Is(err, engine.ErrBadState) { // the ledger may count this copy yet, as it was read last
+		select {
 		case <-r.ctx.Done():
 			return
 		case <-time.After(time.Second):
 		}
+		err = r.resume()
 	}
+	if err != nil {
+		r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("what this node gave up cannot be put back any further: %v", err))
+	}
+	r.link.Start()
+	if err == nil && r.undoing.Load() {
+		_ = r.finishUndo() // it has told
+	}
+}
+
+// resume begins again, unless the copy says that it needs not: it has its generations
+// of before when all is back, and others when it was filled since.
+func (r *Resource) resume() error {
+	r.admin.Lock()
+	defer r.admin.Unlock()
+	if !r.worthless() {
+		return r.settleUndo()
+	}
+	if err := r.mayUndo(); err != nil {
+		return err
+	}
+	if err := r.command(r.ctx, &engine.Event{Kind: engine.Undo}); err != nil {
+		return err
+	}
+	r.undoing.Store(true)
+	return nil
+}
+
+// worthless reports whether a volume is what beginUndo makes of it.
+func (r *Resource) worthless() bool {
+	return slices.ContainsFunc(r.copies(), func(s engine.Super) bool {
+		return s.Disk == state.Inconsistent && s.Gen == genid.New()
+	})
+}
+
+func (r *Resource) copies() []engine.Super {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.eng.Copies()
+}
+
+// settleUndo has the images say what became of an undo that is not under way.
+func (r *Resource) settleUndo() error {
+	is := aside.Undone
+	for i, s := range r.copies() {
+		if m := r.vols[i].image(); m != nil && superOf(&m.Header).Gen != s.Gen {
+			is = aside.Keeping // and whatever has filled the copy since was saved
+		}
+	}
+	err := r.setPhase(is)
+	r.configure()
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -66,7 +67,19 @@ func (b *backing) waiting() (ticks int) {
 		d.Tick()
 		ticks = max(ticks, d.Waiting())
 	}
+	if b.data != nil { // the files of an image may hang as well
+		b.data.Tick()
+		ticks = max(ticks, b.data.Waiting())
+	}
 	return ticks
+}
+
+// stalled says what has not gone on for so long.
+func (v *volume) stalled(limit time.Duration) error {
+	if d := v.on.Load().data; d != nil && time.Duration(d.Waiting())*tickEvery >= limit {
+		return fmt.Errorf("what a write overwrites could not be saved for %v, from the disk or in %s", limit, v.r.cfg.Aside.Dir)
+	}
+	return fmt.Errorf("no answer for %v", limit)
 }
 
 // abandon fails whatever the disks have not answered.
@@ -74,12 +87,15 @@ func (b *backing) abandon(why error) {
 	for _, d := range b.disks {
 		d.Abandon(why)
 	}
+	if b.data != nil {
+		b.data.Abandon(why)
+	}
 }
 
 func (b *backing) close() error {
 	var errs []error
 	if b.data != nil {
-		errs = append(errs, b.data.Release())
+		errs = append(errs, b.data.Leave())
 	}
 	for _, d := range b.disks {
 		errs = append(errs, d.Close())
@@ -167,7 +183,9 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 	}
 	v.keepEnd(ms)
 	b.meta, b.fixed = ms, snap.Super // the engine keeps every request within the data
-	v.rearm(b)
+	if err := v.rearm(b); err != nil {
+		return vc, err
+	}
 	geo := disk.Geometry()
 	geo.SizeBytes = snap.Super.DataBytes
 	geo.MaxTransferBytes, geo.VolatileCache, geo.Discard = block.MaxTransferBytes, true, true

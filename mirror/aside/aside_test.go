@@ -2,6 +2,7 @@ package aside
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -21,6 +22,7 @@ type memory struct {
 	data   []byte
 	before func(r *block.Request)
 	err    error // of reads
+	size   int64 // 0: size
 }
 
 func newMemory() *memory {
@@ -32,7 +34,7 @@ func newMemory() *memory {
 }
 
 func (d *memory) Geometry() block.Geometry {
-	return block.Geometry{SizeBytes: size, LogicalBlockBytes: 512, PhysicalBlockBytes: 512, MaxTransferBytes: block.MaxTransferBytes}
+	return block.Geometry{SizeBytes: cmp.Or(d.size, size), LogicalBlockBytes: 512, PhysicalBlockBytes: 512, MaxTransferBytes: block.MaxTransferBytes}
 }
 func (d *memory) Close() error { return nil }
 
@@ -201,10 +203,11 @@ func TestABlockIsDurableBeforeItIsOverwritten(t *testing.T) {
 	d, inner, dir, was := keeping(t, Limits{})
 	var mu sync.Mutex
 	durable := map[string][]byte{}
-	snapshot := func(f *os.File) error {
-		data, err := os.ReadFile(f.Name())
+	snapshot := func(f file) error {
+		at := strings.TrimSuffix(f.Name(), ".new") // as which it was made
+		data, err := os.ReadFile(at)
 		mu.Lock()
-		durable[filepath.Base(f.Name())] = data
+		durable[filepath.Base(at)] = data
 		mu.Unlock()
 		return err
 	}
@@ -316,12 +319,9 @@ func TestAnImageThatCannotBeKept(t *testing.T) {
 				c.breaks(d, inner)
 			}
 			inner.before = func(r *block.Request) {
-				left, err := Open(dir, 3)
-				must(t, err)
-				if r.Op.Changes() && left.State().Phase != Incomplete {
+				if r.Op.Changes() && phaseOf(t, dir) != Incomplete {
 					t.Error("overwritten before it is written down that the image is incomplete")
 				}
-				must(t, left.close())
 			}
 			write(t, d, 0, BlockBytes)
 			if err := <-lost; !errors.Is(err, c.err) {
@@ -336,6 +336,17 @@ func TestAnImageThatCannotBeKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// phaseOf is what the files of an image say that is in use.
+func phaseOf(t *testing.T, dir string) Phase {
+	t.Helper()
+	after := filepath.Join(t.TempDir(), "r")
+	must(t, os.CopyFS(after, os.DirFS(dir)))
+	left, err := Open(after, 3)
+	must(t, err)
+	must(t, left.close())
+	return left.State().Phase
 }
 
 func TestNothingIsCreatedTwice(t *testing.T) {

@@ -6,12 +6,12 @@
 // A request that changes a block waits until the block is durable in the image: a
 // power cut finds the old block on the disk or in the image. What cannot be saved
 // does not hold the request up: the image is marked incomplete, durably, and the
-// request goes on. Without an image a request costs one pointer test.
+// request goes on. Where that cannot be written down either, the request fails. Without an image a request costs one pointer test.
 package aside
 
 import (
 	"errors"
-	"sync"
+	"fmt"
 	"sync/atomic"
 
 	"hapair/mirror/block"
@@ -55,7 +55,7 @@ func (d *Disk) Inner() block.Disk { return d.inner }
 
 // Image is what is kept, nil when nothing is.
 func (d *Disk) Image() *Image {
-	if k := d.keeper.Load(); k != nil {
+	if k := d.keeper.Load(); k != nil && !k.left.Load() {
 		return k.image
 	}
 	return nil
@@ -71,109 +71,58 @@ func (d *Disk) Keep(m *Image, l Limits) {
 	d.keeper.Store(k)
 }
 
-// Release ends that, and closes the image. What waits is saved first.
+// Release ends that, and closes the image. What waits is saved first; what follows is
+// not, so nobody may find the image again: it was removed.
 func (d *Disk) Release() error {
-	k := d.keeper.Swap(nil)
+	k := d.keeper.Load()
 	if k == nil {
 		return nil
 	}
-	k.stop()
-	return k.image.close()
+	err := k.leave(nil)
+	d.keeper.CompareAndSwap(k, nil)
+	return err
 }
 
-// Close releases image and disk.
-func (d *Disk) Close() error { return errors.Join(d.Release(), d.inner.Close()) }
+// Leave closes the image and leaves it as it is, for a disk that is let go of. What
+// waits is saved first; what would have to be saved after that fails.
+func (d *Disk) Leave() error {
+	if k := d.keeper.Load(); k != nil {
+		return k.leave(block.ErrClosed)
+	}
+	return nil
+}
 
-// keeper saves, on a goroutine of its own.
-type keeper struct {
-	disk   *Disk
-	image  *Image
-	limits Limits
-	lost   atomic.Bool // nothing is saved any more
-	ended  chan struct{}
+// Close leaves the image and closes the disk.
+func (d *Disk) Close() error { return errors.Join(d.Leave(), d.inner.Close()) }
 
-	mu struct {
-		sync.Mutex
-		wake   sync.Cond
-		queue  []*block.Request
-		closed bool
+// Tick is the clock of Waiting, as that of stall.Disk.
+func (d *Disk) Tick() {
+	if k := d.keeper.Load(); k != nil {
+		k.mu.Lock()
+		k.mu.ticks++
+		k.mu.Unlock()
 	}
 }
 
-// put takes a request that has to wait; false when it has not.
-func (k *keeper) put(r *block.Request) bool {
-	if k.lost.Load() || k.image.covers(r.Offset, max(r.Length, 1)) {
-		return false
+// Waiting is for how many ticks nothing was saved although a request waits for it: the
+// disk below, or the file system of the image, does not answer.
+func (d *Disk) Waiting() int {
+	k := d.keeper.Load()
+	if k == nil {
+		return 0
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.mu.closed {
-		return false
+	if len(k.mu.held) == 0 {
+		return 0
 	}
-	k.mu.queue = append(k.mu.queue, r)
-	k.mu.wake.Signal()
-	return true
+	return int(k.mu.ticks - k.mu.since)
 }
 
-func (k *keeper) stop() {
-	k.mu.Lock()
-	k.mu.closed = true
-	k.mu.wake.Signal()
-	k.mu.Unlock()
-	<-k.ended
-}
-
-func (k *keeper) run() {
-	defer close(k.ended)
-	for {
-		k.mu.Lock()
-		for len(k.mu.queue) == 0 && !k.mu.closed {
-			k.mu.wake.Wait()
-		}
-		queue := k.mu.queue
-		k.mu.queue = nil
-		k.mu.Unlock()
-		if len(queue) == 0 {
-			return
-		}
-		k.serve(queue)
+// Abandon fails what waits to be saved, and what would have to be from now on, with an
+// error that wraps why and block.ErrNoAnswer. The image stays as it is.
+func (d *Disk) Abandon(why error) {
+	if k := d.keeper.Load(); k != nil {
+		k.abandon(fmt.Errorf("what it overwrites is not saved: %w: %w", why, block.ErrNoAnswer))
 	}
-}
-
-// serve saves what a series of requests overwrites, and lets each go.
-func (k *keeper) serve(queue []*block.Request) {
-	for len(queue) > 0 {
-		batch, n := k.gather(queue)
-		if len(batch) > 0 && !k.lost.Load() {
-			if err := k.saveOld(batch); err != nil {
-				k.lose(err)
-			}
-		}
-		for _, r := range queue[:n] {
-			r.Plugged = false
-			k.disk.inner.Submit(r)
-		}
-		queue = queue[n:]
-	}
-}
-
-// gather collects the blocks that are not saved yet, sorted, as many as go into one
-// batch, and says how many of the requests they are all of. A request that needs more
-// is saved in several rounds, of which none but the last lets it go.
-func (k *keeper) gather(queue []*block.Request) (blocks []int64, n int) {
-	seen := map[int64]bool{}
-	for _, r := range queue {
-		for b := r.Offset / BlockBytes; b <= k.image.last(r.End()); b++ {
-			if k.lost.Load() || seen[b] || k.image.Saved(b) {
-				continue
-			}
-			if len(blocks) == batchMax {
-				return blocks, n
-			}
-			seen[b] = true
-			blocks = append(blocks, b)
-		}
-		n++
-	}
-	return blocks, n
 }

@@ -1,15 +1,10 @@
 package aside
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,112 +18,37 @@ const maxBytes = 1 << 46
 // headBlocks are the header and the state.
 const headBlocks = 2
 
-// ErrNone: there is no image.
-var ErrNone = errors.New("no image is kept")
-
 // Image is the image of one volume. One goroutine at a time saves; the others may
 // read.
 type Image struct {
 	Header Header
 	id     uint64
-	data   *os.File
-	index  *os.File
+	data   file
+	index  file
 	blocks int64
 	saved  []atomic.Uint64 // a bit for each block
 	count  atomic.Int64    // of bits
-	next   uint64          // number of the next batch
-	flush  func(*os.File) error
+	next   atomic.Uint64   // number of the next batch
+	flush  func(file) error
 
-	mu    sync.Mutex
-	state State
-}
-
-// paths are the files of a volume's image.
-func paths(dir string, volume uint16) (img, idx string) {
-	name := strconv.Itoa(int(volume))
-	return filepath.Join(dir, name+".img"), filepath.Join(dir, name+".idx")
-}
-
-// Create makes an image of nothing yet, durably; one that is there is an error
-// that wraps os.ErrExist.
-func Create(dir string, h Header) (*Image, error) {
-	m := blank(h)
-	if err := m.create(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("create an image: %w", err), m.close())
-	}
-	return m, nil
-}
-
-// create makes the files; what it made is not there any more after an error.
-func (m *Image) create(dir string) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	img, idx := paths(dir, m.Header.Volume)
-	var id [8]byte
-	rand.Read(id[:]) // never fails
-	m.id, m.next = binary.LittleEndian.Uint64(id[:]), 1
-	const how = os.O_RDWR | os.O_CREATE | os.O_EXCL
-	if m.index, err = os.OpenFile(idx, how, 0o600); err != nil {
-		return err
-	}
-	if m.data, err = os.OpenFile(img, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
-		return errors.Join(err, os.Remove(idx))
-	}
-	b := make([]byte, BlockBytes)
-	if err = sealJSON(b, kindHeader, m.id, &m.Header); err == nil {
-		_, err = m.index.WriteAt(b, 0)
-	}
-	if err == nil {
-		err = m.data.Truncate(m.blocks * BlockBytes)
-	}
-	if err == nil {
-		err = m.SetState(State{Phase: Keeping})
-	}
-	if err = errors.Join(err, syncDir(dir), syncDir(filepath.Dir(dir))); err != nil {
-		return errors.Join(err, os.Remove(img), os.Remove(idx))
-	}
-	return nil
+	writing sync.Mutex // one SetState at a time
+	mu      sync.Mutex // never held while the file system is asked: it may hang
+	state   State
 }
 
 func blank(h Header) *Image {
 	blocks := (h.SizeBytes + BlockBytes - 1) / BlockBytes
-	return &Image{Header: h, blocks: blocks, saved: make([]atomic.Uint64, (blocks+63)/64), flush: datasync}
+	m := &Image{Header: h, blocks: blocks, saved: make([]atomic.Uint64, (blocks+63)/64), flush: datasync}
+	m.next.Store(1)
+	return m
 }
 
-func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) } //nolint:wrapcheck // the callers say what
-
-// Open reads an image; ErrNone when there is none. One whose state or whose index is
-// damaged is Incomplete: what a power cut leaves is not.
-func Open(dir string, volume uint16) (*Image, error) {
-	img, idx := paths(dir, volume)
-	index, err := os.OpenFile(idx, os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, ErrNone
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open an image: %w", err)
-	}
-	m, err := load(index)
-	if err == nil {
-		m.data, err = os.OpenFile(img, os.O_RDWR, 0)
-	}
-	if err == nil && m.Header.Volume != volume {
-		err = fmt.Errorf("%w: it is of volume %d", ErrDamaged, m.Header.Volume)
-	}
-	if err != nil {
-		if m != nil && m.data != nil {
-			err = errors.Join(err, m.data.Close())
-		}
-		return nil, errors.Join(fmt.Errorf("open image %s: %w", idx, err), index.Close())
-	}
-	return m, nil
-}
-
-func load(index *os.File) (*Image, error) {
+func load(index file) (*Image, error) {
 	b := make([]byte, BlockBytes)
-	if _, err := index.ReadAt(b, 0); err != nil {
+	if _, err := index.ReadAt(b, 0); errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: header: %w", ErrDamaged, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("header: %w", err)
 	}
 	f, err := unseal(b)
 	if err != nil {
@@ -177,22 +97,27 @@ func (m *Image) loadState(b []byte) string {
 }
 
 // loadBatches reads which blocks were saved. The last batch may be torn: then
-// nothing it was about was overwritten. One that is torn before others is damage.
+// nothing it was about was overwritten. One that is torn before others is damage, and
+// so is one that cannot be read.
 func (m *Image) loadBatches(b []byte) (why string) {
-	for m.next = 1; ; m.next++ {
-		entries, err := m.batch(b, m.next)
+	n := uint64(1)
+	for ; ; n++ {
+		entries, err := m.batch(b, n)
 		if err != nil {
 			break
 		}
 		m.mark(entries)
 	}
-	for n := m.next + 1; ; n++ {
+	m.next.Store(n)
+	for first := n; ; n++ {
 		_, err := m.batch(b, n)
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			return ""
-		}
-		if err == nil {
-			return fmt.Sprintf("batch %d of its index is damaged", m.next)
+		case err == nil:
+			return fmt.Sprintf("batch %d of its index is damaged", first)
+		case !errors.Is(err, ErrDamaged):
+			return fmt.Sprintf("its index cannot be read: %v", err)
 		}
 	}
 }
@@ -252,13 +177,15 @@ func (m *Image) State() State {
 func (m *Image) SetState(s State) error {
 	s.At = time.Now().UTC()
 	s.Why = s.Why[:min(len(s.Why), 1000)]
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	b := make([]byte, BlockBytes)
 	if err := sealJSON(b, kindState, m.id, &s); err != nil {
 		return err
 	}
+	m.mu.Lock()
 	m.state = s
+	m.mu.Unlock()
 	if _, err := m.index.WriteAt(b, BlockBytes); err != nil {
 		return fmt.Errorf("state of an image: %w", err)
 	}
@@ -288,15 +215,15 @@ func (m *Image) save(pieces []piece) error {
 	if err := m.flush(m.data); err != nil {
 		return fmt.Errorf("flush the image: %w", err)
 	}
-	b := make([]byte, BlockBytes)
-	sealBatch(b, m.id, m.next, entries)
-	if _, err := m.index.WriteAt(b, int64(m.next-1+headBlocks)*BlockBytes); err != nil {
+	b, next := make([]byte, BlockBytes), m.next.Load()
+	sealBatch(b, m.id, next, entries)
+	if _, err := m.index.WriteAt(b, int64(next-1+headBlocks)*BlockBytes); err != nil {
 		return fmt.Errorf("write the index of the image: %w", err)
 	}
 	if err := m.flush(m.index); err != nil {
 		return fmt.Errorf("flush the index of the image: %w", err)
 	}
-	m.next++
+	m.next.Store(next + 1)
 	m.mark(entries)
 	return nil
 }
@@ -313,7 +240,7 @@ func (m *Image) ReadAt(b []byte, block int64) error {
 // it was is an error that wraps ErrDamaged.
 func (m *Image) Each(fn func(block int64, data []byte) error) error {
 	head, data := make([]byte, BlockBytes), make([]byte, BlockBytes)
-	for n := uint64(1); n < m.next; n++ {
+	for n := uint64(1); n < m.next.Load(); n++ {
 		entries, err := m.batch(head, n)
 		if err != nil {
 			return err
@@ -334,7 +261,7 @@ func (m *Image) Each(fn func(block int64, data []byte) error) error {
 }
 
 // used is how many bytes a file takes on its file system.
-func used(f *os.File) int64 {
+func used(f file) int64 {
 	var st unix.Stat_t
 	if f == nil || unix.Fstat(int(f.Fd()), &st) != nil {
 		return 0
@@ -347,43 +274,10 @@ func (m *Image) Used() int64 { return used(m.data) + used(m.index) }
 
 func (m *Image) close() error {
 	var errs []error
-	for _, f := range []*os.File{m.data, m.index} {
+	for _, f := range []file{m.data, m.index} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Exists reports whether there are files of a volume's image, whatever they hold.
-func Exists(dir string, volume uint16) bool {
-	_, idx := paths(dir, volume)
-	_, err := os.Lstat(idx)
-	return err == nil
-}
-
-// Remove frees the space of a volume's image; one that is not there is no error. The
-// index goes first, durably: an image without it is none.
-func Remove(dir string, volume uint16) error {
-	img, idx := paths(dir, volume)
-	for _, path := range []string{idx, img} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("drop an image: %w", err)
-		}
-		if err := syncDir(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("flush a directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("flush %s: %w", dir, err)
-	}
-	return nil
 }

@@ -3,7 +3,6 @@ package aside
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -64,18 +63,19 @@ func (k *keeper) saveOld(blocks []int64) error {
 }
 
 // lose gives the image up, durably, before anything is overwritten that is not in it.
-// An index that cannot be marked is removed: an image without is none.
-func (k *keeper) lose(why error) {
+// An index that cannot be marked is removed: an image without is none. After an error
+// neither could be done.
+func (k *keeper) lose(why error) error {
 	err := k.image.SetState(State{Phase: Incomplete, Why: why.Error()})
 	if err != nil {
-		idx := k.image.index.Name()
-		err = errors.Join(err, os.Remove(idx), syncDir(filepath.Dir(idx)))
-		why = fmt.Errorf("%w (and it cannot be marked: %w)", why, err)
+		dir := filepath.Dir(k.image.index.Name())
+		gone := Remove(dir, k.image.Header.Volume)
+		if gone != nil {
+			return errors.Join(err, gone)
+		}
 	}
 	k.lost.Store(true)
-	if k.limits.Lost != nil {
-		k.limits.Lost(why)
-	}
+	return nil
 }
 
 // readBlocks reads blocks, sorted, from a disk of so many bytes, run by run. What is

@@ -77,6 +77,9 @@ func (v *View) read(m *Image, r *block.Request) error {
 	if s := m.State(); s.Phase == Incomplete {
 		return fmt.Errorf("%s: the image is incomplete (%s): %w", r, s.Why, block.ErrIO)
 	}
+	if v.disk.Image() != m { // what was read from the disk may have been overwritten, and not saved
+		return fmt.Errorf("%s: the image is gone: %w", r, block.ErrClosed)
+	}
 	return nil
 }
 

@@ -63,18 +63,27 @@ func (e *Engine) splitHello() *wire.Split {
 // discardData has the next handshake that finds a split brain end with a resync
 // from the peer. Nothing is overwritten, or written down, before that is agreed on.
 func (e *Engine) discardData() {
+	if err := e.MayDiscardData(); err != nil {
+		e.reply(DiscardData, err)
+		return
+	}
+	e.split.givesUp = true
+	e.dropSession(errGivesUp)
+	e.reply(DiscardData, nil)
+}
+
+// MayDiscardData says why this copy cannot be given up now. While it can, nothing is
+// at the disks: what they hold may be kept aside.
+func (e *Engine) MayDiscardData() error {
 	switch s := &e.session; {
 	case e.role == state.Primary:
-		e.reply(DiscardData, fmt.Errorf("this node is Primary: %w", ErrBadState))
+		return fmt.Errorf("this node is Primary: %w", ErrBadState)
 	case s.phase == preparing || s.phase == agreed:
-		e.reply(DiscardData, fmt.Errorf("the copies have met and are %s: %w", s.repl, ErrBadState))
+		return fmt.Errorf("the copies have met and are %s: %w", s.repl, ErrBadState)
 	case e.peerOps > 0 || e.fillAtDisk() || e.ledger.inFlight:
-		e.reply(DiscardData, fmt.Errorf("requests of the last session are under way yet; try again: %w", ErrBadState))
-	default:
-		e.split.givesUp = true
-		e.dropSession(errGivesUp)
-		e.reply(DiscardData, nil)
+		return fmt.Errorf("requests of the last session are under way yet; try again: %w", ErrBadState)
 	}
+	return nil
 }
 
 // keptSide says which copy is kept where exactly one node gives up: actSource this
