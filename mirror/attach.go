@@ -88,10 +88,24 @@ func (r *Resource) attach(o AttachOptions) error {
 	case errors.Is(err, engine.ErrNotTaken):
 		return errors.Join(err, r.letGo(disks))
 	case err != nil:
-		return err // the engine uses the disks, or has them fail
+		return errors.Join(err, r.takeSizes(found)) // the engine uses the disks, or has them fail
 	}
 	r.Connect()
-	return nil
+	return r.takeSizes(found)
+}
+
+// takeSizes takes note of the sizes that disks have come to be laid out for after
+// they had been given up.
+func (r *Resource) takeSizes(found []reopened) error {
+	var errs []error
+	for _, f := range found {
+		v, size := r.vols[f.volume], f.config.Geometry.SizeBytes
+		if v.geo.Load().SizeBytes != size {
+			v.sized(f.on, size)
+			errs = append(errs, v.show(r.ctx))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *Resource) mayAttach() error {

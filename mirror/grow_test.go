@@ -11,7 +11,9 @@ import (
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
 	"hapair/mirror/meta"
+	"hapair/mirror/state"
 	"hapair/mirror/store"
+	"hapair/test/fault"
 )
 
 // lastEnd keeps it in memory.
@@ -33,12 +35,16 @@ const (
 	growTo   = 40 << 20
 )
 
-// internalPair is a pair on disks with internal metadata.
-func internalPair(t *testing.T) *pair {
+// internalPair is a pair on disks with internal metadata, which may have a layer of
+// the test's around them.
+func internalPair(t *testing.T, over ...func(n *pairNode, d block.Disk) block.Disk) *pair {
 	t.Helper()
 	p := layPair(t)
 	for i, n := range p.nodes {
 		n.meta, n.ends = MetadataInternal, &lastEnd{}
+		for _, layer := range over {
+			n.over = func(_ string, d block.Disk) block.Disk { return layer(n, d) }
+		}
 		disk := filepath.Join(n.dir, "disk")
 		must(t, os.WriteFile(disk, nil, 0o600))
 		must(t, os.Truncate(disk, growDisk))
@@ -211,4 +217,49 @@ func TestGrowWithoutThePeer(t *testing.T) {
 	}
 	p.demote(0)
 	sameData(t, p, want)
+}
+
+// unpluggable passes an Unplug on to the disk below one that fails.
+type unpluggable struct {
+	*fault.Disk
+	inner block.Disk
+}
+
+func (u unpluggable) Unplug() { unplug(u.inner) }
+
+// A disk whose metadata could be laid out anew, and what was to come after that not,
+// counts as failed; attached again it has the new size.
+func TestDiskThatGrewAndFailedIsAttached(t *testing.T) {
+	var hurt *fault.Disk // of beta
+	p := internalPair(t, func(_ *pairNode, d block.Disk) block.Disk {
+		hurt = fault.New(d)
+		return unpluggable{hurt, d}
+	})
+	a, b := p.nodes[0], p.nodes[1]
+	p.promote(0)
+	p.cutWire(true)
+	must(t, a.door.do(t, &block.Request{Op: block.Write, Length: 4096, Data: fill(1, 4096)})) // a generation of their own
+	p.cutWire(false)
+	a.await(t, "in line again", func(v View) bool { return established(v) && len(v.Record.InSync) == 2 })
+	for _, n := range p.nodes {
+		enlarge(t, n, growTo)
+	}
+	hurt.Add(fault.Rule{Ops: []block.Op{block.Write}, Offset: growDisk - 2*meta.BlockBytes, Length: 2 * meta.BlockBytes, Err: block.ErrIO}) // where the superblocks were
+	if _, err := a.Resize(t.Context(), ResizeOptions{}); err == nil {
+		t.Fatal("the volume has grown")
+	}
+	b.await(t, "failed", func(v View) bool { return v.Volumes[0].Disk == state.Failed })
+	must(t, b.Attach(t.Context(), AttachOptions{}))
+	want := meta.DataBytesFor(growTo, 6433)
+	for _, n := range p.nodes {
+		n.await(t, "as large", func(v View) bool {
+			return established(v) && v.Volumes[0].SizeBytes == want && len(v.Record.InSync) == 2
+		})
+	}
+	if got := b.vols[0].geo.Load().SizeBytes; got != want {
+		t.Fatalf("its front end is offered %d bytes, want %d", got, want)
+	}
+	if a.door.shows() != want {
+		t.Fatalf("the device shows %d, want %d", a.door.shows(), want)
+	}
 }

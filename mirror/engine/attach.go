@@ -96,13 +96,24 @@ func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
 		case v.disk.HasData():
 		case c == nil:
 			return fmt.Errorf("the disk of volume %d is %s: it needs one as well: %w", v.num, v.disk, ErrBadState)
-		case c.Geometry.SizeBytes != v.geo.SizeBytes:
+		case c.Geometry.SizeBytes != v.geo.SizeBytes && !e.grewMeanwhile(i, c):
 			return fmt.Errorf("volume %d has %d bytes, the new disk offers %d: %w", v.num, v.geo.SizeBytes, c.Geometry.SizeBytes, ErrBadGeometry)
 		case c.Geometry.LogicalBlockBytes != v.geo.LogicalBlockBytes:
 			return fmt.Errorf("volume %d has logical blocks of %d bytes, the new disk of %d: %w", v.num, v.geo.LogicalBlockBytes, c.Geometry.LogicalBlockBytes, ErrBadGeometry)
 		}
 	}
 	return nil
+}
+
+// grewMeanwhile: the disk was given up while its metadata were laid out for a larger
+// size, and did that after all. A Secondary takes it for that size, as a restart
+// would; a Primary where its peer, which it goes on through, has that size too.
+func (e *Engine) grewMeanwhile(i int, c *VolumeConfig) bool {
+	v, t := e.vols[i], e.session.theirs
+	if c.Geometry.SizeBytes < v.geo.SizeBytes || !v.knows(c) {
+		return false
+	}
+	return e.role == state.Secondary || e.flowing() && t.Volumes[i].SizeBytes == c.Geometry.SizeBytes
 }
 
 // knows reports whether a disk is the one that failed: it carries the generation
@@ -121,7 +132,7 @@ func (v *volume) adopt(n *volume) {
 // replace gives the volume another disk and its metadata. What is in flight is
 // at the peer, and holds nothing of the old activity log any more.
 func (v *volume) replace(c *VolumeConfig) {
-	v.gen, v.bits, v.al, v.failed = c.Super.Gen, c.Bitmap, c.Log, nil
+	v.gen, v.bits, v.al, v.failed, v.geo.SizeBytes = c.Super.Gen, c.Bitmap, c.Log, nil, c.Geometry.SizeBytes
 	v.hung, v.parted = false, parted{c.Super.Since, c.Super.Elder}
 	v.floor, v.room = c.Floor, c.Room
 	v.super.gen, v.page.urgent = c.Super.Gen, nil

@@ -55,7 +55,7 @@ func (e *Engine) controlEvent(ev *Event) {
 		return
 	}
 	if ev.Kind != Pause && ev.Kind != Resume {
-		e.endResize(fmt.Errorf("another command has ended it: %w", ErrBadState))
+		e.interruptResize()
 	}
 	switch ev.Kind {
 	case Promote:
@@ -90,6 +90,9 @@ func (e *Engine) promote(tenure uint64, force bool) {
 	}
 	if e.session.phase == greeting && e.session.sent || e.session.phase == preparing {
 		e.dropSession(errRecordChanged)
+	}
+	if e.session.repl == state.Established && e.sizesDiffer() {
+		e.dropSession(errSizes) // the peer, which led a resize, does not take yet what is written at the end
 	}
 	forced := false
 	for _, v := range e.vols {

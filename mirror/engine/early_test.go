@@ -430,3 +430,34 @@ func TestNothingIsAnsweredEarlyInADroppedSession(t *testing.T) {
 	b.localDone(nil)
 	b.unanswered()
 }
+
+// What was answered early, and goes again to the peer that has the only copy now,
+// goes in the order of its answers, whichever volume it is of.
+func TestWhatWaitsForTheKeeperGoesInOrder(t *testing.T) {
+	s := by(state.ProtocolA)
+	s.volumes = 2
+	b := newBox(t, s)
+	b.greet(speaks(state.ProtocolA))
+	b.promote()
+	b.out = nil
+	for i, volume := range []int{1, 0, 1} {
+		b.now++
+		r := &block.Request{Op: block.Write, Offset: int64(i) * 4096, Length: 4096, Data: make([]byte, 4096)}
+		b.do(Event{Kind: Submitted, Volume: volume, Request: r})
+		b.message(wire.Write)
+		b.localDone(nil)
+		b.wellAnswered()
+	}
+	b.now++
+	b.submit(block.Write, 1<<20, 4096)
+	b.message(wire.Write)
+	b.localDone(errSdb)
+	b.ledger()
+	b.linkDown()
+	b.keeper()
+	for i, volume := range []uint16{1, 0, 1, 0} {
+		if m := b.message(wire.Write); m.Volume != volume {
+			t.Fatalf("frame %d is %s, of volume %d", i, &m, m.Volume)
+		}
+	}
+}

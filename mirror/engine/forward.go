@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -141,8 +142,8 @@ func readMessage(o *op, tenure uint64) wire.Message {
 	return wire.Message{Kind: wire.Read, Volume: o.vol.num, ID: o.id, Token: tenure, Offset: uint64(o.disk.Offset), Length: uint64(o.disk.Length)}
 }
 
-// keeperReady: the peer takes our requests. What waited goes first, in no
-// order: nothing of it overlaps.
+// keeperReady: the peer takes our requests. What waited goes first; nothing of it
+// overlaps.
 func (e *Engine) keeperReady() {
 	s := &e.session
 	if s.phase != preparing || s.plan.action != actForward || e.role != state.Primary {
@@ -162,23 +163,27 @@ func (e *Engine) keeperReady() {
 		}
 	}
 	e.noteOn(OnDisk, fmt.Sprintf("reads and writes go to %s: the copy of this node is out of use", e.peer))
-	for _, v := range e.vols {
-		for _, l := range []*opList{&v.active, &v.reads} {
-			for o := l.head; o != nil; o = o.next {
-				e.forwardWaiting(o)
-			}
-		}
-	}
-	for _, o := range e.flushes {
-		e.forwardWaiting(o)
-	}
+	e.forwardWaiting()
 	e.established()
 	e.startFill()
 }
 
-func (e *Engine) forwardWaiting(o *op) {
-	if o.owed&owedPeer != 0 && !o.sent {
-		e.sendForwarded(o)
+// forwardWaiting sends what waited in the order in which it came, of whichever
+// volume: of what was answered early (protocol A) the peer has all up to an instant.
+func (e *Engine) forwardWaiting() {
+	waiting := slices.Clone(e.flushes)
+	for _, v := range e.vols {
+		for _, l := range []*opList{&v.active, &v.reads} {
+			for o := l.head; o != nil; o = o.next {
+				waiting = append(waiting, o)
+			}
+		}
+	}
+	slices.SortStableFunc(waiting, func(a, b *op) int { return cmp.Compare(a.began, b.began) })
+	for _, o := range waiting {
+		if o.owed&owedPeer != 0 && !o.sent {
+			e.sendForwarded(o)
+		}
 	}
 }
 

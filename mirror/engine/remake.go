@@ -46,16 +46,19 @@ func (e *Engine) forgetRemake(v *volume) {
 }
 
 // remade: the metadata say the new size, or nothing was changed, or the disk
-// cannot be trusted with them any more.
+// cannot be trusted with them any more. One that has failed meanwhile and says the
+// new size has it when it is attached again; who goes on through its peer shows it
+// at once, for the peer's copy has it already.
 func (e *Engine) remade(v *volume, err error) {
 	size, was, mark := v.fitTo, v.geo.SizeBytes, v.fitMark
 	v.fitTo, v.remaking = 0, false
 	switch {
-	case v.disk.HasData() && err == nil:
+	case err == nil:
 		v.geo.SizeBytes = size
 		v.takeSize(was, mark)
+		e.alike = e.alike && !mark // what is new shows something else at the peer
 		e.resized(v, was)
-	case !v.disk.HasData(): // it has failed meanwhile
+	case !v.disk.HasData(): // it has failed meanwhile: what its metadata say is found when it is attached
 	case errors.Is(err, ErrNoRoom):
 		e.note(fmt.Sprintf("volume %d keeps its %d bytes: %v", v.num, was, err))
 		if e.resize.v == v {

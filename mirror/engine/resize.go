@@ -247,6 +247,17 @@ func (e *Engine) resizeFailed(err error) {
 	e.sendState()
 }
 
+// interruptResize gives way to another command. A leader that waits for this node is
+// told, or it would wait until the session ends.
+func (e *Engine) interruptResize() {
+	err := fmt.Errorf("another command has ended it: %w", ErrBadState)
+	if e.resize.runs() && !e.resize.lead {
+		e.resizeFailed(err)
+	} else {
+		e.endResize(err)
+	}
+}
+
 // endResize ends the one that runs. A peer that has grown already is followed
 // when the two meet again.
 func (e *Engine) endResize(err error) {

@@ -382,6 +382,35 @@ func TestDiskFailsDuringAResize(t *testing.T) {
 	}
 }
 
+// Nothing grows alone while the ledger counts the peer, or does not count this copy.
+func TestResizeAloneIsTheLedgersWord(t *testing.T) {
+	for _, set := range [][]string{{"alpha", "beta"}, {"beta"}} {
+		s := equal()
+		s.record.InSync = set
+		b := newBox(t, s)
+		b.room = largerBytes
+		b.out = nil
+		b.resize(ResizeOrder{Alone: true})
+		if err := b.expect(Reply).Err; !errors.Is(err, ErrBadState) {
+			t.Fatalf("with %v in the set: %v", set, err)
+		}
+		b.none(LocalIO)
+	}
+}
+
+// One piece is at the disk at a time, however often the clock ticks: a second one
+// would be there yet when the volume has grown.
+func TestOnePieceAtATime(t *testing.T) {
+	b := asked(t)
+	piece := b.expect(LocalIO)
+	b.do(Event{Kind: Tick})
+	b.none(LocalIO)
+	b.do(Event{Kind: LocalDone, Request: piece.Request})
+	b.zeroes(volumeBytes+zeroBytes, largerBytes)
+	b.do(Event{Kind: Tick})
+	b.none(LocalIO)
+}
+
 // Without the peer it grows only when it is out of the set, and stops when it is
 // back before that.
 func TestResizeAlone(t *testing.T) {

@@ -131,7 +131,8 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		case block.Read:
 			for i := int64(0); i < r.Length; i += block.SectorBytes {
 				found := check.Version(binary.LittleEndian.Uint64(r.Data[i:]))
-				if found >= junk {
+				w.showsOnce(n, r, q.vol, int((r.Offset+i)/block.SectorBytes), found)
+				if behindAll(found) {
 					found = 0
 				}
 				last := hist.Last()

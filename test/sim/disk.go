@@ -24,7 +24,7 @@ func newDisk(sizeBytes int64) *disk {
 
 // at is the version that a sector holds; what nobody wrote counts as zero.
 func (d *disk) at(sector int) check.Version {
-	if v := d.raw(sector); v < junk {
+	if v := d.raw(sector); !behindAll(v) {
 		return v
 	}
 	return 0

@@ -23,6 +23,10 @@ const growMax = 8 << 20
 // law may not care about.
 const junk check.Version = 1 << 40
 
+// behindAll: a version is of what lay behind the volumes, of either node. What rots,
+// and what memory holds that is used again, are others.
+func behindAll(v check.Version) bool { return v == junk || v == junk+1 }
+
 // NewGrow makes the world of a seed; in every third the disks hang as well.
 func NewGrow(seed uint64, keepLog bool) *World {
 	make := New
@@ -30,8 +34,14 @@ func NewGrow(seed uint64, keepLog bool) *World {
 		make = NewHang
 	}
 	w := make(seed, keepLog)
-	w.grows, w.shown = true, append([]int64(nil), w.sizes...)
 	w.every, w.mends = 2*w.every, w.mends/2 // the copies have to be in line for a while
+	w.roomy()
+	return w
+}
+
+// roomy gives a world disks with something behind the volumes.
+func (w *World) roomy() {
+	w.grows, w.blank, w.shown = true, map[rotten]check.Version{}, append([]int64(nil), w.sizes...)
 	for i, size := range w.sizes {
 		w.hists[i] = check.NewHistory(size + growMax)
 	}
@@ -42,7 +52,6 @@ func NewGrow(seed uint64, keepLog bool) *World {
 		}
 		n.start()
 	}
-	return w
 }
 
 // newDisk is a disk for a volume, blank as far as the world knows disks.
@@ -110,6 +119,19 @@ func (n *node) behind(v *volume, r *block.Request) bool {
 	return n.w.grows && r.Op == block.WriteZeroes && r.Offset >= v.size
 }
 
+// showsOnce: what is new in a volume, and nobody has written, does not change when it
+// has been shown, whatever it is.
+func (w *World) showsOnce(n *node, r *block.Request, vol, sector int, found check.Version) {
+	if !w.grows || w.rotted != nil || int64(sector)*block.SectorBytes < w.sizes[vol] || slices.Contains(w.hists[vol].Touched(), sector) {
+		return
+	}
+	at := rotten{vol, sector}
+	if was, ok := w.blank[at]; ok && was != found {
+		w.fail(fmt.Errorf("%s answers %s: sector %d, which is new and was never written, held %d and now %d", n.name, r, sector, was, found))
+	}
+	w.blank[at] = found
+}
+
 // sizes: what is shown can be held, and never becomes less.
 func (w *World) showsWell() {
 	for _, p := range w.nodes {
@@ -135,10 +157,6 @@ func (w *World) showsWell() {
 func (w *World) newAlike(all bool) {
 	for i, from := range w.sizes {
 		a, b := w.nodes[0].vols[i], w.nodes[1].vols[i]
-		if a.size != b.size {
-			w.fail(fmt.Errorf("volume %d: the copies say that they are equal, and have %d and %d bytes", i, a.size, b.size))
-			return
-		}
 		first, n := int(from/block.SectorBytes), int((a.size-from)/block.SectorBytes)
 		for k := range n {
 			if !all && !w.one(max(n/64, 1)) {
@@ -150,6 +168,17 @@ func (w *World) newAlike(all bool) {
 			}
 		}
 	}
+}
+
+// oneSize: the copies of each volume have one size. Where a resize has ended between
+// the two they have two, and the session is about to end for it.
+func (w *World) oneSize() bool {
+	for i, v := range w.nodes[0].vols {
+		if w.grows && v.size != w.nodes[1].vols[i].size {
+			return false
+		}
+	}
+	return true
 }
 
 // resized: how often one came to its end is told with the trouble.

@@ -73,6 +73,7 @@ func (n *node) abandon(volume int) {
 		}
 		return mine
 	})
+	n.unwritten(left)
 	life := n.life
 	for _, p := range left {
 		n.ghosts = append(n.ghosts, p.ghost())

@@ -80,7 +80,7 @@ func (w *World) quiet() bool {
 			return false
 		}
 	}
-	return len(w.record.InSync) == 2
+	return len(w.record.InSync) == 2 && w.oneSize()
 }
 
 func (w *World) copies(i int) (a, b *check.Copy) {

@@ -111,6 +111,7 @@ mutant R13-stays-in-the-set forward.go 'e.forward.on, e.forward.leaving, e.forwa
 mutant R14-keeper-marks-nothing keep.go 'v.bits.SetAll()' '_ = v' TestKeeperIsReadyWhenItsMarksAreDurable
 mutant R14-marks-not-awaited keep.go 'if !e.pagesSaved(s.plan.full) {' 'if e.pagesSaved(s.plan.full); false {' TestKeeperIsReadyWhenItsMarksAreDurable
 mutant R14-keeps-the-generation keep.go 'e.beginGenerations(s.plan.full)' '_ = s' TestKeeperIsReadyWhenItsMarksAreDurable
+mutant forwarded-out-of-order forward.go 'return cmp.Compare(a.began, b.began)' 'return cmp.Compare(a.began, a.began)' TestWhatWaitsForTheKeeperGoesInOrder
 mutant R14-old-answer-counts session.go 'e.forward.on && !e.flowing()' 'false' TestAnswerOfTheOldSessionDoesNotCount
 mutant sent-while-on-the-wire forward.go 'case !o.sent:' 'case !o.sent || !e.flowing(): o.sent = false' TestAbortWaitsForWhatIsOnTheWire
 mutant mend-without-the-range conflict.go '&& !o.mends' '' TestMendWaitsForChunksAndReads
@@ -159,13 +160,18 @@ world=TestGrowSeeds
 mutant shows-what-the-peer-cannot-hold resize.go '|| x.lead && !x.grown && !x.alone' '' TestResizeGrowsThePeerFirst
 mutant grows-before-it-is-zero resize.go 'case !x.ready ||' 'case' TestResizeWaitsForItsOwnZeroes
 mutant follows-without-a-mark size.go 'e.remake(v, size, true)' 'e.remake(v, size, false)' TestSmallerCopyFollows
-mutant late-piece-forgotten resize.go 'x.ready || x.v.zeroing {' 'x.ready {'
+mutant late-piece-forgotten resize.go 'x.ready || x.v.zeroing {' 'x.ready {' TestOnePieceAtATime
 mutant late-piece-at-a-handshake size.go '(v.zeroing || busy' '(busy' TestLatePieceIsWaitedFor
 mutant metadata-move-under-a-write remake.go 'waits := v.super.inFlight || v.page.inFlight || v.activity.inFlight' 'waits := false' TestMetadataMoveBesideWrites
 mutant log-written-while-it-moves activity.go 'if v.activity.inFlight || v.fitTo > 0 ||' 'if v.activity.inFlight ||' TestMetadataMoveBesideWrites
 mutant marks-lost-while-they-move remake.go 'v.bits.Version(i) == v.fitFrom[i]' 'true' TestMarksWhileMetadataMove
-mutant alone-though-the-peer-counts resize.go 'case !e.inSync(e.self) || e.peerInSync():' 'case false:'
-mutant alone-beside-a-session session.go 'x.alone && x.v.fitTo == 0' 'false' TestResizeAlone
+mutant alone-though-the-peer-counts resize.go 'case !e.inSync(e.self) || e.peerInSync():' 'case false:' TestResizeAloneIsTheLedgersWord
+mutant alone-beside-a-session session.go 'x.alone && x.v.fitTo == 0' 'x.alone && false' TestResizeAlone
+mutant promoted-beside-a-smaller-copy control.go 'e.session.repl == state.Established && e.sizesDiffer()' 'false' TestFollowerIsPromoted
+mutant leader-waits-for-a-promoted-follower resize.go 'if e.resize.runs() && !e.resize.lead {' 'if false {' TestFollowerIsPromoted
+mutant larger-disk-of-another-copy attach.go ' || !v.knows(c)' '' TestDiskGrowsAfterItWasGivenUp
+mutant shows-what-only-it-has remake.go 'e.alike = e.alike && !mark' '_ = mark' TestReadOfACopyThatFollows
+mutant failed-disk-grows-unseen remake.go 'case err == nil:' 'case v.disk.HasData() && err == nil:' TestForwardingPrimaryHasGrown
 
 # protocols A and B, in a world of theirs
 world=TestProtocolSeeds

@@ -39,6 +39,12 @@ type frame struct {
 // NewEarly makes the world of a seed with a protocol other than C.
 func NewEarly(seed uint64, keepLog bool) *World {
 	w := New(seed, keepLog)
+	w.loosen(seed)
+	return w
+}
+
+// loosen has a world's nodes go by protocol A, those of odd seeds by B.
+func (w *World) loosen(seed uint64) {
 	w.early = &early{loosest: state.ProtocolB, fill: int64(1+w.rng.IntN(64)) << 10}
 	if seed%2 == 0 {
 		w.early.loosest, w.early.pull = state.ProtocolA, seed%6 == 0
@@ -51,7 +57,6 @@ func NewEarly(seed uint64, keepLog bool) *World {
 		n.stop()
 		n.start()
 	}
-	return w
 }
 
 // settings are what a node is configured for.
@@ -157,14 +162,19 @@ func (n *node) holds(vol, sector int) check.Version {
 // memoryLost: a process that ends forgets what it had been given and had not
 // written.
 func (n *node) memoryLost() {
+	n.unwritten(n.pending)
+	n.parked = nil
+}
+
+// unwritten: a copy lacks what it was given and never writes.
+func (n *node) unwritten(left []*work) {
 	if n.w.early == nil {
 		return
 	}
-	for _, p := range n.pending {
+	for _, p := range left {
 		n.lost = n.lost || p.request != nil && p.request.Op.Changes()
 	}
 	n.lost = n.lost || len(n.parked) > 0
-	n.parked = nil
 }
 
 // answersEarly is the ack law of protocols A and B at the instant of an answer:
@@ -183,6 +193,9 @@ func (w *World) answersEarly(n *node, r *block.Request, q *request) {
 		w.fail(fmt.Errorf("ack law: %s is answered, and %d bytes are behind, at most %d may be", r, behind, w.early.fill))
 	}
 	w.early.writer = n.name
+	if w.rotted != nil {
+		return // one of them has rotted
+	}
 	for _, c := range w.nodes {
 		if c.lost || c.bad || !slices.Contains(w.record.InSync, c.name) {
 			continue

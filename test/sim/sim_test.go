@@ -30,6 +30,9 @@ func TestProtocolSeeds(t *testing.T) { runSeeds(t, 60, 2, loose) }
 // no reason: nothing that was answered is lost by it.
 func TestGiveUpSeeds(t *testing.T) { runSeeds(t, 30, 20, giveUp) }
 
+// TestEverySeeds runs worlds in which all of this happens at once.
+func TestEverySeeds(t *testing.T) { runSeeds(t, 60, 4, every) }
+
 // kind is what a seed is run as.
 type kind struct {
 	name string
@@ -44,7 +47,8 @@ var (
 	grow   = kind{"grow", NewGrow, (*World).Run}
 	loose  = kind{"protocol", NewEarly, (*World).Run}
 	giveUp = kind{"give-up", NewGiveUp, (*World).Run}
-	kinds  = map[string]kind{plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp}
+	every  = kind{"every", NewEvery, (*World).RunRot}
+	kinds  = map[string]kind{every.name: every, plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

@@ -25,7 +25,7 @@ const blockSectors = wire.VerifyBlockBytes / check.SectorBytes
 // NewRot makes the world of a seed with verifies in it.
 func NewRot(seed uint64, keepLog bool) *World {
 	w := New(seed, keepLog)
-	w.verifies = true
+	w.verifies, w.checks = true, 25
 	w.every, w.mends = 3*w.every, w.mends/2 // the copies have to be in line for a while
 	return w
 }
@@ -42,7 +42,7 @@ func (w *World) RunRot(steps int) error {
 // verifyTrouble is an operator at a bad moment.
 func (w *World) verifyTrouble() {
 	n := w.nodes[w.rng.IntN(2)]
-	if !w.one(25) || !n.up || n.paused || !w.happens("verify") {
+	if !w.one(w.checks) || !n.up || n.paused || !w.happens("verify") {
 		return
 	}
 	if w.one(40) {
@@ -113,6 +113,11 @@ func (w *World) rot() {
 	if p == nil {
 		return
 	}
+	if w.early != nil { // nobody pulls ahead any more, see heal
+		for _, n := range w.nodes {
+			n.step(&engine.Event{Kind: engine.Configure, Settings: w.settings(n)})
+		}
+	}
 	if v := p.eng.View().Verify; v.State == engine.VerifyRunning {
 		p.step(&engine.Event{Kind: engine.VerifyStop})
 	}
@@ -141,12 +146,20 @@ func (w *World) verifyRests(p *node) bool {
 	return w.primary() == p && p.eng.View().Verify.State != engine.VerifyRunning
 }
 
+// sectors is how many a volume has.
+func (n *node) sectors(vol int) int {
+	if !n.w.grows {
+		return n.w.hists[vol].Sectors()
+	}
+	return int(n.vols[vol].size / check.SectorBytes)
+}
+
 // plant changes sectors of a copy, some to what they held before, anywhere.
 func (w *World) plant(n *node) {
 	w.rotted, w.sores = map[rotten]check.Version{}, map[rotten]bool{}
 	for range 1 + w.rng.IntN(6) {
 		vol := w.rng.IntN(len(w.sizes))
-		s := w.rng.IntN(w.hists[vol].Sectors())
+		s := w.rng.IntN(n.sectors(vol))
 		if t := w.hists[vol].Touched(); len(t) > 0 && w.one(2) {
 			s = t[w.rng.IntN(len(t))]
 		}
@@ -217,14 +230,25 @@ func (w *World) rottenBlock(vol, sector int) bool {
 	return false
 }
 
+// rottenNear: a request that touches the sector may touch one that has rotted: a
+// Primary that cannot read the one takes both from its peer.
+func (w *World) rottenNear(vol, sector int) bool {
+	for r := range w.rotted {
+		if r.vol == vol && max(r.sector-sector, sector-r.sector) < 32 {
+			return true
+		}
+	}
+	return false
+}
+
 // plantUnreadable has sectors of a copy not be readable any more, where the other
 // copy is good.
 func (w *World) plantUnreadable(n *node) {
 	n.unread = map[rotten]bool{}
 	for range w.rng.IntN(4) {
 		vol := w.rng.IntN(len(w.sizes))
-		s := w.rng.IntN(w.hists[vol].Sectors())
-		if w.rottenBlock(vol, s) || w.soreBlock(vol, s) {
+		s := w.rng.IntN(n.sectors(vol))
+		if w.rottenNear(vol, s) || w.soreBlock(vol, s) {
 			continue
 		}
 		n.unread[rotten{vol, s}], w.sores[rotten{vol, s}] = true, true
@@ -232,18 +256,23 @@ func (w *World) plantUnreadable(n *node) {
 	}
 }
 
-// latent: a read of a sector that cannot be read fails; a write mends it.
-func (n *node) latent(vol int, r *block.Request) error {
+// latent: a read of a sector that cannot be read fails; a write mends it. Where a
+// resync needs it, no other copy could: then it is read at the second attempt, or
+// the copies would be in line only when the application happens to write there.
+func (n *node) latent(vol int, r *block.Request) (err error) {
 	for x := range n.unread {
 		switch at := int64(x.sector) * check.SectorBytes; {
 		case x.vol != vol || at < r.Offset || at >= r.End():
 		case r.Op == block.Read:
-			return block.ErrIO
+			err = block.ErrIO
+			if n.eng.Replication() == state.SyncSource {
+				delete(n.unread, x)
+			}
 		case r.Op.Changes():
 			delete(n.unread, x)
 		}
 	}
-	return nil
+	return err
 }
 
 func (w *World) soreBlock(vol, sector int) bool {

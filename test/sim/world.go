@@ -59,13 +59,15 @@ type World struct {
 	pen      check.Pen
 	inflight map[*block.Request]*request
 	healing  bool
-	verifies bool               // operators verify
-	grows    bool               // they make volumes larger
-	shown    []int64            // the most a volume has shown
-	givesUp  bool               // somebody gives up sides for no reason
-	hangs    bool               // disks do not answer
-	early    *early             // applications are answered by another protocol than C
-	used     map[int64][][]byte // then: memory that the application has done with
+	verifies bool                     // operators verify
+	checks   int                      // then: steps between two, on average
+	grows    bool                     // they make volumes larger
+	shown    []int64                  // the most a volume has shown
+	blank    map[rotten]check.Version // what was shown of it before anybody wrote there
+	givesUp  bool                     // somebody gives up sides for no reason
+	hangs    bool                     // disks do not answer
+	early    *early                   // applications are answered by another protocol than C
+	used     map[int64][][]byte       // then: memory that the application has done with
 	parcels  []parcel
 	rotted   map[rotten]check.Version // what rotted; nil while nothing has
 	sores    map[rotten]bool          // what could not be read, on either node
