@@ -161,17 +161,20 @@ func (w *World) demoted(n *node) {
 	n.leaseTenure = 0
 }
 
+// recount: a flush that waits cannot cover what is lost already.
+func (w *World) recount() {
+	for _, q := range w.inflight {
+		if q.before != nil {
+			q.before = w.hists[q.vol].Snapshot()
+		}
+	}
+}
+
 // rebase accepts what no mirror of two can keep: after a double failure, what
 // was answered and never flushed.
 func (w *World) rebase(n *node) {
 	n.lossy, n.lost, n.crashed = false, false, false
-	defer func() { // a flush that waits cannot cover what is lost already
-		for _, q := range w.inflight {
-			if q.before != nil {
-				q.before = w.hists[q.vol].Snapshot()
-			}
-		}
-	}()
+	defer w.recount()
 	w.logf("what %s has counts", n.name)
 	w.inOrder(n, false)
 	for i, v := range n.vols {

@@ -257,4 +257,5 @@ func (w *World) cut(n *node) {
 		v := n.vols[i]
 		h.Lose(lost[i], w.early.writer != n.name, func(sector int) check.Version { return v.disk.stable[sector] })
 	}
+	w.recount()
 }
