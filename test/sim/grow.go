@@ -93,6 +93,9 @@ func (n *node) resize(i int) {
 	if now := n.vols[i].size; n.w.one(3) {
 		o.Size = now + n.w.rng.Int64N(growMax/4)/block.SectorBytes*block.SectorBytes
 	}
+	if o.Alone { // who asks for that has looked there, and says how much: disks are enlarged at any time
+		o.Size = min(max(o.Size, n.room[i]), n.peer().room[i])
+	}
 	n.w.logf("%s: resize %+v", n.name, o)
 	n.step(&engine.Event{Kind: engine.Resize, Resize: o})
 }

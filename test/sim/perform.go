@@ -122,7 +122,10 @@ func (n *node) fills(r *block.Request) bool {
 // covered: what is about to change at the peer is marked somewhere that a crash
 // leaves alone: in the activity log here, or at the peer, which has the only copy.
 func (n *node) covered(m *wire.Message) {
-	if n.eng.Replication() != state.Forwarding {
+	// Once the ledger counts a copy that was filled, the peer's marks go, and the
+	// sender may not know yet; its own log has what it sends.
+	counted := !n.broken() && n.vols[m.Volume].super.Disk == state.UpToDate && slices.Contains(n.w.record.InSync, n.name)
+	if n.eng.Replication() != state.Forwarding || counted {
 		n.hot(int(m.Volume), int64(m.Offset), int64(m.Length), "sends "+m.Kind.String())
 		return
 	}
