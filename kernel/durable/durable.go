@@ -30,6 +30,11 @@ func Replace(path string, data []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
+	return SyncDir(dir)
+}
+
+// SyncDir makes durable what files are in a directory, and under which names.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

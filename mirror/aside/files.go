@@ -11,6 +11,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/durable"
 )
 
 // ErrNone: there is no image.
@@ -89,7 +91,7 @@ func (m *Image) create(dir string) (err error) {
 
 // syncDirs flushes a directory and those above it that Create may have made.
 func syncDirs(dir string) error {
-	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)), syncDir(filepath.Dir(filepath.Dir(dir))))
+	return errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir)), durable.SyncDir(filepath.Dir(filepath.Dir(dir))))
 }
 
 func openFile(path string, how int) (file, error) {
@@ -192,7 +194,7 @@ func Discredit(dir string, volume uint16) error {
 	if err := os.Rename(idx, idx+discredited); err != nil {
 		return fmt.Errorf("give up an image: %w", err)
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // Remove frees the space of a volume's image; one that is not there is no error. The
@@ -203,20 +205,9 @@ func Remove(dir string, volume uint16) error {
 		if err := ignoreNone(os.Remove(path)); err != nil {
 			return fmt.Errorf("drop an image: %w", err)
 		}
-		if err := ignoreNone(syncDir(dir)); err != nil {
+		if err := ignoreNone(durable.SyncDir(dir)); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("flush a directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("flush %s: %w", dir, err)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"hapair/kernel/durable"
 )
 
 // compactFrame is the payload size at which a rewrite begins a new frame.
@@ -51,7 +53,7 @@ func (s *Store) rewrite(im *image) error {
 		err = os.Rename(f.Name(), s.path())
 	}
 	if err == nil {
-		err = syncDir(s.dir)
+		err = durable.SyncDir(s.dir)
 	}
 	if err != nil {
 		if f != nil {
@@ -95,13 +97,4 @@ func (s *Store) writeNew(im *image) (f *os.File, size int64, seq uint64, err err
 	flush()
 	_, err = f.WriteAt(out, 0)
 	return f, int64(len(out)), seq, errors.Join(err, s.opt.Sync(f))
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

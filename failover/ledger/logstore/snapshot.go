@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"hapair/kernel/durable"
 )
 
 // MaxSnapshot bounds a snapshot, in bytes.
@@ -146,7 +148,7 @@ func (s *Snapshots) Remove() error {
 		return fmt.Errorf("remove ledger snapshot: %w", err)
 	}
 	s.meta, s.data = nil, nil
-	return syncDir(s.dir)
+	return durable.SyncDir(s.dir)
 }
 
 // replace makes meta and data the snapshot.
@@ -170,7 +172,7 @@ func (s *Snapshots) replace(meta raft.SnapshotMeta, data []byte) error {
 		err = os.Rename(f.Name(), s.path())
 	}
 	if err == nil {
-		err = syncDir(s.dir)
+		err = durable.SyncDir(s.dir)
 	}
 	if err != nil {
 		return fmt.Errorf("write ledger snapshot: %w", err)
