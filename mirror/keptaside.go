@@ -146,22 +146,13 @@ func needed(view *engine.View, i int) int64 {
 }
 
 func (v *volume) header(s *engine.Super) aside.Header {
-	h := aside.Header{Resource: v.r.cfg.Resource, Volume: v.cfg.Number, Node: v.r.cfg.Self, Peer: v.r.cfg.Peer, Device: v.on.Load().fixed.Device.String(),
-		SizeBytes: v.geo.Load().SizeBytes, Taken: time.Now().UTC(), Disk: uint8(s.Disk), LastPrimary: s.LastPrimary, FullSync: s.FullSync, Since: s.Since, Elder: s.Elder}
-	h.Generations[0], h.Generations[1] = uint64(s.Gen.Current), uint64(s.Gen.Bitmap)
-	for i, id := range s.Gen.History {
-		h.Generations[2+i] = uint64(id)
-	}
-	return h
+	return aside.Header{Resource: v.r.cfg.Resource, Volume: v.cfg.Number, Node: v.r.cfg.Self, Peer: v.r.cfg.Peer, Device: v.on.Load().fixed.Device.String(),
+		SizeBytes: v.geo.Load().SizeBytes, Taken: time.Now().UTC(), Disk: uint8(s.Disk), LastPrimary: s.LastPrimary, FullSync: s.FullSync, Since: s.Since, Elder: s.Elder,
+		Generations: s.Gen.Words()}
 }
 
 func superOf(h *aside.Header) engine.Super {
-	s := engine.Super{Disk: state.Disk(h.Disk), LastPrimary: h.LastPrimary, FullSync: h.FullSync, Since: h.Since, Elder: h.Elder}
-	s.Gen.Current, s.Gen.Bitmap = genid.ID(h.Generations[0]), genid.ID(h.Generations[1])
-	for i := range s.Gen.History {
-		s.Gen.History[i] = genid.ID(h.Generations[2+i])
-	}
-	return s
+	return engine.Super{Gen: genid.FromWords(h.Generations), Disk: state.Disk(h.Disk), LastPrimary: h.LastPrimary, FullSync: h.FullSync, Since: h.Since, Elder: h.Elder}
 }
 
 // dropAside frees what is kept, of every volume; what cannot be read as well. The files

@@ -74,8 +74,8 @@ func (r *Resource) mayUndo() error {
 		default:
 			return fmt.Errorf("volume %d: the image is incomplete (%s): %w", v.cfg.Number, s.Why, ErrKept)
 		}
-		if v.geo.Load().SizeBytes != m.Header.SizeBytes {
-			return fmt.Errorf("volume %d had %d bytes then, and has %d: %w", v.cfg.Number, m.Header.SizeBytes, v.geo.Load().SizeBytes, ErrKept)
+		if now := v.geo.Load().SizeBytes; now != m.Header.SizeBytes {
+			return fmt.Errorf("volume %d had %d bytes then, and has %d: %w", v.cfg.Number, m.Header.SizeBytes, now, ErrKept)
 		}
 	}
 	return nil
@@ -181,10 +181,11 @@ func (v *volume) putBack(ctx context.Context, ev *engine.Event) error {
 	if err := d.PutBack(ctx); err != nil {
 		return err
 	}
-	marks := dirty.New(v.geo.Load().SizeBytes)
-	for b := range (v.geo.Load().SizeBytes + aside.BlockBytes - 1) / aside.BlockBytes {
+	size := v.geo.Load().SizeBytes
+	marks := dirty.New(size)
+	for b := range (size + aside.BlockBytes - 1) / aside.BlockBytes {
 		if m.Saved(b) {
-			marks.Set(b*aside.BlockBytes, min(aside.BlockBytes, v.geo.Load().SizeBytes-b*aside.BlockBytes))
+			marks.Set(b*aside.BlockBytes, min(aside.BlockBytes, size-b*aside.BlockBytes))
 		}
 	}
 	ev.Copies, ev.Marks = append(ev.Copies, superOf(&m.Header)), append(ev.Marks, marks)

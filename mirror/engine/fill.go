@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hapair/mirror/block"
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -182,7 +183,7 @@ func (e *Engine) onFilled() {
 // the ledger may count this copy.
 func (e *Engine) adoptFill(h *wire.HelloBody) {
 	for i, v := range e.vols {
-		v.gen = v.gen.Adopt(unpackGen(h.Volumes[i].Gen))
+		v.gen = v.gen.Adopt(genid.FromWords(h.Volumes[i].Gen))
 		v.disk, v.full, v.assume = state.UpToDate, false, false
 	}
 	e.inSessionAfterSupers(agreed, func() {

@@ -85,7 +85,7 @@ func TestPrimaryFillsItsNewDisk(t *testing.T) {
 	b.none(LedgerInclude)
 	shared := genid.Set{Current: 4711}
 	b.hold[WriteSuper] = true
-	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(shared) }))
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = shared.Words() }))
 	b.none(LedgerInclude)
 	delete(b.hold, WriteSuper)
 	b.do(b.durable(b.expect(WriteSuper)))
@@ -176,7 +176,7 @@ func TestFilledAgainIsInconsistentAgain(t *testing.T) {
 	b.localDone(nil)
 	b.bothFlush()
 	b.hold[WriteSuper] = true
-	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 4711}.Words() }))
 	b.linkDown()
 	b.do(b.durable(b.expect(WriteSuper)))
 	if b.super[0].Disk != state.UpToDate {
@@ -220,7 +220,7 @@ func TestBackInTheSetWithoutASession(t *testing.T) {
 	b.fetchAll()
 	b.localDone(nil)
 	b.bothFlush()
-	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 4711}.Words() }))
 	b.submit(block.Write, 0, 4096)
 	b.localDone(nil)
 	b.submit(block.Read, 8192, 4096)
@@ -326,7 +326,7 @@ func TestKeeperThatCrashedWithUnflushedWrites(t *testing.T) {
 	b.linkDown()
 	b.greet(func(h *wire.HelloBody) {
 		suspect(h)
-		h.Volumes[0].Gen = packGen(genid.Set{Current: 4711, Bitmap: 99})
+		h.Volumes[0].Gen = genid.Set{Current: 4711, Bitmap: 99}.Words()
 	})
 	b.receive(wire.Message{Kind: wire.Ack, ID: idForward})
 	b.linkDown()

@@ -397,7 +397,7 @@ func judgeForward(mine, theirs *wire.HelloBody) decision {
 		return decision{}
 	}
 	for i := range p.Volumes {
-		switch genid.Compare(unpackGen(p.Volumes[i].Gen), unpackGen(k.Volumes[i].Gen)) {
+		switch genid.Compare(genid.FromWords(p.Volumes[i].Gen), genid.FromWords(k.Volumes[i].Gen)) {
 		case genid.Equal, genid.TargetBitmap, genid.TargetFull, genid.TargetFullNew:
 		default: // not a copy that this one could go on with
 			return decision{}

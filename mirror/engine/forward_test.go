@@ -55,7 +55,7 @@ func (b *box) keeper() {
 	b.greet(func(h *wire.HelloBody) {
 		able(h)
 		if genid.ID(h.Volumes[0].Gen[0]) == genid.JustCreated { // the box has a new disk; the peer has not
-			h.Volumes[0].Gen = packGen(genid.Set{Current: 4711, Bitmap: 99})
+			h.Volumes[0].Gen = genid.Set{Current: 4711, Bitmap: 99}.Words()
 		}
 	})
 	b.receive(wire.Message{Kind: wire.Ack, ID: idForward})

@@ -55,7 +55,7 @@ func TestOldFlushDoesNotCoverWhatWasLost(t *testing.T) {
 	b.greet(func(h *wire.HelloBody) {
 		able(h)
 		h.Suspect = true
-		h.Volumes[0].Gen = packGen(genid.Set{Current: 4711, Bitmap: 99})
+		h.Volumes[0].Gen = genid.Set{Current: 4711, Bitmap: 99}.Words()
 	})
 	b.receive(wire.Message{Kind: wire.Ack, ID: idForward})
 	if got := b.eng.View().Replication; got == state.Forwarding {
@@ -69,7 +69,7 @@ func TestNewDiskFailsWhileItIsIncluded(t *testing.T) {
 	b.fetchAll()
 	b.localDone(nil) // the flush
 	b.bothFlush()
-	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 4711}.Words() }))
 	if _, ok := b.find(LedgerInclude, nil); !ok {
 		t.Fatal("no include")
 	}
@@ -108,7 +108,7 @@ func TestSecondKeepBeginsAGeneration(t *testing.T) {
 	b.out = nil
 	b.greet(func(h *wire.HelloBody) {
 		diskless(b.record)(h)
-		h.Volumes[0].Gen = packGen(genid.Set{Current: shared.Current})
+		h.Volumes[0].Gen = genid.Set{Current: shared.Current}.Words()
 	})
 	if got := b.eng.View().Replication; got != state.Forwarding {
 		t.Fatal(got)
@@ -203,7 +203,7 @@ func TestNewDiskFailsWhenItIsComplete(t *testing.T) {
 	b.localDone(nil)
 	b.bothFlush()
 	b.hold[WriteSuper] = true
-	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 4711}.Words() }))
 	b.submit(block.Write, 0, 4096)
 	w := b.message(wire.Write)
 	b.localDone(errSdb)
@@ -304,7 +304,7 @@ func TestReadsGoOnWhenTheCopyIsBack(t *testing.T) {
 	b.fetchAll()
 	b.localDone(nil)
 	b.bothFlush()
-	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 4711}.Words() }))
 	b.ledger()
 	b.submit(block.Read, 8192, 4096)
 	if _, ok := b.find(LocalIO, nil); !ok {
@@ -318,7 +318,7 @@ func TestColdWhenTheCopyIsBack(t *testing.T) {
 	b.fetchAll()
 	b.localDone(nil)
 	b.bothFlush()
-	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 4711}) }))
+	b.receive(b.peerHello(wire.SyncDone, func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 4711}.Words() }))
 	b.hold[WriteActivity] = true
 	b.submit(block.Write, 0, 4096)
 	w, cold := b.find(WriteActivity, nil)

@@ -14,7 +14,7 @@ const fullBytes = 200 << 20 // two pages of the bitmap
 
 // newDisk is what a peer says whose copy has just been created.
 func newDisk(h *wire.HelloBody) {
-	h.Volumes[0].Gen, h.Volumes[0].Disk = packGen(genid.New()), state.Inconsistent
+	h.Volumes[0].Gen, h.Volumes[0].Disk = genid.New().Words(), state.Inconsistent
 }
 
 // filling makes the box a Primary that sends all of it to a peer with a new
@@ -122,7 +122,7 @@ func TestExchangedTargetIsFilledFromTheBeginning(t *testing.T) {
 		t.Fatalf("full %v, %d bytes to be sent, %d of %d done", b.eng.session.plan.full, w.Volumes[0].DirtyBytes, w.ResyncDone, w.ResyncTotal)
 	}
 	b.linkDown()
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen, h.Volumes[0].Disk = packGen(half), state.Inconsistent })
+	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen, h.Volumes[0].Disk = half.Words(), state.Inconsistent })
 	if p := b.eng.session.plan; !p.full[0] {
 		t.Fatalf("the disk that was half filled before comes back: %s by the bitmap", p.action)
 	}
@@ -171,7 +171,7 @@ func TestTargetOfAFullResyncTakesItsName(t *testing.T) {
 	b := newBox(t, s)
 	b.eng.vols[0].bits.SetAll()
 	source := genid.Set{Current: 50}
-	tell := func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(source) }
+	tell := func(h *wire.HelloBody) { h.Volumes[0].Gen = source.Words() }
 	b.greet(tell)
 	source = source.Rebase(60)
 	b.receive(b.peerHello(wire.State, tell))
@@ -192,7 +192,7 @@ func TestTargetOfAFullResyncTakesItsName(t *testing.T) {
 	b.message(wire.BitmapDone)
 	b.none(PeerSend)
 	b.linkDown()
-	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = packGen(source), 1 })
+	b.greet(func(h *wire.HelloBody) { h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = source.Words(), 1 })
 	if p := b.eng.session.plan; p.action != actTarget || p.full[0] {
 		t.Fatalf("decided %s, full %v", p.action, p.full)
 	}

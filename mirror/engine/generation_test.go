@@ -16,7 +16,7 @@ func gens(t *testing.T, m *wire.Message) genid.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return unpackGen(h.Volumes[0].Gen)
+	return genid.FromWords(h.Volumes[0].Gen)
 }
 
 // reopened is the box after a crash: what is on its disk, and the ledger's record.
@@ -193,7 +193,7 @@ func TestTargetPromotedByForceHasDiverged(t *testing.T) {
 	b := newBox(t, s)
 	source := genid.Set{Current: 77}.Mint(90)
 	tell := func(h *wire.HelloBody) {
-		h.Role, h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = state.Primary, packGen(source), 9
+		h.Role, h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = state.Primary, source.Words(), 9
 	}
 	b.greet(tell)
 	b.receive(wire.Message{Kind: wire.SyncStart, Token: 2})

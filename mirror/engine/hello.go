@@ -6,7 +6,6 @@ import (
 
 	"hapair/mirror/block"
 	"hapair/mirror/dirty"
-	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -43,7 +42,7 @@ func (e *Engine) hello() *wire.HelloBody {
 		h.LastPrimary = h.LastPrimary || v.last
 		h.Volumes = append(h.Volumes, wire.HelloVolume{
 			Number: v.num, SizeBytes: v.geo.SizeBytes, LogicalBlockBytes: uint32(v.geo.LogicalBlockBytes), Disk: v.disk,
-			Gen: packGen(v.super.gen), DirtyBlocks: uint64(v.bits.Count()), AssumeClean: v.assume, FullSync: v.full,
+			Gen: v.super.gen.Words(), DirtyBlocks: uint64(v.bits.Count()), AssumeClean: v.assume, FullSync: v.full,
 		})
 	}
 	e.tellResize(h)
@@ -64,22 +63,6 @@ func (e *Engine) sendState() {
 	if (e.session.phase == preparing || e.session.phase == agreed) && !e.session.closing {
 		e.sendHello(wire.State, e.hello())
 	}
-}
-
-func packGen(s genid.Set) (g [10]uint64) {
-	g[0], g[1] = uint64(s.Current), uint64(s.Bitmap)
-	for i, id := range s.History {
-		g[2+i] = uint64(id)
-	}
-	return g
-}
-
-func unpackGen(g [10]uint64) (s genid.Set) {
-	s.Current, s.Bitmap = genid.ID(g[0]), genid.ID(g[1])
-	for i := range s.History {
-		s.History[i] = genid.ID(g[2+i])
-	}
-	return s
 }
 
 func (e *Engine) parseHello(m *wire.Message) *wire.HelloBody {

@@ -35,7 +35,7 @@ func TestInvalidateOfOneVolume(t *testing.T) {
 	if h.Volumes[0].FullSync || !h.Volumes[1].FullSync {
 		t.Fatalf("greets with %+v", h.Volumes)
 	}
-	b.receive(b.peerHello(wire.Hello, func(h *wire.HelloBody) { h.Volumes[1].Gen = packGen(genid.Set{Current: 77}) }))
+	b.receive(b.peerHello(wire.Hello, func(h *wire.HelloBody) { h.Volumes[1].Gen = genid.Set{Current: 77}.Words() }))
 	if d := b.eng.session.plan; d.action != actTarget || d.full[0] || !d.full[1] {
 		t.Fatalf("decided %+v", d)
 	}
@@ -49,7 +49,7 @@ func TestSourceOfOneInvalidatedVolume(t *testing.T) {
 	b := newBox(t, s)
 	b.greet(func(h *wire.HelloBody) {
 		v := &h.Volumes[1]
-		v.Disk, v.FullSync, v.Gen = state.Inconsistent, true, packGen(genid.New())
+		v.Disk, v.FullSync, v.Gen = state.Inconsistent, true, genid.New().Words()
 	})
 	b.ledger() // the peer is out of the set
 	b.message(wire.SyncStart)

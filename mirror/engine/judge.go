@@ -131,7 +131,7 @@ func judgeGenerations(mine, theirs *wire.HelloBody) (decision, decision) {
 	}
 	merged := decision{action: actNothing, why: "equal generations", full: make([]bool, len(mine.Volumes))}
 	for i := range mine.Volumes {
-		v := genid.Compare(unpackGen(mine.Volumes[i].Gen), unpackGen(theirs.Volumes[i].Gen))
+		v := genid.Compare(genid.FromWords(mine.Volumes[i].Gen), genid.FromWords(theirs.Volumes[i].Gen))
 		d, full := fromVerdict(v)
 		if d.refuse != nil {
 			d.refuse.Text = fmt.Sprintf("volume %d: %s", mine.Volumes[i].Number, d.refuse.Text)

@@ -31,7 +31,7 @@ func drawHello(t *rapid.T, node string, records []wire.Record, volumes int) *wir
 		g := genid.Set{Current: rapid.SampledFrom([]genid.ID{4, 10, 11, 12, 13}).Draw(t, "current"), Bitmap: id.Draw(t, "bitmap")}
 		g.History[0] = id.Draw(t, "history")
 		disk := rapid.SampledFrom(disks).Draw(t, "disk")
-		h.Volumes = append(h.Volumes, wire.HelloVolume{Number: uint16(i), SizeBytes: sizes.Draw(t, "size"), LogicalBlockBytes: 512, Disk: disk, Gen: packGen(g), DirtyBlocks: uint64(rapid.IntRange(0, 1).Draw(t, "dirty")),
+		h.Volumes = append(h.Volumes, wire.HelloVolume{Number: uint16(i), SizeBytes: sizes.Draw(t, "size"), LogicalBlockBytes: 512, Disk: disk, Gen: g.Words(), DirtyBlocks: uint64(rapid.IntRange(0, 1).Draw(t, "dirty")),
 			AssumeClean: rapid.Bool().Draw(t, "assume"), FullSync: !disk.CanServe() && rapid.Bool().Draw(t, "full")})
 	}
 	return h
@@ -92,7 +92,7 @@ func TestJudgeIsSymmetric(t *testing.T) {
 			t.Fatalf("the source %s is not in the in-sync set: %+v", source.Node, here)
 		}
 		for i := range a.Volumes {
-			v := genid.Compare(unpackGen(source.Volumes[i].Gen), unpackGen(target.Volumes[i].Gen))
+			v := genid.Compare(genid.FromWords(source.Volumes[i].Gen), genid.FromWords(target.Volumes[i].Gen))
 			if (v == genid.SplitBrain || v == genid.SplitBrainFull || v == genid.TargetBitmap || v == genid.TargetFull) && (target.Split == nil || !target.Split.GivesUp) {
 				t.Fatalf("%s is overwritten, is no ancestor by its generations (%s), and did not give up: %+v", target.Node, v, here)
 			}
@@ -120,7 +120,7 @@ type handshake struct {
 // says is the hello of a sound copy, but for what change makes of it.
 func says(node string, change func(*wire.HelloBody)) *wire.HelloBody {
 	h := &wire.HelloBody{Resource: "r", Node: node, Role: state.Secondary, Record: wire.Record{Token: 7, InSync: []string{"alpha", "beta"}},
-		Volumes: []wire.HelloVolume{{SizeBytes: volumeBytes, LogicalBlockBytes: 512, Disk: state.UpToDate, Gen: packGen(genid.Set{Current: 77})}}}
+		Volumes: []wire.HelloVolume{{SizeBytes: volumeBytes, LogicalBlockBytes: 512, Disk: state.UpToDate, Gen: genid.Set{Current: 77}.Words()}}}
 	if change != nil {
 		change(h)
 	}
@@ -128,7 +128,7 @@ func says(node string, change func(*wire.HelloBody)) *wire.HelloBody {
 }
 
 func gen(current, bitmap genid.ID) func(*wire.HelloBody) {
-	return func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: current, Bitmap: bitmap}) }
+	return func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: current, Bitmap: bitmap}.Words() }
 }
 
 func (c *handshake) judge(t *testing.T) {

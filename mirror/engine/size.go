@@ -35,12 +35,12 @@ func judgeGeometry(mine, theirs *wire.HelloBody) decision {
 		if !smaller.Disk.HasData() && larger.Features&other.Features&wire.FeatureResize != 0 {
 			continue // when it has a disk again, it follows
 		}
-		if !holdsNothing(larger, other, i) && mayFollow(larger, other, i) {
+		if !holdsNothing(larger, other, i) {
+			if !mayFollow(larger, other, i) {
+				return refusal(wire.BadGeometry, "%s", unequal(larger, other, i))
+			}
 			d.follow(larger, other, mine, i)
 			continue
-		}
-		if !holdsNothing(larger, other, i) {
-			return refusal(wire.BadGeometry, "%s", unequal(larger, other, i))
 		}
 		d.action, d.why = actFit, fmt.Sprintf("volume %d of %s holds nothing yet and has %d bytes, %s has %d",
 			a.Number, larger.Node, larger.Volumes[i].SizeBytes, other.Node, smaller.SizeBytes)
@@ -60,14 +60,11 @@ func holdsNothing(h, other *wire.HelloBody, i int) bool {
 	return h.Role == state.Secondary && (genid.ID(a.Gen[0]) == genid.JustCreated || declared)
 }
 
-// mayFollow: a resize ended when only one copy had grown; the other one can, and
-// they are copies of one volume.
+// mayFollow: a resize ended when only one copy had grown; the other one, which has
+// its disk, can, and they are copies of one volume.
 func mayFollow(larger, smaller *wire.HelloBody, i int) bool {
 	a, b := &larger.Volumes[i], &smaller.Volumes[i]
 	if larger.Features&smaller.Features&wire.FeatureResize == 0 || a.SizeBytes > b.RoomBytes || a.SizeBytes < b.FloorBytes {
-		return false
-	}
-	if !b.Disk.HasData() {
 		return false
 	}
 	_, d := judgeGenerations(larger, smaller)

@@ -21,7 +21,7 @@ func larger(t *testing.T) *box {
 
 // small is what the peer says that stayed.
 func small(h *wire.HelloBody) {
-	h.Volumes[0].SizeBytes, h.Volumes[0].Gen = volumeBytes, packGen(genid.Set{Current: 77})
+	h.Volumes[0].SizeBytes, h.Volumes[0].Gen = volumeBytes, genid.Set{Current: 77}.Words()
 }
 
 // A new copy on a larger disk takes the size of the peer's, in its metadata

@@ -107,7 +107,7 @@ func judgeGivenUp(mine, theirs *wire.HelloBody, kept action) (d decision, ok boo
 		d.why = mine.Node + " gives up what only it has"
 	}
 	for i := range mine.Volumes {
-		switch genid.Compare(unpackGen(mine.Volumes[i].Gen), unpackGen(theirs.Volumes[i].Gen)) {
+		switch genid.Compare(genid.FromWords(mine.Volumes[i].Gen), genid.FromWords(theirs.Volumes[i].Gen)) {
 		case genid.Equal:
 			continue
 		case genid.SplitBrain, genid.SourceBitmap, genid.TargetBitmap:
@@ -171,7 +171,7 @@ func splitSide(h, other *wire.HelloBody) aftersplit.Side {
 	s := aftersplit.Side{Node: h.Node, Primary: h.Role == state.Primary, Changes: int64(dirtyBlocks(h))}
 	for i := range h.Volumes {
 		s.Elder = s.Elder || h.Split.Volumes[i].Elder
-		switch genid.Compare(unpackGen(h.Volumes[i].Gen), unpackGen(other.Volumes[i].Gen)) {
+		switch genid.Compare(genid.FromWords(h.Volumes[i].Gen), genid.FromWords(other.Volumes[i].Gen)) {
 		case genid.Equal, genid.SplitBrain, genid.SourceBitmap, genid.TargetBitmap:
 			if !h.Volumes[i].FullSync {
 				continue
@@ -230,7 +230,7 @@ func (e *Engine) noteRival(d *decision) {
 		if h.Split != nil {
 			v.Since, v.Elder = h.Split.Volumes[i].Since, h.Split.Volumes[i].Elder
 		}
-		v.Counted = genid.Compare(unpackGen(e.session.mine.Volumes[i].Gen), unpackGen(x.Gen)) != genid.SplitBrainFull
+		v.Counted = genid.Compare(genid.FromWords(e.session.mine.Volumes[i].Gen), genid.FromWords(x.Gen)) != genid.SplitBrainFull
 		r.Volumes = append(r.Volumes, v)
 	}
 	e.rival = r

@@ -26,7 +26,7 @@ func tells(h *wire.HelloBody, change func(*wire.Split)) {
 // told with policies.
 func apart(current genid.ID, dirty uint64, policies string, change func(*wire.HelloBody)) func(*wire.HelloBody) {
 	return func(h *wire.HelloBody) {
-		h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = packGen(genid.Set{Current: current, Bitmap: 77}), dirty
+		h.Volumes[0].Gen, h.Volumes[0].DirtyBlocks = genid.Set{Current: current, Bitmap: 77}.Words(), dirty
 		tells(h, func(s *wire.Split) { s.Policies = [3]string(strings.Fields(policies)) })
 		if change != nil {
 			change(h)
@@ -68,7 +68,7 @@ func TestPoliciesInAHandshake(t *testing.T) {
 		"put back":             {apart(80, 1, least, nil), apart(81, 2, least, putBack), "", "until hactl split-brain drop"},
 		"only copy":            {apart(80, 1, least, onlyAlpha), apart(81, 2, least, onlyAlpha), "", "but the ledger calls only its copy current"},
 		"ledgers of their own": {apart(80, 1, least, onlyAlpha), apart(81, 2, least, onlyBeta), "alpha", "so alpha gives up"},
-		"unrelated":            {apart(80, 1, least, nil), both(apart(81, 2, least, nil), func(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 90}) }), "", "no common ancestor"},
+		"unrelated":            {apart(80, 1, least, nil), both(apart(81, 2, least, nil), func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 90}.Words() }), "", "no common ancestor"},
 		"bitmaps of no use":    {both(apart(80, 1, least, nil), func(h *wire.HelloBody) { h.Volumes[0].Gen[1], h.Volumes[0].Gen[2] = 79, 77 }), apart(81, 2, least, nil), "", "how much was changed is not known"},
 	} {
 		a, b := says("alpha", c.alpha), says("beta", c.beta)

@@ -231,12 +231,12 @@ func (b *box) peerHello(kind wire.Kind, change func(*wire.HelloBody)) wire.Messa
 	b.t.Helper()
 	h := &wire.HelloBody{Resource: "r", Node: "beta", Role: state.Secondary, Record: b.record}
 	for i, v := range b.eng.vols {
-		h.Volumes = append(h.Volumes, wire.HelloVolume{Number: uint16(i), SizeBytes: v.geo.SizeBytes, LogicalBlockBytes: 512, Disk: state.UpToDate, Gen: packGen(v.gen)})
+		h.Volumes = append(h.Volumes, wire.HelloVolume{Number: uint16(i), SizeBytes: v.geo.SizeBytes, LogicalBlockBytes: 512, Disk: state.UpToDate, Gen: v.gen.Words()})
 	}
 	if change != nil {
 		change(h)
 	}
-	b.peer = unpackGen(h.Volumes[0].Gen)
+	b.peer = genid.FromWords(h.Volumes[0].Gen)
 	data, err := wire.AppendHello(nil, h)
 	if err != nil {
 		b.t.Fatal(err)
@@ -257,7 +257,7 @@ func (b *box) targetReady() {
 // asTarget makes a hello that of a copy which is being filled.
 func (b *box) asTarget(h *wire.HelloBody) {
 	for i := range h.Volumes {
-		h.Volumes[i].Disk, h.Volumes[i].Gen = state.Inconsistent, packGen(b.peer)
+		h.Volumes[i].Disk, h.Volumes[i].Gen = state.Inconsistent, b.peer.Words()
 	}
 }
 
@@ -343,7 +343,7 @@ func ahead(t *testing.T) *box {
 }
 
 // behind is what a peer says that has not gone on since equal.
-func behind(h *wire.HelloBody) { h.Volumes[0].Gen = packGen(genid.Set{Current: 77}) }
+func behind(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 77}.Words() }
 
 // mirrored makes the box a connected Primary in Established.
 func mirrored(t *testing.T, s setup) *box {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hapair/mirror/dirty"
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -96,7 +97,7 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 	e.seen, e.split = max(e.seen, m.Token), splitBrain{}
 	for i, v := range e.vols {
 		v.disk, v.assume = state.Inconsistent, false
-		v.gen = v.gen.Begin(unpackGen(e.session.theirs.Volumes[i].Gen))
+		v.gen = v.gen.Begin(genid.FromWords(e.session.theirs.Volumes[i].Gen))
 		v.full = v.full && !e.session.plan.full[i] // the source has marked all of it
 	}
 	e.inSessionAfterSupers(preparing, e.sendBitmaps)
@@ -136,7 +137,7 @@ func (e *Engine) onBitmapDone() {
 		return
 	}
 	for i, v := range e.vols {
-		if got := unpackGen(e.session.theirs.Volumes[i].Gen).Current; got != v.gen.SyncID() {
+		if got := genid.FromWords(e.session.theirs.Volumes[i].Gen).Current; got != v.gen.SyncID() {
 			e.refuseSession(&RefusedError{Status: wire.BadState, Text: fmt.Sprintf("volume %d of %s carries generation %s and was to be filled under %s", v.num, e.peer, got, v.gen.SyncID())})
 			return
 		}

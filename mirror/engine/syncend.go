@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hapair/mirror/block"
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -78,7 +79,7 @@ func (e *Engine) onSyncDone(m *wire.Message) {
 		return
 	}
 	for i, v := range e.vols {
-		v.gen = v.gen.Adopt(unpackGen(h.Volumes[i].Gen))
+		v.gen = v.gen.Adopt(genid.FromWords(h.Volumes[i].Gen))
 		v.disk, v.full, v.assume = state.UpToDate, false, false
 		v.bits.ClearAll()
 	}

@@ -205,6 +205,24 @@ func (s Set) String() string {
 	return out
 }
 
+// Words is the set as numbers: current, bitmap, history.
+func (s Set) Words() (w [2 + HistoryLen]uint64) {
+	w[0], w[1] = uint64(s.Current), uint64(s.Bitmap)
+	for i, id := range s.History {
+		w[2+i] = uint64(id)
+	}
+	return w
+}
+
+// FromWords is the set that Words wrote.
+func FromWords(w [2 + HistoryLen]uint64) (s Set) {
+	s.Current, s.Bitmap = ID(w[0]), ID(w[1])
+	for i := range s.History {
+		s.History[i] = ID(w[2+i])
+	}
+	return s
+}
+
 // Marshal writes the set into dst[:Bytes], little-endian: current, bitmap,
 // history. dst must be long enough.
 func (s Set) Marshal(dst []byte) {

@@ -135,7 +135,7 @@ mutant begin-not-awaited syncbegin.go 'e.minting = true // whoever' '// whoever'
 mutant resync-without-a-generation syncbegin.go 'case v.gen.Bitmap == 0:' 'case false:' TestWriteBesideTheBeginOfAResyncWaitsForItsGeneration
 mutant full-resync-before-its-marks syncbegin.go '!e.pagesSaved(s.plan.full)' 'false' TestFullResyncIsMarkedOnDiskFirst
 mutant full-resync-on-the-old-base syncbegin.go 'v.gen.Rebase(id), false' 'v.gen, false' TestFullResyncGoesOnWhereItBroke
-mutant hello-before-it-is-durable hello.go 'packGen(v.super.gen)' 'packGen(v.gen)' TestFullResyncIsMarkedOnDiskFirst
+mutant hello-before-it-is-durable hello.go 'v.super.gen.Words()' 'v.gen.Words()' TestFullResyncIsMarkedOnDiskFirst
 
 # a resync that asks first
 mutant equal-chunk-not-flushed synccompare.go 'e.chunkAcked(o)' 'o.vol.bits.Clear(c.offset, c.length); e.chunkAcked(o)' TestResyncLeavesOutWhatIsEqual
