@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -59,6 +60,13 @@ func take(c *peering.Conn, within time.Duration, question any) error {
 		return fmt.Errorf("question of %s: %w", c.Node, err)
 	}
 	return nil
+}
+
+// refusal is what whoever asked is told of an error.
+func refusal(err error) *apiv1.Problem {
+	p := &apiv1.Problem{Code: apiv1.CodeInternal, Text: err.Error()}
+	errors.As(err, &p)
+	return p
 }
 
 // give answers it; whoever asked may be gone.

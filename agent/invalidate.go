@@ -197,8 +197,7 @@ func (a *agent) acceptInvalidate(c *peering.Conn) {
 	defer cancel()
 	if err := a.invalidateFor(ctx, c.Node, q); err != nil {
 		a.log.Warn("the copy is kept", zap.String("resource", q.Resource), zap.String("peer", c.Node), zap.Error(err))
-		answer.Refused = &apiv1.Problem{Code: apiv1.CodeInternal, Text: err.Error()}
-		errors.As(err, &answer.Refused)
+		answer.Refused = refusal(err)
 	}
 	a.give(c, answer)
 }

@@ -115,8 +115,7 @@ func (a *agent) acceptResize(c *peering.Conn) {
 	}
 	if err != nil {
 		a.log.Warn("no resize", zap.String("resource", q.Resource), zap.String("peer", c.Node), zap.Error(err))
-		answer.Refused = &apiv1.Problem{Code: apiv1.CodeInternal, Text: err.Error()}
-		errors.As(err, &answer.Refused)
+		answer.Refused = refusal(err)
 	}
 	a.give(c, answer)
 }

@@ -24,6 +24,11 @@ type metadataJob struct {
 	end                           meta.EndFile
 }
 
+// identity is whose metadata are wanted.
+func (j *metadataJob) identity() meta.Identity {
+	return meta.Identity{Cluster: j.cluster, Resource: j.resource, Volume: uint16(j.volume), Node: j.node, LastEnd: j.end.Last()}
+}
+
 func (a *app) createMetadataCmd() *cobra.Command {
 	var req apiv1.CreateMetadataRequest
 	var which whichDisks

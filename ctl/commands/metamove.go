@@ -91,8 +91,7 @@ func moveMetadata(j metadataJob, to string) (m movedMetadata, err error) {
 	if at == meta.External {
 		from, target = own, data
 	}
-	want := meta.Identity{Cluster: j.cluster, Resource: j.resource, Volume: uint16(j.volume), Node: j.node, LastEnd: j.end.Last()}
-	if _, err := meta.Move(from, at, target, place, want, j.force); err != nil {
+	if _, err := meta.Move(from, at, target, place, j.identity(), j.force); err != nil {
 		return m, moveProblem(err, j)
 	}
 	return m, nil
@@ -103,7 +102,7 @@ func fileFor(path string, data block.Disk, j metadataJob) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) || strings.HasPrefix(filepath.Clean(path), "/dev/") {
 		return nil // what is wrong with it is found when it is opened
 	}
-	_, snap, err := meta.Open(data, meta.Internal, meta.Identity{Cluster: j.cluster, Resource: j.resource, Volume: uint16(j.volume), Node: j.node, LastEnd: j.end.Last()})
+	_, snap, err := meta.Open(data, meta.Internal, j.identity())
 	if err != nil {
 		return err
 	}

@@ -130,7 +130,7 @@ func readVolume(j metadataJob) (d metadataDump, err error) {
 		return d, err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	_, snap, err := meta.Open(disk, place, meta.Identity{Cluster: j.cluster, Resource: j.resource, Volume: uint16(j.volume), Node: j.node, LastEnd: j.end.Last()})
+	_, snap, err := meta.Open(disk, place, j.identity())
 	if err != nil {
 		return d, err
 	}

@@ -37,6 +37,22 @@ const (
 	DefaultStatusTimeout = 20 * time.Second
 )
 
+// timeouts sets those that are not given.
+func timeouts(start, stop, status *time.Duration) error {
+	for _, d := range []*time.Duration{start, stop, status} {
+		switch {
+		case *d < 0:
+			return fmt.Errorf("time-out %s must not be negative", *d)
+		case *d > 0:
+		case d == status:
+			*d = DefaultStatusTimeout
+		default:
+			*d = DefaultExecTimeout
+		}
+	}
+	return nil
+}
+
 // Shell returns the argument list that runs line in the shell.
 func Shell(line string) []string { return []string{"/bin/sh", "-c", line} }
 
@@ -59,16 +75,8 @@ func newExec(cfg Exec, deps Deps) (Movable, error) {
 			return nil, fmt.Errorf("exec %s: command %q must be an absolute path", cfg.Label, c[0])
 		}
 	}
-	for _, d := range []*time.Duration{&cfg.StartTimeout, &cfg.StopTimeout, &cfg.StatusTimeout} {
-		if *d < 0 {
-			return nil, fmt.Errorf("exec %s: time-out %s must not be negative", cfg.Label, *d)
-		}
-		if *d == 0 {
-			*d = DefaultExecTimeout
-			if d == &cfg.StatusTimeout {
-				*d = DefaultStatusTimeout
-			}
-		}
+	if err := timeouts(&cfg.StartTimeout, &cfg.StopTimeout, &cfg.StatusTimeout); err != nil {
+		return nil, fmt.Errorf("exec %s: %w", cfg.Label, err)
 	}
 	return &execService{cfg: cfg, deps: deps, commands: commands{log: deps.Logger.With(zap.String("exec", cfg.Label))}}, nil
 }

@@ -82,10 +82,7 @@ func newOCF(cfg OCF, deps Deps) (Movable, error) {
 		return nil, err
 	}
 	o.deps = deps
-	o.log = zap.NewNop()
-	if deps.Logger != nil {
-		o.log = deps.Logger.With(zap.String("ocf", o.cfg.Agent), zap.String("instance", o.cfg.Instance))
-	}
+	o.log = deps.Logger.With(zap.String("ocf", o.cfg.Agent), zap.String("instance", o.cfg.Instance))
 	return o, nil
 }
 
@@ -103,14 +100,8 @@ func parseOCF(cfg OCF) (*ocfService, error) {
 	if cfg.CheckLevel < 0 || cfg.CheckLevel > 100 {
 		return nil, fmt.Errorf("ocf agent %s: check level %d: want 0 to 100", name, cfg.CheckLevel)
 	}
-	limits := []*time.Duration{&cfg.StartTimeout, &cfg.StopTimeout, &cfg.MonitorTimeout}
-	for i, d := range limits {
-		if *d < 0 {
-			return nil, fmt.Errorf("ocf agent %s: time-out %s must not be negative", name, *d)
-		}
-		if *d == 0 {
-			*d = []time.Duration{DefaultExecTimeout, DefaultExecTimeout, DefaultStatusTimeout}[i]
-		}
+	if err := timeouts(&cfg.StartTimeout, &cfg.StopTimeout, &cfg.MonitorTimeout); err != nil {
+		return nil, fmt.Errorf("ocf agent %s: %w", name, err)
 	}
 	cfg.Agent = name
 	if cfg.Instance == "" {
@@ -125,7 +116,7 @@ func parseOCF(cfg OCF) (*ocfService, error) {
 // CheckOCF asks the agent on this machine whether it is there and whether the
 // parameters are what it wants. It runs nothing but the agent's meta-data.
 func CheckOCF(ctx context.Context, cfg OCF) error {
-	m, err := newOCF(cfg, Deps{})
+	m, err := New(Spec{OCF: &cfg}, Deps{})
 	if err != nil {
 		return err
 	}

@@ -50,9 +50,6 @@ func (d *Disk) Submit(r *block.Request) {
 	}
 }
 
-// Inner is the disk below, for who puts an image back.
-func (d *Disk) Inner() block.Disk { return d.inner }
-
 // Image is what is kept, nil when nothing is.
 func (d *Disk) Image() *Image {
 	if k := d.keeper.Load(); k != nil && !k.left.Load() {

@@ -38,49 +38,55 @@ func (v *View) geometry(m *Image) block.Geometry {
 
 // read fills a request run by run, each from where its blocks are.
 func (v *View) read(m *Image, r *block.Request) error {
-	if s := m.State(); s.Phase == Incomplete {
-		return fmt.Errorf("%s: the image is incomplete (%s): %w", r, s.Why, block.ErrIO)
+	if err := m.mustBeWhole(r); err != nil {
+		return err
 	}
-	first, end := r.Offset/BlockBytes, (r.End()-1)/BlockBytes+1
-	buf := make([]byte, BlockBytes)
-	for b := first; b < end; {
-		saved, n := m.Saved(b), int64(1)
-		for b+n < end && m.Saved(b+n) == saved && !saved && n < block.MaxTransferBytes/BlockBytes {
-			n++
+	end := (r.End()-1)/BlockBytes + 1
+	for b := r.Offset / BlockBytes; b < end; {
+		n, err := v.readRun(m, r, b, end)
+		if err != nil {
+			return err
 		}
-		data := buf
-		if !saved {
-			blocks := make([]int64, n)
-			for i := range blocks {
-				blocks[i] = b + int64(i)
-			}
-			pieces, release, err := readBlocks(v.disk.inner, m.Header.SizeBytes, blocks)
-			if err != nil {
-				release()
-				return err
-			}
-			if m.anySaved(b, n) { // overwritten while it was read, perhaps
-				release()
-				continue
-			}
-			copyPart(r, b, pieces[0].data)
-			release()
-			b += n
-			continue
-		}
-		if err := m.ReadAt(data, b); err != nil {
-			return fmt.Errorf("%s: %w: %w", r, block.ErrIO, err)
-		}
-		copyPart(r, b, data)
-		b++
+		b += n
 	}
-	if s := m.State(); s.Phase == Incomplete {
-		return fmt.Errorf("%s: the image is incomplete (%s): %w", r, s.Why, block.ErrIO)
+	if err := m.mustBeWhole(r); err != nil {
+		return err
 	}
 	if v.disk.Image() != m { // what was read from the disk may have been overwritten, and not saved
 		return fmt.Errorf("%s: the image is gone: %w", r, block.ErrClosed)
 	}
 	return nil
+}
+
+func (m *Image) mustBeWhole(r *block.Request) error {
+	if s := m.State(); s.Phase == Incomplete {
+		return fmt.Errorf("%s: the image is incomplete (%s): %w", r, s.Why, block.ErrIO)
+	}
+	return nil
+}
+
+// readRun reads from block b on one that is saved, or those up to end that are not, and
+// says how many: 0 where the disk may have been overwritten while it was read.
+func (v *View) readRun(m *Image, r *block.Request, b, end int64) (int64, error) {
+	if m.Saved(b) {
+		data := make([]byte, BlockBytes)
+		if err := m.ReadAt(data, b); err != nil {
+			return 0, fmt.Errorf("%s: %w: %w", r, block.ErrIO, err)
+		}
+		copyPart(r, b, data)
+		return 1, nil
+	}
+	blocks := []int64{b}
+	for next := b + 1; next < end && !m.Saved(next) && len(blocks) < block.MaxTransferBytes/BlockBytes; next++ {
+		blocks = append(blocks, next)
+	}
+	pieces, release, err := readBlocks(v.disk.inner, m.Header.SizeBytes, blocks)
+	defer release()
+	if err != nil || m.anySaved(b, int64(len(blocks))) {
+		return 0, err
+	}
+	copyPart(r, b, pieces[0].data)
+	return int64(len(blocks)), nil
 }
 
 func (m *Image) anySaved(b, n int64) bool {

@@ -98,10 +98,7 @@ func lay(to block.Disk, s *Super, src *Snapshot, l *Layout) error {
 		return err
 	}
 	st := &Store{disk: to, fixed: *s, layout: *l}
-	if err := st.writeLog(l, src.Log.Restate()); err != nil {
-		return err
-	}
-	if err := st.writePages(l, src.Bitmap, 0, l.BitmapPages); err != nil {
+	if err := st.writeContents(src.Log.Restate(), src.Bitmap, l); err != nil {
 		return err
 	}
 	for range superBlocks {

@@ -128,7 +128,7 @@ func (s *Store) remake(r *Remake, l *Layout) error {
 	}
 	marked := r.Bitmap.Clone()
 	marked.Set(at, length)
-	if err := s.writeRemade(r, marked, l); err != nil {
+	if err := s.writeContents(r.Log, marked, l); err != nil {
 		return err
 	}
 	if err := s.switchTo(r.Super, l); err != nil {
@@ -166,12 +166,12 @@ func (s *Store) remakeInPlace(r *Remake, l *Layout, grows bool) error {
 	return s.writePages(l, r.Bitmap, from, l.BitmapPages)
 }
 
-// writeRemade writes ring and bitmap of the new metadata, durably.
-func (s *Store) writeRemade(r *Remake, marked *dirty.Bitmap, l *Layout) error {
-	if err := s.writeLog(l, r.Log); err != nil {
+// writeContents writes ring and bitmap into a layout, durably.
+func (s *Store) writeContents(log []actlog.Transaction, bits *dirty.Bitmap, l *Layout) error {
+	if err := s.writeLog(l, log); err != nil {
 		return err
 	}
-	return s.writePages(l, marked, 0, l.BitmapPages)
+	return s.writePages(l, bits, 0, l.BitmapPages)
 }
 
 // writeLog fills the ring.
