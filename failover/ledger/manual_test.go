@@ -214,6 +214,41 @@ func TestManualForcedBeforeItRejoined(t *testing.T) {
 	})
 }
 
+// A node that was stopped in order is started cut off from the other, and forced:
+// it is no voter of the group that went on without it, and supersedes nothing.
+func TestManualForcedAfterItLeft(t *testing.T) {
+	bubble(t, ArbitrationManual, func(t *testing.T, c *cluster) {
+		c.openAll()
+		c.watch("r")
+		c.primary("a", "r")
+		held := c.alwaysHeld("a", "r")
+		if err := c.node("b").Leave(limit(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		c.stop("b")
+		a := c.node("a")
+		c.eventually(time.Second, "a is the only voter", func() bool { return a.Status().Of == 1 })
+		c.net.Cut("a", "b")
+		b := c.open("b")
+		if err := b.ForceAlone(limit(5*time.Second), "forced"); err != nil {
+			t.Fatal(err)
+		}
+		c.net.Heal("a", "b")
+		c.eventually(5*time.Second, "both say split brain", func() bool {
+			return a.Status().State == "split brain" && b.Status().State == "split brain"
+		})
+		time.Sleep(3 * time.Second)
+		held()
+		if s := a.Status(); s.Incarnation != 1 || s.Of != 1 {
+			t.Fatalf("a: %+v", s)
+		}
+		if err := b.Surrender(limit(5*time.Second), "a is right"); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually(5*time.Second, "b rejoined", func() bool { return b.Status().State == "follower" && a.Status().Of == 2 })
+	})
+}
+
 // A node leaves gracefully, whichever leads; the other runs alone, restarts
 // alone, and takes it back.
 func TestManualLeave(t *testing.T) {

@@ -80,10 +80,14 @@ func judgeMembers(me, you hello) verdict {
 
 // descends tells whether high's history contains the incarnation low is in, and
 // went on from there as one that low's group cannot do without. A node that is
-// joining has no history of its own to lose.
+// joining has no history of its own to lose. One that is the only voter of its
+// incarnation needed nobody: whoever went on from there had left it before.
 func descends(high, low hello) bool {
 	if low.Joining {
 		return true
+	}
+	if len(low.Voters) == 1 && low.Voters[0] == low.Node {
+		return false
 	}
 	if next, _ := record.Founding(high.Lineage, low.Incarnation+1); next.Apart {
 		return false

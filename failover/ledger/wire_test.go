@@ -56,6 +56,9 @@ func TestJudge(t *testing.T) {
 	if before(apart, two("b")) {
 		t.Error("a voter of release 0 takes one that was forced before it had rejoined for its heir, and discards its ledger")
 	}
+	member := hello{Node: "a", Incarnation: 2, Lineage: two("b").Lineage, Voters: []string{"a", "b"}}
+	lone := left // b had left a's group in order, was started cut off, and forced
+	lone.Node, lone.Voters = "a", []string{"a"}
 	ahead1 := one
 	ahead1.LastIndex = 11
 	for _, c := range []struct {
@@ -68,7 +71,9 @@ func TestJudge(t *testing.T) {
 		{"I went alone", two("b"), one, ahead},
 		{"both went alone", two("a"), two("b"), split},
 		{"both went alone, one twice", two("a"), three, split},
-		{"the peer went alone after me", two("b"), three, behind},
+		{"the peer went alone after I had rejoined", member, three, behind},
+		{"the peer was forced after it had left", lone, two("b"), split},
+		{"I was forced after I had left", two("b"), lone, split},
 		{"removed while away", one, left, behind},
 		{"the other was removed", left, one, ahead},
 		{"removed, but I know more", ahead1, left, same},
