@@ -62,7 +62,7 @@ func witnessPathOf(cfg *config.Config) string {
 func (a *agent) startPeering(context.Context) error {
 	nodes, order := addresses(a.cfg)
 	pc := peering.Config{Cluster: a.cfg.Cluster, Node: a.self, Nodes: onPort(nodes, a.cfg.Port), PathOrder: order, Logger: a.log,
-		Incarnation: a.incarnation}
+		Incarnation: a.incarnation, Apart: a.apart}
 	var err error
 	switch a.cfg.Security.Mode {
 	case config.SecurityPSK:
@@ -91,6 +91,9 @@ func (a *agent) incarnation() uint64 {
 	}
 	return a.ledger.Incarnation()
 }
+
+// apart tells whether the ledgers of this node and another one are a split brain.
+func (a *agent) apart(node string) bool { return a.ledger != nil && a.ledger.SplitFrom() == node }
 
 // streams is what the ledger needs of peering.
 type streams struct{ a *agent }

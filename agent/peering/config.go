@@ -82,6 +82,10 @@ type Config struct {
 	// Incarnation returns the incarnation of the cluster this node belongs to.
 	// It is called at every handshake, from many goroutines.
 	Incarnation func() uint64
+	// Apart, if set, says whether a node went on apart from this one: then neither
+	// incarnation supersedes the other, and both are listened to. It is called like
+	// Incarnation.
+	Apart func(node string) bool
 	// Refused, if set, is told of every refusal, in either direction: this is
 	// where a node learns that it has been left behind. It must not block.
 	Refused func(*RefusedError)

@@ -62,7 +62,7 @@ func (n *Net) introduce(ctx context.Context, conn *net.TCPConn, node, path, purp
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
-	if refusal := judgeAnswer(a, own, node, purpose); refusal != nil {
+	if refusal := judgeAnswer(a, own, node, n.ordered(node, purpose)); refusal != nil {
 		refusal.Path, refusal.Purpose, refusal.Dialed = path, purpose, true
 		n.tell(refusal)
 		return nil, refusal
@@ -74,16 +74,17 @@ func (n *Net) introduce(ctx context.Context, conn *net.TCPConn, node, path, purp
 }
 
 // judgeAnswer looks at the answer with the dialing node's own eyes: an old
-// node may accept what this one must not use.
-func judgeAnswer(a *answer, own uint64, node, purpose string) *RefusedError {
+// node may accept what this one must not use. ordered: a higher incarnation is
+// the later one.
+func judgeAnswer(a *answer, own uint64, node string, ordered bool) *RefusedError {
 	e := &RefusedError{Code: a.code, Text: a.text, Node: a.node, PeerIncarnation: a.incarnation}
 	switch {
 	case a.code != Accepted:
 	case a.node != node:
 		e.Code, e.Text = WrongNode, fmt.Sprintf("reached node %q, wanted %q", a.node, node)
-	case a.incarnation < own && !exempt(purpose):
+	case a.incarnation < own && ordered:
 		e.Code, e.Text = PeerIncarnation, fmt.Sprintf("peer is of incarnation %d, this node of %d", a.incarnation, own)
-	case a.incarnation > own && !exempt(purpose):
+	case a.incarnation > own && ordered:
 		e.Code, e.Text = LowerIncarnation, fmt.Sprintf("peer is of incarnation %d, this node of %d", a.incarnation, own)
 	default:
 		return nil
@@ -95,6 +96,13 @@ func judgeAnswer(a *answer, own uint64, node, purpose string) *RefusedError {
 // The ledger judges incarnations itself, and is how a node left behind rejoins.
 func exempt(purpose string) bool {
 	return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger")
+}
+
+// ordered says whether the lower of two incarnations is left behind and has to
+// rejoin before it is of use for a purpose. Two that were founded apart stand side
+// by side, whatever their numbers: only the data tell what each of them has.
+func (n *Net) ordered(node, purpose string) bool {
+	return !exempt(purpose) && (n.cfg.Apart == nil || !n.cfg.Apart(node))
 }
 
 func (n *Net) acceptLoop(l net.Listener, path string) {
@@ -227,9 +235,9 @@ func (n *Net) judgeHello(h *hello, proven string, own uint64, handled bool) (Cod
 		return UnknownNode, fmt.Sprintf("node %q is not in the configuration of %q", h.from, n.cfg.Node)
 	case h.min > MaxVersion || h.max < MinVersion:
 		return NoVersion, fmt.Sprintf("peer speaks versions %d to %d, this node %d to %d", h.min, h.max, MinVersion, MaxVersion)
-	case !exempt(h.purpose) && h.incarnation < own:
+	case h.incarnation < own && n.ordered(h.from, h.purpose):
 		return LowerIncarnation, fmt.Sprintf("node %s is of incarnation %d, node %s of %d: it must rejoin", h.from, h.incarnation, n.cfg.Node, own)
-	case !exempt(h.purpose) && h.incarnation > own:
+	case h.incarnation > own && n.ordered(h.from, h.purpose):
 		return PeerIncarnation, fmt.Sprintf("node %s is of incarnation %d, node %s of %d: the latter must rejoin", h.from, h.incarnation, n.cfg.Node, own)
 	case !handled:
 		return UnknownPurpose, fmt.Sprintf("nothing on node %s handles %q", n.cfg.Node, h.purpose)

@@ -164,6 +164,33 @@ func TestManualSplitBrain(t *testing.T) {
 	p.finish()
 }
 
+// A node that was stopped in order is started without any link and forced. The one
+// that went on without it keeps serving, whatever the numbers of their incarnations
+// are; both tell what each has, and the way out is the usual one.
+func TestManualForcedAfterItLeft(t *testing.T) {
+	long(t)
+	p := newPair(t, true, withoutWitness)
+	keeps, gives := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.Stop(gives))
+	p.isolate(gives)
+	w.progress(steady)
+	p.must(p.Start(gives))
+	p.must(p.AwaitAPI(p.ctx, gives))
+	p.run(gives, "hactl", "promote", p.Resource(), "--force", "--reason", "a test")
+	p.takeover(gives)
+	p.run(gives, "sh", "-c", "dd if=/dev/urandom of=/srv/pg/theirs bs=1M count=2; sync")
+	w.stop() // both have the address from now on
+	p.join(gives)
+	p.knowApart(keeps, gives)
+	p.resource(keeps, "goes on", serving)
+	p.run(gives, "hactl", "demote", p.Resource(), "--force")
+	p.run(gives, "hactl", "connect", p.Resource(), "--discard-my-data")
+	p.rejoined(gives)
+	p.finish()
+}
+
 // Both lose power, the Primary for good: the operator forces the one that comes
 // back, which has not read the ledger since and cannot.
 func TestManualForcedAfterAPowerCut(t *testing.T) {
@@ -198,16 +225,22 @@ func (p *pair) forcedAfterAPowerCut() {
 		}
 	})
 	p.rejoined(primary)
+	p.voters(secondary, 2)
+	w.progress(steady)
+	w.stop()
+	p.finish()
+}
+
+// voters waits until every member votes, in an incarnation, as a node sees it.
+func (p *pair) voters(node string, incarnation uint64) {
+	p.t.Helper()
 	p.eventually("all voters are back", func() error {
-		s, err := p.Status(p.ctx, secondary)
-		if err == nil && (s.Quorum.Reachable != s.Quorum.Voters || s.Quorum.Voters != len(s.Members) || s.Quorum.Incarnation != 2) {
+		s, err := p.Status(p.ctx, node)
+		if err == nil && (s.Quorum.Reachable != s.Quorum.Voters || s.Quorum.Voters != len(s.Members) || s.Quorum.Incarnation != incarnation) {
 			err = fmt.Errorf("%+v", s.Quorum)
 		}
 		return err
 	})
-	w.progress(steady)
-	w.stop()
-	p.finish()
 }
 
 // eachVoter does something to every node that votes, the client not.
