@@ -71,8 +71,8 @@ func (e *Engine) MayAttach() error {
 		return fmt.Errorf("no disk of %s has failed here: %w", e.name, ErrBadState)
 	case e.role == state.Primary && !e.forward.on:
 		return fmt.Errorf("this node is Primary and has no peer to fill the new copy from; demote it first: %w", ErrBadState)
-	case e.forward.leaving:
-		return fmt.Errorf("the ledger has not recorded yet that this copy is out of the set; try again: %w", ErrBadState)
+	case e.forward.leaving || e.ledger.inFlight: // it may be leaving though an Abort has ended the tenure
+		return fmt.Errorf("the ledger has not answered yet whether this copy is in the set; try again: %w", ErrBadState)
 	case len(e.afterSup) > 0 || e.fitting():
 		return fmt.Errorf("the metadata are being written; try again: %w", ErrBadState)
 	}

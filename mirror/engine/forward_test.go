@@ -88,6 +88,25 @@ func TestPrimaryGoesOnThroughItsPeer(t *testing.T) {
 	b.none(LocalIO)
 }
 
+// The tenure ends before the ledger has answered that the copy is given up. Until it
+// has, the disk is not attached again: the set could lose a copy that is good.
+func TestNoAttachBeforeTheLedgerHasAnswered(t *testing.T) {
+	b, _ := givenUp(t)
+	b.expect(LedgerGiveUp)
+	b.do(Event{Kind: Abort})
+	b.linkDown()
+	b.expect(Reply)
+	if err := b.eng.MayAttach(); !errors.Is(err, ErrBadState) {
+		t.Fatalf("may attach: %v", err)
+	}
+	b.record.Token++
+	b.record.InSync = []string{"beta"}
+	b.do(Event{Kind: LedgerDone, Record: b.record})
+	if err := b.eng.MayAttach(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What the peer did before it was ready to serve alone does not count: its
 // answer of the old session is not an answer.
 func TestAnswerOfTheOldSessionDoesNotCount(t *testing.T) {
