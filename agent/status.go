@@ -23,7 +23,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	ls := a.ledger.Status()
 	s := apiv1.Status{Node: a.self, Cluster: a.cfg.Cluster, Version: version, Time: time.Now().UTC(), UptimeS: int64(time.Since(a.began).Seconds()),
 		Arbitration: string(a.cfg.Arbitration), EventSeq: a.hub.Seq(),
-		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum}}
+		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum, Unmet: ls.Unmet}}
 	_, s.Maintenance = ls.Maintenance[failover.MarkMaintenance]
 	for mark := range ls.Maintenance {
 		if node, ok := strings.CutPrefix(mark, "standby/"); ok {

@@ -24,6 +24,7 @@ func (s *Server) routes() http.Handler {
 
 	mux.HandleFunc(apiv1.PathMaintenance, clusterVerb(s, "maintenance", b.Maintenance))
 	mux.HandleFunc(apiv1.PathStandby, clusterVerb(s, "standby", b.Standby))
+	mux.HandleFunc(apiv1.PathLedgerBegin, clusterVerb(s, "ledger-begin", b.LedgerBegin))
 
 	verb := func(name string) string { return apiv1.PathResources + "{name}/" + name }
 	mux.HandleFunc(verb(apiv1.VerbExplain), s.get(s.explain))

@@ -109,6 +109,13 @@ type StandbyRequest struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// LedgerBeginRequest has a voter whose ledger was lost vote again before it has met
+// every other one. Checked is the operator's word that those are gone for good.
+type LedgerBeginRequest struct {
+	Checked bool   `json:"checked"`
+	Reason  string `json:"reason,omitempty"`
+}
+
 // CreateMetadataRequest writes fresh metadata on a disk this agent does not
 // have attached. AssumeClean declares the copies equal already. Force overwrites
 // metadata that is there.

@@ -11,6 +11,7 @@ const (
 
 	PathMaintenance = "/v1/maintenance"
 	PathStandby     = "/v1/standby"
+	PathLedgerBegin = "/v1/ledger-begin"
 
 	PathResources = "/v1/resources/" // {name}/{verb}
 	PathMetrics   = "/metrics"

@@ -36,6 +36,8 @@ type Quorum struct {
 	Leader      string `json:"leader"`    // "" when there is none
 	Incarnation uint64 `json:"incarnation"`
 	HasQuorum   bool   `json:"has_quorum"`
+	// Unmet is whom this node has to meet before it votes: its ledger was lost.
+	Unmet []string `json:"unmet,omitempty"`
 }
 
 // Resource is one replicated data set as this node sees it.

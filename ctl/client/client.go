@@ -113,6 +113,12 @@ func (c *Client) Maintenance(ctx context.Context, req apiv1.MaintenanceRequest) 
 	return ch, c.do(ctx, http.MethodPost, apiv1.PathMaintenance, req, &ch)
 }
 
+// LedgerBegin has a voter whose ledger was lost vote before it has met every other one.
+func (c *Client) LedgerBegin(ctx context.Context, req apiv1.LedgerBeginRequest) (apiv1.Changed, error) {
+	var ch apiv1.Changed
+	return ch, c.do(ctx, http.MethodPost, apiv1.PathLedgerBegin, req, &ch)
+}
+
 // Standby marks a node as not to be promoted.
 func (c *Client) Standby(ctx context.Context, req apiv1.StandbyRequest) (apiv1.Changed, error) {
 	var ch apiv1.Changed

@@ -242,6 +242,23 @@ func (a *app) maintenanceCmd() *cobra.Command {
 	return c
 }
 
+func (a *app) ledgerBeginCmd() *cobra.Command {
+	var req apiv1.LedgerBeginRequest
+	c := &cobra.Command{
+		Use: "ledger-begin", Short: "have this node vote again although its ledger was lost and a voter is gone", Args: cobra.NoArgs,
+		Long: "A voter whose ledger was lost takes no part before it has met every other one:\n" +
+			"it has forgotten what it agreed to. Where one of them is gone for good, it would\n" +
+			"wait for ever. What only that one and this node had decided is forgotten then:\n" +
+			"a copy that was taken out of the in-sync set may count as current again.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.changed(a.client().LedgerBegin(cmd.Context(), req))
+		},
+	}
+	c.Flags().BoolVar(&req.Checked, "i-have-checked", false, "who was not met is gone for good, and so is what only it knew")
+	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
+	return c
+}
+
 func (a *app) standbyCmd() *cobra.Command {
 	var off bool
 	var req apiv1.StandbyRequest

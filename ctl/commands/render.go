@@ -129,6 +129,8 @@ func connectedTo(r *apiv1.Resource, node string) bool {
 func votersText(q apiv1.Quorum, s style) string {
 	text := fmt.Sprintf("%d of %d voters", q.Reachable, q.Voters)
 	switch {
+	case len(q.Unmet) > 0:
+		return s.bad("the ledger here was lost: it votes when it has met " + clean(strings.Join(q.Unmet, " and ")))
 	case !q.HasQuorum:
 		return s.bad(text + ", NO QUORUM")
 	case q.Reachable < q.Voters:

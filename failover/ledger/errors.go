@@ -46,6 +46,9 @@ var (
 	ErrSuperseded = errors.New("another node goes on under a higher incarnation")
 	// ErrSplitBrain: two nodes went alone from the same incarnation.
 	ErrSplitBrain = errors.New("split brain: both nodes went on alone")
+	// ErrBlank: this node's directory was empty, and it has not met every other
+	// voter since.
+	ErrBlank = errors.New("this node remembers nothing, and has not met the others")
 	// ErrDisk: the ledger's directory cannot be written any more.
 	ErrDisk = errors.New("ledger disk failed")
 )
@@ -57,6 +60,7 @@ type EventKind string
 const (
 	EventLeader     EventKind = "leader"     // Node leads now; "" nobody
 	EventCaughtUp   EventKind = "caught-up"  // this node has applied all that was committed before it started
+	EventBegun      EventKind = "begun"      // Node takes part, having begun with an empty directory
 	EventAlone      EventKind = "alone"      // this node goes on alone
 	EventRejoining  EventKind = "rejoining"  // this node discarded its ledger to join Node's
 	EventRejoined   EventKind = "rejoined"   // Node is a voter again

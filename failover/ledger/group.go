@@ -227,7 +227,7 @@ func (g *guard) Set(key, val []byte) error { return g.judge(g.Store.Set(key, val
 
 // SetUint64 implements raft.StableStore.
 func (g *guard) SetUint64(key []byte, val uint64) error {
-	return g.judge(g.Store.SetUint64(key, val), string(key) == "CurrentTerm")
+	return g.judge(g.Store.SetUint64(key, val), string(key) == keyTerm)
 }
 
 // StoreLog implements raft.LogStore.

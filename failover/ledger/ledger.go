@@ -30,6 +30,8 @@ type identity struct {
 	Lineage     []record.Founder `json:"lineage"`
 	Joining     bool             `json:"joining,omitempty"` // no voter yet: never bootstrap
 	Wiping      bool             `json:"wiping,omitempty"`  // the old snapshot is still to be removed
+	Blank       bool             `json:"blank,omitempty"`   // takes no part in raft yet, see blank.go
+	Floor       *floor           `json:"floor,omitempty"`   // nil: nothing was ever forgotten
 }
 
 // Keys in the stable store beside raft's own.
@@ -59,6 +61,7 @@ type Ledger struct {
 	grp       *group
 	ident     identity
 	split     string            // the node that went alone too, "" for none
+	met       map[string]hello  // who was met since this node is blank
 	own       map[string]Record // what the log said when this node started
 	left      bool
 	closed    bool
@@ -79,6 +82,7 @@ type Ledger struct {
 
 	rejoinCh chan hello
 	catchCh  chan struct{}
+	metCh    chan struct{} // somebody was met
 
 	cbMu     sync.Mutex
 	onRecord []func(string, Record)
@@ -99,8 +103,8 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		cfg: cfg, log: cfg.Logger.With(zap.String("node", cfg.Self)), clock: cfg.Clock, session: rand.Text(),
-		conns: map[net.Conn]struct{}{}, peers: map[string]*peer{},
-		rejoinCh: make(chan hello, 1), catchCh: make(chan struct{}, 1),
+		conns: map[net.Conn]struct{}{}, peers: map[string]*peer{}, met: map[string]hello{},
+		rejoinCh: make(chan hello, 1), catchCh: make(chan struct{}, 1), metCh: make(chan struct{}, 1),
 	}
 	l.raftLog = newRaftLog(l.log)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -113,10 +117,9 @@ func Open(cfg Config) (*Ledger, error) {
 	for _, node := range cfg.others() {
 		l.peers[node] = newPeer(l, node)
 	}
-	l.admin.Lock()
-	err := l.startGroup()
-	l.admin.Unlock()
-	if err != nil {
+	if l.isBlank() {
+		l.wg.Go(l.awaitMeetings)
+	} else if err := l.startFirst(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	l.serve()
@@ -132,9 +135,15 @@ func Open(cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
+func (l *Ledger) startFirst() error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	return l.startGroup()
+}
+
 // openStore opens the directory and brings its identity up to date.
 func (l *Ledger) openStore() (err error) {
-	if l.store, err = logstore.Open(l.cfg.Dir, l.cfg.store); err != nil {
+	if l.store, l.snaps, err = openDir(&l.cfg, l.log); err != nil {
 		return err
 	}
 	defer func() {
@@ -144,9 +153,6 @@ func (l *Ledger) openStore() (err error) {
 	}()
 	if n := l.store.CutTail(); n > 0 {
 		l.log.Warn("ledger log: cut off an operation that had not finished", zap.Int64("bytes", n))
-	}
-	if l.snaps, err = logstore.OpenSnapshots(l.cfg.Dir, l.cfg.store); err != nil {
-		return err
 	}
 	if err = l.loadIdentity(); err != nil {
 		return err
@@ -173,7 +179,7 @@ func (l *Ledger) loadIdentity() error {
 		return err
 	}
 	if len(b) == 0 {
-		return l.saveIdentity(identity{Incarnation: 1, Lineage: []record.Founder{{Incarnation: 1}}})
+		return l.saveIdentity(identity{Incarnation: 1, Lineage: []record.Founder{{Incarnation: 1}}, Blank: l.cfg.Arbitration == ArbitrationWitness})
 	}
 	var id identity
 	if err := json.Unmarshal(b, &id); err != nil {

@@ -25,7 +25,7 @@ const (
 
 func (l *Ledger) greeting() hello {
 	id := l.id()
-	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining}
+	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank}
 	l.view.mu.Lock()
 	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
 	l.view.mu.Unlock()
@@ -34,6 +34,9 @@ func (l *Ledger) greeting() hello {
 	l.mu.Unlock()
 	h.Voters, _ = l.voters()
 	h.LastIndex, h.LastTerm = l.lastLog()
+	if t, err := l.store.GetUint64([]byte(keyTerm)); err == nil {
+		h.Term = t // what raft has is never higher: it saves first
+	}
 	return h
 }
 
@@ -103,6 +106,7 @@ func (l *Ledger) meet(you hello) error {
 	if me.Left {
 		return fmt.Errorf("%s: %w", l.cfg.Self, ErrClosed)
 	}
+	l.noteMet(you)
 	v := judge(me, you)
 	l.noteSplit(v, you)
 	switch v {

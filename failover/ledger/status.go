@@ -18,7 +18,7 @@ type VoterStatus struct {
 
 // Status is what this node knows of the ledger.
 type Status struct {
-	State       string // leader, follower, candidate, joining, left, failed, split brain, restarting
+	State       string // leader, follower, candidate, blank, joining, left, failed, split brain, restarting
 	Leader      string // "" when none is known
 	Arbitration Arbitration
 	Incarnation uint64
@@ -30,6 +30,7 @@ type Status struct {
 	Alone       bool // this node is the only voter of a group configured larger
 	Promising   bool // this node's voter grants leases
 	SplitBrain  string
+	Unmet       []string // of a blank node: who is to be met before it takes part
 	Applied     uint64
 	Maintenance map[string]string
 	Forced      []record.Forced
@@ -109,7 +110,12 @@ func (l *Ledger) Status() Status {
 	} else {
 		s.State = "restarting"
 	}
+	s.Unmet = l.missing()
+	for _, v := range l.cfg.Voters { // a blank node has not joined the others yet
+		voting[v.Node] = voting[v.Node] || len(s.Unmet) > 0
+	}
 	l.statusOfVoters(&s, voting)
+	s.Quorum = s.Quorum && len(s.Unmet) == 0
 	l.view.mu.Lock()
 	s.Incarnation, s.Lineage, s.Maintenance = l.view.incarnation, l.view.lineage, l.view.marks
 	s.Forced, s.Fences = l.view.forced, l.view.fences
@@ -124,6 +130,8 @@ func (l *Ledger) Status() Status {
 		s.State = "failed"
 	case l.split != "":
 		s.State = "split brain"
+	case l.ident.Blank:
+		s.State = "blank"
 	case l.ident.Joining:
 		s.State = "joining"
 	}

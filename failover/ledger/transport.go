@@ -125,6 +125,7 @@ type transport struct {
 	*raft.NetworkTransport
 	l     *Ledger
 	layer *streamLayer
+	rpcs  chan raft.RPC // what has passed the sieve
 }
 
 // peerPoll is how often a wait for an absent peer looks whether this node
@@ -135,14 +136,17 @@ var (
 	errWitness      = errors.New("a witness does not lead")
 	errTransferring = errors.New("the leadership is being handed over")
 	errNotLeading   = errors.New("this node leads no more")
+	errBelowFloor   = errors.New("others know more than this node, which has forgotten: not running")
 	errStalled      = errors.New("the ledger's disk does not answer: not leading")
 )
 
 func newTransport(l *Ledger, layer *streamLayer) *transport {
-	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	t := &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: 2 * l.cfg.Timing.Heartbeat, Logger: l.raftLog,
-	}), l, layer}
+	}), l, layer, make(chan raft.RPC)}
+	l.wg.Go(func() { t.sieve(t.NetworkTransport.Consumer()) })
+	return t
 }
 
 // AppendEntries implements raft.Transport.
@@ -190,16 +194,16 @@ func (t *transport) awaitPeer(node string) error {
 
 // RequestVote implements raft.Transport.
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	if t.l.quietWitness() {
-		return errWitness
+	if err := t.mayRun(); err != nil {
+		return err
 	}
 	return t.NetworkTransport.RequestVote(id, target, args, resp)
 }
 
 // RequestPreVote implements raft.WithPreVote.
 func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	if t.l.quietWitness() {
-		return errWitness
+	if err := t.mayRun(); err != nil {
+		return err
 	}
 	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
 }

@@ -38,6 +38,10 @@ func (v *voter) judge(node string, ask leaseAsk) leaseReply {
 		reply.Refused = "another incarnation"
 		return reply
 	}
+	if v.l.isBlank() {
+		reply.Refused = "its ledger is empty, and it has not met every other voter"
+		return reply
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.l.clock()

@@ -38,6 +38,8 @@ type hello struct {
 	LastTerm    uint64           `json:"lastTerm"`
 	LastIndex   uint64           `json:"lastIndex"`
 	Refused     string           `json:"refused,omitempty"`
+	Blank       bool             `json:"blank,omitempty"` // nothing is remembered, see blank.go
+	Term        uint64           `json:"term,omitempty"`  // the highest this node has reached; not told by release 0
 }
 
 func (h *hello) check() error {

@@ -222,3 +222,8 @@ func Sample() apiv1.Status {
 		}},
 	}
 }
+
+// LedgerBegin records the request.
+func (b *Backend) LedgerBegin(ctx context.Context, r apiv1.LedgerBeginRequest) (apiv1.Changed, error) {
+	return b.change(ctx, "ledger-begin", "", r, "blank", "follower")
+}

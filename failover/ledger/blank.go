@@ -1,0 +1,289 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+
+	"hapair/failover/ledger/logstore"
+)
+
+// A voter of three that finds its directory empty may have been one before. Then it
+// has forgotten what it voted and acknowledged, and what was committed by it and one
+// other would be lost if it now helped the third to lead. So it is blank: it takes no
+// part in raft before it has met every other voter since. From then on it helps
+// nobody who knows less than any of them did: what was committed with its help is
+// with one of them. In a new group nobody knows anything, and two are enough.
+//
+// In a pair alone there is no such third: what was committed is with both.
+
+// Keys under which hashicorp/raft keeps its votes.
+const (
+	keyTerm     = "CurrentTerm"
+	keyVoteTerm = "LastVoteTerm"
+	keyVoteFor  = "LastVoteCand"
+)
+
+// floor is what a candidate must have to get the vote of a voter that was blank.
+type floor struct {
+	Term      uint64 `json:"term"` // the highest that anybody had reached
+	LastTerm  uint64 `json:"lastTerm"`
+	LastIndex uint64 `json:"lastIndex"`
+}
+
+func (f *floor) raise(h hello) {
+	f.Term = max(f.Term, h.Term, h.LastTerm) // a voter of release 0 tells no term
+	if f.reached(h.LastTerm, h.LastIndex) {
+		f.LastTerm, f.LastIndex = h.LastTerm, h.LastIndex
+	}
+}
+
+// reached: a log that ends so has all that the floor stands for, as raft compares logs.
+func (f *floor) reached(term, index uint64) bool {
+	return f == nil || term > f.LastTerm || term == f.LastTerm && index >= f.LastIndex
+}
+
+// isBlank tells whether this node takes no part in raft yet.
+func (l *Ledger) isBlank() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ident.Blank
+}
+
+// noteMet keeps what a peer told, while this node is blank.
+func (l *Ledger) noteMet(you hello) {
+	l.mu.Lock()
+	blank := l.ident.Blank
+	if blank {
+		l.met[you.Node] = you
+	}
+	l.mu.Unlock()
+	if blank {
+		select {
+		case l.metCh <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// unmet judges what was heard: the others that are still to be met, and the floor.
+func (l *Ledger) unmet() (missing []string, f floor) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fresh := len(l.met) > 0
+	for _, node := range l.cfg.others() {
+		you, ok := l.met[node]
+		switch {
+		case !ok:
+			missing = append(missing, node)
+		case !you.Blank && you.LastIndex > 1: // it has more than the entry that all begin with
+			fresh = false
+			f.raise(you)
+		}
+	}
+	if fresh {
+		return nil, floor{} // a new group
+	}
+	return missing, f
+}
+
+// Begin has a blank node vote though not every other voter was met, by an operator's
+// word that those are gone for good. What was committed by this node and such a one
+// alone is lost. At least one must have been met. Success where nothing is blank.
+func (l *Ledger) Begin(_ context.Context, reason string) error {
+	if err := l.usable(); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	missing, _ := l.unmet()
+	if l.isBlank() && len(missing) == len(l.cfg.others()) {
+		return fmt.Errorf("begin: none of %s was met: %w", strings.Join(missing, ", "), ErrBlank)
+	}
+	if err := l.begin(reason, true); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	return nil
+}
+
+// awaitMeetings begins as soon as enough was heard.
+func (l *Ledger) awaitMeetings() {
+	for l.isBlank() {
+		select {
+		case <-l.metCh:
+		case <-l.ctx.Done():
+			return
+		}
+		if err := l.begin("every other voter was met", false); err != nil {
+			l.diskFailed(err)
+			return
+		}
+	}
+}
+
+// begin takes part in raft, unless somebody is still to be met and not done without.
+// The term comes first: a crash before the identity is saved leaves a blank node.
+func (l *Ledger) begin(because string, without bool) error {
+	l.admin.Lock()
+	defer l.admin.Unlock()
+	missing, f := l.unmet()
+	if !l.isBlank() || len(missing) > 0 && !without || l.usable() != nil {
+		return nil
+	}
+	if f.Term > 0 {
+		if err := l.passTerm(f.Term); err != nil {
+			return err
+		}
+	}
+	id := l.id()
+	id.Blank, id.Floor = false, &f
+	if err := l.saveIdentity(id); err != nil {
+		return err
+	}
+	l.log.Warn("ledger begun on an empty directory", zap.String("because", because), zap.Strings("without", missing),
+		zap.Uint64("term", f.Term), zap.Uint64("index", f.LastIndex))
+	l.event(Event{Kind: EventBegun, Node: l.cfg.Self, Because: because})
+	err := l.startGroup()
+	l.kickCatchUp()
+	return err
+}
+
+// passTerm has raft begin in a term in which it has no vote any more: it may have
+// given one in each up to that.
+func (l *Ledger) passTerm(term uint64) error {
+	const nobody = "-" // no node is called so
+	if err := l.store.Set([]byte(keyVoteFor), []byte(nobody)); err != nil {
+		return err
+	}
+	if err := l.store.SetUint64([]byte(keyVoteTerm), term); err != nil {
+		return err
+	}
+	return l.store.SetUint64([]byte(keyTerm), term)
+}
+
+// belowFloor tells whether a log that ends so must not lead by this node's help.
+func (l *Ledger) belowFloor(term, index uint64) bool { return !l.id().Floor.reached(term, index) }
+
+// sieve hands raft what arrives, without candidates that know too little.
+func (t *transport) sieve(from <-chan raft.RPC) {
+	for {
+		var rpc raft.RPC
+		select {
+		case rpc = <-from:
+		case <-t.layer.done:
+			return
+		}
+		if answer := t.denied(rpc.Command); answer != nil {
+			rpc.Respond(answer, nil)
+			continue
+		}
+		select {
+		case t.rpcs <- rpc:
+		case <-t.layer.done:
+			return
+		}
+	}
+}
+
+// denied answers a candidate below the floor, nil for everything else.
+func (t *transport) denied(command any) any {
+	switch c := command.(type) {
+	case *raft.RequestVoteRequest:
+		if t.l.belowFloor(c.LastLogTerm, c.LastLogIndex) {
+			return &raft.RequestVoteResponse{RPCHeader: t.header(c.RPCHeader), Term: c.Term}
+		}
+	case *raft.RequestPreVoteRequest:
+		if t.l.belowFloor(c.LastLogTerm, c.LastLogIndex) {
+			return &raft.RequestPreVoteResponse{RPCHeader: t.header(c.RPCHeader), Term: c.Term}
+		}
+	}
+	return nil
+}
+
+func (t *transport) header(asked raft.RPCHeader) raft.RPCHeader {
+	self := []byte(t.l.cfg.Self)
+	return raft.RPCHeader{ProtocolVersion: asked.ProtocolVersion, ID: self, Addr: self}
+}
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+// mayRun says why this node must not ask for votes, nil when it may.
+func (t *transport) mayRun() error {
+	if t.l.quietWitness() {
+		return errWitness
+	}
+	if index, term := t.l.lastLog(); t.l.belowFloor(term, index) {
+		return errBelowFloor
+	}
+	return nil
+}
+
+// setAside renames a directory whose contents are damaged; one that was set aside
+// before is removed. The node goes on as one that lost it.
+func setAside(dir string, why error, log *zap.Logger) error {
+	aside := filepath.Clean(dir) + ".corrupt"
+	if err := os.RemoveAll(aside); err != nil {
+		return fmt.Errorf("remove what was set aside before: %w", err)
+	}
+	if err := os.Rename(dir, aside); err != nil {
+		return fmt.Errorf("set the damaged ledger aside: %w", err)
+	}
+	log.Error("ledger set aside: this node begins with an empty one", zap.String("kept", aside), zap.Error(why))
+	return nil
+}
+
+// openDir opens the store. One that is damaged counts as lost, for its votes and its
+// log cannot be relied on; what other error there is, is the caller's.
+func openDir(cfg *Config, log *zap.Logger) (*logstore.Store, *logstore.Snapshots, error) {
+	store, snaps, err := openParts(cfg)
+	if errors.Is(err, logstore.ErrCorrupt) {
+		if err = setAside(cfg.Dir, err, log); err == nil {
+			store, snaps, err = openParts(cfg)
+		}
+	}
+	return store, snaps, err
+}
+
+func openParts(cfg *Config) (*logstore.Store, *logstore.Snapshots, error) {
+	store, err := logstore.Open(cfg.Dir, cfg.store)
+	if err != nil {
+		return nil, nil, err
+	}
+	snaps, err := logstore.OpenSnapshots(cfg.Dir, cfg.store)
+	if err == nil {
+		err = noGap(cfg.Dir, store, snaps)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return store, snaps, nil
+}
+
+// noGap finds a log whose beginning was compacted into a snapshot that is not there.
+func noGap(dir string, store *logstore.Store, snaps *logstore.Snapshots) error {
+	first, err := store.FirstIndex()
+	if err != nil || first <= 1 {
+		return err
+	}
+	metas, err := snaps.List()
+	if err == nil && (len(metas) == 0 || metas[0].Index+1 < first) {
+		err = &logstore.CorruptError{Path: dir, What: fmt.Sprintf("the log begins at entry %d, and no snapshot has those before it", first)}
+	}
+	return err
+}
+
+// missing lists who is still to be met by a blank node, sorted; nil by any other.
+func (l *Ledger) missing() []string {
+	if !l.isBlank() {
+		return nil
+	}
+	names, _ := l.unmet()
+	slices.Sort(names)
+	return names
+}
