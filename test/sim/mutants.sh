@@ -178,6 +178,15 @@ mutant cut-while-primary shrink.go 'case e.role == state.Primary:' 'case false:'
 mutant cut-unseen shrink.go 'e.seen != x.order.Seen' 'false' TestShrinkIsRefused
 mutant taken-behind-the-new-end peerwrite.go 'uint64(e.holds(v))' 'uint64(v.geo.SizeBytes)' TestNothingIsTakenBehindTheNewEnd
 mutant primary-beside-a-smaller-peer resize.go 'if lead && cut && ' 'if lead && cut && false && ' TestPromotionEndsAShrink
+mutant cut-alone shrink.go 'case s.phase == ended:' 'case false:' TestMayCutNow
+mutant cut-of-what-is-not-in-line shrink.go 'case v.bits.Count() > 0 || t.Volumes[v.index].DirtyBlocks > 0:' 'case false:' TestShrinkIsRefused
+mutant cut-of-a-copy-that-is-not-current shrink.go 'v.disk != state.UpToDate || !countsAsCurrent(t)' 'false' TestShrinkIsRefused
+mutant metadata-move-over-themselves shrink.go 'case size > v.ceiling:' 'case false:' TestShrinkIsRefused
+mutant cut-before-the-peer resizepeer.go 'if x.shrinks() && !x.marked {' 'if false {' TestShrinkCutsThePeerFirst
+mutant marks-stay-after-a-shrink-that-ended shrink.go 'x.marked && x.shrinks() && x.v.fitTo == 0' 'false' TestPromotionEndsAShrink
+mutant ring-keeps-what-is-cut-off remake.go 'actlog.Cut(v.al.Restate(), firstBeyond(v.fitTo))' 'v.al.Restate()' TestShrinkCutsThePeerFirst
+mutant leader-does-not-know-that-it-goes-on resize.go 'case x.shrinks() && !x.lead && x.v.fitTo > 0:' 'case false:' TestCommandBesideACut
+mutant copy-that-was-not-cut-fails remake.go ', errors.Is(err, ErrWouldCut):' ':' TestCutRefusedByTheDisk
 mutant cut-keeps-hot-extents remake.go 'v.al.Cut(firstBeyond(v.geo.SizeBytes))' '' TestShrinkCutsThePeerFirst
 
 # protocols A and B, in a world of theirs
