@@ -15,7 +15,7 @@ import (
 	"hapair/mirror/state"
 )
 
-// The question to the Primary to make a volume larger, and how long it may take
+// The question to the Primary to give a volume another size, and how long it may take
 // when nobody says.
 const (
 	resizePurpose = "resize"
@@ -39,8 +39,8 @@ type resizeAnswer struct {
 	Refused *apiv1.Problem `json:"refused,omitempty"`
 }
 
-// Resize makes volumes larger on both nodes. The Primary leads: it is asked when
-// it is the other one.
+// Resize gives volumes another size on both nodes. The Primary leads: it is asked
+// when it is the other one.
 func (b *backend) Resize(ctx context.Context, name string, q apiv1.ResizeRequest) (apiv1.Changed, error) {
 	if q.SizeBytes < 0 || q.SizeBytes%4096 != 0 {
 		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeBadRequest, Text: fmt.Sprintf("size_bytes is %d; 0 or more, a multiple of 4096", q.SizeBytes)}
@@ -142,8 +142,12 @@ func (r *resource) resize(ctx context.Context, q apiv1.ResizeRequest) (done []re
 		if q.Volume != nil && *q.Volume != int(v.Number) {
 			continue
 		}
-		o := mirror.ResizeOptions{Volume: int(v.Number), Size: q.SizeBytes, AssumeClean: q.AssumeClean, AssumePeerHasSpace: q.AssumePeerHasSpace}
+		o := mirror.ResizeOptions{Volume: int(v.Number), Size: q.SizeBytes, AssumeClean: q.AssumeClean, AssumePeerHasSpace: q.AssumePeerHasSpace, CutData: q.CutData}
 		if limit := int64(r.conf.Volumes[i].Size); o.Size == 0 {
+			if limit != 0 && limit < v.SizeBytes {
+				return done, &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("volume %d has %d bytes, the configuration says size: %s; a volume is made smaller only when the size is named", v.Number, v.SizeBytes, r.conf.Volumes[i].Size),
+					Hint: fmt.Sprintf("hactl resize %s --volume %d --size %s", r.name, v.Number, r.conf.Volumes[i].Size)}
+			}
 			o.Size = limit // of the configuration, or none
 		} else if limit != 0 && o.Size != limit {
 			return done, &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("the configuration says size: %s for volume %d, %d bytes are asked for", r.conf.Volumes[i].Size, v.Number, o.Size),
@@ -163,13 +167,15 @@ func (r *resource) resizeProblem(err error) error {
 	p := &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status " + r.name + ", then again"}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		p.Code, p.Text, p.Hint = apiv1.CodeTimeout, fmt.Sprintf("the resize of %s goes on: the new range is being made zero", r.name), "hactl status "+r.name+" shows the size when it is done; --wait waits longer"
+		p.Code, p.Text, p.Hint = apiv1.CodeTimeout, fmt.Sprintf("the resize of %s goes on", r.name), "hactl status "+r.name+" shows the size when it is done; --wait waits longer"
 	case errors.Is(err, engine.ErrPeerAway):
 		p.Code, p.Hint = apiv1.CodePeerAway, "--assume-peer-has-space goes on without it, if its disk is large enough"
 	case errors.Is(err, engine.ErrPeerRelease):
 		p.Hint = fmt.Sprintf("upgrade haagent on %s, then hactl resize %s", r.peer, r.name)
+	case errors.Is(err, mirror.ErrKept):
+		p.Hint = fmt.Sprintf("hactl split-brain drop %s, then again", r.name)
 	case errors.Is(err, engine.ErrWouldCut):
-		p.Hint = "a volume is not made smaller: create a smaller resource and copy into it"
+		p.Hint = "make the contents smaller first; --cut-data loses what lies behind the new size, whatever it is"
 	case errors.Is(err, engine.ErrNoRoom):
 		p.Hint = "enlarge the disk (lvextend), on both nodes, then again"
 	}

@@ -109,3 +109,18 @@ func TestQuorumComesBackDuringAForcedDemotion(t *testing.T) {
 		w.until(0, "it stays down", func() bool { return !w.serves("n1") })
 	})
 }
+
+// The replica of this node has not heard yet that an earlier demotion was taken back
+// when the next one is asked for.
+func TestDemotionBesideAReplicaThatLags(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		w.in(func() { n1.lags = MarkDown("pg") })
+		if err := n1.ctl.Demote(t.Context(), false); err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		w.in(func() { n1.lags = "" })
+		time.Sleep(20 * time.Second)
+		w.until(0, "it stays down", func() bool { return !w.serves("n1") && !w.serves("n2") })
+	})
+}

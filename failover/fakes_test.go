@@ -168,7 +168,11 @@ func (n *node) ForceAlone(context.Context, string) error {
 	return n.noAlone
 }
 
-func (n *node) Marked(name string) bool { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w.marks[name] }
+func (n *node) Marked(name string) bool {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.w.marks[name] || n.lags == name
+}
 
 func (n *node) Mark(ctx context.Context, name, _ string) error {
 	if n.slowMark > 0 {

@@ -114,7 +114,7 @@ func (c *Controller) Demote(ctx context.Context, force bool) error {
 // the ledger of the demotion makes the note first.
 func (c *Controller) markDemoted(ctx context.Context, v plan.View, force bool) (undo func(context.Context) error, err error) {
 	name := MarkDown(c.cfg.Resource)
-	if v.Down {
+	if v.Down && force && !v.Ledger.Quorum {
 		return func(context.Context) error { return nil }, nil
 	}
 	wait := ledgerTimeout
@@ -126,6 +126,8 @@ func (c *Controller) markDemoted(ctx context.Context, v plan.View, force bool) (
 		err = bounded(ctx, wait, func(ctx context.Context) error { return c.needs.Marks.Mark(ctx, name, "demoted by the operator") })
 	}
 	switch {
+	case err == nil && v.Down: // as far as the replica here has come, which may be before a promotion: so it was noted again
+		return func(context.Context) error { return nil }, nil
 	case err == nil:
 		return func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) }, nil
 	case !force || v.Ledger.Record.Primary != c.cfg.Self:

@@ -66,6 +66,7 @@ type node struct {
 	stopFails   int
 	stopTakes   time.Duration // forced stops
 	slowMark    time.Duration // how long the ledger takes for a mark
+	lags        string        // a mark that its replica has, and the ledger no more
 	deaf        bool          // hints do not arrive
 	aborts      int
 	lies        bool // a promotion of the mirror succeeds without effect

@@ -158,8 +158,8 @@ func TestOneDiskIsTooSmall(t *testing.T) {
 	if size, err := a.Resize(t.Context(), ResizeOptions{Size: growTo / 2}); size != growTo/2 || err != nil {
 		t.Fatalf("%d bytes, %v", size, err)
 	}
-	if _, err := a.Resize(t.Context(), ResizeOptions{Size: growTo / 4}); !errors.Is(err, engine.ErrWouldCut) {
-		t.Fatalf("smaller: %v", err)
+	if _, err := a.Resize(t.Context(), ResizeOptions{Size: growTo / 4}); !errors.Is(err, engine.ErrBadState) {
+		t.Fatalf("smaller, while it is in use: %v", err)
 	}
 	must(t, a.door.do(t, &block.Request{Op: block.Write, Offset: growTo/2 - 4096, Length: 4096, Data: fill(1, 4096)}))
 	p.demote(0)

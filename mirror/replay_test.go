@@ -95,6 +95,10 @@ func (x *tape) days(p *pair) {
 	inSync()
 	x.grow(a)
 	p.demote(0)
+	b.await(t, "beside a Secondary", besideSecondary)
+	if size, err := b.Resize(t.Context(), ResizeOptions{Size: pairSize, CutData: true}); size != pairSize || err != nil {
+		t.Fatalf("smaller again: %d bytes, %v", size, err)
+	}
 	p.promote(1)
 	x.work(b, 5, 15)
 	p.ledger.mu.Lock()

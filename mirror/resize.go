@@ -28,15 +28,18 @@ type ResizeOptions struct {
 	// AssumeClean: the new range is equal on both disks already; it is not made
 	// zero.
 	AssumeClean bool
+	// CutData: what lies behind a smaller Size is lost, whatever it is. Without it
+	// that is refused unless the contents are known to end before.
+	CutData bool
 	// AssumePeerHasSpace goes on without a peer that is away and out of the in-sync
 	// set.
 	AssumePeerHasSpace bool
 }
 
 // Resize makes a volume larger while it is in use, on both nodes, and returns its
-// size when both copies have it durably and the device shows it. An error may
-// leave one copy larger than the other: the smaller follows when they meet, and
-// Resize may be asked again.
+// size when both copies have it durably and the device shows it. It makes one
+// smaller while no node is Primary. An error may leave one copy larger than the
+// other: the smaller follows when they meet, and Resize may be asked again.
 func (r *Resource) Resize(ctx context.Context, o ResizeOptions) (sizeBytes int64, err error) {
 	i := r.indexOf(o.Volume)
 	if i < 0 {
@@ -44,7 +47,18 @@ func (r *Resource) Resize(ctx context.Context, o ResizeOptions) (sizeBytes int64
 	}
 	r.resizeMu.Lock()
 	defer r.resizeMu.Unlock()
-	err = r.command(ctx, &engine.Event{Kind: engine.Resize, Resize: engine.ResizeOrder{Volume: i, Size: o.Size, Trusted: o.AssumeClean, Alone: o.AssumePeerHasSpace}})
+	order := engine.ResizeOrder{Volume: i, Size: o.Size, Trusted: o.AssumeClean, Alone: o.AssumePeerHasSpace}
+	if o.Size > 0 && o.Size < r.vols[i].geo.Load().SizeBytes {
+		r.admin.Lock() // nobody is promoted here meanwhile
+		defer r.admin.Unlock()
+		order.Cut, order.Seen = true, r.View().Seen
+		if err = r.mayCutNow(i); err == nil {
+			err = r.mayCut(ctx, i, o)
+		}
+	}
+	if err == nil {
+		err = r.command(ctx, &engine.Event{Kind: engine.Resize, Resize: order})
+	}
 	if err == nil {
 		err = r.vols[i].show(ctx)
 	}
@@ -52,6 +66,54 @@ func (r *Resource) Resize(ctx context.Context, o ResizeOptions) (sizeBytes int64
 		return 0, fmt.Errorf("resize %s: %w", r.cfg.Resource, err)
 	}
 	return r.vols[i].geo.Load().SizeBytes, nil
+}
+
+// cutOffError is engine.ErrWouldCut in words that say more.
+type cutOffError struct{ error }
+
+func (e cutOffError) Unwrap() error        { return e.error }
+func (e cutOffError) Is(target error) bool { return target == engine.ErrWouldCut }
+
+func (r *Resource) mayCutNow(volume int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.eng.MayCut(volume)
+}
+
+// mayCut looks at the contents of a volume that is to become smaller.
+func (r *Resource) mayCut(ctx context.Context, i int, o ResizeOptions) error {
+	v := r.vols[i]
+	if err := v.on.Load().cutsKept(); err != nil {
+		return fmt.Errorf("volume %d: %w", v.cfg.Number, err)
+	}
+	if o.CutData {
+		r.log.Warn("a volume is made smaller, whatever it holds", zap.Uint16("volume", v.cfg.Number), zap.Int64("bytes", o.Size))
+		return nil
+	}
+	looked := make(chan error, 1)
+	r.running.Add(1)
+	go func() {
+		defer r.running.Done()
+		b := v.on.Load()
+		if b.data == nil {
+			looked <- block.ErrClosed
+			return
+		}
+		looked <- meta.MayCut(b.data, v.geo.Load().SizeBytes, o.Size)
+	}()
+	var err error
+	select {
+	case err = <-looked:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if errors.Is(err, meta.ErrCutOff) {
+		err = cutOffError{err}
+	}
+	if err != nil {
+		return fmt.Errorf("volume %d: %w", v.cfg.Number, err)
+	}
+	return nil
 }
 
 // measured looks how large the disks of a volume are now.
@@ -67,6 +129,7 @@ func (v *volume) measured() {
 		ev.Err = fmt.Errorf("volume %d: %w", v.cfg.Number, block.ErrClosed)
 	} else {
 		ev.Floor, ev.Room = b.allows()
+		ev.Ceiling = b.meta.Ceiling()
 	}
 	v.r.step(ev)
 }
@@ -116,7 +179,21 @@ func (v *volume) remake(m meta.Remake, s engine.Super) {
 	}
 }
 
+// cutsKept: what was given up in a split brain is kept of the disk, and metadata
+// that move would overwrite what belongs to it, unseen.
+func (b *backing) cutsKept() error {
+	if b.data == nil || b.data.Image() == nil {
+		return nil
+	}
+	return cutOffError{fmt.Errorf("what was given up in a split brain is kept of it, and would lose its end: %w", ErrKept)}
+}
+
 func (v *volume) remakeOn(b *backing, m meta.Remake, s engine.Super) error {
+	if m.DataBytes < b.fixed.DataBytes {
+		if err := b.cutsKept(); err != nil {
+			return err
+		}
+	}
 	m.Super = b.superblock(&s)
 	if b.fixed.Placement == meta.External {
 		if err := b.files[1].Extend(meta.NeededFor(m.DataBytes, b.fixed.ActivitySlots)); err != nil {

@@ -71,7 +71,9 @@ type AttachRequest struct {
 	Force          bool `json:"force,omitempty"`
 }
 
-// ResizeRequest makes volumes larger, on both nodes, while they are in use.
+// ResizeRequest gives volumes another size, on both nodes: a larger one while they
+// are in use, a smaller one while no node is Primary. CutData: what lies behind a
+// smaller size is lost, whatever it is.
 // AssumeClean: the new range is equal on both disks already, and is not made
 // zero. AssumePeerHasSpace goes on without a peer that is away and out of the
 // in-sync set.
@@ -80,6 +82,7 @@ type ResizeRequest struct {
 	SizeBytes          int64 `json:"size_bytes,omitempty"` // 0: the configuration's, or as much as both disks offer
 	AssumeClean        bool  `json:"assume_clean,omitempty"`
 	AssumePeerHasSpace bool  `json:"assume_peer_has_space,omitempty"`
+	CutData            bool  `json:"cut_data,omitempty"`
 	WaitMS             int64 `json:"wait_ms,omitempty"`
 }
 

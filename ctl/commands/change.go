@@ -164,7 +164,7 @@ func (a *app) resizeCmd() *cobra.Command {
 	var req apiv1.ResizeRequest
 	var wait time.Duration
 	volume, size := -1, ""
-	c := a.verbCmd(apiv1.VerbResize, "make a volume larger on both nodes while it is in use", func() (any, error) {
+	c := a.verbCmd(apiv1.VerbResize, "give a volume another size on both nodes, a larger one while it is in use", func() (any, error) {
 		if volume >= 0 {
 			req.Volume = &volume
 		}
@@ -180,11 +180,15 @@ func (a *app) resizeCmd() *cobra.Command {
 	})
 	c.Long = "resize makes a volume as large as the disks of both nodes offer, or --size. Enlarge\n" +
 		"the disks of both nodes first (lvextend); then run it on any of the two. What is new\n" +
-		"reads zero. The device shows the size when both copies have it; the file system on\nit grows by its own means (resize2fs, xfs_growfs)."
+		"reads zero. The device shows the size when both copies have it; the file system on\nit grows by its own means (resize2fs, xfs_growfs).\n\n" +
+		"A smaller --size is for a resource that is down on both nodes (hactl demote). Make\n" +
+		"the file system smaller first (resize2fs). What would be cut, and what is not known,\n" +
+		"is refused, unless --cut-data says that it may be lost."
 	c.Flags().IntVar(&volume, "volume", -1, "only this volume")
 	c.Flags().StringVar(&size, "size", "", "the size, as in 20GiB (default: the configuration's, or all that both disks offer)")
 	c.Flags().BoolVar(&req.AssumeClean, "assume-clean", false, "the new range is equal on both disks already: do not make it zero")
 	c.Flags().BoolVar(&req.AssumePeerHasSpace, "assume-peer-has-space", false, "go on without a peer that is away")
+	c.Flags().BoolVar(&req.CutData, "cut-data", false, "lose what lies behind a smaller --size, whatever it is")
 	waitFlag(c, &wait)
 	return c
 }

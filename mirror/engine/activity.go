@@ -122,6 +122,7 @@ func (e *Engine) pageDone(v *volume, page int, version uint64, err error) {
 	v.bits.Saved(page, version)
 	e.nextPage(v)
 	e.verifyMarked(v)
+	e.cutProgress(v)
 	if len(v.cold) > 0 {
 		e.prepareActivity(v)
 	}

@@ -96,7 +96,7 @@ func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
 		case v.disk.HasData():
 		case c == nil:
 			return fmt.Errorf("the disk of volume %d is %s: it needs one as well: %w", v.num, v.disk, ErrBadState)
-		case c.Geometry.SizeBytes != v.geo.SizeBytes && !e.grewMeanwhile(i, c):
+		case c.Geometry.SizeBytes != v.geo.SizeBytes && !e.sizedMeanwhile(i, c):
 			return fmt.Errorf("volume %d has %d bytes, the new disk offers %d: %w", v.num, v.geo.SizeBytes, c.Geometry.SizeBytes, ErrBadGeometry)
 		case c.Geometry.LogicalBlockBytes != v.geo.LogicalBlockBytes:
 			return fmt.Errorf("volume %d has logical blocks of %d bytes, the new disk of %d: %w", v.num, v.geo.LogicalBlockBytes, c.Geometry.LogicalBlockBytes, ErrBadGeometry)
@@ -105,15 +105,16 @@ func (e *Engine) refuseAttach(disks []*VolumeConfig) error {
 	return nil
 }
 
-// grewMeanwhile: the disk was given up while its metadata were laid out for a larger
+// sizedMeanwhile: the disk was given up while its metadata were laid out for another
 // size, and did that after all. A Secondary takes it for that size, as a restart
-// would; a Primary where its peer, which it goes on through, has that size too.
-func (e *Engine) grewMeanwhile(i int, c *VolumeConfig) bool {
-	v, t := e.vols[i], e.session.theirs
-	if c.Geometry.SizeBytes < v.geo.SizeBytes || !v.knows(c) {
+// would; a Primary a larger one where its peer, which it goes on through, has that
+// size too.
+func (e *Engine) sizedMeanwhile(i int, c *VolumeConfig) bool {
+	v, t, size := e.vols[i], e.session.theirs, c.Geometry.SizeBytes
+	if !v.knows(c) {
 		return false
 	}
-	return e.role == state.Secondary || e.flowing() && t.Volumes[i].SizeBytes == c.Geometry.SizeBytes
+	return e.role == state.Secondary || size > v.geo.SizeBytes && e.flowing() && t.Volumes[i].SizeBytes == size
 }
 
 // knows reports whether a disk is the one that failed: it carries the generation

@@ -86,6 +86,7 @@ type volume struct {
 	al   *actlog.Log
 
 	floor, room int64    // the sizes that its disks allow, as last measured
+	ceiling     int64    // of a smaller size
 	measuring   bool     // they are being looked at, before our hello
 	zeroing     bool     // a piece of what lies behind the volume is being zeroed
 	fitMark     bool     // of a remake: what is new is out of sync
@@ -302,7 +303,7 @@ func (e *Engine) dispatch(ev *Event) {
 	case Resize:
 		e.resizeStart(ev.Resize)
 	case Measured:
-		e.measured(e.vols[ev.Volume], ev.Floor, ev.Room, ev.Err)
+		e.measured(e.vols[ev.Volume], ev)
 	default:
 		e.controlEvent(ev)
 	}

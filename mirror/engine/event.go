@@ -82,10 +82,12 @@ const (
 	// VerifyStop: end the verify, keep its position. Answered by Reply when
 	// nothing of it is in flight.
 	VerifyStop
-	// Resize: make a volume larger on both nodes, as Resize says. Answered by
+	// Resize: give a volume another size on both nodes, as Resize says. Answered by
 	// Reply when both copies are, or when it has ended otherwise.
 	Resize
-	// Measured: the disks of Volume allow from Floor to Room bytes, or Err.
+	// Measured: the disks of Volume allow from Floor to Room bytes, and when it is
+	// made smaller Ceiling at most, which is less than it has where the metadata move
+	// into what is cut off; or Err.
 	Measured
 )
 
@@ -113,6 +115,7 @@ type Event struct {
 	Resize  ResizeOrder
 	Floor   int64
 	Room    int64
+	Ceiling int64
 
 	Settings Settings
 }

@@ -91,7 +91,7 @@ func (e *Engine) refusePeer(m *wire.Message) (*volume, *RefusedError) {
 		return refuse(wire.BadMessage, "there is no volume %d", m.Volume)
 	}
 	if m.Kind != wire.Flush {
-		size, off, length := uint64(v.geo.SizeBytes), m.Offset, m.Length
+		size, off, length := uint64(e.holds(v)), m.Offset, m.Length
 		if length == 0 || off > size || length > size-off {
 			return refuse(wire.BadMessage, "bytes %d+%d are not on volume %d of %d bytes", off, length, v.num, size)
 		}

@@ -3,6 +3,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
+
+	"hapair/mirror/actlog"
 )
 
 // remake has the metadata of v laid out anew for another size, as soon as no
@@ -31,7 +34,7 @@ func (e *Engine) startRemakes() {
 		for i := range v.bits.Pages() {
 			v.fitFrom = append(v.fitFrom, v.bits.Version(i))
 		}
-		e.emit(Effect{Kind: RemakeMeta, Volume: v.index, Size: v.fitTo, Super: e.super(v), Bitmap: bits, Log: v.al.Restate()})
+		e.emit(Effect{Kind: RemakeMeta, Volume: v.index, Size: v.fitTo, Super: e.super(v), Bitmap: bits, Log: actlog.Cut(v.al.Restate(), firstBeyond(v.fitTo))})
 	}
 }
 
@@ -59,7 +62,7 @@ func (e *Engine) remade(v *volume, err error) {
 		e.alike = e.alike && !mark // what is new shows something else at the peer
 		e.resized(v, was)
 	case !v.disk.HasData(): // it has failed meanwhile: what its metadata say is found when it is attached
-	case errors.Is(err, ErrNoRoom):
+	case errors.Is(err, ErrNoRoom), errors.Is(err, ErrWouldCut):
 		e.note(fmt.Sprintf("volume %d keeps its %d bytes: %v", v.num, was, err))
 		if e.resize.v == v {
 			e.resizeFailed(err)
@@ -78,6 +81,7 @@ func (e *Engine) remade(v *volume, err error) {
 // takeSize makes the bitmap one of the new size. Pages that were not changed
 // since they were handed over are on disk.
 func (v *volume) takeSize(was int64, mark bool) {
+	v.al.Cut(firstBeyond(v.geo.SizeBytes))
 	v.bits.Resize(v.geo.SizeBytes)
 	same := make([]bool, v.bits.Pages())
 	for i := range same {
@@ -91,4 +95,5 @@ func (v *volume) takeSize(was int64, mark bool) {
 			v.bits.Saved(i, v.bits.Version(i))
 		}
 	}
+	v.page.urgent = slices.DeleteFunc(v.page.urgent, func(page int) bool { return page >= v.bits.Pages() })
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 
 	"hapair/mirror/block"
@@ -19,6 +20,7 @@ import (
 //	resize.go       who asks, and what comes of it
 //	resizepeer.go   what the two nodes say to each other
 //	remake.go       the metadata
+//	shrink.go       a smaller size
 
 // ResizeOrder is what a resize is to do.
 type ResizeOrder struct {
@@ -28,6 +30,10 @@ type ResizeOrder struct {
 	Trusted bool
 	// Alone goes on without a peer that is away and out of the in-sync set.
 	Alone bool
+	// Cut: the size may be a smaller one. What is cut off was looked at while Seen
+	// was the highest token this node had seen.
+	Cut  bool
+	Seen uint64
 }
 
 // resize is the one that runs, at either node; step is NoResize when none does.
@@ -43,7 +49,8 @@ type resize struct {
 	trusted bool
 	zeroed  int64 // the range is zero up to here
 	ready   bool  // all of it is
-	grown   bool  // lead: the peer's copy is, durably
+	grown   bool  // lead: the peer's copy has the size, durably
+	marked  bool  // what is to be cut off is out of sync
 	text    string
 }
 
@@ -107,10 +114,10 @@ func (e *Engine) resizeBusy(v *volume) string {
 }
 
 // measured: what the disks of a volume allow now.
-func (e *Engine) measured(v *volume, floor, room int64, err error) {
-	x := &e.resize
+func (e *Engine) measured(v *volume, ev *Event) {
+	x, err := &e.resize, ev.Err
 	if err == nil {
-		v.floor, v.room = floor, room
+		v.floor, v.room, v.ceiling = ev.Floor, ev.Room, ev.Ceiling
 	}
 	if v.measuring {
 		v.measuring = false
@@ -123,7 +130,7 @@ func (e *Engine) measured(v *volume, floor, room int64, err error) {
 	case err != nil:
 		e.resizeFailed(err)
 	case !x.lead:
-		x.step, x.size = wire.ResizeOffer, room
+		x.step, x.size = wire.ResizeOffer, v.room
 		e.sendState()
 	case x.alone:
 		e.resizeTo(0)
@@ -153,7 +160,7 @@ func (e *Engine) resizeTo(offer int64) {
 	case size == was:
 		e.endResize(nil)
 	case size < was:
-		e.endResize(fmt.Errorf("volume %d has %d bytes, %d would cut it: %w", v.num, was, size, ErrWouldCut))
+		e.leadCut(size)
 	case size > offer:
 		e.endResize(noRoom(v.num, e.peer, 0, offer, size))
 	case size > v.room || size < v.floor:
@@ -190,6 +197,9 @@ func (e *Engine) pumpZero() {
 	x := &e.resize
 	if x.step != wire.ResizeGrow || x.ready || x.v.zeroing {
 		return
+	}
+	if x.zeroed < x.v.geo.SizeBytes {
+		return // it becomes smaller: there is nothing new
 	}
 	if x.zeroed >= x.size {
 		x.ready = true
@@ -242,6 +252,7 @@ func (e *Engine) resizeFailed(err error) {
 		e.endResize(err)
 		return
 	}
+	e.endCut()
 	text := err.Error()
 	x.step, x.text = wire.ResizeRefused, text[:min(len(text), wire.MaxTextBytes)]
 	e.sendState()
@@ -250,12 +261,23 @@ func (e *Engine) resizeFailed(err error) {
 // interruptResize gives way to another command. A leader that waits for this node is
 // told, or it would wait until the session ends.
 func (e *Engine) interruptResize() {
-	err := fmt.Errorf("another command has ended it: %w", ErrBadState)
-	if e.resize.runs() && !e.resize.lead {
+	x, err := &e.resize, fmt.Errorf("another command has ended it: %w", ErrBadState)
+	switch {
+	case x.shrinks() && !x.lead && x.v.fitTo > 0:
+		e.dropSession(errSizes) // the copy becomes smaller all the same, and its leader may become Primary
+	case x.runs() && !x.lead:
 		e.resizeFailed(err)
-	} else {
+	default:
 		e.endResize(err)
 	}
+}
+
+// resizeApart is what to expect of one whose session has ended.
+func (e *Engine) resizeApart() error {
+	if e.resize.shrinks() {
+		return fmt.Errorf("the connection to %s ended; when the two have met the volume has its old size, then again: %w", e.peer, ErrBadState)
+	}
+	return fmt.Errorf("the connection to %s ended; if its copy has grown already, this one follows when they meet, else again: %w", e.peer, ErrBadState)
 }
 
 // endResize ends the one that runs. A peer that has grown already is followed
@@ -265,12 +287,16 @@ func (e *Engine) endResize(err error) {
 	if !x.runs() {
 		return
 	}
-	lead := x.lead
+	lead, cut := x.lead, x.shrinks()
+	e.endCut()
 	*x = resize{number: x.number}
 	if lead {
 		e.emit(Effect{Kind: Reply, Of: Resize, Err: err})
 	}
 	e.sendState()
+	if lead && cut && !errors.Is(err, ErrRefusedThere) {
+		e.dropSession(errSizes) // the peer may be smaller already, and this node may become Primary
+	}
 }
 
 // resized: the metadata say the new size.

@@ -16,7 +16,11 @@ func (e *Engine) tellResize(h *wire.HelloBody) {
 	if !x.runs() || x.alone || e.session.phase != agreed {
 		return
 	}
-	h.Resize = wire.Resize{Step: x.step, Round: x.round, Volume: x.v.num, SizeBytes: x.size, Trusted: x.trusted, Text: x.text}
+	step := x.step
+	if step == wire.ResizeGrow && !x.lead { // which its leader says
+		step = wire.ResizeOffer
+	}
+	h.Resize = wire.Resize{Step: step, Round: x.round, Volume: x.v.num, SizeBytes: x.size, Trusted: x.trusted, Text: x.text}
 }
 
 // peerResize takes what the peer says of a resize.
@@ -50,6 +54,10 @@ func (e *Engine) leadOn(r *wire.Resize) {
 		e.resizeTo(r.SizeBytes)
 	case r.Step == wire.ResizeGrown && x.step == wire.ResizeGrow && e.session.theirs.Volumes[x.v.index].SizeBytes == x.size:
 		x.grown = true
+		if x.shrinks() && !x.marked {
+			e.beginCut()
+			return
+		}
 		e.resizeOn()
 	}
 }
@@ -78,10 +86,14 @@ func (e *Engine) follow(r *wire.Resize) {
 	e.resizeFailed(fmt.Errorf("%s: %w", busy, ErrBadState))
 }
 
-// followTo makes the copy as large as the leader says.
+// followTo makes the copy as large, or as small, as the leader says.
 func (e *Engine) followTo(r *wire.Resize) {
 	x := &e.resize
 	v := x.v
+	if r.SizeBytes < v.geo.SizeBytes {
+		e.followCut(r.SizeBytes)
+		return
+	}
 	x.size, x.trusted = r.SizeBytes, r.Trusted
 	if r.SizeBytes > v.room || r.SizeBytes < v.floor || r.SizeBytes <= v.geo.SizeBytes {
 		e.resizeFailed(noRoom(v.num, e.self, max(v.floor, v.geo.SizeBytes), v.room, r.SizeBytes))

@@ -134,7 +134,7 @@ func (e *Engine) linkDown(id uint64, why error) {
 	}
 	e.abandonVerify()
 	if !e.resize.alone {
-		e.endResize(fmt.Errorf("the connection to %s ended; if its copy has grown already, this one follows when they meet, else again: %w", e.peer, ErrBadState))
+		e.endResize(e.resizeApart())
 	}
 	if e.forward.lost {
 		e.loseCopies()

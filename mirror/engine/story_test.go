@@ -24,14 +24,15 @@ type box struct {
 	out  []Effect // not consumed yet, in order
 	hold map[EffectKind]bool
 
-	super  []Super
-	pages  map[int][]byte // of volume 0's bitmap
-	size   int64
-	room   int64 // of the disks, when they are measured
-	record wire.Record
-	peer   genid.Set // of the peer's copy, as it last said
-	link   uint64
-	ids    genid.ID
+	super   []Super
+	pages   map[int][]byte // of volume 0's bitmap
+	size    int64
+	room    int64 // of the disks, when they are measured
+	ceiling int64 // likewise, of a smaller size
+	record  wire.Record
+	peer    genid.Set // of the peer's copy, as it last said
+	link    uint64
+	ids     genid.ID
 }
 
 type setup struct {
@@ -112,7 +113,7 @@ func (b *box) durable(f Effect) Event {
 	case WriteActivity:
 		return Event{Kind: ActivityDone, Volume: f.Volume}
 	case MeasureDisk:
-		return Event{Kind: Measured, Volume: f.Volume, Room: b.room}
+		return Event{Kind: Measured, Volume: f.Volume, Room: b.room, Ceiling: b.ceiling}
 	case WritePage:
 		b.pages[f.Page] = f.Payload
 		return Event{Kind: PageDone, Volume: f.Volume, Page: f.Page, Version: f.Version}

@@ -119,7 +119,8 @@ func (e *Engine) verifyStart(o VerifyOrder) error {
 		return fmt.Errorf("%s: %w", why, ErrBadState)
 	}
 	first := max(o.Volume, 0)
-	if o.Resume && first <= o.From.Volume && (o.Volume == AllVolumes || o.From.Volume == o.Volume) && o.From.Volume < len(e.vols) {
+	if o.Resume && first <= o.From.Volume && (o.Volume == AllVolumes || o.From.Volume == o.Volume) && o.From.Volume < len(e.vols) &&
+		o.From.Offset <= e.vols[o.From.Volume].geo.SizeBytes { // it may have become smaller
 		first = o.From.Volume
 	} else {
 		o.From.Offset = 0

@@ -252,6 +252,19 @@ func TestVerifyStopsAndResumes(t *testing.T) {
 	}
 }
 
+// A run that had come farther than the volume now reaches begins anew.
+func TestVerifyResumesInAVolumeThatShrank(t *testing.T) {
+	x := verifying(t, false)
+	from := VerifyPosition{Offset: x.eng.vols[0].geo.SizeBytes + verifyChunkBytes}
+	if err := x.order(VerifyOrder{Volume: AllVolumes, Resume: true, From: from}); err != nil {
+		t.Fatal(err)
+	}
+	if w := x.view(); w.State != VerifyRunning || w.Position.Offset != 0 {
+		t.Fatalf("%+v", w)
+	}
+	x.read(nil)
+}
+
 func TestRefusalsOfAVerify(t *testing.T) {
 	for _, c := range []struct {
 		name   string

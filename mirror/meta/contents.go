@@ -23,7 +23,7 @@ const headBytes = 132 << 10
 // probes are tried in this order; the first that answers counts. Each is handed
 // at least headBytes, zero-filled.
 var probes = []func(head []byte) (Contents, bool){
-	probeLUKS, probeLVM, probeMD, probeExt, probeXFS, probeBtrfs, probeSwap, probeNTFS, probeExFAT, probeZFS, probeGPT, probeFAT,
+	probeLUKS, probeLVM, probeMD, probeExt, probeXFS, probeBtrfs, probeF2FS, probeSwap, probeNTFS, probeExFAT, probeZFS, probeGPT, probeFAT, probeMBR,
 }
 
 // Recognise names what the first bytes of a device hold: a filesystem, a swap
@@ -75,12 +75,15 @@ func probeExt(head []byte) (Contents, bool) {
 	return Contents{kind, times(blocks, 1024<<shift)}, true
 }
 
+// xfsKind is a filesystem that has no clean flag.
+const xfsKind = "xfs filesystem"
+
 func probeXFS(head []byte) (Contents, bool) {
 	if string(head[:4]) != "XFSB" {
 		return Contents{}, false
 	}
 	be := binary.BigEndian
-	return Contents{"xfs filesystem", times(be.Uint64(head[8:]), uint64(be.Uint32(head[4:])))}, true
+	return Contents{xfsKind, times(be.Uint64(head[8:]), uint64(be.Uint32(head[4:])))}, true
 }
 
 func probeBtrfs(head []byte) (Contents, bool) {
@@ -169,6 +172,43 @@ func probeFAT(head []byte) (Contents, bool) {
 		sectors = uint64(binary.LittleEndian.Uint32(head[32:]))
 	}
 	return Contents{"FAT filesystem", times(sectors, uint64(binary.LittleEndian.Uint16(head[11:])))}, true
+}
+
+func probeF2FS(head []byte) (Contents, bool) {
+	sb, le := head[1024:], binary.LittleEndian
+	if le.Uint32(sb) != 0xf2f52010 {
+		return Contents{}, false
+	}
+	shift := le.Uint32(sb[16:])
+	if shift > 16 {
+		return Contents{"f2fs filesystem", WholeDevice}, true
+	}
+	return Contents{"f2fs filesystem", times(le.Uint64(sb[36:]), 1<<shift)}, true
+}
+
+// mbrKind is a table whose numbers count logical sectors.
+const mbrKind = "MBR partition table"
+
+// probeMBR knows a boot sector with partitions: what else ends with its two bytes
+// has other things where these stand.
+func probeMBR(head []byte) (Contents, bool) {
+	if head[510] != 0x55 || head[511] != 0xaa {
+		return Contents{}, false
+	}
+	var end uint64
+	for at := 446; at < 510; at += 16 {
+		p := head[at : at+16]
+		switch first, count := binary.LittleEndian.Uint32(p[8:]), binary.LittleEndian.Uint32(p[12:]); {
+		case p[0]&0x7f != 0:
+			return Contents{}, false
+		case p[4] != 0:
+			end = max(end, uint64(first)+uint64(count))
+		}
+	}
+	if end == 0 {
+		return Contents{}, false
+	}
+	return Contents{mbrKind, times(end, 512)}, true
 }
 
 // cut judges whether contents survive when only dataBytes of a device remain.

@@ -36,6 +36,19 @@ func (s *Store) Floor() int64 {
 	return s.layout.bitmapEnd()
 }
 
+// Ceiling is the largest size that the metadata can be made anew for when the
+// volume is to become smaller: internal ones go before the old, into what is cut
+// off.
+func (s *Store) Ceiling() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fixed.Placement == External {
+		return s.fixed.DataBytes
+	}
+	takes := int64(s.layout.RingBlocks+s.layout.BitmapPages) * BlockBytes
+	return max(s.fixed.DataBytes-takes, 0) / BlockBytes * BlockBytes
+}
+
 // Room is the largest size that the metadata can be made anew for, where the
 // data lie on a device of deviceBytes. External metadata count as they are. Both
 // may be asked while the metadata are made anew.
@@ -103,6 +116,9 @@ func (s *Store) apart(l *Layout) error {
 	overlap := meets(fresh[0], fresh[1], old.RingOffset, old.bitmapEnd()) || meets(fresh[0], fresh[1], old.supers[0], old.supers[1]+BlockBytes)
 	if l.supers != old.supers {
 		overlap = overlap || meets(l.supers[0], l.supers[1]+BlockBytes, old.Start, old.End)
+	}
+	if l.Start < old.Start && fresh[1] > s.fixed.DataBytes {
+		return fmt.Errorf("%w: %d bytes or less leave room for them", ErrOverlap, max(s.fixed.DataBytes-(l.bitmapEnd()-l.Start), 0))
 	}
 	if overlap {
 		return fmt.Errorf("%w: these end at byte %d, and at %d those would begin; a volume that grows has %d bytes or more then",

@@ -20,6 +20,7 @@ var remakes = map[string]struct {
 	"internal, the device has grown":        {Internal, 16 << 20, 40 << 20, 0, 0},
 	"internal, within the device":           {Internal, 40 << 20, 40 << 20, 10<<20 + 512, 30 << 20},
 	"internal, smaller":                     {Internal, 40 << 20, 40 << 20, 0, 20<<20 + 512},
+	"internal, smaller on a larger device":  {Internal, 40 << 20, 60 << 20, 0, 20<<20 + 512},
 	"external":                              {External, 1 << 20, 1 << 20, 40<<20 + 512, 400 << 20},
 	"external, smaller":                     {External, 1 << 20, 1 << 20, 400 << 20, 40<<20 + 512},
 	"external, within a page of the bitmap": {External, 1 << 20, 1 << 20, 40 << 20, 41 << 20},

@@ -39,6 +39,7 @@ type register struct {
 	maybe   []Version
 	past    []Version // up to acked, not before flushed: what a double failure may bring back
 	touched bool
+	free    bool // it was cut off: until it is written again anything may be there
 }
 
 // NewHistory is the history of a volume of so many bytes, all zero.
@@ -75,13 +76,22 @@ func (h *History) Acked(v Version) {
 	s := h.open[v]
 	for i := s.first; i < s.first+s.n; i++ {
 		r := &h.sectors[i]
-		r.acked = v
+		r.acked, r.free = v, false
 		for _, m := range r.maybe {
 			if m <= v {
 				r.past = append(r.past, m)
 			}
 		}
 		r.maybe = slices.DeleteFunc(r.maybe, func(m Version) bool { return m <= v })
+	}
+}
+
+// Cut records that the volume was told to end before a sector: nothing is promised
+// of what lies behind any more.
+func (h *History) Cut(first int) {
+	for i := first; i < len(h.sectors); i++ {
+		r := &h.sectors[i]
+		*r = register{touched: r.touched, free: true}
 	}
 }
 
@@ -146,7 +156,7 @@ func (h *History) matches(found, v Version) bool {
 // that nobody was told about after it.
 func (h *History) Check(sector int, found Version) error {
 	r := &h.sectors[sector]
-	if h.matches(found, r.acked) {
+	if r.free || h.matches(found, r.acked) {
 		return nil
 	}
 	for _, m := range r.maybe {

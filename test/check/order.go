@@ -1,6 +1,9 @@
 package check
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+)
 
 // Order is what holds across the volumes of a resource, as for one disk: a copy
 // that takes over and has a write has everything that had been answered before
@@ -40,6 +43,15 @@ func (o *Order) Forget() {
 	for i := range o.vols {
 		o.vols[i] = ordered{map[Version]int64{}, map[int][]stamped{}, map[int][]stamped{}, o.vols[i].zeroed}
 	}
+}
+
+// Cut records that a volume was told to end before a sector, as the History of it
+// does: nothing is promised of what lies behind any more.
+func (o *Order) Cut(volume, first int) {
+	of := &o.vols[volume]
+	behind := func(sector int, _ []stamped) bool { return sector >= first }
+	maps.DeleteFunc(of.answered, behind)
+	maps.DeleteFunc(of.flushed, behind)
 }
 
 // Submit records that a write was submitted, after the History of its volume has.

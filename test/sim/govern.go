@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
@@ -37,9 +38,11 @@ func (w *World) govern(n *node) {
 		}
 		if v := n.eng.View(); w.one(60) && !w.healing && v.InFlight+v.Waiting == 0 {
 			n.run(&engine.Event{Kind: engine.Demote})
+			w.downUntil = w.now + time.Second
 		}
 	case n.broken() && w.one(10):
 		n.crash(false) // somebody changes the cable and starts it again
+	case w.grows && w.now < w.downUntil && !w.healing: // its operator wants it down
 	default:
 		w.promote(n)
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"hapair/mirror/block"
@@ -13,8 +14,10 @@ import (
 // moments. What lies behind a volume is what somebody else left there, another
 // thing on each node.
 //
-// A volume never shows less than it did, nor more than a copy in the set can
-// hold; what it shows for the first time is the same on both copies.
+// A volume never shows less than it did, unless an operator made it smaller, nor
+// more than a copy in the set can hold; what it shows for the first time is the same
+// on both copies. Where a shrink came to its end on one of them only, the volume may
+// be found with either size, until the two have met.
 
 // growMax is what a disk may be enlarged by.
 const growMax = 8 << 20
@@ -23,9 +26,12 @@ const growMax = 8 << 20
 // law may not care about.
 const junk check.Version = 1 << 40
 
+// moved is the first of those of metadata that were laid into what a volume lost.
+const moved = junk + 2
+
 // behindAll: a version is of what lay behind the volumes, of either node. What rots,
 // and what memory holds that is used again, are others.
-func behindAll(v check.Version) bool { return v == junk || v == junk+1 }
+func behindAll(v check.Version) bool { return v >= junk && v < moved+2 }
 
 // NewGrow makes the world of a seed; in every third the disks hang as well.
 func NewGrow(seed uint64, keepLog bool) *World {
@@ -42,6 +48,7 @@ func NewGrow(seed uint64, keepLog bool) *World {
 // roomy gives a world disks with something behind the volumes.
 func (w *World) roomy() {
 	w.grows, w.blank, w.shown = true, map[rotten]check.Version{}, append([]int64(nil), w.sizes...)
+	w.cuts = make([]int64, len(w.sizes))
 	for i, size := range w.sizes {
 		w.hists[i] = check.NewHistory(size + growMax)
 	}
@@ -84,6 +91,8 @@ func (w *World) growTrouble() {
 		}
 	case n.up && !n.paused && w.one(60) && w.happens("resize"):
 		n.resize(i)
+	case n.up && !n.paused && w.now < w.downUntil && n.vols[i].size > w.sizes[i] && w.one(10) && w.happens("shrink"):
+		n.shrink(i)
 	}
 }
 
@@ -100,11 +109,33 @@ func (n *node) resize(i int) {
 	n.step(&engine.Event{Kind: engine.Resize, Resize: o})
 }
 
+// shrink orders a smaller size, not below the one that the volume began with.
+func (n *node) shrink(i int) {
+	now, least := n.vols[i].size, n.w.sizes[i]
+	o := engine.ResizeOrder{Volume: i, Cut: true, Seen: n.eng.View().Seen}
+	o.Size = now - (1+n.w.rng.Int64N((now-least)/block.SectorBytes))*block.SectorBytes
+	n.w.logf("%s: resize %+v", n.name, o)
+	n.step(&engine.Event{Kind: engine.Resize, Resize: o})
+}
+
+// ceiling is what a volume may be cut to: the metadata of the first one are internal,
+// and move into what is cut off.
+func (n *node) ceiling(vol int) int64 {
+	if vol > 0 {
+		return n.vols[vol].size
+	}
+	return n.vols[vol].size - 8*block.SectorBytes
+}
+
 // remake makes the metadata of a volume anew, and what its disk was asked before
 // durable.
 func (n *node) remake(f *engine.Effect) {
 	v, super, size := n.vols[f.Volume], *f.Super, f.Size
 	log, bits := f.Log, f.Bitmap
+	if size < v.size {
+		n.w.cutOff(f.Volume, size)
+		n.layOver(f.Volume, size)
+	}
 	n.meta("remake", func() {
 		v.disk.flush()
 		v.lay(size, super)
@@ -117,6 +148,39 @@ func (n *node) remake(f *engine.Effect) {
 	}, engine.Event{Kind: engine.SizeFitted, Volume: f.Volume})
 }
 
+// layOver has metadata lie in what a volume loses, at once, where they are internal.
+func (n *node) layOver(vol int, size int64) {
+	v, top := n.vols[vol], n.ceiling(vol)
+	switch {
+	case size > top:
+		n.w.fail(fmt.Errorf("%s: the metadata of volume %d, of %d bytes, move over themselves for %d", n.name, vol, v.size, size))
+	case top < v.size:
+		for s := size / block.SectorBytes; s < size/block.SectorBytes+8; s++ {
+			v.disk.stable[s] = moved + check.Version(n.i)
+		}
+	}
+}
+
+// cutOff: from now on the volume may be found smaller, and what lay behind may be gone.
+func (w *World) cutOff(i int, size int64) {
+	for _, n := range w.nodes {
+		if n.holdsPen() && n.eng.View().Volumes[i].SizeBytes > size {
+			w.fail(fmt.Errorf("volume %d is made smaller while %s is Primary and shows more", i, n.name))
+		}
+	}
+	first := int(size / block.SectorBytes)
+	w.hists[i].Cut(first)
+	w.order.Cut(i, first)
+	w.cuts[i], w.shown[i] = size, min(w.shown[i], size)
+	maps.DeleteFunc(w.blank, func(at rotten, _ check.Version) bool { return at.vol == i && at.sector >= first })
+	w.troubles["cut"]++
+}
+
+// halfCut: a sector may be found cut off, or not.
+func (w *World) halfCut(vol, sector int) bool {
+	return w.cuts[vol] > 0 && int64(sector)*block.SectorBytes >= w.cuts[vol]
+}
+
 // behind: a request zeroes what is not of the volume, nor will be before it ends.
 func (n *node) behind(v *volume, r *block.Request) bool {
 	return n.w.grows && r.Op == block.WriteZeroes && r.Offset >= v.size
@@ -126,6 +190,9 @@ func (n *node) behind(v *volume, r *block.Request) bool {
 // has been shown, whatever it is.
 func (w *World) showsOnce(n *node, r *block.Request, vol, sector int, found check.Version) {
 	if !w.grows || w.rotted != nil || int64(sector)*block.SectorBytes < w.sizes[vol] || slices.Contains(w.hists[vol].Touched(), sector) {
+		return
+	}
+	if w.halfCut(vol, sector) {
 		return
 	}
 	at := rotten{vol, sector}
@@ -142,6 +209,9 @@ func (w *World) showsWell() {
 			continue
 		}
 		for i, v := range p.eng.View().Volumes {
+			if v.SizeBytes < w.shown[i] && v.SizeBytes == w.cuts[i] {
+				w.shown[i] = v.SizeBytes
+			}
 			if v.SizeBytes < w.shown[i] {
 				w.fail(fmt.Errorf("%s shows %d bytes of volume %d, %d were shown", p.name, v.SizeBytes, i, w.shown[i]))
 			}

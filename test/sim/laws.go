@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"hapair/mirror/actlog"
@@ -88,7 +89,16 @@ func (w *World) copies(i int) (a, b *check.Copy) {
 }
 
 func (n *node) copy(i int) *check.Copy {
-	return &check.Copy{Name: n.name, At: n.vols[i].disk.at}
+	v, end := n.vols[i], int64(math.MaxInt64)
+	if n.w.troubles["cut"] > 0 { // what lies behind the smaller size is not of the volume any more
+		end = min(v.size, n.peer().vols[i].size)
+	}
+	return &check.Copy{Name: n.name, At: func(s int) check.Version {
+		if int64(s)*block.SectorBytes >= end {
+			return 0
+		}
+		return v.disk.at(s)
+	}}
 }
 
 // compare: copies that say they are equal are equal.
@@ -101,6 +111,7 @@ func (w *World) compare() {
 		w.judge(check.Equal(w.hists[i].Touched(), a, b))
 	}
 	if w.grows {
+		clear(w.cuts)
 		w.newAlike(false)
 	}
 	for _, n := range w.nodes {

@@ -168,10 +168,26 @@ mutant marks-lost-while-they-move remake.go 'v.bits.Version(i) == v.fitFrom[i]' 
 mutant alone-though-the-peer-counts resize.go 'case !e.inSync(e.self) || e.peerInSync():' 'case false:' TestResizeAloneIsTheLedgersWord
 mutant alone-beside-a-session session.go 'x.alone && x.v.fitTo == 0' 'x.alone && false' TestResizeAlone
 mutant promoted-beside-a-smaller-copy control.go 'e.session.repl == state.Established && e.sizesDiffer()' 'false' TestFollowerIsPromoted
-mutant leader-waits-for-a-promoted-follower resize.go 'if e.resize.runs() && !e.resize.lead {' 'if false {' TestFollowerIsPromoted
-mutant larger-disk-of-another-copy attach.go ' || !v.knows(c)' '' TestDiskGrowsAfterItWasGivenUp
+mutant leader-waits-for-a-promoted-follower resize.go 'case x.runs() && !x.lead:' 'case false:' TestFollowerIsPromoted
+mutant larger-disk-of-another-copy attach.go 'if !v.knows(c)' 'if false' TestDiskGrowsAfterItWasGivenUp
 mutant shows-what-only-it-has remake.go 'e.alike = e.alike && !mark' '_ = mark' TestReadOfACopyThatFollows
 mutant failed-disk-grows-unseen remake.go 'case err == nil:' 'case v.disk.HasData() && err == nil:' TestForwardingPrimaryHasGrown
+mutant shrink-zeroes resize.go 'if x.zeroed < x.v.geo.SizeBytes {' 'if false {' TestShrinkCutsThePeerFirst
+mutant cut-without-marks shrink.go 'stale := v.bits.NextStale(0); stale' 'stale := v.bits.NextStale(0); stale && false' TestShrinkCutsThePeerFirst
+mutant cut-while-primary shrink.go 'case e.role == state.Primary:' 'case false:' TestShrinkIsRefused
+mutant cut-unseen shrink.go 'e.seen != x.order.Seen' 'false' TestShrinkIsRefused
+mutant taken-behind-the-new-end peerwrite.go 'uint64(e.holds(v))' 'uint64(v.geo.SizeBytes)' TestNothingIsTakenBehindTheNewEnd
+mutant primary-beside-a-smaller-peer resize.go 'if lead && cut && ' 'if lead && cut && false && ' TestPromotionEndsAShrink
+mutant cut-alone shrink.go 'case s.phase == ended:' 'case false:' TestMayCutNow
+mutant cut-of-what-is-not-in-line shrink.go 'case v.bits.Count() > 0 || t.Volumes[v.index].DirtyBlocks > 0:' 'case false:' TestShrinkIsRefused
+mutant cut-of-a-copy-that-is-not-current shrink.go 'v.disk != state.UpToDate || !countsAsCurrent(t)' 'false' TestShrinkIsRefused
+mutant metadata-move-over-themselves shrink.go 'case size > v.ceiling:' 'case false:' TestShrinkIsRefused
+mutant cut-before-the-peer resizepeer.go 'if x.shrinks() && !x.marked {' 'if false {' TestShrinkCutsThePeerFirst
+mutant marks-stay-after-a-shrink-that-ended shrink.go 'x.marked && x.shrinks() && x.v.fitTo == 0' 'false' TestPromotionEndsAShrink
+mutant ring-keeps-what-is-cut-off remake.go 'actlog.Cut(v.al.Restate(), firstBeyond(v.fitTo))' 'v.al.Restate()' TestShrinkCutsThePeerFirst
+mutant leader-does-not-know-that-it-goes-on resize.go 'case x.shrinks() && !x.lead && x.v.fitTo > 0:' 'case false:' TestCommandBesideACut
+mutant copy-that-was-not-cut-fails remake.go ', errors.Is(err, ErrWouldCut):' ':' TestCutRefusedByTheDisk
+mutant cut-keeps-hot-extents remake.go 'v.al.Cut(firstBeyond(v.geo.SizeBytes))' '' TestShrinkCutsThePeerFirst
 
 # protocols A and B, in a world of theirs
 world=TestProtocolSeeds

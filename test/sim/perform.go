@@ -180,7 +180,9 @@ func (n *node) performMeta(f *engine.Effect) {
 	case engine.RemakeMeta:
 		n.remake(f)
 	case engine.MeasureDisk:
-		run := func() { n.step(&engine.Event{Kind: engine.Measured, Volume: vol, Room: max(n.room[vol], v.size)}) }
+		run := func() {
+			n.step(&engine.Event{Kind: engine.Measured, Volume: vol, Room: max(n.room[vol], v.size), Ceiling: n.ceiling(vol)})
+		}
 		if !n.w.grows {
 			run() // no dice: the stories of other worlds stay what they were
 			return

@@ -139,6 +139,9 @@ func (w *World) inLine(n *node) {
 
 // holds is what a sector of a copy will be: what is on the disk, or at it.
 func (n *node) holds(vol, sector int) check.Version {
+	if n.w.grows && int64(sector)*block.SectorBytes >= n.vols[vol].size {
+		return 0 // its copy ends before
+	}
 	at := n.vols[vol].disk.at(sector)
 	for _, p := range n.pending {
 		if r := p.request; r != nil && p.volume == vol && r.Op.Changes() && r.Offset <= int64(sector)*block.SectorBytes && int64(sector)*block.SectorBytes < r.End() {

@@ -54,32 +54,34 @@ type World struct {
 	doomed   bool   // one end wants it to be over; it still carries for a while
 	queue    [2][]*wire.Message
 
-	hists    []*check.History
-	order    *check.Order // across all volumes
-	pen      check.Pen
-	inflight map[*block.Request]*request
-	healing  bool
-	verifies bool                     // operators verify
-	checks   int                      // then: steps between two, on average
-	grows    bool                     // they make volumes larger
-	shown    []int64                  // the most a volume has shown
-	blank    map[rotten]check.Version // what was shown of it before anybody wrote there
-	givesUp  bool                     // somebody gives up sides for no reason
-	hangs    bool                     // disks do not answer
-	early    *early                   // applications are answered by another protocol than C
-	used     map[int64][][]byte       // then: memory that the application has done with
-	parcels  []parcel
-	rotted   map[rotten]check.Version // what rotted; nil while nothing has
-	sores    map[rotten]bool          // what could not be read, on either node
-	troubles map[string]int           // how often each kind came
-	without  map[string]bool          // kinds that do not come in this run
-	answers  int
-	reading  bool          // the application reads more than it writes, and in few places
-	play     *Scripted     // what goes wrong is a script's; nil: the dice's
-	patience time.Duration // with a peer; 0: without end
-	err      error
-	log      []string
-	keepLog  bool
+	hists     []*check.History
+	order     *check.Order // across all volumes
+	pen       check.Pen
+	inflight  map[*block.Request]*request
+	healing   bool
+	verifies  bool                     // operators verify
+	checks    int                      // then: steps between two, on average
+	grows     bool                     // they make volumes larger
+	downUntil time.Duration            // then: and keep the resource down, to make one smaller
+	shown     []int64                  // the most a volume has shown
+	cuts      []int64                  // what it was cut to, until the copies have met with one size; 0: nothing
+	blank     map[rotten]check.Version // what was shown of it before anybody wrote there
+	givesUp   bool                     // somebody gives up sides for no reason
+	hangs     bool                     // disks do not answer
+	early     *early                   // applications are answered by another protocol than C
+	used      map[int64][][]byte       // then: memory that the application has done with
+	parcels   []parcel
+	rotted    map[rotten]check.Version // what rotted; nil while nothing has
+	sores     map[rotten]bool          // what could not be read, on either node
+	troubles  map[string]int           // how often each kind came
+	without   map[string]bool          // kinds that do not come in this run
+	answers   int
+	reading   bool          // the application reads more than it writes, and in few places
+	play      *Scripted     // what goes wrong is a script's; nil: the dice's
+	patience  time.Duration // with a peer; 0: without end
+	err       error
+	log       []string
+	keepLog   bool
 }
 
 // New makes the world of a seed: both copies equal, both in sync.
