@@ -78,6 +78,47 @@ func TestSecondaryLosesItsLedger(t *testing.T) {
 	p.finish()
 }
 
+// Every ledger is lost, while one copy was behind. Nobody is promoted by itself; the
+// generations of the data tell which copy is newer, and the operator says so. A node
+// forced on the older copy is told of the other.
+func TestAllLoseTheirLedgers(t *testing.T) {
+	long(t)
+	p := newPair(t, true, nil)
+	primary, behind := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.PowerOff(behind))
+	w.progress(steady)
+	w.stop()
+	p.must(p.Verb(p.ctx, primary, apiv1.VerbDemote, apiv1.DemoteRequest{}, nil))
+	p.must(p.PowerOn(behind))
+	for _, node := range []string{primary, behind, "gamma"} {
+		if node != behind {
+			p.must(p.Stop(node))
+		}
+	}
+	p.must(p.Stop(behind))
+	for _, node := range []string{primary, behind, "gamma"} {
+		p.run(node, "sh", "-c", "rm -r /var/lib/hapair/*")
+		p.must(p.Start(node))
+		p.must(p.AwaitAPI(p.ctx, node))
+	}
+	for _, node := range []string{primary, behind} {
+		p.stays(node)
+		p.eventually(node+" says that nothing is declared", func() error {
+			out, err := p.Run(p.ctx, node, "hactl", "explain", p.Resource())
+			return wants(out, err, "declared")
+		})
+	}
+	p.run(primary, "hactl", "promote", p.Resource(), "--force", "--reason", "all ledgers are lost")
+	p.takeover(primary)
+	p.rejoined(behind)
+	w = p.write()
+	w.progress(steady)
+	w.stop()
+	p.finish()
+}
+
 func wants(out string, err error, text string) error {
 	if err == nil && !strings.Contains(out, text) {
 		err = &missingText{text, out}
