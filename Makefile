@@ -83,6 +83,15 @@ scenarios: build ## every file of test/script/scenarios: in the simulator with S
 	HAPAIR_SCENARIO=$(SCENARIO) HAPAIR_SCENARIO_SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 12h -v -run 'TestScenarios$$' ./test/sim
 	HAPAIR_SCENARIO=$(SCENARIO) HAPAIR_LONG=1 $(GO) test -count=1 -timeout 40m -v -run 'TestScenarios$$' $(PAIRS)
 
+# Where the kernel of the virtual machines is kept, once fetched.
+VMDIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hapair/vm
+.PHONY: vm-lab vmguest
+vm-lab: build vmguest ## a power cut and scenarios in virtual machines, by QEMU without KVM (fetches a Debian kernel; no root); SCENARIO=name for one, or all
+	test/vm/fetch.sh $(abspath $(VMDIR))
+	HAPAIR_SCENARIO=$(SCENARIO) HAPAIR_VM=$(abspath $(VMDIR)) $(GO) test -count=1 -timeout 120m -v $(if $(SCENARIO),-run 'TestScenarios$$') ./test/vm $(ARGS)
+vmguest: ## process 1 of the virtual machines
+	$(GOBUILD) -o bin/vmguest ./test/vm/guest
+
 .PHONY: bubble
 bubble: ## the cluster on virtual time, with SEEDS=200 seeds
 	HAPAIR_BUBBLE_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 120m -v -run TestChaos ./test/bubble

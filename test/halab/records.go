@@ -140,12 +140,14 @@ func (r *recordd) status(context.Context) error {
 func writerCommand() *cobra.Command {
 	var address string
 	var first uint64
+	var slow int
+	var pause time.Duration
 	var quiet bool
 	c := &cobra.Command{Use: "writer", Short: "put numbered records until interrupted, then count what was answered", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			w := &record.Writer{Address: address, First: first}
+			w := &record.Writer{Address: address, First: first, Slow: slow, Pause: pause}
 			if !quiet { // one line for each answer: number and clock
 				w.OnAck = func(a record.Ack) { fmt.Fprintf(c.OutOrStdout(), "%d %d\n", a.N, a.At.UnixNano()) }
 			}
@@ -154,6 +156,8 @@ func writerCommand() *cobra.Command {
 		}}
 	c.Flags().StringVar(&address, "address", fmt.Sprintf("192.168.1.50:%d", record.DefaultPort), "the service, host:port")
 	c.Flags().Uint64Var(&first, "first", 1, "the first number; one that no other writer used")
+	c.Flags().IntVar(&slow, "slow", 1, "how many times longer than usual an attempt may take")
+	c.Flags().DurationVar(&pause, "pause", 0, "how long to rest between two records")
 	c.Flags().BoolVar(&quiet, "quiet", false, "do not print each answer")
 	return c
 }

@@ -38,7 +38,7 @@ var declined = []string{apiv1.CodeRefused, apiv1.CodeNotPrimary, apiv1.CodeNoQuo
 func (l *Lab) operator(a script.Action) error {
 	ctx, cancel := context.WithTimeout(l.ctx, l.patience())
 	defer cancel()
-	for end := time.Now().Add(busyFor); ; {
+	for end := time.Now().Add(busyFor * time.Duration(l.speed.Slow)); ; {
 		err := l.ask(ctx, a)
 		var no *apiv1.Problem
 		refused := errors.Is(err, script.ErrRefused)
@@ -53,7 +53,7 @@ func (l *Lab) operator(a script.Action) error {
 }
 
 func (l *Lab) ask(ctx context.Context, a script.Action) error {
-	verb, request := question(a)
+	verb, request := question(a, l.patience())
 	if verb == "" {
 		return fmt.Errorf("%s: not implemented in this lab", a)
 	}
@@ -69,9 +69,10 @@ func (l *Lab) ask(ctx context.Context, a script.Action) error {
 	return err
 }
 
-// question is what an action is in the API.
-func question(a script.Action) (verb string, request any) {
-	const wait = int64(patience / time.Millisecond)
+// question is what an action is in the API, of which one that takes long may take
+// so much time.
+func question(a script.Action, within time.Duration) (verb string, request any) {
+	wait := int64(within / time.Millisecond)
 	switch a.Verb {
 	case script.Promote:
 		return apiv1.VerbPromote, apiv1.PromoteRequest{WaitMS: wait}

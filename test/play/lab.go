@@ -123,7 +123,7 @@ func (l *Lab) Look() (script.View, error) {
 		if l.done.silent(name) {
 			continue
 		}
-		if r := l.resource(l.ctx, name, askFor); r != nil {
+		if r := l.resource(l.ctx, name, l.askFor()); r != nil {
 			v.Nodes[name] = seen(r)
 		}
 	}
@@ -200,7 +200,7 @@ func (l *Lab) watchPrimaries() {
 
 // holds is the resource on a node that is Primary and holds its lease, else nil.
 func (l *Lab) holds(node string) *apiv1.Resource {
-	r := l.resource(l.ctx, node, askFor/4)
+	r := l.resource(l.ctx, node, l.askFor()/4)
 	if r == nil || r.Role != "Primary" || r.Frozen || r.LeaseMS <= 0 {
 		return nil
 	}
@@ -279,6 +279,9 @@ func (l *Lab) Begin() error {
 	_, err := l.Settle()
 	return err
 }
+
+// askFor is how long a node has for a status.
+func (l *Lab) askFor() time.Duration { return askFor * time.Duration(l.speed.Slow) }
 
 // patience bounds what is waited for at the beginning and the end.
 func (l *Lab) patience() time.Duration { return patience * time.Duration(l.speed.Slow) }

@@ -34,7 +34,9 @@ type Writer struct {
 	Address string // host:port
 	First   uint64 // the first number; 0 is 1
 	Acks    []Ack
-	Retries int // attempts that were not answered
+	Retries int           // attempts that were not answered
+	Slow    int           // how many times longer than usual an attempt may take; 0 is 1
+	Pause   time.Duration // before the next record or attempt, at least; 0 is next to none
 	// OnAck, when not nil, is told of each answer.
 	OnAck func(Ack)
 }
@@ -51,18 +53,19 @@ func (w *Writer) Run(ctx context.Context) {
 	}()
 	for n := max(w.First, 1); ctx.Err() == nil; {
 		if c == nil {
-			fresh, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", w.Address)
+			fresh, err := (&net.Dialer{Timeout: w.slow(dialTimeout)}).DialContext(ctx, "tcp", w.Address)
 			if err != nil {
 				w.Retries++
-				rest(ctx, retryPause)
+				rest(ctx, max(retryPause, w.Pause))
 				continue
 			}
 			c, answers = fresh, bufio.NewReaderSize(fresh, lineBytesMax)
 		}
-		if err := put(c, answers, n); err != nil {
+		if err := put(c, answers, n, w.slow(ackTimeout)); err != nil {
 			w.Retries++
 			c.Close() //nolint:errcheck // broken already
 			c = nil
+			rest(ctx, w.Pause)
 			continue
 		}
 		ack := Ack{n, time.Now()}
@@ -71,7 +74,7 @@ func (w *Writer) Run(ctx context.Context) {
 			w.OnAck(ack)
 		}
 		n++
-		rest(ctx, idleInterval)
+		rest(ctx, max(idleInterval, w.Pause))
 	}
 }
 
@@ -82,8 +85,11 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-func put(c net.Conn, answers *bufio.Reader, n uint64) error {
-	if err := c.SetDeadline(time.Now().Add(ackTimeout)); err != nil {
+// slow is a bound on a machine as slow as this.
+func (w *Writer) slow(d time.Duration) time.Duration { return d * time.Duration(max(w.Slow, 1)) }
+
+func put(c net.Conn, answers *bufio.Reader, n uint64, within time.Duration) error {
+	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(c, "put %d\n", n); err != nil {

@@ -1,0 +1,125 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"syscall"
+	"time"
+
+	"hapair/agent/apiv1"
+	"hapair/test/script"
+)
+
+// doTimeout bounds what a guest is asked to do.
+const doTimeout = 3 * time.Minute
+
+// Resource implements play.Pair.
+func (l *Lab) Resource() string { return resource }
+
+// Say implements play.Pair.
+func (l *Lab) Say(format string, args ...any) { l.Options.Say(format, args...) }
+
+// signals are what the agent's process is told, by verb.
+var signals = map[script.Verb]syscall.Signal{script.Kill: syscall.SIGKILL, script.Stop: syscall.SIGTERM, script.Pause: syscall.SIGSTOP, script.Resume: syscall.SIGCONT}
+
+// rules are what a disk is told, by verb.
+var rules = map[script.Verb]string{
+	script.DiskFails: "read,write,flush,discard,write-zeroes err=io", script.DiskHangs: "read,write,flush,discard,write-zeroes hang",
+	script.DiskIsSlow: fmt.Sprintf("write,flush delay=%dms", 30*slow),
+}
+
+// Do implements play.Pair.
+func (l *Lab) Do(a script.Action) error {
+	ctx, cancel := context.WithTimeout(context.Background(), doTimeout)
+	defer cancel()
+	m := l.machines[a.Node]
+	switch a.Verb {
+	case script.PowerOff:
+		before := m.lost
+		err := errors.Join(m.powerOff(), l.carrier(a.Node))
+		l.Say("the disks of %s lose %d KiB that nobody had flushed", a.Node, (m.lost-before)>>10)
+		return err
+	case script.PowerOn:
+		err := m.powerOn(ctx)
+		if err == nil {
+			err = errors.Join(l.carrier(a.Node), m.do(ctx, "/agent/start", nil))
+		}
+		return err
+	case script.Cut, script.Heal:
+		l.cut[[2]string{a.Node, a.Path}] = a.Verb == script.Cut
+		if m.qemu == nil {
+			return nil
+		}
+		return m.cable(a.Path, a.Verb == script.Heal)
+	case script.Start:
+		m.disks[0].works() // in the other labs it is the agent that has the faults
+		return m.do(ctx, "/agent/start", nil)
+	case script.DiskWorks:
+		m.disks[0].works()
+		return nil
+	default:
+		if s, ok := signals[a.Verb]; ok {
+			return m.do(ctx, "/agent/signal?sig="+strconv.Itoa(int(s)), nil)
+		}
+		if rule := rules[a.Verb]; rule != "" {
+			return m.disks[0].tell(rule)
+		}
+	}
+	return fmt.Errorf("%s: not implemented in this lab", a)
+}
+
+// carrier gives every card what it sees of its cable: the crossover is dark when
+// the box at its other end is off.
+func (l *Lab) carrier(changed string) error {
+	var errs []error
+	for _, name := range []string{script.Alpha, script.Beta} {
+		m, peer := l.machines[name], l.machines[script.Peer(name)]
+		if m.qemu == nil {
+			continue
+		}
+		cut := l.cut[[2]string{name, script.Crossover}]
+		errs = append(errs, m.cable(script.Crossover, !cut && peer.qemu != nil))
+		if name == changed && l.cut[[2]string{name, script.LAN}] {
+			errs = append(errs, m.cable(script.LAN, false))
+		}
+	}
+	if g := l.machines[script.Gamma]; changed == script.Gamma && g.qemu != nil && l.cut[[2]string{changed, script.LAN}] {
+		errs = append(errs, g.cable(script.LAN, false))
+	}
+	return errors.Join(errs...)
+}
+
+// Call implements play.Pair.
+func (l *Lab) Call(ctx context.Context, node, method, path string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	resp, err := l.machines[node].request(ctx, method, "/api"+path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode/100 != 2 {
+		var refused apiv1.ErrorBody
+		if err := json.Unmarshal(text, &refused); err != nil || refused.Error.Code == "" {
+			return fmt.Errorf("%s answers %s: %s", node, resp.Status, text)
+		}
+		return fmt.Errorf("%s: %w", node, &refused.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(text, out)
+}

@@ -1,0 +1,137 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"hapair/test/play"
+	"hapair/test/script"
+)
+
+// handful are the scenarios that are played here unless HAPAIR_SCENARIO names one,
+// or is "all": those that ran whole, see DESIGN.md.
+var handful = []string{"power-off-primary", "everything-loses-power", "isolate-primary", "tiebreaker",
+	"disk-of-primary-fails", "power-off-secondary", "ports-die-one-by-one", "restarted-agent", "disk-of-primary-hangs",
+	"crossover-is-cut", "quorum-lost-and-back"}
+
+// speed is that of machines whose every instruction is translated, on processors
+// that all of them share. Each look at a node takes it a good part of a second.
+var speed = play.Speed{Pace: time.Second, Slow: slow}
+
+// TestScenarios plays scenarios in virtual machines: make vm-lab.
+func TestScenarios(t *testing.T) {
+	o := options(t)
+	all := chosen(t)
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM) // whoever interrupts it finds nothing left
+	defer stop()
+	o.Dir, o.Early = labDir(t), 0.3
+	began := time.Now()
+	l, err := Up(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			l.tell(t)
+		}
+		if err := l.Down(); err != nil {
+			t.Error(err)
+		}
+	})
+	o.Say("four machines are up after %s", time.Since(began).Round(time.Millisecond))
+	for _, s := range all {
+		if !t.Run(s.Name, func(t *testing.T) { playOn(ctx, t, l, s) }) {
+			return // what it left is not what the next one expects
+		}
+	}
+}
+
+// options are where make vm-lab has put things.
+func options(t *testing.T) Options {
+	cache := os.Getenv("HAPAIR_VM")
+	if cache == "" {
+		t.Skip("needs QEMU and a kernel: make vm-lab")
+	}
+	bin, err := filepath.Abs("../../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(format string, args ...any) { t.Logf(time.Now().UTC().Format("15:04:05.000 ")+format, args...) }
+	return Options{Kernel: cache, Bin: bin, Busybox: filepath.Join(cache, "bin/busybox"), Say: say}
+}
+
+// labDir is a new directory in memory where there is one: what a disk of a machine
+// keeps need not survive this machine. Its path is short: sockets are in it. What a
+// killed run has left is removed.
+func labDir(t *testing.T) string {
+	for _, parent := range []string{"/dev/shm", os.TempDir()} {
+		old, err := filepath.Glob(filepath.Join(parent, "hapair-vm-*-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range old {
+			var pid, n int
+			if _, err := fmt.Sscanf(filepath.Base(dir), "hapair-vm-%d-%d", &pid, &n); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+				t.Logf("removed %s, which a killed run had left: %v", dir, os.RemoveAll(dir))
+			}
+		}
+		if dir, err := os.MkdirTemp(parent, fmt.Sprintf("hapair-vm-%d-", os.Getpid())); err == nil {
+			return dir
+		}
+	}
+	t.Fatal("no directory can be made for the lab")
+	return ""
+}
+
+// chosen are the scenarios that are asked for.
+func chosen(t *testing.T) (some []*script.Scenario) {
+	all, err := script.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := os.Getenv("HAPAIR_SCENARIO")
+	for _, s := range all {
+		if name == s.Name || name == "all" || name == "" && slices.Contains(handful, s.Name) {
+			some = append(some, s)
+		}
+	}
+	if len(some) == 0 {
+		t.Fatalf("there is no scenario %q", name)
+	}
+	return some
+}
+
+func playOn(ctx context.Context, t *testing.T, l *Lab, s *script.Scenario) {
+	began := time.Now()
+	p := play.New(ctx, l, speed)
+	defer p.Close()
+	if err := p.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Play(p, l.Say); err != nil {
+		t.Fatal(err)
+	}
+	l.Say("%d answers, at most %s without one; %s in all", p.Answers(), p.Gap().Round(time.Millisecond), time.Since(began).Round(time.Second))
+}
+
+// tell shows the end of the logs.
+func (l *Lab) tell(t *testing.T) {
+	for name, m := range l.machines {
+		t.Logf("the console of %s:\n%s", name, tail(filepath.Join(m.dir, "console.log")))
+		if m.qemu == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), doTimeout)
+		text, err := m.run(ctx, "/bin/cat", "/run/agent.log")
+		cancel()
+		t.Logf("the log of %s (%v):\n%s", name, err, text[max(0, len(text)-4000):])
+	}
+}
