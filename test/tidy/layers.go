@@ -39,6 +39,7 @@ var places = []place{
 	{"mirror/block", Words, "requests, geometry and the two doors, spoken by front ends, engine and disks"},
 	{"mirror/state", Words, "roles and states, with their numbers on the wire"},
 	{"failover/lease", Words, "tokens and leases: rooms hand them to each other through the agent"},
+	{"fencing/device", Words, "outcomes of a fence, and what every fence device is"},
 	{"agent/apiv1", Words, "the words of the API; hactl imports these and nothing else of the agent's inside"},
 
 	{"mirror/genid", Pure, "comparison of generations: a table, tested as one"},
