@@ -41,12 +41,15 @@ func (f *fake) enter(n int) {
 func (f *fake) wait(ctx context.Context) error {
 	f.enter(1)
 	defer f.enter(-1)
+	f.mu.Lock()
+	takes := f.takes
+	f.mu.Unlock()
 	if f.deaf {
-		time.Sleep(f.takes)
+		time.Sleep(takes)
 		return nil
 	}
 	select {
-	case <-time.After(f.takes):
+	case <-time.After(takes):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -70,7 +73,16 @@ func (f *fake) Monitor(ctx context.Context) error {
 	if err := f.wait(ctx); err != nil {
 		return err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.bad
+}
+
+// now makes it behave otherwise from now on.
+func (f *fake) now(takes time.Duration, bad error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.takes, f.bad = takes, bad
 }
 
 func (f *fake) asked() int {
@@ -375,13 +387,13 @@ func TestReady(t *testing.T) {
 		if err := r.Ready("beta"); err != nil {
 			t.Errorf("level 2 is good: %v", err)
 		}
-		c.bad = errors.New("no route")
+		c.now(time.Second, errors.New("no route"))
 		time.Sleep(time.Minute)
 		err := r.Ready("beta")
 		if err == nil || !strings.Contains(err.Error(), "level 1: b: login denied") || !strings.Contains(err.Error(), "level 2: c: no route") {
 			t.Errorf("no level is good: %v", err)
 		}
-		b.takes = time.Hour
+		b.now(time.Hour, nil)
 		time.Sleep(90 * time.Second)
 		if err := r.Ready("beta"); err == nil || !strings.Contains(err.Error(), "b: took too long: 20s") {
 			t.Errorf("it hangs: %v", err)
@@ -406,11 +418,11 @@ func TestFenceOverMonitor(t *testing.T) {
 			t.Errorf("a monitor that was broken off says: %v", err)
 		}
 		time.Sleep(2 * time.Minute)
+		cancel()
+		<-ended
 		if err := r.Ready("beta"); err != nil || dev.crossed {
 			t.Errorf("%v; asked two things at a time: %v", err, dev.crossed)
 		}
-		cancel()
-		<-ended
 	})
 }
 
