@@ -57,6 +57,7 @@ var places = []place{
 
 	{"kernel/apart", Kernel, "threads for system calls that wait for a device of ours"},
 	{"kernel/durable", Kernel, "files that a power cut finds whole"},
+	{"kernel/program", Kernel, "programs of others, run with bounds"},
 	{"kernel/mounts", Kernel, "the mount tables, in one spelling"},
 
 	{"mirror/...", Hands, "front ends, disks, links, metadata"},
@@ -87,6 +88,7 @@ var shared = map[string]string{
 	"failover/lease": "the mirror answers under a lease and fences by its token",
 	"kernel/apart":   "the mirror serves the devices that the services mount: a killed agent must leave both",
 	"kernel/durable": "the agent and the metadata keep small files alike",
+	"kernel/program": "services and fence devices are programs of others",
 	"kernel/mounts":  "front ends, disks and services look for the same mounts",
 }
 
