@@ -4,6 +4,7 @@
 package program
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Command struct {
 	// ApartMax, when not 0, keeps the last bytes of its standard output apart from
 	// its errors, at most so many.
 	ApartMax int
+	// Hide lists what is shown as *** in what is kept of its output.
+	Hide []string
 }
 
 // The bounds.
@@ -87,9 +90,9 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 		return end, err
 	}
 	ended, cause := supervise(ctx, cmd, outs)
-	end.Took, end.Output = time.Since(begin), Tail(all.bytes(), outputMax)
+	end.Took, end.Output = time.Since(begin), Tail(hide(all.bytes(), keptMax, c.Hide), outputMax)
 	if c.ApartMax > 0 {
-		end.Apart = outs[1].bytes()
+		end.Apart = hide(outs[1].bytes(), c.ApartMax, c.Hide)
 	}
 	if ended {
 		end.Code = cmd.ProcessState.ExitCode()
@@ -98,6 +101,23 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 		}
 	}
 	return end, cause
+}
+
+// hide takes words out of b, and its first line when it may have been cut to
+// bytesMax: that may begin within one.
+func hide(b []byte, bytesMax int, words []string) []byte {
+	if len(words) == 0 {
+		return b
+	}
+	if len(b) >= bytesMax {
+		_, b, _ = bytes.Cut(b, []byte("\n"))
+	}
+	for _, w := range words {
+		if w != "" {
+			b = bytes.ReplaceAll(b, []byte(w), []byte("***"))
+		}
+	}
+	return b
 }
 
 // start starts cmd with input, which is in the pipe before anybody reads it.

@@ -31,6 +31,20 @@ func TestInputAndOutput(t *testing.T) {
 	}
 }
 
+// What is to be hidden is not in what is kept, whole or in part.
+func TestHide(t *testing.T) {
+	c := shell(`read secret; echo "login with $secret"; echo "denied: $secret" >&2`)
+	c.Input, c.ApartMax, c.Hide = []byte("two  words\n"), 1000, []string{"", "two  words"}
+	end, err := Run(t.Context(), c)
+	if err != nil || string(end.Apart) != "login with ***\n" || end.Output != "denied: ***" {
+		t.Errorf("%v: %+v", err, end)
+	}
+	long := append([]byte("swordfish\n"), bytes.Repeat([]byte("x"), keptMax)...)
+	if got := hide(long[4:], keptMax, []string{"swordfish"}); bytes.Contains(got, []byte("fish")) {
+		t.Errorf("half of it is left: %.20q", got)
+	}
+}
+
 // A program that does not read its input is not waited for, and one that reads
 // where there is none finds the end.
 func TestInputUnread(t *testing.T) {

@@ -58,6 +58,7 @@ var places = []place{
 	{"kernel/apart", Kernel, "threads for system calls that wait for a device of ours"},
 	{"kernel/durable", Kernel, "files that a power cut finds whole"},
 	{"kernel/program", Kernel, "programs of others, run with bounds"},
+	{"kernel/secret", Kernel, "files that only root may read"},
 	{"kernel/mounts", Kernel, "the mount tables, in one spelling"},
 
 	{"mirror/...", Hands, "front ends, disks, links, metadata"},
@@ -88,6 +89,7 @@ var shared = map[string]string{
 	"failover/lease": "the mirror answers under a lease and fences by its token",
 	"kernel/apart":   "the mirror serves the devices that the services mount: a killed agent must leave both",
 	"kernel/durable": "the agent and the metadata keep small files alike",
+	"kernel/secret":  "keys of links and passwords of fence devices are judged alike",
 	"kernel/program": "services and fence devices are programs of others",
 	"kernel/mounts":  "front ends, disks and services look for the same mounts",
 }
