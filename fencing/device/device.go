@@ -44,3 +44,15 @@ type Device interface {
 	// Monitor reports whether the device could be used now. It changes nothing.
 	Monitor(ctx context.Context) error
 }
+
+// Error is what a device could not do, in the words of whatever it ran.
+type Error struct {
+	Text  string
+	Cause error // nil: it said so itself
+}
+
+// Error returns the text.
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
