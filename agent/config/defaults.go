@@ -38,7 +38,8 @@ const (
 	DefaultMonitorTimeout  = 20 * time.Second
 	DefaultMonitorInterval = 10 * time.Second
 
-	DefaultFenceDelay = 5 * time.Second
+	DefaultFenceTimeout         = 20 * time.Second
+	DefaultFenceMonitorInterval = time.Minute
 
 	DefaultVerifyRate = Rate(20 << 20)
 
@@ -57,6 +58,10 @@ const (
 	MaxVolumes      = 16 // per resource
 	MaxServices     = 64 // per resource
 	MaxFenceDevices = 8  // per node
+	MinFenceTimeout = time.Second
+	MaxFenceTimeout = 10 * time.Minute // also of a delay
+	MinFenceMonitor = time.Second
+	MaxFenceMonitor = 24 * time.Hour
 	MaxNameBytes    = 63
 	MinVolumeBytes  = 1 << 20
 	MaxVolumeBytes  = 1 << 50     // 1 PiB
@@ -129,4 +134,6 @@ func (s *Service) setDefaults() {
 	s.MonitorTimeout, s.MonitorInterval = DefaultMonitorTimeout, DefaultMonitorInterval
 }
 
-func (d *FenceDevice) setDefaults() { d.Delay = DefaultFenceDelay }
+func (d *FenceDevice) setDefaults() {
+	d.Timeout, d.MonitorInterval = DefaultFenceTimeout, DefaultFenceMonitorInterval
+}

@@ -29,6 +29,9 @@ var never = map[string]string{
 // they name one.
 var secrets = []string{"password", "passwd", "snmp_priv_passwd", "hexadecimal_kg", "apikey", "secret_key", "token", "community"}
 
+// Secret reports whether the value of an option is one that belongs into a file.
+func Secret(option string) bool { return slices.Contains(secrets, option) }
+
 const (
 	optionsMax     = 64
 	valueBytesMax  = 1 << 10

@@ -109,6 +109,8 @@ var sameLayer = []struct{ from, to, why string }{
 	{"agent/config", "agent/config/...", "parts of the parser"},
 	{"agent/config", "failover/service", "the services judge their own options; a second judge would be of another mind"},
 	{"agent/config", "failover/vip", "so does an address"},
+	{"agent/config", "fencing/fenceagent", "so do fence devices"},
+	{"agent/config", "fencing/handler", "likewise"},
 }
 
 func match(pattern, pkg string) bool {
