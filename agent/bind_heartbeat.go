@@ -82,6 +82,7 @@ func (a *agent) heartChanged(s heartbeat.Snapshot) {
 			}
 		}
 	}
+	a.metAgain(s)
 	a.wakeAll("heartbeat")
 }
 

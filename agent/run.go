@@ -21,6 +21,7 @@ import (
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
 	"hapair/failover/vip/deadman"
+	"hapair/fencing"
 	"hapair/heartbeat"
 )
 
@@ -42,6 +43,7 @@ type agent struct {
 	net     *peering.Net
 	ledger  *ledger.Ledger
 	heart   *heartbeat.Heartbeat
+	fence   *fencing.Room        // nil unless arbitration is by fencing
 	deadman *deadman.Guard       // nil where there is no service address
 	res     map[string]*resource // by name; none on a witness
 	order   []*resource
@@ -85,9 +87,10 @@ func (a *agent) start(ctx context.Context) error {
 		{"2 peering", a.startPeering},
 		{"3 ledger", a.startLedger},
 		{"4 listen", a.startListening},
-		{"5 heartbeat", a.startHeartbeat},
-		{"6 resources", a.startResources},
-		{"7 control socket", a.startAPI},
+		{"5 fencing", a.startFencing},
+		{"6 heartbeat", a.startHeartbeat},
+		{"7 resources", a.startResources},
+		{"8 control socket", a.startAPI},
 	}
 	for _, s := range steps {
 		if err := s.fn(ctx); err != nil {

@@ -63,6 +63,7 @@ func (t *target) take(w *word) (*Report, error) {
 	t.word = w
 	t.last = &Report{Node: t.name, Outcome: Confirmed, Device: manualName, Began: w.at,
 		Reason: bounded(t.last.Reason+"; "+w.text(), reasonMax)}
+	t.ends[Confirmed]++
 	return t.last, nil
 }
 

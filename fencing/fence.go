@@ -170,6 +170,7 @@ func (r *Room) settle(ctx context.Context, t *target, f *run, rep Report) {
 	rep.Took = time.Since(f.began)
 	f.report = rep
 	t.run, t.last = nil, &f.report
+	t.ends[rep.Outcome]++
 }
 
 // try asks the devices of a level, one after the other, until one does not

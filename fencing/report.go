@@ -43,6 +43,7 @@ type NodeStatus struct {
 	Devices []DeviceStatus // in the order of the levels
 	Fence   *UnderWay      // nil: none under way
 	Last    *Report        // nil: none since the agent began
+	Ended   [3]uint64      // fences that ended, by Outcome
 }
 
 // DeviceStatus is one device and what its last monitor said.

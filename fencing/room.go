@@ -74,9 +74,10 @@ type target struct {
 	levels [][]*bound
 
 	mu   sync.Mutex
-	run  *run    // nil: none
-	word *word   // of an operator, about a fence that failed; nil: none
-	last *Report // nil: none
+	run  *run      // nil: none
+	word *word     // of an operator, about a fence that failed; nil: none
+	last *Report   // nil: none
+	ends [3]uint64 // by Outcome
 }
 
 // New checks cfg. It asks no device anything; Run does.

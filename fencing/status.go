@@ -30,6 +30,7 @@ func (r *Room) Status() Status {
 func (t *target) look(n *NodeStatus) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	n.Ended = t.ends
 	if t.last != nil {
 		last := *t.last
 		n.Last = &last
