@@ -75,6 +75,21 @@ func (c *Config) fenceDelayMin(node string) time.Duration {
 	return min
 }
 
+// devicesNotBuilt lists the devices that the file may describe but nothing makes yet.
+func (c *Config) devicesNotBuilt() []error {
+	var errs []error
+	for _, f := range c.Fencing {
+		for _, d := range f.Devices {
+			for kind, is := range map[string]bool{"watchdog": d.Watchdog != "", "sbd": d.SBD != ""} {
+				if is {
+					errs = append(errs, &NotImplementedError{kind + " as a fence device of " + f.Node, "use a fence agent, exec or manual"})
+				}
+			}
+		}
+	}
+	return errs
+}
+
 // Device makes the device, for whoever fences from the node self. A manual one is
 // not made here.
 func (d *FenceDevice) Device(self string) (device.Device, error) {
@@ -129,7 +144,7 @@ func (c *checker) fencing() {
 
 func (c *checker) fenceDevice(at string, dev FenceDevice) {
 	kinds := 0
-	for _, is := range []bool{dev.Agent != "", len(dev.Exec) > 0, dev.Manual} {
+	for _, is := range []bool{dev.Agent != "", len(dev.Exec) > 0, dev.Manual, dev.Watchdog != "", dev.SBD != ""} {
 		if is {
 			kinds++
 		}
@@ -149,7 +164,7 @@ func (c *checker) fenceDevice(at string, dev FenceDevice) {
 			c.errs[len(c.errs)-1].Source = "" // the line would show it
 		}
 	}
-	if !dev.Manual && !secret {
+	if (dev.Agent != "" || len(dev.Exec) > 0) && !secret {
 		if _, err := dev.Device(""); err != nil {
 			c.fail(at, "", "%v", err)
 		}

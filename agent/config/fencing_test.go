@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,16 @@ echo '<actions><action name="off"/><action name="reboot"/><action name="status"/
 	err := cfg.CheckSystem(t.Context(), "beta")
 	if err == nil || !strings.Contains(err.Error(), "it needs option plug") || !strings.Contains(err.Error(), "hapair.yaml:6") || !strings.Contains(err.Error(), "/nowhere/fence: no such file") {
 		t.Errorf("on beta: %v", err)
+	}
+}
+
+// What nothing makes yet is said to be so, and by its name.
+func TestDevicesNotBuilt(t *testing.T) {
+	text := strings.Replace(strings.Replace(fenced, ", delay: 1m", "", 1), "- {manual: true}", "- {watchdog: /dev/watchdog}\n    - {sbd: /dev/disk/by-id/x}", 1)
+	err := mustParse(t, text).CheckImplemented()
+	var ni *NotImplementedError
+	if !errors.As(err, &ni) || !strings.Contains(err.Error(), "watchdog as a fence device of alpha: not implemented") || !strings.Contains(err.Error(), "sbd as a fence device of alpha") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -32,7 +32,7 @@ func (c *Config) CheckImplemented() error {
 			errs = append(errs, &NotImplementedError{"resync_rate of resource " + r.Name, "leave it out: a resync takes what the disks and the link give"})
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.devicesNotBuilt()...)...)
 }
 
 // CheckSystem asks this machine whether the disks of node can be used: each

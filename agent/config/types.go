@@ -344,7 +344,7 @@ type NodeFencing struct {
 }
 
 // FenceDevice is one way to make sure that a node does not run. Exactly one of
-// Agent, Exec and Manual is set.
+// Agent, Exec, Manual, Watchdog and SBD is set.
 type FenceDevice struct {
 	// Agent is one of the fence agents, fence_NAME, or the absolute path of one.
 	Agent string `yaml:"agent,omitempty"`
@@ -354,6 +354,10 @@ type FenceDevice struct {
 	Exec Command `yaml:"exec,omitempty"`
 	// Manual is an operator, who says hactl fence-confirm.
 	Manual bool `yaml:"manual,omitempty"`
+	// Watchdog is the watchdog of the node itself; not implemented.
+	Watchdog string `yaml:"watchdog,omitempty"`
+	// SBD is a shared disk with poison pills; not implemented.
+	SBD string `yaml:"sbd,omitempty"`
 	// Level orders the devices of a node: the levels are tried one after the other,
 	// and all devices of one must confirm. 0: the one after the device before.
 	Level int `yaml:"level,omitempty" unset:"the one after the device before"`
