@@ -22,6 +22,7 @@ func (o Outcome) String() string {
 		return "refused"
 	case Confirmed:
 		return "confirmed"
+	case Unknown:
 	}
 	return "unknown"
 }

@@ -79,7 +79,8 @@ func nameOf(name string, options map[string]string) string {
 func (a *Agent) Name() string { return a.name }
 
 // attempts is how often a node is switched off in one fence: many boards fail
-// once when their controller was asleep.
+// once when their controller was asleep. A login that is denied is not tried
+// again: some lock the account then.
 const attempts = 2
 
 // Off switches the node off, and asks whether it is.
@@ -87,36 +88,34 @@ func (a *Agent) Off(ctx context.Context, _ device.Order) (out device.Outcome, sa
 	if err := a.check(ctx); err != nil {
 		return device.Refused, err.Error()
 	}
-	for n := range attempts {
-		if n > 0 && ctx.Err() != nil {
-			break
-		}
-		if out, said = a.offOnce(ctx); out == device.Confirmed {
-			break
-		}
+	again := true
+	for n := 0; n < attempts && again; n++ {
+		out, said, again = a.offOnce(ctx)
+		again = again && out != device.Confirmed && ctx.Err() == nil
 	}
 	return out, said
 }
 
-func (a *Agent) offOnce(ctx context.Context) (device.Outcome, string) {
+// offOnce switches the node off and asks for its status. again says whether
+// another attempt may help.
+func (a *Agent) offOnce(ctx context.Context) (out device.Outcome, text string, again bool) {
 	end, err := a.run(ctx, "off")
-	if err != nil {
-		return device.Unknown, said("off", end, err)
-	}
-	if end.Code != exitOK {
-		if meaning[end.Code].refused {
-			return device.Refused, said("off", end, nil)
-		}
-		return device.Unknown, said("off", end, nil)
+	switch {
+	case err != nil:
+		return device.Unknown, said("off", end, err), true
+	case meaning[end.Code].refused:
+		return device.Refused, said("off", end, nil), false
+	case end.Code != exitOK:
+		return device.Unknown, said("off", end, nil), true
 	}
 	if end, err = a.run(ctx, "status"); err != nil {
-		return device.Unknown, said("switched off, but status", end, err)
+		return device.Unknown, said("switched off, but status", end, err), true
 	}
-	out, text := proof(end.Code, end.Apart)
+	out, text = proof(end.Code, end.Apart)
 	if out != device.Confirmed && end.Output != "" {
 		text += ": " + end.Output
 	}
-	return out, "switched off, and " + text
+	return out, "switched off, and " + text, true
 }
 
 // said puts the end of an action into words.

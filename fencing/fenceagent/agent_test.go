@@ -62,7 +62,7 @@ func TestOff(t *testing.T) {
 	}{
 		{"", device.Confirmed, "switched off, and its status is off", "off status"},
 		{"fail-once", device.Confirmed, "its status is off", "off off status"},
-		{"deny", device.Refused, "off: exit code 3 (login denied): login with  denied", "off off"},
+		{"deny", device.Refused, "off: exit code 3 (login denied): login with  denied", "off"},
 		{"pretend", device.Refused, "its status is on", "off status off status"},
 		{"args", device.Unknown, `exit code 2 and does not say "Status: OFF": usage`, "off status off status"},
 		{"mute", device.Unknown, "its status ends with exit code 0", "off status off status"},

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -52,7 +53,9 @@ func fakeAgent() int {
 		return 99
 	}
 	args := strings.Join(append(os.Args[1:], os.Environ()...), " ")
-	fmt.Fprintf(f, "%s password=%s leaks=%v\n", action, opt["password"], opt["password"] != "" && strings.Contains(args, opt["password"]))
+	if _, err := fmt.Fprintf(f, "%s password=%s leaks=%v\n", action, opt["password"], opt["password"] != "" && strings.Contains(args, opt["password"])); err != nil {
+		return 99
+	}
 	return fakeAction(action, dir, mode, opt["password"])
 }
 
@@ -66,7 +69,9 @@ func fakeAction(action, dir, mode, password string) int {
 		time.Sleep(time.Hour)
 	case "fail-once/off":
 		if _, err := os.Stat(filepath.Join(dir, "failed")); err != nil {
-			os.WriteFile(filepath.Join(dir, "failed"), nil, 0o600)
+			if os.WriteFile(filepath.Join(dir, "failed"), nil, 0o600) != nil {
+				return 99
+			}
 			return 4
 		}
 	case "pretend/off":
@@ -82,8 +87,9 @@ func fakeAction(action, dir, mode, password string) int {
 	case "broken/monitor":
 		return 1
 	case "signal/off":
-		p, _ := os.FindProcess(os.Getpid())
-		p.Kill()
+		if syscall.Kill(os.Getpid(), syscall.SIGKILL) != nil {
+			return 99
+		}
 		time.Sleep(time.Hour)
 	}
 	switch action {
