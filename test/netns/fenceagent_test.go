@@ -17,8 +17,8 @@ func (p *pair) fenceFrom(node, other string) {
 		p.must(err)
 		var said string
 		var code int
-		if n, err := fmt.Sscanf(out, "Status: %s\nended %d", &said, &code); n < 2 {
-			if _, err = fmt.Sscanf(out, "ended %d", &code); err != nil {
+		if _, err := fmt.Sscanf(out, "Status: %s\nended %d", &said, &code); err != nil {
+			if _, err := fmt.Sscanf(out, "ended %d", &code); err != nil {
 				p.t.Fatalf("%s: %q", action, out)
 			}
 		}
