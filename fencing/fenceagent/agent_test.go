@@ -12,28 +12,6 @@ import (
 	"hapair/fencing/device"
 )
 
-// fake returns the configuration of a fake agent, and what it was asked.
-func fake(t *testing.T, mode string) (Config, func() []string) {
-	t.Helper()
-	dir := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(dir, "fence_fake")
-	if err := os.Symlink(self, name); err != nil {
-		t.Fatal(err)
-	}
-	calls := func() []string {
-		b, err := os.ReadFile(filepath.Join(dir, "calls"))
-		if err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-		return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
-	}
-	return Config{Agent: name, Options: map[string]string{"state": dir, "mode": mode, "plug": "beta"}}, calls
-}
-
 func newAgent(t *testing.T, cfg Config) *Agent {
 	t.Helper()
 	a, err := New(cfg)
