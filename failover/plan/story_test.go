@@ -162,6 +162,8 @@ func nominal(v *View, s Step) {
 		v.Lease.MajorityLapsed, v.Lease.LookedAt, v.Lease.LapsedSince = true, v.Now, v.Now
 	case AskPeer, HandOver:
 		v.Hinted = true
+	case GoBack:
+		v.Wish = Wish{Kind: Switchover, Target: v.Peer.Name, Since: v.Now}
 	case Disconnect:
 		v.Mirror.Connection, v.Peer.Told = state.Connecting, false
 	case ForceAlone, GoAlone:
@@ -179,7 +181,7 @@ func nominal(v *View, s Step) {
 		if s.Force {
 			v.Self.Disk = state.UpToDate
 		}
-	case StartServices:
+	case StartServices, RestartServices:
 		v.Services.State = Started
 	case StopServices:
 		v.Services.State = Stopped
@@ -289,11 +291,11 @@ func set(v *View, key, val string) error {
 	case "services":
 		v.Services.State = pick(val, Stopped, Started, Partial, Broken)
 	case "failures":
-		v.Self.FailedAt, v.Self.FailedWhat = v.Now, "postgresql.service: exit status 1"
-		return setInt(&v.Self.Failures, val)
+		v.Self.Failed = failuresNow(v)
+		return setInt(&v.Self.Failed.Count, val)
 	case "peer.failures":
-		v.Peer.FailedAt = v.Now
-		return setInt(&v.Peer.Failures, val)
+		v.Peer.Failed = failuresNow(v)
+		return setInt(&v.Peer.Failed.Count, val)
 	case "wish":
 		kind, target, _ := strings.Cut(strings.TrimSuffix(val, "!"), ":")
 		v.Wish = Wish{Kind: pick(kind, NoWish, Promote, Demote, Switchover), Target: target, Force: strings.HasSuffix(val, "!"), Since: v.Now}
@@ -303,6 +305,12 @@ func set(v *View, key, val string) error {
 		v.Settings.Arbitration = pick(val, Witness, Manual, Fencing)
 	case "preferred":
 		v.Settings.Preferred = val
+	case "failback":
+		return setDuration(&v.Settings.FailbackAfter, val)
+	case "fit":
+		v.Failback.Fit = v.Now
+	case "tries":
+		return setInt(&v.Failback.Tries, val)
 	case "held":
 		v.Mirror.Held = []string{val}
 	case "missing", "rival":
@@ -328,8 +336,13 @@ func flags(v *View) map[string]*bool {
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
-		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stop-failed": &v.Services.StopFailed,
+		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
 	}
+}
+
+func failuresNow(v *View) Failures {
+	p := v.Settings.Failures
+	return Failures{Limit: p.Threshold, At: v.Now, Until: v.Now + p.Forget, What: "postgresql.service: exit status 1"}
 }
 
 // setApart is what the copies lack of each other.
