@@ -290,12 +290,8 @@ func set(v *View, key, val string) error {
 		v.Mirror.Replication = pick(val, state.Off, state.Established, state.SyncSource, state.SyncTarget, state.Forwarding)
 	case "services":
 		v.Services.State = pick(val, Stopped, Started, Partial, Broken)
-	case "failures":
-		v.Self.Failed = failuresNow(v)
-		return setInt(&v.Self.Failed.Count, val)
-	case "peer.failures":
-		v.Peer.Failed = failuresNow(v)
-		return setInt(&v.Peer.Failed.Count, val)
+	case "failures", "peer.failures", "failback", "fit", "tries":
+		return setMemory(v, key, val)
 	case "wish":
 		kind, target, _ := strings.Cut(strings.TrimSuffix(val, "!"), ":")
 		v.Wish = Wish{Kind: pick(kind, NoWish, Promote, Demote, Switchover), Target: target, Force: strings.HasSuffix(val, "!"), Since: v.Now}
@@ -305,12 +301,6 @@ func set(v *View, key, val string) error {
 		v.Settings.Arbitration = pick(val, Witness, Manual, Fencing)
 	case "preferred":
 		v.Settings.Preferred = val
-	case "failback":
-		return setDuration(&v.Settings.FailbackAfter, val)
-	case "fit":
-		v.Failback.Fit = v.Now
-	case "tries":
-		return setInt(&v.Failback.Tries, val)
 	case "held":
 		v.Mirror.Held = []string{val}
 	case "missing", "rival":
@@ -340,9 +330,24 @@ func flags(v *View) map[string]*bool {
 	}
 }
 
-func failuresNow(v *View) Failures {
+// setMemory is what is remembered of failures and of going back.
+func setMemory(v *View, key, val string) error {
 	p := v.Settings.Failures
-	return Failures{Limit: p.Threshold, At: v.Now, Until: v.Now + p.Forget, What: "postgresql.service: exit status 1"}
+	now := Failures{Limit: p.Threshold, At: v.Now, Until: v.Now + p.Forget, What: "postgresql.service: exit status 1"}
+	switch key {
+	case "failures":
+		v.Self.Failed = now
+		return setInt(&v.Self.Failed.Count, val)
+	case "peer.failures":
+		v.Peer.Failed = now
+		return setInt(&v.Peer.Failed.Count, val)
+	case "failback":
+		return setDuration(&v.Settings.FailbackAfter, val)
+	case "tries":
+		return setInt(&v.Failback.Tries, val)
+	}
+	v.Failback.Fit = v.Now
+	return nil
 }
 
 // setApart is what the copies lack of each other.
