@@ -197,10 +197,17 @@ const (
 // Service is one thing that runs where the Primary is.
 type Service struct {
 	Name  string    `json:"name"`
-	Kind  string    `json:"kind"` // mount, systemd, exec, address
+	Kind  string    `json:"kind"` // mount, systemd, exec, ocf, address
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
 	Error string    `json:"error"` // the last failure; "" when there is none
+	// Failures is how often it failed on this node within its window, and
+	// FailureLimit how often it takes until the peer is asked. They are forgotten in
+	// ForgottenInS, or by a cleanup.
+	Failures     int    `json:"failures"`
+	FailureLimit int    `json:"failure_limit"`
+	ForgottenInS int64  `json:"forgotten_in_s"` // 0: there is nothing to forget
+	LastFailure  string `json:"last_failure,omitempty"`
 }
 
 // Member kinds and states.

@@ -256,6 +256,9 @@ func renderServices(b *strings.Builder, services []apiv1.Service, s style) {
 	state := ""
 	for i := range services {
 		v := &services[i]
+		if v.Failures > 0 {
+			fmt.Fprintf(b, "  service %s (%s) %s\n", clean(v.Name), v.Kind, s.warn(fmt.Sprintf("failed here %d of %d times, forgotten in %s: %s", v.Failures, v.FailureLimit, secondsText(v.ForgottenInS), clean(v.LastFailure))))
+		}
 		if v.Error != "" || v.State == apiv1.ServiceFailed {
 			fmt.Fprintf(b, "  service %s (%s) %s: %s\n", clean(v.Name), v.Kind, s.bad(v.State), clean(v.Error))
 			continue

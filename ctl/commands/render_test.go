@@ -238,3 +238,16 @@ func TestFigures(t *testing.T) {
 		t.Error(secondsText(7200))
 	}
 }
+
+// A service that runs again still says how often it failed.
+func TestRenderFailures(t *testing.T) {
+	var b strings.Builder
+	renderServices(&b, []apiv1.Service{
+		{Name: "mount:/srv/pg", Kind: "mount", State: apiv1.ServiceRunning, FailureLimit: 3},
+		{Name: "exec:pg", Kind: "exec", State: apiv1.ServiceRunning, Failures: 2, FailureLimit: 3, ForgottenInS: 540, LastFailure: "exit code 1"},
+	}, style{})
+	want := "  service exec:pg (exec) failed here 2 of 3 times, forgotten in 9m: exit code 1\n  services running: mount:/srv/pg, exec:pg\n"
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}

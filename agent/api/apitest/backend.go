@@ -122,6 +122,11 @@ func (b *Backend) Switchover(ctx context.Context, res string, r apiv1.Switchover
 	return b.change(ctx, apiv1.VerbSwitchover, res, r, "Primary", "Secondary")
 }
 
+// Cleanup records the request.
+func (b *Backend) Cleanup(ctx context.Context, res string, r apiv1.CleanupRequest) (apiv1.Changed, error) {
+	return b.change(ctx, apiv1.VerbCleanup, res, r, "3", "0")
+}
+
 // Connect records the request.
 func (b *Backend) Connect(ctx context.Context, res string, r apiv1.ConnectRequest) (apiv1.Changed, error) {
 	return b.change(ctx, apiv1.VerbConnect, res, r, "StandAlone", "Connecting")
