@@ -60,12 +60,13 @@ func loadGossipKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// pathDown ends every stream over a path that is dead.
+// pathDown ends every stream over a path that is dead. The mirror's sessions go on
+// over another one.
 func (a *agent) pathDown(node, path string, because []detect.Reason) {
 	why := fmt.Errorf("path %s to %s is dead: %s", path, node, reasonsText(because))
 	for _, r := range a.resources() {
-		if r.peer == node && r.mirror.View().Link.Path == path {
-			r.mirror.DropSession(why)
+		if r.peer == node {
+			r.mirror.LeavePath(path, why)
 		}
 	}
 	a.net.PathDown(node, path)
