@@ -79,6 +79,12 @@ func (r *Resource) DropSession(why error) {
 	}
 }
 
+// Path is the path of the session with the peer, "" when there is none.
+func (r *Resource) Path() string { return r.link.Path() }
+
+// LinkStats is what went over each path.
+func (r *Resource) LinkStats() link.Stats { return r.link.Stats() }
+
 // MovePath has the session go on over another path; see link.Link.Move.
 func (r *Resource) MovePath(ctx context.Context, path string) error { return r.link.Move(ctx, path) }
 

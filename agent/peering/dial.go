@@ -13,7 +13,7 @@ import (
 // Dial opens an authenticated stream to a node. With path "" the node's paths
 // are tried in order, each with a short head start over the next, and the
 // first that connects and shakes hands wins; a path that is down is left out
-// unless all are. An error wraps what each path said; errors.As finds a
+// unless all are. One that is named is tried in any case. An error wraps what each path said; errors.As finds a
 // RefusedError in it, errors.Is ErrUnknownNode, ErrUnknownPath, ErrPathDown,
 // ErrClosed or ErrAuthentication.
 func (n *Net) Dial(ctx context.Context, node, path, purpose string) (*Conn, error) {
@@ -55,9 +55,6 @@ func (n *Net) targets(node, path string) ([]target, error) {
 	if path != "" {
 		if _, ok := paths[path]; !ok {
 			return nil, fmt.Errorf("%q: %w", path, ErrUnknownPath)
-		}
-		if _, down := n.mu.down[pathKey{node, path}]; down {
-			return nil, fmt.Errorf("%q: %w", path, ErrPathDown)
 		}
 		names = []string{path}
 	}

@@ -32,6 +32,7 @@ type Net struct {
 		conns     map[*Conn]struct{}
 		accepted  int // reserved or live accepted streams
 		down      map[pathKey]struct{}
+		traffic   map[pathKey]Traffic   // of streams that have ended
 		dials     map[*attempt]struct{} // TCP connects and handshakes under way
 	}
 }
@@ -56,6 +57,7 @@ func New(cfg Config) (*Net, error) {
 	n.mu.handlers = map[string]func(*Conn){}
 	n.mu.conns = map[*Conn]struct{}{}
 	n.mu.down = map[pathKey]struct{}{}
+	n.mu.traffic = map[pathKey]Traffic{}
 	n.mu.dials = map[*attempt]struct{}{}
 	return n, nil
 }
@@ -176,10 +178,17 @@ func hasPrefix(purpose, prefix string) bool {
 	return ok && (rest == "" || rest[0] == '/' || prefix == "" || prefix[len(prefix)-1] == '/')
 }
 
-// PathDown says that carrier or heartbeat has lost a node's path: its streams
+// PathDown says that a node's path is of no use at the moment: its streams
 // are closed at once, dials over it are given up, and Dial leaves it out until
-// PathUp, unless no other path is left.
+// PathUp, unless no other path is left. Whoever names the path in Dial gets it
+// nevertheless.
 func (n *Net) PathDown(node, path string) {
+	n.Avoid(node, path)
+	n.closeWhere("path is down", func(c *Conn) bool { return c.Node == node && c.Path == path })
+}
+
+// Avoid is the first half of PathDown: the streams there are stay.
+func (n *Net) Avoid(node, path string) {
 	key := pathKey{node, path}
 	n.mu.Lock()
 	n.mu.down[key] = struct{}{}
@@ -189,7 +198,6 @@ func (n *Net) PathDown(node, path string) {
 		}
 	}
 	n.mu.Unlock()
-	n.closeWhere("path is down", func(c *Conn) bool { return c.Node == node && c.Path == path })
 }
 
 // PathUp takes PathDown back.
@@ -260,11 +268,20 @@ func (n *Net) adopt(ctx context.Context, c *Conn) error {
 	return nil
 }
 
+// forget takes a stream that is about to be closed out of the register.
 func (n *Net) forget(c *Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.mu.conns[c]; ok && c.accepted {
+	if _, ok := n.mu.conns[c]; !ok {
+		return
+	}
+	if c.accepted {
 		n.mu.accepted--
 	}
 	delete(n.mu.conns, c)
+	if i := c.info(); i != nil {
+		t := n.mu.traffic[pathKey{c.Node, c.Path}]
+		t.add(i)
+		n.mu.traffic[pathKey{c.Node, c.Path}] = t
+	}
 }

@@ -341,6 +341,16 @@ func (l *Link) Leave(path string, cause error) {
 	}
 }
 
+// Path is that of the session, "" when there is none, or it has no streams.
+func (l *Link) Path() string {
+	if s := l.live(); s != nil {
+		if st, ok := s.whole(); ok {
+			return st.pair.path
+		}
+	}
+	return ""
+}
+
 func (l *Link) live() *session {
 	l.mu.Lock()
 	defer l.mu.Unlock()

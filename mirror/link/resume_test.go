@@ -266,3 +266,33 @@ func TestRewind(t *testing.T) {
 		}
 	}
 }
+
+// Streams for a session that is over, late, find that out, and the one that lives
+// does not notice.
+func TestLateResumeIsRefused(t *testing.T) {
+	r := newRig(t, patient, nil)
+	a, _ := r.up()
+	var ends []net.Conn
+	for _, purpose := range []string{DataPurpose("pg"), ControlPurpose("pg")} {
+		near, far, err := tcpPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer near.Close() //nolint:errcheck // it may be closed already
+		r.beta.Accept(onPath{far, "lan"}, purpose)
+		if err := greet(near, &wire.Message{Kind: wire.Ping, ID: 9, Token: canResume | isResuming, Offset: r.alpha.live().nonce + 1}); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, near)
+	}
+	for _, near := range ends {
+		if m, err := hear(near, wire.Pong, 20*time.Second); err != nil || m.Token&isGone == 0 {
+			t.Fatal(&m, err)
+		}
+	}
+	r.alpha.Send(a, writeMessage(1, 4096))
+	r.alpha.Flush()
+	if m := r.bsink.want("message").m; m.ID != 1 {
+		t.Fatal(&m)
+	}
+}

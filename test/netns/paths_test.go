@@ -3,6 +3,7 @@ package netns
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,82 @@ func idle(p *pair, d time.Duration) {
 	}
 }
 
+// Whatever ails the crossover while its carrier is there: the mirror leaves it,
+// comes back when it is well, and no request fails. The in-sync set stays what it
+// was, but for a machine that is too busy to dial within the time a session may be
+// without streams.
+func TestSickCrossover(t *testing.T) {
+	if os.Getenv("HAPAIR_LONG") == "" {
+		t.Skip("takes long: HAPAIR_LONG=1")
+	}
+	p := newPair(t, false, nil)
+	primary, secondary := p.settle()
+	p.pathOf(primary, lab.Crossover)
+	changed, sick := 0, pathTrials()[1:7]
+	for _, trial := range sick {
+		b := p.probe(primary)
+		b.progress(steady)
+		before := p.look(primary).Token
+		trial.ill(p, primary, secondary)
+		p.pathOf(primary, lab.LAN)
+		b.progress(steady)
+		trial.mend(p, primary, secondary)
+		after := p.pathOf(primary, lab.Crossover).Token
+		b.progress(steady)
+		b.stop()
+		if f := b.failures(); len(f) > 0 {
+			t.Errorf("%s: requests failed: %+v", trial.name, f)
+		}
+		if after != before {
+			changed++
+			p.say("%s: the in-sync set changed", trial.name)
+		}
+		p.unmoved(primary)
+	}
+	if changed > len(sick)/2 {
+		t.Errorf("the in-sync set changed in %d of %d trials", changed, len(sick))
+	}
+	p.finish()
+}
+
+// A cable that comes and goes is left alone for longer each time, and taken again
+// in the end.
+func TestFlappingCrossover(t *testing.T) {
+	if os.Getenv("HAPAIR_LONG") == "" {
+		t.Skip("takes long: HAPAIR_LONG=1")
+	}
+	p := newPair(t, false, nil)
+	primary, secondary := p.settle()
+	p.pathOf(primary, lab.Crossover)
+	b := p.probe(primary)
+	flap(p, primary, secondary)
+	x := p.streams(primary, secondary)
+	if x.Use != apiv1.PathHeld && x.Use != apiv1.PathBad || x.Losses < 3 || x.Moves > x.Losses {
+		t.Errorf("after five flaps: %+v", x)
+	}
+	p.pathOf(primary, lab.Crossover)
+	b.progress(steady)
+	b.stop()
+	p.unmoved(primary)
+	p.finish()
+}
+
+// streams is what a node knows of the crossover to another.
+func (p *pair) streams(of, about string) *apiv1.Streams {
+	p.t.Helper()
+	s, err := p.Status(p.ctx, of)
+	p.must(err)
+	for _, m := range s.Members {
+		for _, x := range m.Paths {
+			if m.Name == about && x.Name == lab.Crossover && x.Streams != nil {
+				return x.Streams
+			}
+		}
+	}
+	p.t.Fatalf("%s says nothing of its crossover to %s", of, about)
+	return nil
+}
+
 // TestPathTrials prints, for each kind of trouble, what mirror, ledger and
 // heartbeat made of it. Nothing of the figures is asserted but that no request
 // failed and nobody changed its role.
@@ -80,6 +157,46 @@ func TestPathTrials(t *testing.T) {
 	}
 	p.finish()
 	t.Logf("\n%-40s %8s %8s %6s %7s  %s\n%s", "", "gap", "settled", "set", "leader", "after 4 s: the mirror's path, heartbeat's word on the crossover; back on the crossover, gap then", strings.Join(lines, "\n"))
+}
+
+// TestPathCuts prints how long a write waited at most when the cable that carries
+// the mirror is cut, and when nothing is. None of the figures is asserted.
+func TestPathCuts(t *testing.T) {
+	if os.Getenv("HAPAIR_PATHS") == "" {
+		t.Skip("a measurement: make paths")
+	}
+	p := newPair(t, false, nil)
+	primary, secondary := p.settle()
+	b := p.probe(primary)
+	b.progress(steady)
+	const rounds, look = 12, time.Second
+	var quiet, cut []time.Duration
+	before := p.look(primary).Token
+	for range rounds {
+		for _, path := range []string{lab.Crossover, lab.LAN} { // each in turn carries the mirror
+			p.pathOf(primary, path)
+			began := bootTime()
+			idle(p, look)
+			quiet = append(quiet, b.gap(began, bootTime()))
+			began = bootTime()
+			p.must(p.Cut(primary, path))
+			idle(p, look)
+			cut = append(cut, b.gap(began, bootTime()))
+			p.resource(primary, "mirrors over the other path", func(r *apiv1.Resource) bool { return inSync(r) && r.Peers[0].Path != path })
+			p.must(p.Heal(primary, path))
+			p.pathState(primary, secondary, path, apiv1.MemberAlive)
+		}
+	}
+	changes := p.settleRecord(primary).Token - before
+	b.stop()
+	p.unmoved(primary)
+	t.Logf("longest wait of a write within %s: %s when the cable is cut, %s when it is not; %d cuts, the in-sync set changed %d times", look, spread(cut), spread(quiet), len(cut), changes)
+}
+
+// spread is median and range of figures.
+func spread(all []time.Duration) string {
+	slices.Sort(all)
+	return fmt.Sprintf("median %s (%s to %s)", all[len(all)/2], all[0], all[len(all)-1])
 }
 
 // tryPath plays one trial and says in a line what came of it.
