@@ -57,8 +57,8 @@ func TestMirrorLinkOverPeering(t *testing.T) {
 	bothModes(t, func(t *testing.T, mode Mode) {
 		w := newWorld(t, mode, nil)
 		asink, bsink := newLinkSink(false), newLinkSink(true)
-		a := link.New(link.Config{Resource: "pg", Self: "alpha", Peer: "beta", Needs: dialer{w.alpha, "beta"}, Sink: asink, Silence: 5 * time.Second})
-		b := link.New(link.Config{Resource: "pg", Self: "beta", Peer: "alpha", Needs: dialer{w.beta, "alpha"}, Sink: bsink, Silence: 5 * time.Second})
+		a := link.New(link.Config{Resource: "pg", Self: "alpha", Peer: "beta", Needs: dialer{w.alpha, "beta"}, Sink: asink, Silence: 5 * time.Second, Resume: 10 * time.Second})
+		b := link.New(link.Config{Resource: "pg", Self: "beta", Peer: "alpha", Needs: dialer{w.beta, "alpha"}, Sink: bsink, Silence: 5 * time.Second, Resume: 10 * time.Second})
 		bsink.link = func() *link.Link { return b }
 		w.beta.Handle("mirror/pg", func(c *Conn) { b.Accept(c, c.Purpose) })
 		b.Start()

@@ -20,7 +20,7 @@ func TestCutMidFrame(t *testing.T) {
 	for _, after := range []int64{1, 63, 64, 65, 1000, 4159, 4160, 10000} {
 		t.Run(fmt.Sprint(after), func(t *testing.T) {
 			first := true
-			r := newRig(t, nil, func(r *rig) {
+			r := newRig(t, patient, func(r *rig) {
 				r.cable.wrap = func(c net.Conn, purpose string) net.Conn {
 					if purpose != DataPurpose("pg") || !first {
 						return c
