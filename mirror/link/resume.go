@@ -237,7 +237,14 @@ func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
 	cause, took := r.cause, s.link.now()-r.since
 	s.mu.strand, r.broken, r.cause = st, false, nil
 	s.mu.sending, s.mu.handed = false, false
+	var late *pair
+	if s.link.dials() { // of a Move that came beside; what the peer offers later is the better one
+		late, r.next = r.next, nil
+	}
 	s.mu.Unlock()
+	if late != nil {
+		late.close(s.log)
+	}
 	s.hearing()
 	st.count.resumed.Add(1)
 	s.log.Info("link moved", zap.String("was", old.pair.path), zap.String("now", p.path), zap.NamedError("because", cause),

@@ -296,3 +296,35 @@ func TestLateResumeIsRefused(t *testing.T) {
 		t.Fatal(&m)
 	}
 }
+
+// Streams of a Move that nobody answers any more, because the session broke beside
+// it, are not what it ends by, nor are they kept for the next time.
+func TestMoveBesideABreak(t *testing.T) {
+	r := newRig(t, patient, nil)
+	a, _ := r.up()
+	near, far, err := tcpPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := far.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := r.alpha.live()
+	s.mu.Lock()
+	s.mu.resume.next = &pair{data: near, control: near, path: "lan", nonce: 5} // put there, and then another strand was adopted
+	s.mu.Unlock()
+	r.cable.stream(DataPurpose("pg")).Close() //nolint:errcheck // that it ends is what counts
+	if e := r.asink.want("moved"); e.path != "crossover" {
+		t.Fatalf("%+v", e)
+	}
+	r.bsink.want("moved")
+	s.mu.Lock()
+	left := s.mu.resume.next
+	s.mu.Unlock()
+	if left != nil {
+		t.Fatal("kept")
+	}
+	r.alpha.Send(a, writeMessage(1, 512))
+	r.alpha.Flush()
+	r.bsink.want("message")
+}
