@@ -62,7 +62,9 @@ type Config struct {
 	Paths []string // in order of preference
 
 	// Patience is how long a question may go unanswered, while another path
-	// answers. Where none does, it may be the peer, or this node.
+	// answers. Where none does, it may be the peer, or this node. It is stretched to
+	// twice the longest round trip of late, five times as long at most, and ten
+	// times where nothing has come back yet: the peer may just be starting.
 	Patience time.Duration
 	// Hold is how long a path must have been well after it was lost once. It
 	// doubles with each further loss, to HoldMax.
@@ -78,6 +80,9 @@ const (
 	DefaultHoldMax  = 5 * time.Minute
 	DefaultStall    = 150 * time.Millisecond
 
+	// fading: each answer takes such a part off the longest round trip: with two
+	// paths it is a third after some 15 s.
+	fading = 512
 	// forgiven times its last hold, without a loss, and a path's losses are
 	// forgotten.
 	forgiven = 10
@@ -104,6 +109,7 @@ type View struct {
 type Chooser struct {
 	cfg   Config
 	now   time.Duration
+	worst time.Duration // the longest round trip on a good path, fading
 	paths []*path
 }
 
@@ -207,6 +213,9 @@ func (c *Chooser) apply(x *path, e Evidence) {
 			x.asks = append(x.asks, c.now)
 		}
 	case Answered:
+		if x.state == Good {
+			c.worst = max(c.worst-c.worst/fading, c.now-e.Sent)
+		}
 		x.answer(e.Sent)
 		for _, y := range c.paths {
 			if y != x && y.waits && !y.beside && e.Sent >= y.oldest {

@@ -87,6 +87,29 @@ func TestLargeFramesVanish(t *testing.T) {
 	w.want("crossover", Good)
 }
 
+// Where answers have been slow lately, one that is late means less; and a path over
+// which nothing has come back yet is given time.
+func TestPatience(t *testing.T) {
+	w := newWorld(t)
+	w.now += 190 * ms
+	w.step(Evidence{Kind: Asked, Path: "crossover"}, Evidence{Kind: Asked, Path: "lan"})
+	asked := w.now
+	w.now += 150 * ms
+	w.step(Evidence{Kind: Answered, Path: "crossover", Sent: asked}, Evidence{Kind: Answered, Path: "lan", Sent: asked})
+	w.carries["crossover"] = false
+	w.run(300 * ms)
+	w.want("crossover", Good)
+	w.run(100 * ms)
+	w.want("crossover", Bad)
+
+	fresh := &world{t: t, now: time.Hour, carries: map[string]bool{"lan": true}}
+	fresh.c = New(Config{Paths: []string{"crossover", "lan"}}, fresh.now)
+	fresh.run(10*DefaultPatience - 50*ms)
+	fresh.want("crossover", Unknown)
+	fresh.run(100 * ms)
+	fresh.want("crossover", Bad)
+}
+
 // The heartbeat's word counts at once, and its taking back as well, after a hold.
 func TestHeartbeat(t *testing.T) {
 	w := newWorld(t)

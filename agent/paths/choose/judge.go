@@ -45,10 +45,10 @@ func (c *Chooser) well(x *path) (State, string) {
 	case x.lost:
 		return Bad, x.lostWhy
 	case c.silent(x):
-		return Bad, fmt.Sprintf("frames of full size have not come back for %s, over another path they do", c.cfg.Patience)
+		return Bad, fmt.Sprintf("frames of full size have not come back for %s, over another path they do", c.patience(x).Round(time.Millisecond))
 	case x.unasked:
 		return Good, "the heartbeat is answered; the peer's release does not answer frames of full size"
-	case x.heard && !(x.waits && c.now-x.oldest >= c.cfg.Patience):
+	case x.heard && !(x.waits && c.now-x.oldest >= c.patience(x)):
 		return Good, "frames of full size come back"
 	}
 	return Unknown, ""
@@ -59,5 +59,15 @@ func (c *Chooser) well(x *path) (State, string) {
 // be the peer that is slow, or this node; and a peer that stood still answers over
 // all paths at once, over one of them first.
 func (c *Chooser) silent(x *path) bool {
-	return x.waits && c.now-x.oldest >= c.cfg.Patience && x.beside && c.now-x.besideAt >= c.cfg.Patience/2
+	patience := c.patience(x)
+	return x.waits && c.now-x.oldest >= patience && x.beside && c.now-x.besideAt >= patience/2
+}
+
+// patience is how long a question may go unanswered on a path. A busy machine
+// answers late, over one path later than over the other.
+func (c *Chooser) patience(x *path) time.Duration {
+	if x.state == Unknown {
+		return 10 * c.cfg.Patience
+	}
+	return min(max(c.cfg.Patience, 2*c.worst), 5*c.cfg.Patience)
 }
