@@ -74,6 +74,8 @@ func (a *agent) pathsChanged(changes []choose.Change) {
 		case c.Now == choose.Bad:
 			a.leavePath(peer, c.Path, c.Because)
 			go a.tellLeft(peer, leftQuestion{c.Path, c.Because})
+		case c.Now == choose.Held:
+			a.net.PathWell(peer, c.Path)
 		case c.Now == choose.Good && c.Was != choose.Unknown:
 			a.net.PathUp(peer, c.Path)
 			a.event(apiv1.EventMember, "", fmt.Sprintf("path %s to %s is good again: %s", c.Path, peer, c.Because))

@@ -58,17 +58,20 @@ func (n *Net) targets(node, path string) ([]target, error) {
 		}
 		names = []string{path}
 	}
-	var up, down []target
+	var up, well, down []target
 	for _, name := range names {
 		t := target{path: name, address: paths[name], source: n.mu.nodes[n.cfg.Node][name]}
-		if _, is := n.mu.down[pathKey{node, name}]; is {
-			down = append(down, t)
-		} else {
+		switch again, is := n.mu.down[pathKey{node, name}]; {
+		case !is:
 			up = append(up, t)
+		case again:
+			well = append(well, t)
+		default:
+			down = append(down, t)
 		}
 	}
 	if len(up) == 0 {
-		up = down // the evidence may be stale, and there is nothing to lose
+		up = append(well, down...) // the evidence may be stale, and there is nothing to lose
 	}
 	if len(up) == 0 {
 		return nil, ErrUnknownPath

@@ -30,8 +30,8 @@ type Net struct {
 		listeners map[string]net.Listener // by path
 		handlers  map[string]func(*Conn)  // by purpose prefix
 		conns     map[*Conn]struct{}
-		accepted  int // reserved or live accepted streams
-		down      map[pathKey]struct{}
+		accepted  int                   // reserved or live accepted streams
+		down      map[pathKey]bool      // true: it is well again, and to be left alone for a while
 		traffic   map[pathKey]Traffic   // of streams that have ended
 		dials     map[*attempt]struct{} // TCP connects and handshakes under way
 	}
@@ -56,7 +56,7 @@ func New(cfg Config) (*Net, error) {
 	n.mu.listeners = map[string]net.Listener{}
 	n.mu.handlers = map[string]func(*Conn){}
 	n.mu.conns = map[*Conn]struct{}{}
-	n.mu.down = map[pathKey]struct{}{}
+	n.mu.down = map[pathKey]bool{}
 	n.mu.traffic = map[pathKey]Traffic{}
 	n.mu.dials = map[*attempt]struct{}{}
 	return n, nil
@@ -191,13 +191,23 @@ func (n *Net) PathDown(node, path string) {
 func (n *Net) Avoid(node, path string) {
 	key := pathKey{node, path}
 	n.mu.Lock()
-	n.mu.down[key] = struct{}{}
+	n.mu.down[key] = false
 	for a := range n.mu.dials {
 		if a.pathKey == key {
 			a.cancel(ErrPathDown)
 		}
 	}
 	n.mu.Unlock()
+}
+
+// PathWell says that a path which is down would carry streams: where none is up it
+// is tried before the others.
+func (n *Net) PathWell(node, path string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, down := n.mu.down[pathKey{node, path}]; down {
+		n.mu.down[pathKey{node, path}] = true
+	}
 }
 
 // PathUp takes PathDown back.

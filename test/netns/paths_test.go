@@ -169,7 +169,7 @@ func TestPathCuts(t *testing.T) {
 	primary, secondary := p.settle()
 	b := p.probe(primary)
 	b.progress(steady)
-	const rounds, look = 12, time.Second
+	const rounds, look = 6, time.Second
 	var quiet, cut []time.Duration
 	before := p.look(primary).Token
 	for range rounds {
@@ -185,6 +185,7 @@ func TestPathCuts(t *testing.T) {
 			p.resource(primary, "mirrors over the other path", func(r *apiv1.Resource) bool { return inSync(r) && r.Peers[0].Path != path })
 			p.must(p.Heal(primary, path))
 			p.pathState(primary, secondary, path, apiv1.MemberAlive)
+			p.say("so far: cut %s, not %s; in-sync set changed %d times", cut, quiet, p.look(primary).Token-before)
 		}
 	}
 	changes := p.settleRecord(primary).Token - before
