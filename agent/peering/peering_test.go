@@ -363,11 +363,6 @@ func TestPathDown(t *testing.T) {
 		if c, err = w.alpha.Dial(ctx, "beta", "", "raft"); err != nil || c.Path != "lan" {
 			t.Fatalf("%+v, %v", c, err)
 		}
-		w.alpha.PathDown("beta", "lan")
-		w.alpha.PathWell("beta", "lan")
-		if c, err = w.alpha.Dial(ctx, "beta", "", "raft"); err != nil || c.Path != "lan" {
-			t.Fatalf("of two that are down, one of them well: %+v, %v", c, err)
-		}
 		w.alpha.PathUp("beta", "crossover")
 		if c, err = w.alpha.Dial(ctx, "beta", "", "raft"); err != nil || c.Path != "crossover" {
 			t.Fatalf("%+v, %v", c, err)

@@ -2,6 +2,22 @@ package peering
 
 import "testing"
 
+// Of paths that are all down, one that is well again comes first.
+func TestPathWell(t *testing.T) {
+	w := newWorld(t, PSK, nil)
+	w.beta.Handle("raft", echo)
+	w.alpha.PathDown("beta", "crossover")
+	w.alpha.PathDown("beta", "lan")
+	w.alpha.PathWell("beta", "lan")
+	if c, err := w.alpha.Dial(testContext(t), "beta", "", "raft"); err != nil || c.Path != "lan" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	w.alpha.PathUp("beta", "crossover")
+	if c, err := w.alpha.Dial(testContext(t), "beta", "", "raft"); err != nil || c.Path != "crossover" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+}
+
 // What went over a path is counted while its streams live, and after they ended.
 func TestTraffic(t *testing.T) {
 	w := newWorld(t, PSK, nil)
