@@ -116,6 +116,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.net.Handle(resizePurpose, a.acceptResize)
 	a.net.Handle(provenPurpose, a.acceptProven)
 	a.net.Handle(reconnectPurpose, a.acceptReconnect)
+	a.net.Handle(leftPurpose, a.acceptLeft)
 	for _, r := range a.order {
 		if err := r.start(); err != nil {
 			return err

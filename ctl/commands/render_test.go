@@ -44,6 +44,10 @@ var stories = map[string]func(*apiv1.Status){
 		p.DiskState, p.Replication, p.DirtyBytes = "Inconsistent", "SyncSource", 47<<30
 		p.Resync = &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: 53 << 30, TotalBytes: 100 << 30, RateBytesPerS: 310e6, ETAS: 163}
 	},
+	"path-bad": func(st *apiv1.Status) {
+		*st.Members[1].Paths[0].Streams = apiv1.Streams{Use: apiv1.PathBad, Because: "frames of full size have not come back for 200ms, over another path they do"}
+		st.Resources[0].Peers[0].Path = "lan"
+	},
 	"witness": func(st *apiv1.Status) {
 		st.Node, st.UptimeS = "gamma", 90
 		for i := range st.Members {
@@ -164,6 +168,21 @@ var stories = map[string]func(*apiv1.Status){
 		r.Primary, r.Role, r.LeaseMS, r.DiskState = "", "Secondary", 0, "Consistent"
 		r.LastProblem = &apiv1.ProblemAt{Time: st.Time, Problem: apiv1.Problem{Text: "waiting for beta: this copy is not proven latest", Hint: "hactl explain pg"}}
 	},
+}
+
+// What --verbose adds.
+func TestGoldenPaths(t *testing.T) {
+	st := apitest.Sample()
+	x := &st.Members[1].Paths[0]
+	*x.Streams = apiv1.Streams{Use: apiv1.PathHeld, Because: "well again, must be so for 8s", SinceS: 3, HoldMS: 4960, Losses: 3, Moves: 2, RoundTripUS: 310, Live: 1, BytesOut: 4096, Retransmits: 12}
+	y := &st.Members[1].Paths[1]
+	y.State, *y.Streams = apiv1.MemberDead, apiv1.Streams{Use: apiv1.PathBad, Because: "dead by the heartbeat: no carrier", SinceS: 70, Losses: 1}
+	st.Members[2].Paths[0].Streams.Use = ""
+	text := renderPaths(&st, style{})
+	golden(t, "paths", text)
+	if plain := uncolour(renderPaths(&st, style{on: true})); plain != text {
+		t.Errorf("with colours: %q", plain)
+	}
 }
 
 func TestGoldenStatus(t *testing.T) {
