@@ -62,6 +62,10 @@ KILLS ?= 2
 apps: build ## real applications on ext4 and xfs while the Primary loses its power KILLS=2 times each (root)
 	HAPAIR_APPS=1 HAPAIR_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m -run 'TestApp' $(PAIRS) $(ARGS)
 
+.PHONY: paths
+paths: build ## cut, silence, narrow and flap the crossover under load; print what it costs (root)
+	HAPAIR_PATHS=1 $(GO) test -count=1 -timeout 20m -v -run 'TestPathTrials|TestPathCuts' $(PAIRS) $(ARGS)
+
 .PHONY: race
 race: ## all tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(UNIT))

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/failover"
 	"hapair/failover/plan"
+	"hapair/failover/service"
 )
 
 // backend is what the control socket offers.
@@ -101,6 +104,30 @@ func (b *backend) Switchover(ctx context.Context, name string, q apiv1.Switchove
 		}
 		return r.control.Switchover(ctx, target, q.Force)
 	})
+}
+
+// Cleanup forgets what failed, on both nodes, and has it tried again.
+func (b *backend) Cleanup(ctx context.Context, name string, q apiv1.CleanupRequest) (apiv1.Changed, error) {
+	told := ""
+	c, err := b.change(ctx, name, "cleanup", func(r *resource) error {
+		if q.Service != "" && !r.hasService(q.Service) {
+			return &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("%s has no service %q", name, q.Service), Hint: "hactl status " + name + " -o json names them"}
+		}
+		found, err := r.control.Cleanup(ctx, q.Service)
+		told = map[bool]string{true: "forgotten", false: "there were none here"}[found]
+		if err != nil {
+			told += "; " + r.peer + " could not be told: run it there as well when it is back (" + err.Error() + ")"
+		} else {
+			told += "; " + r.peer + " was told"
+		}
+		return nil
+	})
+	c.Text = fmt.Sprintf("failures of %s on %s: %s", cmp.Or(q.Service, name), b.a.self, told)
+	return c, err
+}
+
+func (r *resource) hasService(name string) bool {
+	return r.group != nil && slices.ContainsFunc(r.group.Status(), func(s service.Status) bool { return s.Name == name })
 }
 
 // waiting bounds a change by what the caller asked for.

@@ -12,6 +12,7 @@ import (
 
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
+	"hapair/agent/paths"
 	"hapair/agent/peering"
 	"hapair/failover/ledger"
 )
@@ -83,7 +84,10 @@ func (a *agent) startPeering(context.Context) error {
 }
 
 // startListening comes after the ledger has said which incarnation this is.
-func (a *agent) startListening(context.Context) error { return a.net.Listen() }
+func (a *agent) startListening(context.Context) error {
+	a.net.Handle(paths.Purpose, a.acceptPath) // first: whoever is refused takes this node for one of an earlier release
+	return a.net.Listen()
+}
 
 func (a *agent) incarnation() uint64 {
 	if a.ledger == nil {

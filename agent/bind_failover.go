@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,9 @@ import (
 	"hapair/failover/ledger"
 	"hapair/failover/plan"
 	"hapair/failover/service"
+	"hapair/failover/vip"
 	"hapair/failover/vip/deadman"
+	"hapair/failover/vip/frame"
 )
 
 // ledgerHands is what failover needs of the ledger: Ledger, Leases, Group, Marks.
@@ -156,6 +159,15 @@ func (s services) Start(ctx context.Context, _ []string) error {
 	return s.during(func() error { return s.g.Start(ctx) })
 }
 
+func (s services) Restart(ctx context.Context, _ []string) error {
+	err := s.during(func() error { return s.g.Restart(ctx) })
+	var stop *service.StopError
+	if errors.As(err, &stop) {
+		return fmt.Errorf("%w: %w", failover.ErrNotStopped, err)
+	}
+	return err
+}
+
 func (s services) Stop(ctx context.Context) error {
 	return s.during(func() error { return s.g.Stop(ctx) })
 }
@@ -164,9 +176,9 @@ func (s services) StopForced(ctx context.Context) error {
 	return s.during(func() error { return s.g.StopForced(ctx) })
 }
 
-func (s services) State() (plan.ServiceState, string) {
+func (s services) State() (_ plan.ServiceState, name, what string) {
 	if s.busy.Load() > 0 {
-		return plan.Partial, ""
+		return plan.Partial, "", ""
 	}
 	var running, stopped, other int
 	var failed []string
@@ -177,6 +189,7 @@ func (s services) State() (plan.ServiceState, string) {
 		case service.Stopped, service.Unknown:
 			stopped++
 		case service.Failed:
+			name = cmp.Or(name, st.Name)
 			failed = append(failed, fmt.Sprintf("%s: %v", st.Name, st.Error))
 		default:
 			other++
@@ -184,13 +197,13 @@ func (s services) State() (plan.ServiceState, string) {
 	}
 	switch {
 	case len(failed) > 0:
-		return plan.Broken, strings.Join(failed, "; ")
+		return plan.Broken, name, strings.Join(failed, "; ")
 	case other == 0 && stopped == 0:
-		return plan.Started, ""
+		return plan.Started, "", ""
 	case other == 0 && running == 0:
-		return plan.Stopped, ""
+		return plan.Stopped, "", ""
 	}
-	return plan.Partial, ""
+	return plan.Partial, "", ""
 }
 
 // newGroup makes the services of a resource.
@@ -201,14 +214,31 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 		spec := rc.Services[i].Spec()
 		if spec.Address != nil {
 			spec.Address.MayTake, spec.Address.MayHold = r.mayTake, r.leasedNow
+			spec.Address.Event = func(e vip.Event) { r.addressEvent(spec.Address.Prefix, e) }
 		}
 		m, err := service.New(spec, deps)
 		if err != nil {
 			return nil, fmt.Errorf("service %d of %s: %w", i+1, rc.Name, err)
 		}
-		gc.Services = append(gc.Services, service.Item{Movable: m, Label: rc.Services[i].Name, Limits: rc.Services[i].Limits()})
+		gc.Services = append(gc.Services, service.Item{Movable: m, Label: rc.Services[i].Name, Limits: rc.Services[i].Limits(), Parallel: rc.Services[i].Parallel})
 	}
 	return service.NewGroup(gc)
+}
+
+// addressEvent tells what befell an address that is held.
+func (r *resource) addressEvent(prefix netip.Prefix, e vip.Event) {
+	text, fields := fmt.Sprintf("address %s: %s", prefix, e.What), map[string]string{"service": prefix.String(), "now": string(e.What)}
+	if e.MAC != (frame.MAC{}) {
+		text, fields["mac"] = text+" by "+e.MAC.String(), e.MAC.String()
+	}
+	if e.Err != nil {
+		text, fields["because"] = text+": "+e.Err.Error(), e.Err.Error()
+	}
+	kind := apiv1.EventService
+	if e.What == vip.Contested || e.What == vip.NotBack {
+		kind = apiv1.EventProblem
+	}
+	r.a.publish(kind, r.name, text, fields)
 }
 
 // guard is the deadman, for one resource.

@@ -53,17 +53,19 @@ func loadGossipKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// pathDown ends every stream over a path that is dead.
+// pathDown takes the heartbeat's word that a path is dead.
 func (a *agent) pathDown(node, path string, because []detect.Reason) {
-	why := fmt.Errorf("path %s to %s is dead: %s", path, node, reasonsText(because))
-	for _, r := range a.resources() {
-		if r.peer == node && r.mirror.View().Link.Path == path {
-			r.mirror.DropSession(why)
-		}
+	why := "dead by the heartbeat: " + reasonsText(because)
+	if a.chooses(node) {
+		a.paths.Reach(path, false, why)
+		return
 	}
-	a.net.PathDown(node, path)
-	a.event(apiv1.EventMember, "", fmt.Sprintf("path %s to %s is dead: %s", path, node, reasonsText(because)))
+	a.leavePath(node, path, why)
 }
+
+// chooses reports whether which path to a node is used is decided by more than
+// the heartbeat.
+func (a *agent) chooses(node string) bool { return a.paths != nil && node == a.cfg.Peer(a.self).Name }
 
 func reasonsText(rs []detect.Reason) string {
 	var out []string
@@ -77,7 +79,11 @@ func reasonsText(rs []detect.Reason) string {
 func (a *agent) heartChanged(s heartbeat.Snapshot) {
 	for name, n := range s.Nodes {
 		for _, p := range n.Paths {
-			if p.State != detect.Dead {
+			switch {
+			case p.State == detect.Dead:
+			case a.chooses(name):
+				a.paths.Reach(p.Path, true, "")
+			default:
 				a.net.PathUp(name, p.Path)
 			}
 		}
@@ -139,9 +145,10 @@ func (a *agent) members() []apiv1.Member {
 			if n.Began > 0 {
 				m.UptimeS = int64((a.clock() - n.Began).Seconds())
 			}
+			streams := a.streams(name)
 			for _, p := range n.Paths {
 				m.Paths = append(m.Paths, apiv1.Path{Name: p.Path, Address: nodes[name][p.Path].String(), State: p.State.String(),
-					RTTUS: float64(n.RTT[p.Path].Nanoseconds()) / 1e3, Carrier: carrier(p)})
+					RTTUS: float64(n.RTT[p.Path].Nanoseconds()) / 1e3, Carrier: carrier(p), Streams: streams(p.Path)})
 			}
 		}
 		out = append(out, m)

@@ -69,8 +69,8 @@ type dialer struct {
 	peer string
 }
 
-func (d dialer) Dial(ctx context.Context, purpose string) (net.Conn, string, error) {
-	c, err := d.a.net.Dial(ctx, d.peer, "", purpose)
+func (d dialer) Dial(ctx context.Context, path, purpose string) (net.Conn, string, error) {
+	c, err := d.a.net.Dial(ctx, d.peer, path, purpose)
 	if err != nil {
 		return nil, "", err
 	}
@@ -123,6 +123,14 @@ func (o observer) Linked(name, path string, up bool) {
 		}
 	}
 	o.r.wake("link")
+}
+
+// Moved is told because an operator would wonder why the path is another.
+func (o observer) Moved(name, from, to string, because error) {
+	if from != to {
+		o.r.a.event(apiv1.EventConnection, name, fmt.Sprintf("the mirror goes on over %s, was over %s: %v", to, from, because))
+	}
+	o.Changed(name)
 }
 
 var eventKinds = map[engine.Topic]string{engine.OnConnection: apiv1.EventConnection, engine.OnDisk: apiv1.EventDisk, engine.OnResync: apiv1.EventResync, engine.OnVerify: apiv1.EventVerify}

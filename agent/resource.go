@@ -23,7 +23,6 @@ import (
 	"hapair/mirror"
 	"hapair/mirror/front"
 	"hapair/mirror/meta"
-	"hapair/mirror/state"
 )
 
 // resource is one replicated resource on this node: its mirror, its services
@@ -117,6 +116,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.net.Handle(resizePurpose, a.acceptResize)
 	a.net.Handle(provenPurpose, a.acceptProven)
 	a.net.Handle(reconnectPurpose, a.acceptReconnect)
+	a.net.Handle(leftPurpose, a.acceptLeft)
 	for _, r := range a.order {
 		if err := r.start(); err != nil {
 			return err
@@ -223,7 +223,10 @@ func (r *resource) frontend(volume int) (front.Frontend, string, error) {
 
 func (r *resource) newController() error {
 	s := plan.Defaults()
-	s.Run, s.HasServices, s.Preferred = r.conf.AutoPromote, r.group != nil, r.conf.PreferredNode
+	s.Run, s.HasServices, s.Preferred, s.Failures = r.conf.AutoPromote, r.group != nil, r.conf.PreferredNode, r.conf.Failures.Policy()
+	if r.conf.AutoFailback {
+		s.FailbackAfter = r.conf.FailbackAfter
+	}
 	switch r.a.cfg.Arbitration {
 	case config.ArbitrateWitness:
 		s.Arbitration = plan.Witness
@@ -237,7 +240,7 @@ func (r *resource) newController() error {
 	if r.group != nil {
 		needs.Services = services{r.group, new(atomic.Int32)}
 	}
-	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Needs: needs,
+	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Policies: r.policies(), Needs: needs,
 		Clock: r.a.clock, Log: r.a.log, Events: r.entry})
 	if err != nil {
 		return err
@@ -318,30 +321,6 @@ func (r *resource) returned(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-		}
-	}
-}
-
-// monitor looks whether the services of a Primary still run, at the shortest
-// interval configured; what is found down is the controller's to mend.
-func (r *resource) monitor(ctx context.Context) {
-	every := config.DefaultMonitorInterval
-	for i := range r.conf.Services {
-		every = min(every, r.conf.Services[i].MonitorInterval)
-	}
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		if r.mirror.View().Role != state.Primary {
-			continue
-		}
-		if _, err := r.group.Check(ctx); err != nil && ctx.Err() == nil {
-			r.a.log.Warn("services could not be checked", zap.String("resource", r.name), zap.Error(err))
 		}
 	}
 }

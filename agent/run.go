@@ -17,6 +17,7 @@ import (
 	"hapair/agent/api"
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
+	"hapair/agent/paths"
 	"hapair/agent/peering"
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
@@ -44,6 +45,7 @@ type agent struct {
 	ledger  *ledger.Ledger
 	heart   *heartbeat.Heartbeat
 	fence   *fencing.Room        // nil unless arbitration is by fencing
+	paths   *paths.Watch         // to the other data node; nil on a witness
 	deadman *deadman.Guard       // nil where there is no service address
 	res     map[string]*resource // by name; none on a witness
 	order   []*resource
@@ -54,6 +56,8 @@ type agent struct {
 	stops []stage // what to undo, last first
 
 	problems problems
+
+	pathNews chan struct{} // capacity 1: a path is another than it was
 }
 
 // stage is one numbered step of the start, with its undoing.
@@ -87,10 +91,11 @@ func (a *agent) start(ctx context.Context) error {
 		{"2 peering", a.startPeering},
 		{"3 ledger", a.startLedger},
 		{"4 listen", a.startListening},
-		{"5 fencing", a.startFencing},
-		{"6 heartbeat", a.startHeartbeat},
-		{"7 resources", a.startResources},
-		{"8 control socket", a.startAPI},
+		{"5 paths", a.startPaths},
+		{"6 fencing", a.startFencing},
+		{"7 heartbeat", a.startHeartbeat},
+		{"8 resources", a.startResources},
+		{"9 control socket", a.startAPI},
 	}
 	for _, s := range steps {
 		if err := s.fn(ctx); err != nil {

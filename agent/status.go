@@ -113,9 +113,23 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 		out.Volumes = append(out.Volumes, vol)
 	}
 	if r.group != nil {
-		for _, s := range r.group.Status() {
-			out.Services = append(out.Services, apiv1.Service{Name: s.Name, Kind: s.Kind, State: serviceState(string(s.State)), Since: s.Since, Error: errText(s.Error)})
+		out.Services = r.serviceStatus()
+	}
+	return out
+}
+
+func (r *resource) serviceStatus() (out []apiv1.Service) {
+	remembered, now := r.control.Failures(), r.a.clock()
+	for i, s := range r.group.Status() {
+		policy := r.conf.Failures
+		if own := r.conf.Services[i].Failures; own != nil {
+			policy = *own
 		}
+		x := apiv1.Service{Name: s.Name, Kind: s.Kind, State: serviceState(string(s.State)), Since: s.Since, Error: errText(s.Error), FailureLimit: policy.Threshold}
+		if f := remembered[s.Name]; f.Remembered(now) {
+			x.Failures, x.LastFailure, x.ForgottenInS = f.Count, f.What, max(int64((f.Until-now).Seconds()), 1)
+		}
+		out = append(out, x)
 	}
 	return out
 }

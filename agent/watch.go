@@ -97,9 +97,8 @@ func (s *seen) well() bool {
 // against this node.
 func inOrder(st *failover.Status) bool {
 	v := &st.View
-	remembered := v.Self.Failures > 0 && v.Now < v.Self.FailedAt+v.Settings.FailureMemory
 	rests := st.Decision.Code == plan.CodeSettled || st.Decision.Code == plan.CodeHolder && v.Self.Role == state.Secondary
-	return rests && !remembered
+	return rests && !v.Self.Failed.Remembered(v.Now)
 }
 
 // differences says what happened between two looks. That a disk failed and that

@@ -48,7 +48,7 @@ func TestDifferences(t *testing.T) {
 }
 
 func TestInOrder(t *testing.T) {
-	failing := plan.View{Now: time.Minute, Settings: plan.Defaults(), Self: plan.Node{Role: state.Secondary, Failures: 3, FailedAt: 30 * time.Second}}
+	failing := plan.View{Now: time.Minute, Settings: plan.Defaults(), Self: plan.Node{Role: state.Secondary, Failed: plan.Failures{Count: 3, Limit: 3, At: 30 * time.Second, Until: 10 * time.Minute}}}
 	past := failing
 	past.Now = time.Hour
 	for name, c := range map[string]struct {

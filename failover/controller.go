@@ -19,6 +19,7 @@ type Config struct {
 	Self     string // this node
 	Peer     string // the other data node
 	Settings plan.Settings
+	Policies map[string]plan.FailurePolicy // of services that have one of their own, by name
 	Needs    Needs
 	Clock    lease.Clock
 	Log      *zap.Logger
@@ -69,6 +70,7 @@ type Controller struct {
 	done     plan.Kind // the last step that succeeded
 	doneAt   time.Duration
 	repeats  int
+	unstayed time.Duration  // when the note of an operator's move was last taken away
 	stepping sync.WaitGroup // step goroutines, broken-off ones too
 }
 
@@ -98,6 +100,11 @@ func New(cfg Config) (*Controller, error) {
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, fmt.Errorf("failover %s: %w", cfg.Resource, err)
 	}
+	for name, p := range cfg.Policies {
+		if err := p.Validate(cfg.Settings.RetryDelay); err != nil {
+			return nil, fmt.Errorf("failover %s: failures of %s: %w", cfg.Resource, name, err)
+		}
+	}
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
@@ -107,6 +114,7 @@ func New(cfg Config) (*Controller, error) {
 	c := &Controller{cfg: cfg, needs: n, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
 	c.log = cfg.Log.With(zap.String("resource", cfg.Resource), zap.String("node", cfg.Self))
 	c.mu.started = cfg.Clock()
+	c.mu.failures = plan.NewFailureLog(cfg.Settings.Failures, cfg.Policies)
 	return c, nil
 }
 
@@ -136,6 +144,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		v, d := c.decide()
 		at := c.act(ctx, v, d)
 		c.publish(v, d)
+		c.arrived(v, d)
 		c.tellDenied(ctx)
 		if !c.waitFor(ctx, at) {
 			return nil
@@ -174,7 +183,7 @@ func (c *Controller) waitFor(ctx context.Context, at time.Duration) bool {
 func (c *Controller) decide() (plan.View, plan.Decision) {
 	for {
 		v := c.look()
-		if r := c.running; r != nil && r.step.Kind == plan.StartServices && v.Services.State == plan.Broken {
+		if r := c.running; r != nil && (r.step.Kind == plan.StartServices || r.step.Kind == plan.RestartServices) && v.Services.State == plan.Broken {
 			// The step fails by itself in a moment, and its error is what
 			// counts: broken off it would not be counted at all.
 			v.Services.State = plan.Partial
@@ -288,9 +297,13 @@ func (c *Controller) failed(r *runningStep, now time.Duration, err error) (answe
 	m.trouble.Count++
 	m.trouble.Text, m.trouble.At = err.Error(), now
 	switch kind {
-	case plan.MirrorPromote, plan.StartServices:
-		m.failures.add(now, c.cfg.Settings.FailureMemory, fmt.Sprintf("%s: %v", kind, err))
+	case plan.MirrorPromote, plan.StartServices, plan.RestartServices:
 		m.trouble = plan.Trouble{} // the plan counts these itself
+		if errors.Is(err, ErrNotStopped) {
+			m.stopFailed = true
+			break
+		}
+		m.failures.Add(now, serviceOf(err), fmt.Sprintf("%s: %v", kind, err))
 	case plan.StopServices:
 		m.stopFailed = true
 	default: // trouble alone: it is tried again later

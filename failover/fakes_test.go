@@ -304,7 +304,7 @@ func (s services) Start(ctx context.Context, devices []string) error {
 	if s.startFails != 0 {
 		s.startFails--
 		s.running, s.svcFailed = plan.Broken, "postgresql.service: exit status 1"
-		return errors.New(s.svcFailed)
+		return startFailed{s.svcFailed}
 	}
 	if s.up {
 		s.running = plan.Started
@@ -329,8 +329,22 @@ func (s services) StopForced(context.Context) error {
 	return nil
 }
 
-func (s services) State() (plan.ServiceState, string) {
+type startFailed struct{ text string }
+
+func (e startFailed) Error() string       { return e.text }
+func (e startFailed) ServiceName() string { return "systemd:postgresql.service" }
+
+func (s services) Restart(ctx context.Context, devices []string) error {
+	refused := false
+	s.w.in(func() { s.restarts++; refused, s.notStopped = s.notStopped, false })
+	if refused {
+		return fmt.Errorf("%w: umount: target is busy", ErrNotStopped)
+	}
+	return s.Start(ctx, devices)
+}
+
+func (s services) State() (plan.ServiceState, string, string) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	return s.running, s.svcFailed
+	return s.running, "systemd:postgresql.service", s.svcFailed
 }

@@ -33,8 +33,9 @@ type memory struct {
 	lapse      lapse
 	hinted     bool // the peer was told to take it, or asked to give it
 	hint       plan.Hint
-	failures   tally
-	peerFailed tally
+	failures   *plan.FailureLog
+	peerFailed plan.Failures // as it told
+	failback   failback
 	stopFailed bool
 	trouble    plan.Trouble
 	leaving    bool // the agent stops in order
@@ -51,19 +52,19 @@ type lapse struct {
 	since  time.Duration
 }
 
-// tally counts failures that are not forgotten yet.
-type tally struct {
-	n    int
-	at   time.Duration
-	what string
+// failback is what is remembered of going back to the preferred node by itself.
+type failback struct {
+	fit   time.Duration // since when that is due but for the time; 0: it is not
+	tries int
+	at    time.Duration // the last time
 }
 
-func (t *tally) add(now, memory time.Duration, what string) {
-	if now >= t.at+memory {
-		t.n = 0
+// recent is how often it went back lately: what lasted is forgotten.
+func (f failback) recent(now, after time.Duration) int {
+	if f.tries == 0 || now >= f.at+4*after<<min(f.tries, 12) {
+		return 0
 	}
-	t.n++
-	t.at, t.what = now, what
+	return f.tries
 }
 
 // record returns the newest record this node has seen: an answer of the
@@ -84,6 +85,13 @@ func (c *Controller) look() plan.View {
 	m := &c.mu.memory
 	changes := m.follow(&v, causes)
 	m.fill(&v)
+	switch fit := plan.Fit(v); {
+	case !fit:
+		m.failback.fit = 0
+	case m.failback.fit == 0:
+		m.failback.fit = v.Now
+	}
+	v.Failback.Fit = m.failback.fit
 	c.mu.Unlock()
 	for _, e := range changes {
 		c.note(e)
@@ -109,9 +117,10 @@ func (c *Controller) read() plan.View {
 	v.Ledger.Record, v.Ledger.Known = n.Ledger.Record(res)
 	v.Ledger.Quorum, v.Ledger.Answers, v.Ledger.Alone, v.Ledger.Split = n.Group.Quorum(), n.Group.Answers(), n.Group.Alone(), n.Group.Split()
 	v.Lease.Own, v.Lease.PeerLapsed = n.Leases.Lease(res), n.Leases.PromiseLapsed(res)
+	v.Failback.Stay = n.Marks.Marked(MarkStay(res))
 	v.Maintenance, v.Down = n.Marks.Marked(MarkMaintenance), n.Marks.Marked(MarkDown(res))
 	if n.Services != nil {
-		v.Services.State, v.Services.Failed = n.Services.State()
+		v.Services.State, v.Services.FailedName, v.Services.Failed = n.Services.State()
 	}
 	return v
 }
@@ -135,7 +144,7 @@ func (m *memory) follow(v *plan.View, causes string) (changes []Entry) {
 		m.verdict = v.Peer.Verdict
 	}
 	if v.Services.State == plan.Broken && m.services == plan.Started {
-		m.failures.add(v.Now, v.Settings.FailureMemory, v.Services.Failed) // a failed start is counted by its step
+		m.failures.Add(v.Now, v.Services.FailedName, v.Services.Failed) // a failed start is counted by its step
 	}
 	m.services = v.Services.State
 	if !v.Lease.PeerLapsed {
@@ -173,9 +182,9 @@ func (m *memory) fill(v *plan.View) {
 	}
 	v.Ledger.Known = m.recordKnown
 	v.Mirror.Since = m.mirrorSince
-	v.Self.Failures, v.Self.FailedAt, v.Self.FailedWhat = m.failures.n, m.failures.at, m.failures.what
-	v.Peer.Failures, v.Peer.FailedAt = m.peerFailed.n, m.peerFailed.at
+	v.Self.Failed, v.Peer.Failed = m.failures.Worst(v.Now), m.peerFailed
 	v.Services.StopFailed = m.stopFailed
+	v.Failback.Fit, v.Failback.Tries, v.Failback.At = m.failback.fit, m.failback.recent(v.Now, v.Settings.FailbackAfter), m.failback.at
 	m.owed = m.owed && m.record.Primary == v.Self.Name // else others have decided meanwhile
 	v.Owed = m.owed
 	v.Self.Standby = v.Self.Standby || m.leaving

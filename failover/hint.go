@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -17,10 +18,10 @@ func (c *Controller) Hinted(h Hint) error {
 	now := c.cfg.Clock()
 	c.mu.Lock()
 	if h.Failures > 0 && h.FailedAgo >= 0 {
-		c.mu.peerFailed = tally{n: h.Failures, at: now - h.FailedAgo}
+		c.mu.peerFailed = h.failed(now, c.cfg.Settings.Failures)
 	}
 	if h.Kind == Take && h.Operator {
-		c.mu.failures = tally{}
+		c.mu.failures.Forget("")
 	}
 	if stale := h.Token != 0 && h.Token < c.mu.memory.record.Token || c.mu.memory.record.Primary == c.cfg.Self; h.Kind == Take && !stale {
 		c.mu.hint = plan.Hint{Take: true, From: h.From, Until: now + c.cfg.Settings.HandOverGrace}
@@ -40,8 +41,24 @@ func (c *Controller) Hinted(h Hint) error {
 	case Deny:
 		c.deniedBy(h)
 		return nil
+	case Forget:
+		c.forget(h.Service)
+		c.note(Entry{Kind: EntryHint, Text: h.From + ": failures are forgotten", Cause: h.Reason})
+		c.Wake("cleanup on " + h.From)
+		return nil
 	}
 	return refused(CodeNode, "hactl version on both nodes", "hint of kind %d is unknown here", h.Kind)
+}
+
+// failed is what the sender told of its failures. One of an earlier release says
+// neither how many it takes nor for how long they count: both nodes have the same
+// configuration.
+func (h Hint) failed(now time.Duration, p plan.FailurePolicy) plan.Failures {
+	f := plan.Failures{Count: h.Failures, Limit: h.FailureLimit, At: now - h.FailedAgo, Until: now + h.FailedFor}
+	if h.FailureLimit == 0 {
+		f.Limit, f.Until = p.Threshold, f.At+p.Forget
+	}
+	return f
 }
 
 // deniedBy ends the switchover to this node that the peer does not follow.

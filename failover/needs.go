@@ -104,6 +104,10 @@ func MarkStandby(node string) string { return "standby/" + node }
 // copy was in doubt: the peer is not to go on with that by itself.
 func MarkLeft(resource, node string) string { return "left/" + resource + "/" + node }
 
+// MarkStay names the mark of a resource that an operator moved away from the
+// preferred node: it does not go back by itself.
+func MarkStay(resource string) string { return "stay/" + resource }
+
 // MarkDown names the mark of a resource the operator demoted.
 func MarkDown(resource string) string { return "down/" + resource }
 
@@ -152,14 +156,36 @@ type MirrorView struct {
 type Services interface {
 	// Start starts what is not running, in order. After an error some may run.
 	Start(ctx context.Context, devices []string) error
+	// Restart stops what failed and all that was started after it, and starts it
+	// again. It wraps ErrNotStopped when something could not be stopped.
+	Restart(ctx context.Context, devices []string) error
 	// Stop stops in reverse order. Stopping what is stopped succeeds.
 	Stop(ctx context.Context) error
 	// StopForced does whatever it takes, addresses first. It must not wait
 	// for the device.
 	StopForced(ctx context.Context) error
-	// State returns the state found last and, when Broken, what failed and
-	// why. It does not block.
-	State() (s plan.ServiceState, failed string)
+	// State returns the state found last and, when Broken, the first that failed,
+	// and all that did and why. It does not block.
+	State() (s plan.ServiceState, name, failed string)
+}
+
+// ErrNotStopped is wrapped by what Services.Restart returns when nothing failed but
+// a stop: somebody uses what was to be stopped.
+var ErrNotStopped = errors.New("not restarted")
+
+// ofService is an error that names the service that failed.
+type ofService interface {
+	error
+	ServiceName() string
+}
+
+// serviceOf is the service an error names, "" for none.
+func serviceOf(err error) string {
+	var s ofService
+	if errors.As(err, &s) {
+		return s.ServiceName()
+	}
+	return ""
 }
 
 // Heartbeat is the evidence about the peer.
@@ -178,25 +204,29 @@ type HintKind uint8
 
 // The hints.
 const (
-	Take HintKind = iota + 1 // the sender gave the resource up: the receiver is to take it now
-	Give                     // the receiver is asked to switch over to the sender
-	Deny                     // the sender does not follow a Give, and says why
+	Take   HintKind = iota + 1 // the sender gave the resource up: the receiver is to take it now
+	Give                       // the receiver is asked to switch over to the sender
+	Deny                       // the sender does not follow a Give, and says why
+	Forget                     // an operator has mended what failed
 )
 
 // Hint is what one controller tells its peer. It never carries authority:
 // only the ledger does. FailedAgo is a duration because no instant leaves a node.
 type Hint struct {
-	Kind      HintKind      `json:"kind"`
-	Resource  string        `json:"resource"`
-	From      string        `json:"from"`
-	Token     lease.Token   `json:"token"`
-	Reason    string        `json:"reason,omitempty"`
-	Failures  int           `json:"failures,omitempty"`  // failed attempts on the sender
-	FailedAgo time.Duration `json:"failedAgo,omitempty"` // since the last of them
-	Operator  bool          `json:"operator,omitempty"`  // of Take: an operator wants it there; earlier failures are mended
-	Force     bool          `json:"force,omitempty"`     // of Give: whoever uses the resource is not waited for
-	Code      plan.Code     `json:"code,omitempty"`      // of Deny, with Reason and Help
-	Help      string        `json:"help,omitempty"`
+	Kind         HintKind      `json:"kind"`
+	Resource     string        `json:"resource"`
+	From         string        `json:"from"`
+	Token        lease.Token   `json:"token"`
+	Reason       string        `json:"reason,omitempty"`
+	Failures     int           `json:"failures,omitempty"`     // failed attempts on the sender
+	FailedAgo    time.Duration `json:"failedAgo,omitempty"`    // since the last of them
+	FailureLimit int           `json:"failureLimit,omitempty"` // how many it takes; 0: not told
+	FailedFor    time.Duration `json:"failedFor,omitempty"`    // how long they count from now
+	Service      string        `json:"service,omitempty"`      // of Forget; "": all
+	Operator     bool          `json:"operator,omitempty"`     // of Take: an operator wants it there; earlier failures are mended
+	Force        bool          `json:"force,omitempty"`        // of Give: whoever uses the resource is not waited for
+	Code         plan.Code     `json:"code,omitempty"`         // of Deny, with Reason and Help
+	Help         string        `json:"help,omitempty"`
 }
 
 // Timer is the part of a time.Timer that is used; a seam for tests.

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,9 +39,9 @@ func (c *Controller) mended(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if node == c.cfg.Self {
-		c.mu.failures = tally{}
+		c.mu.failures.Forget("")
 	} else {
-		c.mu.peerFailed = tally{}
+		c.mu.peerFailed = plan.Failures{}
 	}
 }
 
@@ -75,6 +76,39 @@ func (c *Controller) View() plan.View {
 	return v
 }
 
+// Failures tells what is remembered against this node, by service; "" stands for
+// what belongs to none.
+func (c *Controller) Failures() map[string]plan.Failures {
+	now := c.cfg.Clock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.failures.Of(now)
+}
+
+// Cleanup forgets the failures of a service on both nodes, of all with "". What
+// failed is tried again at once. It reports whether this node remembered any, and
+// fails when the peer could not be told.
+func (c *Controller) Cleanup(ctx context.Context, service string) (any bool, err error) {
+	any = c.forget(service)
+	c.note(Entry{Kind: EntryRequest, Text: "cleanup: the failures of " + cmp.Or(service, "all services") + " are forgotten"})
+	c.Wake("cleanup")
+	h := Hint{Kind: Forget, Resource: c.cfg.Resource, From: c.cfg.Self, Service: service, Reason: "cleanup asked for by the operator"}
+	if err := bounded(ctx, hintTimeout, func(ctx context.Context) error { return c.needs.Peers.Hint(ctx, c.cfg.Peer, h) }); err != nil {
+		return any, fmt.Errorf("tell %s to forget as well: %w", c.cfg.Peer, err)
+	}
+	return any, nil
+}
+
+// forget takes what is remembered here of either node away. What the peer told is
+// of no service in particular.
+func (c *Controller) forget(service string) (any bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	any = c.mu.failures.Forget(service) || c.mu.peerFailed.Count > 0
+	c.mu.peerFailed = plan.Failures{}
+	return any
+}
+
 // Promote makes this node Primary and starts the services. It returns when
 // that is done, refused, or failed as often as is tried. force overrides the
 // ledger's word that this copy is not current and a missing quorum; reason is
@@ -89,7 +123,11 @@ func (c *Controller) Promote(ctx context.Context, force bool, reason string) (er
 		return err
 	}
 	c.mended(c.cfg.Self)
-	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Promote, Force: force, Reason: reason}))
+	err = c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Promote, Force: force, Reason: reason}))
+	if err == nil {
+		c.stay(ctx, c.cfg.Self)
+	}
+	return err
 }
 
 // Demote stops the services and makes this node Secondary. The resource stays
@@ -172,7 +210,11 @@ func (c *Controller) Switchover(ctx context.Context, target string, force bool) 
 		return err
 	}
 	c.mended(target)
-	return c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target, Force: force}))
+	err = c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target, Force: force}))
+	if err == nil {
+		c.stay(ctx, target)
+	}
+	return err
 }
 
 // Standby notes in the ledger that nothing is to run on this node, or takes
@@ -313,6 +355,13 @@ func (c *Controller) ask(ctx context.Context, w plan.Wish) error {
 	return err
 }
 
+func ended(err error) string {
+	if err == nil {
+		return "done"
+	}
+	return "ended: " + err.Error()
+}
+
 // dropped takes the wish back after the caller's time ran out, unless it was
 // answered at the same moment.
 func (c *Controller) dropped(r *request, cause error) error {
@@ -332,6 +381,9 @@ func (c *Controller) answer(v plan.View, d plan.Decision) bool {
 	err, over := c.outcome(v, d)
 	if !over {
 		return false
+	}
+	if v.Wish.Auto {
+		c.note(Entry{Kind: EntryRequest, Text: "going back by itself: " + ended(err), Cause: v.Wish.Reason})
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

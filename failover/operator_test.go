@@ -83,7 +83,7 @@ func TestPromoteAfterFailuresTriesAtOnce(t *testing.T) {
 		n1 := w.nodes["n1"]
 		w.crash("n2")
 		w.in(func() { n1.startFails, n1.running = -1, plan.Broken })
-		w.until(time.Minute, "n1 waits long", func() bool { return n1.starts > 4 && n1.running == plan.Stopped })
+		w.until(time.Minute, "n1 waits long", func() bool { return n1.starts > 4 && n1.running == plan.Broken })
 		w.in(func() { n1.startFails = 0 })
 		if err := n1.ctl.Promote(t.Context(), false, ""); err != nil {
 			t.Fatal(err)

@@ -40,6 +40,8 @@ func (c *Controller) perform(ctx context.Context, v plan.View, s plan.Step, beca
 		return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return n.Group.ForceAlone(ctx, because) })
 	case plan.HandOver:
 		return c.hintPeer(ctx, Hint{Kind: Take, Reason: because})
+	case plan.GoBack:
+		return c.goBack(v, because)
 	case plan.AskPeer:
 		return c.hintPeer(ctx, Hint{Kind: Give, Reason: because, Force: v.Wish.Force})
 	case plan.Disconnect:
@@ -48,8 +50,8 @@ func (c *Controller) perform(ctx context.Context, v plan.View, s plan.Step, beca
 		return c.promoteMirror(ctx, v, s.Force)
 	case plan.MirrorDemote:
 		return c.demoteMirror(ctx, s.Force)
-	case plan.StartServices:
-		return c.startServices(ctx)
+	case plan.StartServices, plan.RestartServices:
+		return c.startServices(ctx, s.Kind == plan.RestartServices)
 	case plan.StopServices:
 		return c.stopServices(ctx, s.Force)
 	case plan.AbortLost:
@@ -152,11 +154,12 @@ func (c *Controller) hintPeer(ctx context.Context, h Hint) error {
 	ctx, cancel := context.WithTimeout(ctx, hintTimeout)
 	defer cancel()
 	c.mu.Lock()
-	h.Resource, h.From, h.Token, h.Failures = c.cfg.Resource, c.cfg.Self, c.mu.record.Token, c.mu.failures.n
-	if h.Failures > 0 {
-		h.FailedAgo = c.cfg.Clock() - c.mu.failures.at
+	h.Resource, h.From, h.Token = c.cfg.Resource, c.cfg.Self, c.mu.record.Token
+	now := c.cfg.Clock()
+	if f := c.mu.failures.Worst(now); f.Count > 0 {
+		h.Failures, h.FailureLimit, h.FailedAgo, h.FailedFor = f.Count, f.Limit, now-f.At, f.Until-now
 	}
-	h.Operator = c.mu.request != nil && !c.mu.leaving
+	h.Operator = c.mu.request != nil && !c.mu.leaving && !c.mu.request.wish.Auto
 	c.mu.hinted = true
 	c.mu.Unlock()
 	err := c.needs.Peers.Hint(ctx, c.cfg.Peer, h)
@@ -197,16 +200,20 @@ func (c *Controller) demoteMirror(ctx context.Context, force bool) error {
 	return nil
 }
 
-func (c *Controller) startServices(ctx context.Context) error {
+func (c *Controller) startServices(ctx context.Context, again bool) error {
 	c.mu.Lock()
 	devices := c.mu.devices
 	c.mu.Unlock()
-	if err := c.needs.Services.Start(ctx, devices); err != nil {
+	start := c.needs.Services.Start
+	if again {
+		start = c.needs.Services.Restart
+	}
+	if err := start(ctx, devices); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.services = plan.Started
+	c.mu.services, c.mu.stopFailed = plan.Started, false
 	return nil
 }
 

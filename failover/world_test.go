@@ -61,6 +61,8 @@ type node struct {
 	svcFailed   string
 	startFails  int // the next so many starts fail; -1: all
 	starts      int
+	restarts    int
+	notStopped  bool // the next restart cannot stop what it should
 	startTakes  time.Duration
 	startIgnore bool // a start that does not obey its context
 	stopFails   int

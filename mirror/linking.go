@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"hapair/mirror/engine"
 	"hapair/mirror/link"
@@ -35,10 +36,14 @@ func (s *sink) Message(session uint64, m *wire.Message) {
 
 func (s *sink) Drained() { s.r.Unplug() }
 
-func (s *sink) Down(session uint64, reason error) {
+func (s *sink) Moved(_ uint64, from, to string, because error) {
+	s.r.cfg.Observer.Moved(s.r.cfg.Resource, from, to, because)
+}
+
+func (s *sink) Down(session uint64, reason error, ago time.Duration) {
 	s.session.Store(0)
 	s.r.why.CompareAndSwap(nil, &reason)
-	s.r.step(&engine.Event{Kind: engine.LinkDown, Session: session, Err: reason})
+	s.r.step(&engine.Event{Kind: engine.LinkDown, Session: session, Err: reason, Ago: ago})
 	s.r.cfg.Observer.Linked(s.r.cfg.Resource, "", false)
 }
 
@@ -74,7 +79,20 @@ func (r *Resource) DropSession(why error) {
 	}
 }
 
-// Dialer opens an authenticated stream to the peer over the best path.
+// Path is the path of the session with the peer, "" when there is none.
+func (r *Resource) Path() string { return r.link.Path() }
+
+// LinkStats is what went over each path.
+func (r *Resource) LinkStats() link.Stats { return r.link.Stats() }
+
+// MovePath has the session go on over another path; see link.Link.Move.
+func (r *Resource) MovePath(ctx context.Context, path string) error { return r.link.Move(ctx, path) }
+
+// LeavePath gives up what goes over a path; see link.Link.Leave.
+func (r *Resource) LeavePath(path string, why error) { r.link.Leave(path, why) }
+
+// Dialer opens an authenticated stream to the peer over a path, or with "" over
+// the best one.
 type Dialer interface {
-	Dial(ctx context.Context, purpose string) (conn net.Conn, path string, err error)
+	Dial(ctx context.Context, path, purpose string) (conn net.Conn, over string, err error)
 }

@@ -39,6 +39,8 @@ type Observer interface {
 	Changed(resource string)
 	// Linked: a session with the peer began (over path) or ended.
 	Linked(resource, path string, up bool)
+	// Moved: the session has gone on over another path, or over the same one again.
+	Moved(resource, from, to string, because error)
 	// Happened: something an operator would want to read.
 	Happened(resource string, topic engine.Topic, text string)
 	// Trouble: something an operator has to look at.

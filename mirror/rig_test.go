@@ -147,6 +147,8 @@ func (o *observer) Linked(_, _ string, up bool) {
 	o.Changed("")
 }
 
+func (o *observer) Moved(_, _, _ string, _ error) { o.Changed("") }
+
 func (o *observer) Trouble(_, text string) {
 	o.mu.Lock()
 	o.troubles = append(o.troubles, text)
@@ -180,7 +182,7 @@ type wireUp struct {
 	cut  bool
 }
 
-func (w *wireUp) Dial(ctx context.Context, purpose string) (net.Conn, string, error) {
+func (w *wireUp) Dial(ctx context.Context, _, purpose string) (net.Conn, string, error) {
 	w.mu.Lock()
 	addr, cut := w.addr, w.cut
 	w.mu.Unlock()

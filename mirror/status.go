@@ -38,6 +38,9 @@ func (r *Resource) View() View {
 	w.TakenBackAt = time.Duration(r.takenBackAt.Load())
 	w.State = r.connection(&w)
 	w.Link = r.link.Stats()
+	if w.Connected && w.Link.Session != 0 {
+		w.Path = w.Link.Path // a session may move to another one
+	}
 	if why := r.why.Load(); why != nil && !w.Connected {
 		w.Reason, w.SplitBrain = *why, errors.Is(*why, engine.ErrSplitBrain)
 	}

@@ -31,6 +31,7 @@ type RoleChanger interface {
 	Promote(ctx context.Context, resource string, r apiv1.PromoteRequest) (apiv1.Changed, error)
 	Demote(ctx context.Context, resource string, r apiv1.DemoteRequest) (apiv1.Changed, error)
 	Switchover(ctx context.Context, resource string, r apiv1.SwitchoverRequest) (apiv1.Changed, error)
+	Cleanup(ctx context.Context, resource string, r apiv1.CleanupRequest) (apiv1.Changed, error)
 }
 
 // LinkChanger acts on the mirror link and on what flows over it.

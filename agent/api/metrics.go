@@ -39,6 +39,12 @@ var (
 	quorumDesc      = desc("quorum", "1 when a majority can be reached.")
 	memberDesc      = desc("member_alive", "1 when a member is alive.", "member", "kind")
 	pathDesc        = desc("path_alive", "1 when a path to a member works.", "member", "path")
+	pathUseDesc     = desc("path_usable", "1 when streams to the other data node may go over a path.", "member", "path")
+	pathLossesDesc  = desc("path_losses_total", "How often a path became bad.", "member", "path")
+	pathMovesDesc   = desc("path_moves_total", "How often a session of the mirror went on over a path.", "member", "path")
+	pathRTTDesc     = desc("path_round_trip_seconds", "Round trip of frames of full size.", "member", "path")
+	pathBytesDesc   = desc("path_bytes_total", "Bytes of all streams over a path.", "member", "path", "direction")
+	pathAgainDesc   = desc("path_retransmits_total", "Segments that were sent again over a path.", "member", "path")
 
 	fenceReadyDesc  = desc("fence_ready", "1 when a node could be fenced from here, as its devices said last.", "member")
 	fenceDeviceDesc = desc("fence_device_usable", "1 when a fence device could be used, as it said last.", "member", "device", "level")
@@ -100,6 +106,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		m.flag(memberDesc, x.State == apiv1.MemberAlive, x.Name, x.Kind)
 		for _, p := range x.Paths {
 			m.flag(pathDesc, p.State == apiv1.MemberAlive, x.Name, p.Name)
+			m.streams(p.Streams, x.Name, p.Name)
 		}
 	}
 	for i := range st.Fencing {
@@ -179,6 +186,23 @@ func (m emitter) resource(r *apiv1.Resource, node string) {
 	for i := range r.Volumes {
 		m.volume(r.Name, &r.Volumes[i])
 	}
+}
+
+func (m emitter) streams(x *apiv1.Streams, member, path string) {
+	if x == nil {
+		return
+	}
+	if x.Use != "" {
+		m.flag(pathUseDesc, x.Use == apiv1.PathGood || x.Use == apiv1.PathUnknown, member, path)
+		m.counter(pathLossesDesc, x.Losses, member, path)
+		m.counter(pathMovesDesc, x.Moves, member, path)
+	}
+	if x.RoundTripUS > 0 {
+		m.gauge(pathRTTDesc, x.RoundTripUS/1e6, member, path)
+	}
+	m.counter(pathBytesDesc, uint64(x.BytesOut), member, path, "out")
+	m.counter(pathBytesDesc, uint64(x.BytesIn), member, path, "in")
+	m.counter(pathAgainDesc, x.Retransmits, member, path)
 }
 
 func (m emitter) volume(resource string, v *apiv1.Volume) {

@@ -41,6 +41,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(verb(apiv1.VerbAttach), resourceVerb(s, apiv1.VerbAttach, b.Attach))
 	mux.HandleFunc(verb(apiv1.VerbSplitBrain), resourceVerb(s, apiv1.VerbSplitBrain, b.SplitBrain))
 	mux.HandleFunc(verb(apiv1.VerbSet), resourceVerb(s, apiv1.VerbSet, b.Set))
+	mux.HandleFunc(verb(apiv1.VerbCleanup), resourceVerb(s, apiv1.VerbCleanup, b.Cleanup))
 	mux.HandleFunc(verb(apiv1.VerbResize), resourceVerb(s, apiv1.VerbResize, b.Resize))
 	mux.HandleFunc(verb(apiv1.VerbVerify), resourceVerb(s, apiv1.VerbVerify, b.Verify))
 	mux.HandleFunc(verb(apiv1.VerbCreateMetadata), resourceVerb(s, apiv1.VerbCreateMetadata, b.CreateMetadata))

@@ -99,6 +99,11 @@ type SetRequest struct {
 // SyncRequest pauses or resumes resync. (pause-sync, resume-sync)
 type SyncRequest struct{}
 
+// CleanupRequest forgets the failures of services on both nodes.
+type CleanupRequest struct {
+	Service string `json:"service,omitempty"` // "": of all
+}
+
 // MaintenanceRequest switches all automatic actions of the cluster off or on.
 type MaintenanceRequest struct {
 	On     bool   `json:"on"`

@@ -38,6 +38,7 @@ const (
 	VerbSet            = "set"
 	VerbResize         = "resize"
 	VerbSplitBrain     = "split-brain"
+	VerbCleanup        = "cleanup"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to

@@ -201,10 +201,17 @@ const (
 // Service is one thing that runs where the Primary is.
 type Service struct {
 	Name  string    `json:"name"`
-	Kind  string    `json:"kind"` // mount, systemd, exec, address
+	Kind  string    `json:"kind"` // mount, systemd, exec, ocf, address
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
 	Error string    `json:"error"` // the last failure; "" when there is none
+	// Failures is how often it failed on this node within its window, and
+	// FailureLimit how often it takes until the peer is asked. They are forgotten in
+	// ForgottenInS, or by a cleanup.
+	Failures     int    `json:"failures"`
+	FailureLimit int    `json:"failure_limit"`
+	ForgottenInS int64  `json:"forgotten_in_s"` // 0: there is nothing to forget
+	LastFailure  string `json:"last_failure,omitempty"`
 }
 
 // Member kinds and states.
@@ -237,7 +244,33 @@ type Path struct {
 	State   string  `json:"state"`   // alive, suspect, dead, unknown
 	RTTUS   float64 `json:"rtt_us"`  // of the last answer; 0 when there was none
 	Carrier string  `json:"carrier"` // at this node's end: up, down, unknown
+	// Streams is absent for this node itself.
+	Streams *Streams `json:"streams,omitempty"`
 }
+
+// Streams is what a path is good for, and what went over it since the agent
+// started.
+type Streams struct {
+	Use         string  `json:"use"` // good, held, bad, unknown; "" for a witness, to which there is nothing to choose
+	Because     string  `json:"because"`
+	SinceS      int64   `json:"since_s"`
+	HoldMS      int64   `json:"hold_ms"`       // held: until it is used again
+	Losses      uint64  `json:"losses"`        // how often it became bad
+	Moves       uint64  `json:"moves"`         // how often a session of the mirror went on over it
+	RoundTripUS float64 `json:"round_trip_us"` // of frames of full size, smoothed; 0 when there was none
+	Live        int     `json:"live"`          // streams now, for all purposes
+	BytesOut    int64   `json:"bytes_out"`     // that the peer has acknowledged
+	BytesIn     int64   `json:"bytes_in"`
+	Retransmits uint64  `json:"retransmits"` // segments that were sent again
+}
+
+// What a path is good for.
+const (
+	PathGood    = "good"
+	PathHeld    = "held" // well again, not yet for long enough
+	PathBad     = "bad"
+	PathUnknown = "unknown"
+)
 
 // What is known of the cable at this node's end of a path.
 const (

@@ -38,6 +38,11 @@ const (
 	DefaultMonitorTimeout  = 20 * time.Second
 	DefaultMonitorInterval = 10 * time.Second
 
+	DefaultFailureThreshold = 3
+	DefaultFailureWindow    = 10 * time.Minute
+	DefaultFailureMemory    = 10 * time.Minute
+	DefaultFailbackAfter    = 5 * time.Minute
+
 	DefaultFenceTimeout         = 20 * time.Second
 	DefaultFenceMonitorInterval = time.Minute
 
@@ -67,6 +72,8 @@ const (
 	MaxVolumeBytes  = 1 << 50     // 1 PiB
 	MinPatience     = time.Second // with a disk or a peer
 	MaxPatience     = time.Hour
+	MinFailback     = 10 * time.Second
+	MaxFailback     = 24 * time.Hour
 	MinVerifyEvery  = time.Hour
 	MaxVerifyEvery  = 366 * 24 * time.Hour
 	MinVerifyRate   = Rate(1 << 20)
@@ -116,7 +123,13 @@ func (r *Resource) setDefaults() {
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
 	r.SplitBrainKeep = KeepAll
 	r.DiskTimeout, r.PeerTimeout = DefaultDiskTimeout, DefaultPeerTimeout
+	r.FailbackAfter = DefaultFailbackAfter
+	r.Failures.setDefaults()
 	r.Congestion.setDefaults()
+}
+
+func (f *Failures) setDefaults() {
+	*f = Failures{Threshold: DefaultFailureThreshold, Within: DefaultFailureWindow, Forget: DefaultFailureMemory}
 }
 
 func (c *Congestion) setDefaults() { c.Fill, c.Action = DefaultCongestionFill, CongestionBlock }
@@ -133,6 +146,8 @@ func (s *Service) setDefaults() {
 	s.StartTimeout, s.StopTimeout = DefaultStartTimeout, DefaultStopTimeout
 	s.MonitorTimeout, s.MonitorInterval = DefaultMonitorTimeout, DefaultMonitorInterval
 }
+
+func (a *AddressService) setDefaults() { a.Announce = true }
 
 func (d *FenceDevice) setDefaults() {
 	d.Timeout, d.MonitorInterval = DefaultFenceTimeout, DefaultFenceMonitorInterval

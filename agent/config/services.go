@@ -1,6 +1,9 @@
 package config
 
 import (
+	"time"
+
+	"hapair/failover/plan"
 	"hapair/failover/service"
 	"hapair/failover/vip"
 )
@@ -18,9 +21,17 @@ func (s *Service) Spec() service.Spec {
 	case s.OCF != nil:
 		return service.Spec{OCF: s.ocf()}
 	case s.Address != nil:
-		return service.Spec{Address: &vip.Config{Prefix: s.Address.IP, Dev: s.Address.Dev}}
+		return service.Spec{Address: s.Address.vip()}
 	}
 	return service.Spec{}
+}
+
+func (a *AddressService) vip() *vip.Config {
+	c := &vip.Config{Prefix: a.IP, Dev: a.Dev}
+	if !a.Announce {
+		c.Announce = []time.Duration{}
+	}
+	return c
 }
 
 func (s *Service) ocf() *service.OCF {
@@ -31,6 +42,11 @@ func (s *Service) ocf() *service.OCF {
 // Limits bound one attempt each.
 func (s *Service) Limits() service.Limits {
 	return service.Limits{Start: s.StartTimeout, Stop: s.StopTimeout, Monitor: s.MonitorTimeout}
+}
+
+// Policy is the same for the failover.
+func (f Failures) Policy() plan.FailurePolicy {
+	return plan.FailurePolicy{Threshold: f.Threshold, Within: f.Within, Forget: f.Forget}
 }
 
 // usable asks the service's own judge, so that nothing passes here that is

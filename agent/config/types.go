@@ -93,9 +93,12 @@ type Resource struct {
 	Congestion Congestion `yaml:"congestion"`
 	// AutoPromote lets the pair choose a Primary by itself.
 	AutoPromote bool `yaml:"auto_promote"`
-	// PreferredNode is promoted first on a cold start; "" for either. There is
-	// no automatic failback.
+	// PreferredNode is promoted first on a cold start; "" for either.
 	PreferredNode string `yaml:"preferred_node,omitempty" unset:"none"`
+	// AutoFailback moves the resource back to PreferredNode once that has been fit
+	// for FailbackAfter.
+	AutoFailback  bool          `yaml:"auto_failback"`
+	FailbackAfter time.Duration `yaml:"failback_after"`
 	// OnNoQuorum says what the application sees while writing is not allowed.
 	OnNoQuorum OnNoQuorum `yaml:"on_no_quorum"`
 	// OnIOError says what a Primary does when its disk fails.
@@ -116,8 +119,20 @@ type Resource struct {
 	ResyncRate Size `yaml:"resync_rate,omitempty" unset:"what the disks and the link give"`
 	// Verify is when the copies are compared by themselves.
 	Verify Verify `yaml:"verify,omitempty" unset:"none: only by hactl verify"`
+	// Failures says how often a service may fail on a node before the peer takes
+	// the resource.
+	Failures Failures `yaml:"failures"`
 	// Services run on the Primary, started in this order, stopped in reverse.
 	Services []Service `yaml:"services,omitempty" unset:"none"`
+}
+
+// Failures says when a service has failed on a node too often.
+type Failures struct {
+	// Threshold is how many failures within Within it takes.
+	Threshold int           `yaml:"threshold"`
+	Within    time.Duration `yaml:"within"`
+	// Forget is how long after the last one none is remembered any more.
+	Forget time.Duration `yaml:"forget"`
 }
 
 // Congestion is what happens when the peer does not take writes as fast as they
@@ -278,6 +293,10 @@ type Service struct {
 	MonitorTimeout time.Duration `yaml:"monitor_timeout"`
 	// MonitorInterval is the time between two checks of a running service.
 	MonitorInterval time.Duration `yaml:"monitor_interval"`
+	// Failures is its own; nil: as the resource has it.
+	Failures *Failures `yaml:"failures,omitempty" unset:"as the resource has it"`
+	// Parallel starts and stops it together with the one before.
+	Parallel bool `yaml:"parallel,omitempty"`
 }
 
 // Kind returns "mount", "systemd", "exec", "ocf" or "address".
@@ -335,6 +354,8 @@ type AddressService struct {
 	// IP carries the prefix length, as in 192.168.1.50/24.
 	IP  netip.Prefix `yaml:"ip"`
 	Dev string       `yaml:"dev"`
+	// Announce tells the neighbours where the address is now.
+	Announce bool `yaml:"announce"`
 }
 
 // NodeFencing holds the fence devices of one node.

@@ -50,6 +50,7 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	if n := r.PreferredNode; n != "" && c.cfg.Node(n) == nil {
 		c.unknownNode(at+".preferred_node", n)
 	}
+	c.failback(at, r)
 }
 
 func (c *checker) congestion(at string, r *Resource) {
@@ -201,7 +202,11 @@ func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, m
 		}
 		names[s.Name] = at
 		before := len(c.errs)
+		if s.Parallel && i == 0 {
+			c.fail(at+".parallel", "it belongs to the second of the two", "this service is the first: there is none before it to be parallel with")
+		}
 		c.serviceTimes(at, s)
+		c.failures(at, r, s)
 		switch s.Kind() {
 		case "mount":
 			c.mount(at+".mount", r, s.Mount, mounts)

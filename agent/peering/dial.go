@@ -13,7 +13,7 @@ import (
 // Dial opens an authenticated stream to a node. With path "" the node's paths
 // are tried in order, each with a short head start over the next, and the
 // first that connects and shakes hands wins; a path that is down is left out
-// unless all are. An error wraps what each path said; errors.As finds a
+// unless all are. One that is named is tried in any case. An error wraps what each path said; errors.As finds a
 // RefusedError in it, errors.Is ErrUnknownNode, ErrUnknownPath, ErrPathDown,
 // ErrClosed or ErrAuthentication.
 func (n *Net) Dial(ctx context.Context, node, path, purpose string) (*Conn, error) {
@@ -56,22 +56,22 @@ func (n *Net) targets(node, path string) ([]target, error) {
 		if _, ok := paths[path]; !ok {
 			return nil, fmt.Errorf("%q: %w", path, ErrUnknownPath)
 		}
-		if _, down := n.mu.down[pathKey{node, path}]; down {
-			return nil, fmt.Errorf("%q: %w", path, ErrPathDown)
-		}
 		names = []string{path}
 	}
-	var up, down []target
+	var up, well, down []target
 	for _, name := range names {
 		t := target{path: name, address: paths[name], source: n.mu.nodes[n.cfg.Node][name]}
-		if _, is := n.mu.down[pathKey{node, name}]; is {
-			down = append(down, t)
-		} else {
+		switch again, is := n.mu.down[pathKey{node, name}]; {
+		case !is:
 			up = append(up, t)
+		case again:
+			well = append(well, t)
+		default:
+			down = append(down, t)
 		}
 	}
 	if len(up) == 0 {
-		up = down // the evidence may be stale, and there is nothing to lose
+		up = append(well, down...) // the evidence may be stale, and there is nothing to lose
 	}
 	if len(up) == 0 {
 		return nil, ErrUnknownPath

@@ -93,9 +93,10 @@ func judgeAnswer(a *answer, own uint64, node string, ordered bool) *RefusedError
 }
 
 // exempt says whether a purpose is one that a node left behind still needs.
-// The ledger judges incarnations itself, and is how a node left behind rejoins.
+// The ledger judges incarnations itself, and is how a node left behind rejoins;
+// whether a path carries frames is no matter of incarnations.
 func exempt(purpose string) bool {
-	return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger")
+	return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger") || hasPrefix(purpose, "path")
 }
 
 // ordered says whether the lower of two incarnations is left behind and has to

@@ -30,8 +30,9 @@ type Net struct {
 		listeners map[string]net.Listener // by path
 		handlers  map[string]func(*Conn)  // by purpose prefix
 		conns     map[*Conn]struct{}
-		accepted  int // reserved or live accepted streams
-		down      map[pathKey]struct{}
+		accepted  int                   // reserved or live accepted streams
+		down      map[pathKey]bool      // true: it is well again, and to be left alone for a while
+		traffic   map[pathKey]Traffic   // of streams that have ended
 		dials     map[*attempt]struct{} // TCP connects and handshakes under way
 	}
 }
@@ -55,7 +56,8 @@ func New(cfg Config) (*Net, error) {
 	n.mu.listeners = map[string]net.Listener{}
 	n.mu.handlers = map[string]func(*Conn){}
 	n.mu.conns = map[*Conn]struct{}{}
-	n.mu.down = map[pathKey]struct{}{}
+	n.mu.down = map[pathKey]bool{}
+	n.mu.traffic = map[pathKey]Traffic{}
 	n.mu.dials = map[*attempt]struct{}{}
 	return n, nil
 }
@@ -176,20 +178,36 @@ func hasPrefix(purpose, prefix string) bool {
 	return ok && (rest == "" || rest[0] == '/' || prefix == "" || prefix[len(prefix)-1] == '/')
 }
 
-// PathDown says that carrier or heartbeat has lost a node's path: its streams
+// PathDown says that a node's path is of no use at the moment: its streams
 // are closed at once, dials over it are given up, and Dial leaves it out until
-// PathUp, unless no other path is left.
+// PathUp, unless no other path is left. Whoever names the path in Dial gets it
+// nevertheless.
 func (n *Net) PathDown(node, path string) {
+	n.Avoid(node, path)
+	n.closeWhere("path is down", func(c *Conn) bool { return c.Node == node && c.Path == path })
+}
+
+// Avoid is the first half of PathDown: the streams there are stay.
+func (n *Net) Avoid(node, path string) {
 	key := pathKey{node, path}
 	n.mu.Lock()
-	n.mu.down[key] = struct{}{}
+	n.mu.down[key] = false
 	for a := range n.mu.dials {
 		if a.pathKey == key {
 			a.cancel(ErrPathDown)
 		}
 	}
 	n.mu.Unlock()
-	n.closeWhere("path is down", func(c *Conn) bool { return c.Node == node && c.Path == path })
+}
+
+// PathWell says that a path which is down would carry streams: where none is up it
+// is tried before the others.
+func (n *Net) PathWell(node, path string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, down := n.mu.down[pathKey{node, path}]; down {
+		n.mu.down[pathKey{node, path}] = true
+	}
 }
 
 // PathUp takes PathDown back.
@@ -260,11 +278,20 @@ func (n *Net) adopt(ctx context.Context, c *Conn) error {
 	return nil
 }
 
+// forget takes a stream that is about to be closed out of the register.
 func (n *Net) forget(c *Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.mu.conns[c]; ok && c.accepted {
+	if _, ok := n.mu.conns[c]; !ok {
+		return
+	}
+	if c.accepted {
 		n.mu.accepted--
 	}
 	delete(n.mu.conns, c)
+	if i := c.info(); i != nil {
+		t := n.mu.traffic[pathKey{c.Node, c.Path}]
+		t.add(i)
+		n.mu.traffic[pathKey{c.Node, c.Path}] = t
+	}
 }

@@ -112,6 +112,15 @@ func (a *app) switchoverCmd() *cobra.Command {
 	return c
 }
 
+func (a *app) cleanupCmd() *cobra.Command {
+	var req apiv1.CleanupRequest
+	c := a.verbCmd(apiv1.VerbCleanup, "forget that services failed, and try again what is down", func() (any, error) { return req, nil })
+	c.Long = "cleanup forgets the failures of services on both nodes: run it when their cause is\n" +
+		"mended. What was given up is tried again at once, and a node that failed may be\nPrimary again."
+	c.Flags().StringVar(&req.Service, "service", "", "only of this service, as hactl status names it")
+	return c
+}
+
 func (a *app) connectCmd() *cobra.Command {
 	var req apiv1.ConnectRequest
 	c := a.verbCmd(apiv1.VerbConnect, "bring the mirror link up", func() (any, error) { return req, nil })

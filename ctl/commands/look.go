@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) statusCmd() *cobra.Command {
-	var watch bool
+	var watch, verbose bool
 	c := &cobra.Command{
 		Use: "status [RES]", Short: "show resources, copies, services and members",
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.resourceArg,
@@ -28,9 +28,14 @@ func (a *app) statusCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(st, renderStatus(&st, a.style()))
+			text := renderStatus(&st, a.style())
+			if verbose {
+				text += renderPaths(&st, a.style())
+			}
+			return a.show(st, text)
 		},
 	}
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "also each path: what it is good for, and what went over it")
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "follow events and draw again; with --output json one status per line")
 	return c
 }

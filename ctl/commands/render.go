@@ -257,6 +257,9 @@ func renderServices(b *strings.Builder, services []apiv1.Service, s style) {
 	state := ""
 	for i := range services {
 		v := &services[i]
+		if v.Failures > 0 {
+			fmt.Fprintf(b, "  service %s (%s) %s\n", clean(v.Name), v.Kind, s.warn(fmt.Sprintf("failed here %d of %d times, forgotten in %s: %s", v.Failures, v.FailureLimit, secondsText(v.ForgottenInS), clean(v.LastFailure))))
+		}
 		if v.Error != "" || v.State == apiv1.ServiceFailed {
 			fmt.Fprintf(b, "  service %s (%s) %s: %s\n", clean(v.Name), v.Kind, s.bad(v.State), clean(v.Error))
 			continue
@@ -290,7 +293,7 @@ func writeServices(b *strings.Builder, names []string, state string, s style) {
 func renderMembers(b *strings.Builder, st *apiv1.Status, s style) {
 	for i := range st.Members {
 		m := &st.Members[i]
-		sick := m.State != apiv1.MemberAlive || slices.ContainsFunc(m.Paths, func(p apiv1.Path) bool { return p.State != apiv1.MemberAlive })
+		sick := m.State != apiv1.MemberAlive || slices.ContainsFunc(m.Paths, sickPath)
 		if m.Self || m.Kind != apiv1.KindWitness && !sick && !st.Witness() {
 			continue
 		}
@@ -313,8 +316,16 @@ func renderMembers(b *strings.Builder, st *apiv1.Status, s style) {
 	}
 }
 
+// sickPath reports whether a path is not what it should be.
+func sickPath(p apiv1.Path) bool {
+	return p.State != apiv1.MemberAlive || p.Streams != nil && (p.Streams.Use == apiv1.PathBad || p.Streams.Use == apiv1.PathHeld)
+}
+
 func pathText(p apiv1.Path, s style) string {
 	text := clean(p.Name)
+	if x := p.Streams; p.State == apiv1.MemberAlive && sickPath(p) {
+		return s.bad(text+" "+clean(x.Use)) + " (" + clean(x.Because) + ")"
+	}
 	if p.State != apiv1.MemberAlive {
 		return s.bad(text + " " + p.State)
 	}

@@ -57,6 +57,10 @@ var stories = map[string]func(*apiv1.Status){
 		p.DiskState, p.Replication, p.DirtyBytes = "Inconsistent", "SyncSource", 47<<30
 		p.Resync = &apiv1.Resync{Direction: apiv1.ToPeer, DoneBytes: 53 << 30, TotalBytes: 100 << 30, RateBytesPerS: 310e6, ETAS: 163}
 	},
+	"path-bad": func(st *apiv1.Status) {
+		*st.Members[1].Paths[0].Streams = apiv1.Streams{Use: apiv1.PathBad, Because: "frames of full size have not come back for 200ms, over another path they do"}
+		st.Resources[0].Peers[0].Path = "lan"
+	},
 	"witness": func(st *apiv1.Status) {
 		st.Node, st.UptimeS = "gamma", 90
 		for i := range st.Members {
@@ -179,6 +183,21 @@ var stories = map[string]func(*apiv1.Status){
 	},
 }
 
+// What --verbose adds.
+func TestGoldenPaths(t *testing.T) {
+	st := apitest.Sample()
+	x := &st.Members[1].Paths[0]
+	*x.Streams = apiv1.Streams{Use: apiv1.PathHeld, Because: "well again, must be so for 8s", SinceS: 3, HoldMS: 4960, Losses: 3, Moves: 2, RoundTripUS: 310, Live: 1, BytesOut: 4096, Retransmits: 12}
+	y := &st.Members[1].Paths[1]
+	y.State, *y.Streams = apiv1.MemberDead, apiv1.Streams{Use: apiv1.PathBad, Because: "dead by the heartbeat: no carrier", SinceS: 70, Losses: 1}
+	st.Members[2].Paths[0].Streams.Use = ""
+	text := renderPaths(&st, style{})
+	golden(t, "paths", text)
+	if plain := uncolour(renderPaths(&st, style{on: true})); plain != text {
+		t.Errorf("with colours: %q", plain)
+	}
+}
+
 func TestGoldenStatus(t *testing.T) {
 	for name, change := range stories {
 		t.Run(name, func(t *testing.T) {
@@ -249,5 +268,18 @@ func TestFigures(t *testing.T) {
 	}
 	if d := (2 * time.Hour).Hours(); secondsText(int64(d)*3600) != "2h 0m" {
 		t.Error(secondsText(7200))
+	}
+}
+
+// A service that runs again still says how often it failed.
+func TestRenderFailures(t *testing.T) {
+	var b strings.Builder
+	renderServices(&b, []apiv1.Service{
+		{Name: "mount:/srv/pg", Kind: "mount", State: apiv1.ServiceRunning, FailureLimit: 3},
+		{Name: "exec:pg", Kind: "exec", State: apiv1.ServiceRunning, Failures: 2, FailureLimit: 3, ForgottenInS: 540, LastFailure: "exit code 1"},
+	}, style{})
+	want := "  service exec:pg (exec) failed here 2 of 3 times, forgotten in 9m: exit code 1\n  services running: mount:/srv/pg, exec:pg\n"
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
 	}
 }

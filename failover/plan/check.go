@@ -239,8 +239,8 @@ func peerCanTake(v View) Reason {
 	case p.Standby:
 		return bad(CodePeerCannot, "hactl standby --off "+p.Name, "%s is on standby", p.Name)
 	case v.peerExhausted():
-		return bad(CodePeerCannot, fmt.Sprintf("mend the service on %s, then hactl switchover %s --to %s", p.Name, v.Resource, p.Name),
-			"%s failed to bring it up %d times, last %s ago", p.Name, p.Failures, ago(v.Now-p.FailedAt))
+		return bad(CodePeerCannot, fmt.Sprintf("mend the service on %s, then hactl cleanup %s", p.Name, v.Resource),
+			"it failed on %s %d times, last %s ago", p.Name, p.Failed.Count, ago(v.Now-p.Failed.At))
 	}
 	return good(CodePeerCannot, "%s can take it", p.Name)
 }

@@ -11,30 +11,32 @@ type Kind uint8
 // The steps. Each must be idempotent: it may be asked for again when its
 // effect has not been seen yet.
 const (
-	Nothing       Kind = iota
-	Declare            // record a new pair: both copies are identical
-	AskLapsed          // ask a majority whether the Primary's lease has run out
-	AskPeer            // ask the present Primary to hand over to this node
-	Disconnect         // end the mirror session with a frozen Primary
-	ForceAlone         // run the ledger with this node as its only voter, by order of the operator
-	GoAlone            // the same, as the Primary of a manual pair
-	LedgerPromote      // record this node as Primary
-	LedgerForce        // record that this copy alone is current and nobody Primary, by order of the operator
-	HoldLease          // ask for the lease, and keep asking
-	MirrorPromote      // open the devices for writing
-	StartServices      // in order
-	StopServices       // in reverse order
-	MirrorDemote       // flush both copies, close the devices
-	LedgerDemote       // record that nobody is Primary
-	ReleaseLease       // hand the lease back
-	HandOver           // tell the peer to take the resource now
-	AbortLost          // authority is lost: forced stop of services, front end aborted, demote
+	Nothing         Kind = iota
+	Declare              // record a new pair: both copies are identical
+	AskLapsed            // ask a majority whether the Primary's lease has run out
+	GoBack               // begin a switchover to the preferred node
+	AskPeer              // ask the present Primary to hand over to this node
+	Disconnect           // end the mirror session with a frozen Primary
+	ForceAlone           // run the ledger with this node as its only voter, by order of the operator
+	GoAlone              // the same, as the Primary of a manual pair
+	LedgerPromote        // record this node as Primary
+	LedgerForce          // record that this copy alone is current and nobody Primary, by order of the operator
+	HoldLease            // ask for the lease, and keep asking
+	MirrorPromote        // open the devices for writing
+	StartServices        // in order
+	RestartServices      // what failed, and what was started after it
+	StopServices         // in reverse order
+	MirrorDemote         // flush both copies, close the devices
+	LedgerDemote         // record that nobody is Primary
+	ReleaseLease         // hand the lease back
+	HandOver             // tell the peer to take the resource now
+	AbortLost            // authority is lost: forced stop of services, front end aborted, demote
 )
 
 // String returns the name used in journals and stories.
 func (k Kind) String() string {
-	return word(int(k), "nothing", "declare", "ask-lapsed", "ask-peer", "disconnect", "force-alone", "go-alone",
-		"ledger-promote", "ledger-force", "hold-lease", "mirror-promote", "start-services", "stop-services",
+	return word(int(k), "nothing", "declare", "ask-lapsed", "go-back", "ask-peer", "disconnect", "force-alone", "go-alone",
+		"ledger-promote", "ledger-force", "hold-lease", "mirror-promote", "start-services", "restart-services", "stop-services",
 		"mirror-demote", "ledger-demote", "release-lease", "hand-over", "abort-lost")
 }
 
@@ -82,7 +84,7 @@ func (d Decision) Preempts(running Kind) bool {
 	case AbortLost:
 		return running != AbortLost
 	case StopServices:
-		return running == StartServices
+		return running == StartServices || running == RestartServices
 	default: // waits until the running step has ended
 		return false
 	}
@@ -117,6 +119,7 @@ const (
 	CodePeerFirst   Code = "peer-first"      // the peer may take it first
 	CodeFrozen      Code = "frozen"          // lease lapsed
 	CodeLease       Code = "lease-asked"     // lease asked for
+	CodeFailback    Code = "failback"        // going back to the preferred node by itself
 	CodeHandedOver  Code = "handed-over"     //
 	CodeRetry       Code = "retry"           // a step failed, the next attempt is later
 	CodePeerCannot  Code = "peer-cannot"     // the peer cannot take it

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"hapair/mirror/state"
 )
@@ -30,10 +31,23 @@ func Explain(v View) []Reason {
 	if r, no := manualWaits(v); no && v.Ledger.Record.Primary == v.Peer.Name {
 		out = append(out, r)
 	}
-	if v.exhausted() {
-		out = append(out, bad(CodeFailures, failuresHint(v), "%s", failedText(v)))
+	if f := v.Self.Failed; f.Remembered(v.Now) {
+		out = append(out, Reason{Code: CodeFailures, OK: !v.exhausted(), Text: failedText(v) + "; " + remembered(v.Now, f), Hint: failuresHint(v)})
+	}
+	if f := v.Peer.Failed; f.Remembered(v.Now) {
+		out = append(out, good(CodeFailures, "it failed on %s %d of %d times, as that told; %s", v.Peer.Name, f.Count, f.Limit, remembered(v.Now, f)))
+	}
+	if v.goesBack() && v.Self.Role == state.Primary {
+		r := checkFailback(v)
+		r.Unasked = true
+		out = append(out, r)
 	}
 	return append(out, Losses(v)...)
+}
+
+// remembered says when failures count no longer.
+func remembered(now time.Duration, f Failures) string {
+	return fmt.Sprintf("last %s ago, forgotten in %s", ago(now-f.At), ago(f.Until-now))
 }
 
 // unreadRules are those that can be judged without the record.

@@ -81,7 +81,7 @@ func openMirror(v View) Decision {
 		// the session with the old Primary must not carry two of them
 		return steps(checkPeerPrimary(v).Text+" by an older tenure: the session is ended", Disconnect)
 	}
-	if again := v.Self.FailedAt + v.Settings.RetryDelay; v.Self.Failures > 0 && v.Now < again {
+	if again := v.retryAt(); again != 0 {
 		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
 	}
 	d := steps("the lease is held", MirrorPromote)
@@ -112,18 +112,30 @@ func running(v View) Decision {
 			}
 			text += fmt.Sprintf("; its disk is %s and its I/O %s: %s", v.Self.Disk, what, peerCanTake(v).Text)
 		}
-		return waitf(CodeSettled, 0, "%s", text)
+		return rest(v, text)
 	case v.Maintenance:
 		return waitf(CodeMaintenance, 0, "%s is Primary; maintenance is on: its services (%s) are left alone", v.Self.Name, v.Services.State)
 	case v.Services.State == Broken:
-		return stopBroken(v)
+		return mendBroken(v)
 	case v.exhausted():
-		return tooOften(v)
+		return tooOften(v, StartServices)
 	}
-	if again := v.Self.FailedAt + v.Settings.RetryDelay; v.Self.Failures > 0 && v.Now < again {
+	if again := v.retryAt(); again != 0 {
 		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
 	}
 	return steps("the devices are open", StartServices)
+}
+
+// rest is a Primary with nothing to do, but to go back where it is preferred.
+func rest(v View, text string) Decision {
+	d, due, why, at := failback(v)
+	if due && v.Wish.Kind == NoWish {
+		return d
+	}
+	if why != "" {
+		text += "; " + why
+	}
+	return waitf(CodeSettled, at, "%s", text)
 }
 
 // awaitKeeper is a Primary that has given its copy up while its requests wait
@@ -156,33 +168,40 @@ func forsake(v View, because string) Decision {
 	return d.then(v, LedgerDemote, ReleaseLease, HandOver)
 }
 
-// stopBroken stops what is left of services that failed, before they are
-// started again here or on the peer. A stop that failed, because somebody uses
-// what was to be stopped, is only forced when the peer has to take over: a
-// Primary in good order kills nobody, and starts again what had been stopped.
-func stopBroken(v View) Decision {
-	leaves := v.exhausted() && peerCanTake(v).OK
-	if v.Services.StopFailed && !leaves {
-		return steps(failedText(v)+": what was stopped is started again", StartServices)
-	}
-	d := steps(failedText(v), StopServices)
-	d.Steps[0].Force = v.Services.StopFailed
-	if leaves {
+// mendBroken restarts in place what failed and what depends on it, at once the
+// first time, and hands over when that was in vain. A stop that failed, because
+// somebody uses what was to be stopped, is only forced when the peer has to take
+// over: a Primary in good order kills nobody, and starts again what had been
+// stopped.
+func mendBroken(v View) Decision {
+	if v.exhausted() && peerCanTake(v).OK {
+		d := steps(failedText(v), StopServices)
+		d.Steps[0].Force = v.Services.StopFailed
 		return d.then(v, MirrorDemote, LedgerDemote, ReleaseLease, HandOver)
 	}
-	return d.then(v, StartServices)
+	again := v.retryAt()
+	switch {
+	case v.Services.StopFailed:
+		return steps(failedText(v)+": what was stopped is started again", StartServices)
+	case v.exhausted():
+		return tooOften(v, RestartServices)
+	case again != 0 && v.Self.Failed.Count > 1:
+		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
+	}
+	return steps(failedText(v)+": restarted in place", RestartServices)
 }
 
 // tooOften hands a resource that does not come up here to the peer, unless
 // the peer failed as well or is not there: then the operator is told, and it
-// is tried again here, ever more seldom.
-func tooOften(v View) Decision {
+// is tried again here by the step given, ever more seldom.
+func tooOften(v View, again Kind) Decision {
 	if peerCanTake(v).OK {
 		return descend(v, failedText(v))
 	}
-	at := v.Self.FailedAt + min(v.Settings.RetryDelay<<min(v.Self.Failures, 20), v.Settings.FailureMemory)
+	f := v.Self.Failed
+	at := min(f.At+v.Settings.RetryDelay<<min(f.Count, 20), f.Until)
 	if v.Now >= at {
-		return steps(failedText(v)+"; "+peerCanTake(v).Text+": it is tried again here", StartServices)
+		return steps(failedText(v)+"; "+peerCanTake(v).Text+": it is tried again here", again)
 	}
 	return Decision{
 		Code: CodeFailures, Because: failedText(v) + "; " + peerCanTake(v).Text,
@@ -196,17 +215,21 @@ func failuresHint(v View) string {
 	if v.Ledger.Record.Primary == v.Peer.Name {
 		return fmt.Sprintf("mend the service, then hactl switchover %s --to %s", v.Resource, v.Self.Name)
 	}
-	return "mend the service, then hactl promote " + v.Resource
+	return "mend the service, then hactl cleanup " + v.Resource
 }
 
 func failedText(v View) string {
-	what := v.Self.FailedWhat
+	f := v.Self.Failed
+	what := f.What
 	if v.Services.State == Broken && v.Services.Failed != "" {
 		what = v.Services.Failed
 	}
-	times := fmt.Sprintf("%d of %d times", v.Self.Failures, v.Settings.Attempts)
-	if v.Self.Failures > v.Settings.Attempts {
-		times = fmt.Sprintf("%d times", v.Self.Failures)
+	times := fmt.Sprintf(" %d of %d times", f.Count, f.Limit)
+	switch {
+	case !f.Remembered(v.Now):
+		times = ""
+	case f.Count > f.Limit:
+		times = fmt.Sprintf(" %d times", f.Count)
 	}
-	return fmt.Sprintf("failed on %s %s: %s", v.Self.Name, times, orNone(what))
+	return fmt.Sprintf("failed on %s%s: %s", v.Self.Name, times, orNone(what))
 }

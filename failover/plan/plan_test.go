@@ -18,6 +18,11 @@ func anyView(t *rapid.T) View {
 	disk := func(name string) state.Disk {
 		return state.Disk(rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7}).Draw(t, name))
 	}
+	failed := func(whose string) Failures {
+		f := Failures{Count: rapid.IntRange(0, 4).Draw(t, whose+"failures"), Limit: 3, At: at(whose + "failed")}
+		f.Until = f.At + time.Minute
+		return f
+	}
 	node := func(name string) string { return rapid.SampledFrom([]string{"", "n1", "n2"}).Draw(t, name) }
 	s := Defaults()
 	s.Run, s.HasServices, s.Preferred = b("run"), b("has services"), node("preferred")
@@ -25,12 +30,12 @@ func anyView(t *rapid.T) View {
 	v := View{Resource: "pg", Now: at("now"), Started: at("started"), Settings: s}
 	v.Self = Node{
 		Name: "n1", Role: state.Role(rapid.IntRange(1, 2).Draw(t, "role")), Disk: disk("disk"), Suspect: b("suspect"),
-		Standby: b("standby"), AssumeClean: b("clean"), Failures: rapid.IntRange(0, 4).Draw(t, "failures"), FailedAt: at("failed"),
+		Standby: b("standby"), AssumeClean: b("clean"), Failed: failed(""),
 	}
 	v.Peer = Peer{
 		Name: "n2", Verdict: Verdict(rapid.IntRange(0, 3).Draw(t, "verdict")), Since: at("peer since"),
 		Role: state.Role(rapid.IntRange(0, 2).Draw(t, "peer role")), Disk: disk("peer disk"), Suspect: b("peer suspect"),
-		Standby: b("peer standby"), AssumeClean: b("peer clean"), Failures: rapid.IntRange(0, 4).Draw(t, "peer failures"), FailedAt: at("peer failed"),
+		Standby: b("peer standby"), AssumeClean: b("peer clean"), Failed: failed("peer "),
 	}
 	v.Mirror = Mirror{
 		Connection: state.Connection(rapid.IntRange(0, 3).Draw(t, "connection")), Since: at("mirror since"),
@@ -56,6 +61,10 @@ func anyView(t *rapid.T) View {
 	v.Wish = Wish{Kind: WishKind(rapid.IntRange(0, 3).Draw(t, "wish")), Target: rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "target"), Force: b("force"), Since: at("wished")}
 	v.Hint = Hint{Take: b("take"), From: "n2", Until: at("hint until")}
 	v.Trouble = Trouble{Step: Kind(rapid.IntRange(0, int(AbortLost)).Draw(t, "trouble")), Count: rapid.IntRange(0, 2).Draw(t, "count"), At: at("trouble at")}
+	if s.Preferred != "" && b("failback") {
+		v.Settings.FailbackAfter = time.Minute
+	}
+	v.Failback = Failback{Fit: at("fit"), Stay: b("stay"), Tries: rapid.IntRange(0, 3).Draw(t, "tries")}
 	v.Hinted, v.Maintenance, v.Down = b("hinted"), b("maintenance"), b("down")
 	if b("nearly") {
 		nearly(&v, rapid.IntRange(0, 40).Draw(t, "but for"))
@@ -196,7 +205,11 @@ func authority(t *rapid.T, v View, d Decision) {
 	settled := v.Ledger.Known && r.Primary == "n1" && v.Tenure != 0 && v.Tenure == r.Tenure && v.Self.Role == state.Primary && v.Self.Tenure == r.Tenure &&
 		v.Lease.Asked && v.Lease.Own.Tenure == r.Tenure && v.Now < v.Lease.Own.Until &&
 		(v.Services.State == Started || !v.Settings.HasServices) && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby && v.Self.Disk.CanServe()
-	if settled && len(d.Steps) > 0 {
+	if first == GoBack && (!settled || v.Maintenance || v.Settings.Preferred != "n2" || v.Mirror.Replication != state.Established ||
+		v.Peer.Verdict != Alive || v.Failback.Stay || v.Now < v.Failback.Fit+time.Minute) {
+		t.Fatalf("goes back from %+v", v)
+	}
+	if settled && len(d.Steps) > 0 && first != GoBack {
 		t.Fatalf("a Primary that holds its lease and does its work is not left alone: %+v", d)
 	}
 	frozen := v.mine() && v.Wish.Kind == NoWish && v.Self.Role == state.Primary && v.Lease.Asked && !v.leaseValid()
@@ -210,7 +223,7 @@ func authority(t *rapid.T, v View, d Decision) {
 func TestBothChooseTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := anyView(t)
-		a.Self.Failures, a.Peer.Failures = 0, 0
+		a.Self.Failed, a.Peer.Failed = Failures{}, Failures{}
 		a.Self.Disk, a.Peer.Disk = state.UpToDate, state.UpToDate
 		a.Self.Standby, a.Peer.Standby = false, false
 		a.Mirror.Replication = state.Established
@@ -232,7 +245,7 @@ func TestPreempts(t *testing.T) {
 		if got, want := lost.Preempts(k), k != AbortLost; got != want {
 			t.Errorf("lost authority breaks off %v: %v", k, got)
 		}
-		if got, want := stop.Preempts(k), k == StartServices; got != want {
+		if got, want := stop.Preempts(k), k == StartServices || k == RestartServices; got != want {
 			t.Errorf("a stop breaks off %v: %v", k, got)
 		}
 		if (Decision{}).Preempts(k) {
@@ -247,10 +260,11 @@ func TestSettings(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*Settings){
 		"arbitration": func(s *Settings) { s.Arbitration = 9 },
-		"attempts":    func(s *Settings) { s.Attempts = 0 },
+		"threshold":   func(s *Settings) { s.Failures.Threshold = 0 },
 		"poll":        func(s *Settings) { s.LapsePoll = 0 },
 		"grace":       func(s *Settings) { s.ColdGrace = 48 * time.Hour },
-		"memory":      func(s *Settings) { s.FailureMemory = 3 * time.Second },
+		"window":      func(s *Settings) { s.Failures.Within = 3 * time.Second },
+		"memory":      func(s *Settings) { s.Failures.Forget = 3 * time.Second },
 	} {
 		s := Defaults()
 		spoil(&s)

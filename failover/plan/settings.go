@@ -26,14 +26,15 @@ type Settings struct {
 	HasServices bool   // there are services to start
 	Preferred   string // node to prefer when both could; "" for none
 
+	FailbackAfter time.Duration // the preferred node must have been fit so long to get the resource back; 0: it does not
+
 	ColdGrace     time.Duration // how long a node that just began waits for a peer in the in-sync set
 	TakeoverDelay time.Duration // how long a living peer may resume before this node takes over
 	PreferDelay   time.Duration // how long the node that was chosen may take to promote itself
 	HandOverGrace time.Duration // how long the peer may take to follow a hand-over
 	ForwardGrace  time.Duration // how long a Primary without a copy waits for the session with its peer
 	RetryDelay    time.Duration // between two attempts at a failed step
-	Attempts      int           // to bring the resource up, before the peer is asked
-	FailureMemory time.Duration // how long failed attempts count
+	Failures      FailurePolicy // of what has none of its own
 	LapsePoll     time.Duration // how often to look at a lease that should be running out
 	LapseLook     time.Duration // how often to look at a lease of a Primary that looks well
 }
@@ -47,8 +48,7 @@ func Defaults() Settings {
 		HandOverGrace: 10 * time.Second,
 		ForwardGrace:  3 * time.Second,
 		RetryDelay:    time.Second,
-		Attempts:      3,
-		FailureMemory: 10 * time.Minute,
+		Failures:      FailurePolicy{Threshold: 3, Within: 10 * time.Minute, Forget: 10 * time.Minute},
 		LapsePoll:     50 * time.Millisecond,
 		LapseLook:     time.Second,
 	}
@@ -59,15 +59,12 @@ func (s Settings) Validate() error {
 	if s.Arbitration > Fencing {
 		return fmt.Errorf("arbitration %d is none of witness, manual, fencing", s.Arbitration)
 	}
-	if s.Attempts < 1 || s.Attempts > 100 {
-		return fmt.Errorf("attempts %d: 1 to 100 would be right", s.Attempts)
-	}
 	times := []struct {
 		name string
 		d    time.Duration
 	}{
 		{"cold grace", s.ColdGrace}, {"takeover delay", s.TakeoverDelay}, {"prefer delay", s.PreferDelay},
-		{"hand-over grace", s.HandOverGrace}, {"forward grace", s.ForwardGrace}, {"retry delay", s.RetryDelay}, {"failure memory", s.FailureMemory},
+		{"hand-over grace", s.HandOverGrace}, {"forward grace", s.ForwardGrace}, {"retry delay", s.RetryDelay},
 		{"lapse poll", s.LapsePoll}, {"lapse look", s.LapseLook},
 	}
 	for _, t := range times {
@@ -75,9 +72,11 @@ func (s Settings) Validate() error {
 			return fmt.Errorf("%s %v: more than 0 and at most 24h would be right", t.name, t.d)
 		}
 	}
-	if s.FailureMemory <= time.Duration(s.Attempts)*s.RetryDelay {
-		return fmt.Errorf("failure memory %v is not longer than %d attempts every %v: a failing resource would never reach the peer",
-			s.FailureMemory, s.Attempts, s.RetryDelay)
+	if s.FailbackAfter < 0 || s.FailbackAfter > failbackMax || s.FailbackAfter > 0 && s.Preferred == "" {
+		return fmt.Errorf("failback after %v to %q: 0 to 24h, and a node, would be right", s.FailbackAfter, s.Preferred)
+	}
+	if err := s.Failures.Validate(s.RetryDelay); err != nil {
+		return fmt.Errorf("failures: %w", err)
 	}
 	return nil
 }

@@ -162,6 +162,8 @@ func nominal(v *View, s Step) {
 		v.Lease.MajorityLapsed, v.Lease.LookedAt, v.Lease.LapsedSince = true, v.Now, v.Now
 	case AskPeer, HandOver:
 		v.Hinted = true
+	case GoBack:
+		v.Wish = Wish{Kind: Switchover, Target: v.Peer.Name, Since: v.Now}
 	case Disconnect:
 		v.Mirror.Connection, v.Peer.Told = state.Connecting, false
 	case ForceAlone, GoAlone:
@@ -179,7 +181,7 @@ func nominal(v *View, s Step) {
 		if s.Force {
 			v.Self.Disk = state.UpToDate
 		}
-	case StartServices:
+	case StartServices, RestartServices:
 		v.Services.State = Started
 	case StopServices:
 		v.Services.State = Stopped
@@ -288,12 +290,8 @@ func set(v *View, key, val string) error {
 		v.Mirror.Replication = pick(val, state.Off, state.Established, state.SyncSource, state.SyncTarget, state.Forwarding)
 	case "services":
 		v.Services.State = pick(val, Stopped, Started, Partial, Broken)
-	case "failures":
-		v.Self.FailedAt, v.Self.FailedWhat = v.Now, "postgresql.service: exit status 1"
-		return setInt(&v.Self.Failures, val)
-	case "peer.failures":
-		v.Peer.FailedAt = v.Now
-		return setInt(&v.Peer.Failures, val)
+	case "failures", "peer.failures", "failback", "fit", "tries":
+		return setMemory(v, key, val)
 	case "wish":
 		kind, target, _ := strings.Cut(strings.TrimSuffix(val, "!"), ":")
 		v.Wish = Wish{Kind: pick(kind, NoWish, Promote, Demote, Switchover), Target: target, Force: strings.HasSuffix(val, "!"), Since: v.Now}
@@ -328,8 +326,28 @@ func flags(v *View) map[string]*bool {
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
-		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stop-failed": &v.Services.StopFailed,
+		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
 	}
+}
+
+// setMemory is what is remembered of failures and of going back.
+func setMemory(v *View, key, val string) error {
+	p := v.Settings.Failures
+	now := Failures{Limit: p.Threshold, At: v.Now, Until: v.Now + p.Forget, What: "postgresql.service: exit status 1"}
+	switch key {
+	case "failures":
+		v.Self.Failed = now
+		return setInt(&v.Self.Failed.Count, val)
+	case "peer.failures":
+		v.Peer.Failed = now
+		return setInt(&v.Peer.Failed.Count, val)
+	case "failback":
+		return setDuration(&v.Settings.FailbackAfter, val)
+	case "tries":
+		return setInt(&v.Failback.Tries, val)
+	}
+	v.Failback.Fit = v.Now
+	return nil
 }
 
 // setApart is what the copies lack of each other.

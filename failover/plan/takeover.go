@@ -132,7 +132,7 @@ func resume(v View) Decision {
 	case v.Wish.Kind == Switchover && v.Wish.Target == v.Peer.Name && !peerCanTake(v).OK:
 		return refuse(peerCanTake(v))
 	case v.Wish.Kind == Demote || v.Wish.Kind == Switchover && v.Wish.Target == v.Peer.Name:
-		return descend(v, fmt.Sprintf("%s asked for by the operator", v.Wish.Kind))
+		return descend(v, v.Wish.by())
 	case v.Self.Standby && v.peerReachable() && v.Services.State == Stopped:
 		return wait(checkStandby(v), 0)
 	case !v.Settings.Run && v.Wish.Kind == NoWish && !v.takes() && !v.active() && len(v.Mirror.Held) == 0:

@@ -44,7 +44,7 @@ func take(v View) Decision {
 	if v.Wish.Kind == NoWish {
 		return promote(v, v.Hint.From+" handed over to this node")
 	}
-	return promote(v, v.Wish.Kind.String()+" asked for by the operator")
+	return promote(v, v.Wish.by())
 }
 
 // handedOver waits for the target of a switchover, for a while.
@@ -55,7 +55,7 @@ func handedOver(v View) Decision {
 		return refuse(bad(CodeHandedOver, fmt.Sprintf("hactl explain %s on %s", v.Resource, v.Peer.Name),
 			"%s did not become Primary within %s", v.Peer.Name, v.Settings.HandOverGrace))
 	case !v.Hinted:
-		return handOver(v, "switchover asked for by the operator")
+		return handOver(v, v.Wish.by())
 	}
 	return waitf(CodeHandedOver, at, "handed over: %s becomes Primary", v.Peer.Name)
 }
@@ -117,7 +117,7 @@ func electKnown(v View) Decision {
 		return promote(v, "nobody is Primary; "+why)
 	}
 	if v.exhausted() {
-		again := v.Self.FailedAt + v.Settings.FailureMemory
+		again := v.Self.Failed.Until
 		return waitf(CodePeerFirst, again, "%s; %s is to take it, here it is tried again in %s", why, v.Peer.Name, ago(again-v.Now))
 	}
 	at := max(v.Started, v.Ledger.Since, v.Mirror.Since) + v.Settings.PreferDelay
@@ -168,7 +168,7 @@ func peerAble(v View) string {
 	case v.Peer.Standby:
 		return v.Peer.Name + " is on standby"
 	case v.peerExhausted():
-		return fmt.Sprintf("%s failed to bring it up %d times", v.Peer.Name, v.Peer.Failures)
+		return fmt.Sprintf("it failed on %s %d times", v.Peer.Name, v.Peer.Failed.Count)
 	case v.Mirror.Replication == state.SyncSource || v.Mirror.Replication == state.PausedSyncS:
 		return v.Peer.Name + " is the target of a resync"
 	}

@@ -42,6 +42,7 @@ type View struct {
 	Wish     Wish
 	Hint     Hint
 	Trouble  Trouble
+	Failback Failback
 
 	Tenure      lease.Token // the tenure this process was granted; 0 after a restart
 	Hinted      bool        // a hand-over was announced since the record last had a Primary
@@ -61,9 +62,7 @@ type Node struct {
 	Tenure      lease.Token // the tenure the mirror was promoted under, 0 as Secondary
 	Standby     bool        // the operator wants nothing to run here
 	AssumeClean bool        // new metadata, declared identical on both nodes by the operator
-	Failures    int         // failed attempts to bring the resource up here, within the memory
-	FailedAt    time.Duration
-	FailedWhat  string // the last of them, in words
+	Failed      Failures    // what is remembered of failures here
 }
 
 // Verdict is what the heartbeat says about the peer.
@@ -95,10 +94,9 @@ type Peer struct {
 	Suspect     bool
 	AssumeClean bool
 
-	Left     bool // it was stopped in order while this node's copy was in doubt
-	Standby  bool
-	Failures int // its failed attempts, as it told when it handed over
-	FailedAt time.Duration
+	Left    bool // it was stopped in order while this node's copy was in doubt
+	Standby bool
+	Failed  Failures // its failures, as it told when it handed over
 }
 
 // Mirror is the state of the replication.
@@ -174,6 +172,7 @@ func (s ServiceState) String() string {
 // Services is what runs on top of the resource here.
 type Services struct {
 	State      ServiceState
+	FailedName string // the first that failed
 	Failed     string // which failed and why
 	StopFailed bool   // the last orderly stop failed: the next one is forced
 }
@@ -201,6 +200,15 @@ type Wish struct {
 	Force  bool
 	Reason string
 	Since  time.Duration
+	Auto   bool // nobody asked: it goes back to the preferred node, for Reason
+}
+
+// by says who asked for it.
+func (w Wish) by() string {
+	if w.Auto {
+		return w.Reason
+	}
+	return w.Kind.String() + " asked for by the operator"
 }
 
 // Hint is the peer's announcement that this node is to take the resource.
@@ -256,15 +264,19 @@ func (v View) leaseValid() bool {
 	return v.Lease.Own.Valid(v.Now) && v.Lease.Own.Tenure == v.Ledger.Record.Tenure
 }
 
-// exhausted reports whether this node tried to bring the resource up often
-// enough, and not long ago.
-func (v View) exhausted() bool {
-	return v.Self.Failures >= v.Settings.Attempts && v.Now < v.Self.FailedAt+v.Settings.FailureMemory
-}
+// exhausted reports whether the resource failed here often enough, and not long
+// ago.
+func (v View) exhausted() bool { return v.Self.Failed.Exhausted(v.Now) }
 
 // peerExhausted is the same of the peer, as far as it told.
-func (v View) peerExhausted() bool {
-	return v.Peer.Failures >= v.Settings.Attempts && v.Now < v.Peer.FailedAt+v.Settings.FailureMemory
+func (v View) peerExhausted() bool { return v.Peer.Failed.Exhausted(v.Now) }
+
+// retryAt is when what failed here is tried again; 0 when nothing holds it back.
+func (v View) retryAt() time.Duration {
+	if at := v.Self.Failed.At + v.Settings.RetryDelay; v.Self.Failed.Remembered(v.Now) && v.Now < at {
+		return at
+	}
+	return 0
 }
 
 func word(i int, words ...string) string {

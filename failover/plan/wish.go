@@ -19,7 +19,7 @@ func leave(v View) Decision {
 		return refuse(bad(CodeHeld, fmt.Sprintf("close it, or hactl demote %s --force", v.Resource),
 			"the device is open by %s", strings.Join(v.Mirror.Held, ", ")))
 	}
-	return descend(v, fmt.Sprintf("%s asked for by the operator", v.Wish.Kind))
+	return descend(v, v.Wish.by())
 }
 
 // descend is the way from Primary to nobody, from wherever the node stands:

@@ -32,6 +32,9 @@ func (e *StartError) Error() string {
 	return text
 }
 
+// ServiceName is the one that did not start.
+func (e *StartError) ServiceName() string { return e.Service }
+
 // Unwrap returns the last attempt's error and those of stopping.
 func (e *StartError) Unwrap() []error { return append([]error{e.Err}, e.StopErrors...) }
 

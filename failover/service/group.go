@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,8 +76,10 @@ type Group struct {
 	cfg GroupConfig
 	log *zap.Logger
 
-	slots []*slot
-	turn  chan struct{} // holds a token while nobody runs the group
+	slots  []*slot
+	stages [][]int       // places of those that start and stop together, in order
+	turn   chan struct{} // holds a token while nobody runs the group
+	tell   sync.Mutex    // held while Progress is called
 
 	mu struct {
 		sync.Mutex
@@ -93,9 +96,14 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	}
 	g := &Group{cfg: cfg, log: cfg.Logger.With(zap.String("resource", cfg.Resource)), turn: make(chan struct{}, 1)}
 	g.turn <- struct{}{}
-	for _, i := range cfg.Services {
+	for n, i := range cfg.Services {
 		s := newSlot(i)
 		g.slots = append(g.slots, s)
+		if !i.Parallel {
+			g.stages = append(g.stages, nil)
+		}
+		last := len(g.stages) - 1
+		g.stages[last] = append(g.stages[last], n)
 		g.mu.status = append(g.mu.status, Status{Name: s.name, Kind: s.kind, State: Unknown, Since: cfg.Now()})
 	}
 	return g, nil
@@ -115,6 +123,9 @@ func checkGroup(cfg *GroupConfig) error {
 			return fmt.Errorf("%s: time-outs %+v: must not be negative", name, i.Limits)
 		}
 		seen[name] = true
+	}
+	if len(cfg.Services) > 0 && cfg.Services[0].Parallel {
+		return fmt.Errorf("%s is the first: there is none before it to be parallel with", newSlot(cfg.Services[0]).name)
 	}
 	if cfg.Attempts < 0 || cfg.Attempts > attemptsMax || cfg.RetryWait < 0 {
 		return fmt.Errorf("%d attempts, %s between them: attempts must be 0 to %d, the time not negative", cfg.Attempts, cfg.RetryWait, attemptsMax)
@@ -154,19 +165,43 @@ func (g *Group) release() { g.turn <- struct{}{} }
 // everything started is stopped again, in reverse, and a *StartError returned.
 // Services that run already stay.
 func (g *Group) Start(ctx context.Context) error {
-	if err := g.acquire(ctx); err != nil {
+	ctx, done, err := g.begin(ctx)
+	if err != nil {
 		return err
 	}
-	defer g.release()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if !g.interruptible(cancel) {
-		return fmt.Errorf("start services of %s: %w", g.cfg.Resource, ErrOverruled)
+	defer done()
+	all := func(int) bool { return true }
+	return g.startFrom(ctx, 0, all)
+}
+
+// begin takes the turn for something that a Stop interrupts.
+func (g *Group) begin(ctx context.Context) (_ context.Context, done func(), err error) {
+	if err := g.acquire(ctx); err != nil {
+		return nil, nil, err
 	}
-	defer g.interruptible(nil)
-	for i := range g.slots {
-		if attempts, err := g.startOne(ctx, i); err != nil {
-			return g.undo(ctx, i, attempts, err)
+	ctx, cancel := context.WithCancelCause(ctx)
+	if !g.interruptible(cancel) {
+		cancel(nil)
+		g.release()
+		return nil, nil, fmt.Errorf("start services of %s: %w", g.cfg.Resource, ErrOverruled)
+	}
+	return ctx, func() {
+		g.interruptible(nil)
+		cancel(nil)
+		g.release()
+	}, nil
+}
+
+// startFrom starts the stages from first on, of them what which says.
+func (g *Group) startFrom(ctx context.Context, first int, which func(int) bool) error {
+	for at := first; at < len(g.stages); at++ {
+		attempts := make([]int, len(g.slots))
+		errs := g.each(at, which, func(i int) (err error) {
+			attempts[i], err = g.startOne(ctx, i)
+			return err
+		})
+		if len(errs) > 0 {
+			return g.undo(ctx, at, first, which, attempts, errs)
 		}
 	}
 	return nil
@@ -210,33 +245,37 @@ func (g *Group) startOne(ctx context.Context, i int) (attempts int, err error) {
 	}
 }
 
-// undo stops services 0 to last, of which the last did not start. It heeds no
-// end of ctx, which must not leave half a resource: each stop has its limit.
-func (g *Group) undo(ctx context.Context, last, attempts int, cause error) error {
+// undo stops what was started from stage first to stage last, of which some of the
+// last did not start. It heeds no end of ctx, which must not leave half a resource:
+// each stop has its limit.
+func (g *Group) undo(ctx context.Context, last, first int, which func(int) bool, attempts []int, causes map[int]error) error {
 	ctx = context.WithoutCancel(ctx)
-	e := &StartError{Service: g.slots[last].name, Attempts: attempts, Err: cause}
-	for i := last; i >= 0; i-- {
-		if err := g.stopOne(ctx, i, (*slot).stop); err != nil {
-			e.StopErrors = append(e.StopErrors, fmt.Errorf("stop %s: %w", g.slots[i].name, err))
-			e.Left = g.names(i)
-			break
+	blamed := g.stages[last][0]
+	for _, i := range slices.Backward(g.stages[last]) {
+		if causes[i] != nil {
+			blamed = i
 		}
-		if i < last {
-			e.Stopped = append(e.Stopped, g.slots[i].name)
+	}
+	e := &StartError{Service: g.slots[blamed].name, Attempts: attempts[blamed], Err: causes[blamed]}
+	for at := last; at >= first && len(e.Left) == 0; at-- {
+		errs := g.stopStage(ctx, at, which, (*slot).stop)
+		for _, i := range slices.Backward(g.stages[at]) {
+			name := g.slots[i].name
+			switch {
+			case errs[i] != nil:
+				e.StopErrors = append(e.StopErrors, fmt.Errorf("stop %s: %w", name, errs[i]))
+				e.Left = append(e.Left, name)
+			case at == last && causes[i] != nil: // stopped cleanly, but it is why the resource does not run
+				g.set(i, Progress{Now: Failed, Err: causes[i]})
+			case which(i):
+				e.Stopped = append(e.Stopped, name)
+			}
 		}
-		if i == last { // stopped cleanly, but it is why the resource does not run
-			g.set(i, Progress{Now: Failed, Err: cause})
+		if len(e.Left) > 0 {
+			e.Left = append(e.Left, g.below(at)...)
 		}
 	}
 	return e
-}
-
-// names lists services i to 0.
-func (g *Group) names(i int) (all []string) {
-	for ; i >= 0; i-- {
-		all = append(all, g.slots[i].name)
-	}
-	return all
 }
 
 func (g *Group) stopOne(ctx context.Context, i int, stop func(*slot, context.Context) error) error {
@@ -249,95 +288,6 @@ func (g *Group) stopOne(ctx context.Context, i int, stop func(*slot, context.Con
 	}
 	g.set(i, p)
 	return err
-}
-
-// Stop stops every service in reverse order, whether it is known to run or
-// not, and interrupts a Start. At the first that fails it ends with a
-// *StopError: those started before may be what it depends on.
-func (g *Group) Stop(ctx context.Context) error {
-	done, err := g.overrule(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	for i := len(g.slots) - 1; i >= 0; i-- {
-		if err := g.stopOne(ctx, i, (*slot).stop); err != nil {
-			return &StopError{Service: g.slots[i].name, Err: err, Left: g.names(i)}
-		}
-	}
-	return nil
-}
-
-// StopForced stops every service in reverse order by force where it has one,
-// goes on whatever fails, and returns all errors joined, each a *StopError.
-func (g *Group) StopForced(ctx context.Context) error {
-	done, err := g.overrule(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	var all error
-	for i := len(g.slots) - 1; i >= 0; i-- {
-		if err := g.stopOne(ctx, i, (*slot).stopForced); err != nil {
-			name := g.slots[i].name
-			all = errors.Join(all, &StopError{Service: name, Err: err, Left: []string{name}})
-		}
-	}
-	return all
-}
-
-// overrule ends a Start under way and takes the turn.
-func (g *Group) overrule(ctx context.Context) (done func(), err error) {
-	g.countStop(+1)
-	if err := g.acquire(ctx); err != nil {
-		g.countStop(-1)
-		return nil, err
-	}
-	return func() {
-		g.countStop(-1)
-		g.release()
-	}, nil
-}
-
-func (g *Group) countStop(n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.mu.stops += n
-	if n > 0 && g.mu.cancel != nil {
-		g.mu.cancel(ErrOverruled)
-	}
-}
-
-// Check asks every service whether it runs and returns the status afterwards.
-// One that was running and is not any more is Failed.
-func (g *Group) Check(ctx context.Context) ([]Status, error) {
-	if err := g.acquire(ctx); err != nil {
-		return nil, err
-	}
-	defer g.release()
-	for i, s := range g.slots {
-		running, err := s.monitor(ctx)
-		g.set(i, judge(g.Status()[i], running, err))
-	}
-	return g.Status(), nil
-}
-
-// errFoundDown is a service's error when nobody stopped it.
-var errFoundDown = errors.New("found stopped although it should run")
-
-func judge(was Status, running bool, err error) Progress {
-	switch {
-	case running:
-		return Progress{Now: Running, Err: err}
-	case err != nil:
-		return Progress{Now: Unknown, Err: err}
-	case was.State == Failed && was.Error != nil:
-		return Progress{Now: Failed, Err: was.Error} // the first reason is the better one
-	case was.State == Running:
-		return Progress{Now: Failed, Err: errFoundDown}
-	default:
-		return Progress{Now: Stopped}
-	}
 }
 
 // Status returns what is known, in starting order. It never waits.
@@ -365,6 +315,8 @@ func (g *Group) set(i int, p Progress) {
 	g.log.Info("service", zap.String("service", p.Service), zap.String("was", string(p.Was)), zap.String("now", string(p.Now)),
 		zap.Int("attempt", p.Attempt), zap.Duration("took", p.Took), zap.NamedError("because", p.Err))
 	if g.cfg.Progress != nil {
+		g.tell.Lock()
+		defer g.tell.Unlock()
 		g.cfg.Progress(p)
 	}
 }

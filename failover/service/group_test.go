@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -332,5 +333,165 @@ func TestGroupRefusals(t *testing.T) {
 		if _, err := NewGroup(cfg); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// What ran down is restarted with what was started after it; what it depends on
+// stays.
+func TestRestartInPlace(t *testing.T) {
+	log, a, b, c := three()
+	g := group(t, GroupConfig{}, a, b, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.running, *log = false, nil
+	if _, err := g.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantLog(t, log, "-address:c -systemd:b +systemd:b +address:c")
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantLog(t, log, "") // all is well
+}
+
+func TestRestartThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, a, b, c := three()
+		g := group(t, GroupConfig{Attempts: 1}, a, b, c)
+		if err := g.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.running, b.start, *log = false, []error{errors.New("no")}, nil
+		if _, err := g.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var start *StartError
+		if err := g.Restart(t.Context()); !errors.As(err, &start) || start.ServiceName() != "systemd:b" || len(start.Left) > 0 {
+			t.Errorf("%v", err)
+		}
+		wantLog(t, log, "-address:c -systemd:b +systemd:b -systemd:b") // the mount stays
+		if s := g.Status(); s[0].State != Running || s[1].State != Failed || s[2].State != Stopped {
+			t.Errorf("%+v", s)
+		}
+		// the next time only what is down is touched; a stop that fails is told
+		c.running = false
+		b.stop = []error{errors.New("busy")}
+		var stop *StopError
+		if err := g.Restart(t.Context()); !errors.As(err, &stop) || stop.Service != "systemd:b" {
+			t.Errorf("%v", err)
+		}
+		wantLog(t, log, "-systemd:b")
+	})
+}
+
+// gate is a service whose start waits until all of its stage have begun.
+type gate struct {
+	name    string
+	begun   chan string
+	all     <-chan struct{}
+	fail    error
+	starts  int
+	stops   int
+	mu      sync.Mutex
+	running bool
+}
+
+func (s *gate) Name() string { return s.name }
+func (s *gate) Start(ctx context.Context) error {
+	s.mu.Lock()
+	s.starts++
+	s.mu.Unlock()
+	s.begun <- s.name
+	select {
+	case <-s.all:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = s.fail == nil
+	return s.fail
+}
+
+func (s *gate) Stop(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stops, s.running = s.stops+1, false
+	return nil
+}
+
+func (s *gate) Monitor(context.Context) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running, nil
+}
+
+// Services that are parallel start at the same time, and stop so; one of them is
+// restarted without the other.
+func TestParallel(t *testing.T) {
+	log, a, _, c := three()
+	begun, all := make(chan string, 2), make(chan struct{})
+	one, two := &gate{name: "exec:one", begun: begun, all: all}, &gate{name: "exec:two", begun: begun, all: all}
+	g, err := NewGroup(GroupConfig{Resource: "pg", Services: []Item{{Movable: a}, {Movable: one}, {Movable: two, Parallel: true}, {Movable: c}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error, 1)
+	go func() { started <- g.Start(t.Context()) }()
+	<-begun
+	<-begun // the second began before the first was done
+	close(all)
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	wantLog(t, log, "+mount:/a +address:c")
+	two.running = false
+	if _, err := g.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	wantLog(t, log, "-address:c +address:c")
+	if one.starts != 1 || one.stops != 0 || two.starts != 2 || two.stops != 1 {
+		t.Errorf("one %d starts %d stops, two %d starts %d stops", one.starts, one.stops, two.starts, two.stops)
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantLog(t, log, "-address:c -mount:/a")
+	for _, s := range g.Status() {
+		if s.State != Stopped {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// When one of a stage does not start, the other is stopped with all before it.
+func TestParallelThatFails(t *testing.T) {
+	log, a, _, c := three()
+	begun, all := make(chan string, 2), make(chan struct{})
+	close(all)
+	one := &gate{name: "exec:one", begun: begun, all: all}
+	two := &gate{name: "exec:two", begun: begun, all: all, fail: errors.New("no")}
+	g, err := NewGroup(GroupConfig{Resource: "pg", Attempts: 1, Services: []Item{{Movable: a}, {Movable: one}, {Movable: two, Parallel: true}, {Movable: c}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var start *StartError
+	if err := g.Start(t.Context()); !errors.As(err, &start) || start.Service != "exec:two" {
+		t.Errorf("%v", err)
+	}
+	wantLog(t, log, "+mount:/a -mount:/a")
+	if one.stops != 1 || two.stops != 1 {
+		t.Errorf("one %d stops, two %d stops", one.stops, two.stops)
+	}
+	if _, err := NewGroup(GroupConfig{Resource: "pg", Services: []Item{{Movable: a, Parallel: true}}}); err == nil {
+		t.Error("the first is parallel with none")
 	}
 }

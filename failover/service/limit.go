@@ -47,6 +47,9 @@ type Item struct {
 	Movable
 	Label  string // what it is called after its kind; "": as the Movable says
 	Limits Limits
+	// Parallel starts and stops it together with the one before, on which it does
+	// not depend.
+	Parallel bool
 }
 
 // slot is an Item with what its group keeps of it. It belongs to whoever has

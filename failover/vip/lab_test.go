@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"testing"
@@ -147,9 +148,30 @@ func (l *lab) link(ns netns.NsHandle, dev string, f func(*netlink.Handle, netlin
 	})
 }
 
+// vlan makes a VLAN device on another.
+func (l *lab) vlan(ns netns.NsHandle, on, name string, id int) {
+	l.t.Helper()
+	l.link(ns, on, func(h *netlink.Handle, x netlink.Link) error {
+		v := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: x.Attrs().Index, MTU: 1500}, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
+		err := h.LinkAdd(v)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			l.t.Skip("this kernel has no VLAN devices (CONFIG_VLAN_8021Q)")
+		}
+		if err != nil {
+			return err
+		}
+		return h.LinkSetUp(v)
+	})
+}
+
 func (l *lab) addr(ns netns.NsHandle, text string) {
 	l.t.Helper()
-	l.link(ns, "eth0", func(h *netlink.Handle, x netlink.Link) error {
+	l.addrOn(ns, "eth0", text)
+}
+
+func (l *lab) addrOn(ns netns.NsHandle, dev, text string) {
+	l.t.Helper()
+	l.link(ns, dev, func(h *netlink.Handle, x netlink.Link) error {
 		a, err := netlink.ParseAddr(text)
 		if err != nil {
 			return err

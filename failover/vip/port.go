@@ -2,6 +2,7 @@ package vip
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -304,6 +305,11 @@ func (p *port) probe(ctx context.Context, ip netip.Addr, count int, wait time.Du
 // listen opens a socket that hears claims on ip, in the port's namespace: the
 // address may be put back from another thread.
 func (p *port) listen(a *netlink.LinkAttrs, ip netip.Addr) (c *packet.Conn, err error) {
+	return p.inside(func() (*packet.Conn, error) { return listenHere(a, ip) })
+}
+
+// inside opens a socket in the port's namespace.
+func (p *port) inside(open func() (*packet.Conn, error)) (c *packet.Conn, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	here, err := netns.GetFromPath("/proc/thread-self/ns/net")
@@ -312,12 +318,12 @@ func (p *port) listen(a *netlink.LinkAttrs, ip netip.Addr) (c *packet.Conn, err 
 	}
 	defer here.Close() //nolint:errcheck // a handle on the namespace, nothing is lost with it
 	if here.Equal(p.ns) {
-		return listenHere(a, ip)
+		return open()
 	}
 	if err := netns.Set(p.ns); err != nil {
 		return nil, fmt.Errorf("enter network namespace: %w", err)
 	}
-	c, err = listenHere(a, ip)
+	c, err = open()
 	if back := netns.Set(here); back != nil {
 		runtime.LockOSThread() // never unlocked twice: the runtime ends the strayed thread
 		return c, errors.Join(err, fmt.Errorf("return to network namespace: %w", back))
@@ -327,7 +333,7 @@ func (p *port) listen(a *netlink.LinkAttrs, ip netip.Addr) (c *packet.Conn, err 
 
 func listenHere(a *netlink.LinkAttrs, ip netip.Addr) (*packet.Conn, error) {
 	if ip.Is4() {
-		return packet.Listen(netInterface(a), packet.Raw, frame.EtherARP, nil)
+		return listenARP(a, ip)
 	}
 	filter, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
@@ -353,6 +359,24 @@ func listenHere(a *netlink.LinkAttrs, ip netip.Addr) (*packet.Conn, error) {
 	return c, nil
 }
 
+// listenARP hears ARP messages whose sender has, or asks for, ip.
+func listenARP(a *netlink.LinkAttrs, ip netip.Addr) (*packet.Conn, error) {
+	addr := ip.As4()
+	word := binary.BigEndian.Uint32(addr[:])
+	filter, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 28, Size: 4}, // sender
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: word, SkipTrue: 2},
+		bpf.LoadAbsolute{Off: 38, Size: 4}, // target: of a probe
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: word, SkipTrue: 1},
+		bpf.RetConstant{Val: 2048},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return packet.Listen(netInterface(a), packet.Raw, frame.EtherARP, &packet.Config{Filter: filter})
+}
+
 func (p *port) hear(ctx context.Context, c *packet.Conn, self frame.MAC, ip netip.Addr, wait time.Duration) error {
 	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
@@ -366,10 +390,7 @@ func (p *port) hear(ctx context.Context, c *packet.Conn, self frame.MAC, ip neti
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", p.dev, err)
 		}
-		claim, ok := frame.ParseND(buf[:n])
-		if ip.Is4() {
-			claim, ok = frame.ParseARP(buf[:n])
-		}
+		claim, ok := claimOf(buf[:n], ip)
 		if ok && claim.Addr == ip && claim.MAC != self {
 			return &ConflictError{Addr: ip, Dev: p.dev, MAC: claim.MAC, Probing: claim.Probe}
 		}

@@ -24,6 +24,7 @@ const (
 	DefaultProbes    = 3
 	DefaultProbeWait = 25 * time.Millisecond
 	DefaultRefresh   = time.Minute
+	DefaultInsist    = 2 * time.Second
 
 	probesMax    = 20
 	probeWaitMax = 5 * time.Second
@@ -56,6 +57,7 @@ type Config struct {
 
 	Announce []time.Duration // nil: DefaultAnnounce; empty: never
 	Refresh  time.Duration   // repeat; 0: DefaultRefresh; below 0: never
+	Insist   time.Duration   // repeat until a neighbour is seen to know; 0: DefaultInsist
 
 	// Event, when not nil, is told what happens to the address in the
 	// background. It is called from the address's own goroutine and must not
@@ -67,7 +69,8 @@ type Config struct {
 // Event is something that befell a held address.
 type Event struct {
 	What Happening
-	Err  error // why it could not be put back; nil otherwise
+	MAC  frame.MAC // of Learnt and Contested: the other's
+	Err  error     // why it could not be put back; nil otherwise
 }
 
 // Happening names an Event.
@@ -80,6 +83,8 @@ const (
 	NotBack    Happening = "not back"    // putting it back failed; tried again
 	CarrierUp  Happening = "carrier up"  // the cable is back: announced again
 	CarrierOff Happening = "carrier off" // no neighbour can reach the address
+	Learnt     Happening = "learnt"      // a neighbour sends to it at this node
+	Contested  Happening = "contested"   // another station claims it; told once a minute
 )
 
 // Address is one service address. Its methods are safe for concurrent use and
@@ -111,6 +116,9 @@ func New(cfg Config) (*Address, error) {
 	if cfg.Refresh == 0 {
 		cfg.Refresh = DefaultRefresh
 	}
+	if cfg.Insist == 0 {
+		cfg.Insist = DefaultInsist
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
@@ -135,6 +143,8 @@ func check(cfg Config) error {
 		return fmt.Errorf("%d probes, at most %d", cfg.Probes, probesMax)
 	case cfg.ProbeWait < 0 || cfg.ProbeWait > probeWaitMax:
 		return fmt.Errorf("probe wait %s, must be 0 to %s", cfg.ProbeWait, probeWaitMax)
+	case cfg.Insist < 0 || cfg.Insist > 0 && cfg.Insist < 10*time.Millisecond:
+		return fmt.Errorf("insist every %s, must be at least 10ms", cfg.Insist)
 	case len(cfg.Announce) > announceMax:
 		return fmt.Errorf("%d announcements, at most %d", len(cfg.Announce), announceMax)
 	}

@@ -54,6 +54,11 @@ func (l *lab) remove(ns netns.NsHandle, a *Address) {
 // to be.
 func (l *lab) reach(prefix string) string {
 	l.t.Helper()
+	return l.reachOn("eth0", prefix)
+}
+
+func (l *lab) reachOn(dev, prefix string) string {
+	l.t.Helper()
 	l.in(l.client, func() error {
 		c, err := net.Dial("udp", net.JoinHostPort(netip.MustParsePrefix(prefix).Addr().String(), "9"))
 		if err != nil {
@@ -63,18 +68,23 @@ func (l *lab) reach(prefix string) string {
 		_, err = c.Write([]byte("x"))
 		return err
 	})
-	return l.await(prefix, func(mac string) bool { return mac != "" })
+	return l.awaitOn(dev, prefix, func(mac string) bool { return mac != "" })
 }
 
 // await waits until the client's neighbour cache satisfies ok.
 func (l *lab) await(prefix string, ok func(mac string) bool) string {
+	l.t.Helper()
+	return l.awaitOn("eth0", prefix, ok)
+}
+
+func (l *lab) awaitOn(dev, prefix string, ok func(mac string) bool) string {
 	l.t.Helper()
 	want := netip.MustParsePrefix(prefix).Addr()
 	ctx, cancel := context.WithTimeout(l.t.Context(), 5*time.Second)
 	defer cancel()
 	for {
 		mac := ""
-		l.link(l.client, "eth0", func(h *netlink.Handle, x netlink.Link) error {
+		l.link(l.client, dev, func(h *netlink.Handle, x netlink.Link) error {
 			all, err := h.NeighList(x.Attrs().Index, family(want))
 			for _, n := range all {
 				got, _ := netip.AddrFromSlice(n.IP)

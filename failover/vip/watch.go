@@ -8,6 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"hapair/failover/vip/frame"
 )
 
 // watch announces the address for the first time and starts the goroutine that
@@ -19,6 +21,10 @@ func (a *Address) watch(p *port) (stop func()) {
 	w.subscribe()
 	if l, err := p.link(); err == nil { // a device just lost tells as much below
 		w.carrier = l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+	}
+	var err error
+	if w.rivals, err = p.listenForRivals(a.ip); err != nil {
+		a.log.Warn("it cannot be seen whether another station claims the address", zap.Error(err))
 	}
 	w.begin()
 	go w.run(ctx)
@@ -40,6 +46,9 @@ type watcher struct {
 	carrier bool
 	since   time.Time // start of the present round of announcements
 	next    int       // index into Config.Announce
+	ear     *ear      // nil when a neighbour was heard, or cannot be
+	rivals  *watchman // nil when they cannot be heard
+	rival   time.Time // last told of one
 	missing bool      // stripped and not yet back
 	tried   time.Time // last attempt to put it back
 }
@@ -88,10 +97,32 @@ func (w *watcher) unsubscribe() {
 // begin starts a round of announcements and makes those that are due at once.
 func (w *watcher) begin() {
 	w.since, w.next = time.Now(), 0
+	w.deafen()
+	if len(w.a.cfg.Announce) > 0 {
+		var err error
+		if w.ear, err = w.p.listenForUse(w.a.ip); err != nil {
+			w.a.log.Warn("it cannot be seen whether the neighbours know", zap.Error(err))
+		}
+	}
 	for w.next < len(w.a.cfg.Announce) && w.a.cfg.Announce[w.next] == 0 {
 		w.next++
 		w.announce()
 	}
+}
+
+func (w *watcher) deafen() {
+	if w.ear != nil {
+		w.ear.close()
+		w.ear = nil
+	}
+}
+
+// heard is nil while nobody is listened for.
+func (w *watcher) heard() <-chan frame.MAC {
+	if w.ear == nil {
+		return nil
+	}
+	return w.ear.heard
 }
 
 func (w *watcher) announce() {
@@ -109,6 +140,9 @@ func (w *watcher) wait() time.Duration {
 	} else if w.a.cfg.Refresh > 0 && len(w.a.cfg.Announce) > 0 {
 		due = w.a.cfg.Refresh
 	}
+	if w.ear != nil && time.Since(w.since) < insistFor {
+		due = min(due, w.a.cfg.Insist)
+	}
 	if w.missing {
 		due = min(due, time.Until(w.tried.Add(restoreEvery)))
 	}
@@ -118,6 +152,10 @@ func (w *watcher) wait() time.Duration {
 func (w *watcher) run(ctx context.Context) {
 	defer close(w.done)
 	defer w.unsubscribe()
+	defer w.deafen()
+	if w.rivals != nil {
+		defer w.rivals.close()
+	}
 	timer := time.NewTimer(w.wait())
 	defer timer.Stop()
 	for {
@@ -136,6 +174,11 @@ func (w *watcher) run(ctx context.Context) {
 			} else if !u.NewAddr && u.LinkIndex == w.p.index && sameIP(u, w.a.ip) {
 				w.onStripped(ctx)
 			}
+		case mac := <-w.heard():
+			w.deafen()
+			w.told(Event{What: Learnt, MAC: mac})
+		case mac := <-w.claims():
+			w.onRival(mac)
 		case <-timer.C:
 			w.onTime(ctx)
 		}
@@ -159,6 +202,22 @@ func (w *watcher) onLink(up bool) {
 	}
 	w.begin()
 	w.tell(CarrierUp, nil)
+}
+
+// claims is nil when they cannot be heard.
+func (w *watcher) claims() <-chan frame.MAC {
+	if w.rivals == nil {
+		return nil
+	}
+	return w.rivals.rivals
+}
+
+func (w *watcher) onRival(mac frame.MAC) {
+	if !w.rival.IsZero() && time.Since(w.rival) < rivalEvery {
+		return
+	}
+	w.rival = time.Now()
+	w.told(Event{What: Contested, MAC: mac})
 }
 
 func (w *watcher) onStripped(ctx context.Context) {
@@ -216,13 +275,19 @@ func (w *watcher) restore(ctx context.Context) {
 	w.tell(Restored, nil)
 }
 
-func (w *watcher) tell(what Happening, err error) {
+func (w *watcher) tell(what Happening, err error) { w.told(Event{What: what, Err: err}) }
+
+func (w *watcher) told(e Event) {
 	log := w.a.log.Info
-	if what == Stripped || err != nil {
+	if e.What == Stripped || e.What == Contested || e.Err != nil {
 		log = w.a.log.Warn
 	}
-	log("address "+string(what), zap.Error(err))
+	fields := []zap.Field{zap.Error(e.Err)}
+	if e.MAC != (frame.MAC{}) {
+		fields = append(fields, zap.Stringer("mac", e.MAC), zap.Duration("after", time.Since(w.since)))
+	}
+	log("address "+string(e.What), fields...)
 	if w.a.cfg.Event != nil {
-		w.a.cfg.Event(Event{What: what, Err: err})
+		w.a.cfg.Event(e)
 	}
 }

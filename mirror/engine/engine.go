@@ -279,7 +279,7 @@ func (e *Engine) dispatch(ev *Event) {
 	case Received:
 		e.received(ev.Session, ev.Message)
 	case LinkDown:
-		e.linkDown(ev.Session, ev.Err)
+		e.linkDown(ev.Session, ev.Err, ev.Ago)
 	case LedgerRecord:
 		if ev.Record.Token == 0 && e.record.Token != 0 {
 			e.discardRecord()

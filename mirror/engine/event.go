@@ -31,6 +31,7 @@ const (
 	// Received: Message arrived on Session.
 	Received
 	// LinkDown: Session ended because of Err; no buffer sent on it is touched any more.
+	// The peer has been out of reach for Ago.
 	LinkDown
 	// LedgerRecord: the ledger's record of this resource is Record (committed).
 	LedgerRecord
@@ -107,6 +108,7 @@ type Event struct {
 	Force   bool
 	Only    bool
 	Path    string
+	Ago     time.Duration
 	Disks   []*VolumeConfig
 	Payload []byte
 	Copies  []Super

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -21,6 +22,23 @@ func TestNoExclusionWithTheLastBreath(t *testing.T) {
 	b.do(Event{Kind: Tick})
 	b.none(LedgerExclude)
 	b.none(Answer)
+	b.now += time.Millisecond
+	b.do(Event{Kind: Tick})
+	b.ledger()
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What the link has waited for the peer counts.
+func TestPeerThatTheLinkHasWaitedForIsExcluded(t *testing.T) {
+	b := mirrored(t, equal())
+	b.now += time.Second
+	b.submit(block.Write, 0, 4096)
+	b.do(Event{Kind: LinkDown, Session: b.link, Err: errors.New("nobody answers"), Ago: excludeAfter - time.Millisecond})
+	b.localDone(nil)
+	b.do(Event{Kind: Tick})
+	b.none(LedgerExclude)
 	b.now += time.Millisecond
 	b.do(Event{Kind: Tick})
 	b.ledger()

@@ -121,7 +121,7 @@ func (e *Engine) endSession(r *RefusedError) {
 
 // linkDown: nobody touches our buffers any more, and no ack of this session
 // will come. Whatever the peer may lack becomes dirty (R3, R6).
-func (e *Engine) linkDown(id uint64, why error) {
+func (e *Engine) linkDown(id uint64, why error, ago time.Duration) {
 	if id != e.session.id || e.session.phase == ended {
 		return
 	}
@@ -139,8 +139,8 @@ func (e *Engine) linkDown(id uint64, why error) {
 	if e.forward.lost {
 		e.loseCopies()
 	}
-	e.endedAt = e.now
-	e.session = session{id: id, phase: ended, since: e.now, refused: e.session.refused}
+	e.endedAt = e.now - ago // the link has given the peer time already
+	e.session = session{id: id, phase: ended, since: e.endedAt, refused: e.session.refused}
 	for _, v := range e.vols {
 		e.abandonSync(v)
 		e.forward.owed[v.index] = e.forward.owed[v.index] || v.unflushed.n > 0

@@ -53,21 +53,24 @@ const (
 	pairTimeout = 2 * time.Second        // until a session that was offered is taken
 	halfTimeout = 5 * time.Second        // until the other stream has come
 	lingerTime  = 250 * time.Millisecond // for a Refuse to arrive
-	backoffMin  = 10 * time.Millisecond
-	backoffMax  = time.Second
-	steadyAfter = time.Second // a session this old ends without back-off
+	// DefaultResume is how long a session may be without streams before it ends.
+	// Answers of a Primary wait that long for a peer that died.
+	DefaultResume = 300 * time.Millisecond
+	backoffMin    = 10 * time.Millisecond
+	backoffMax    = time.Second
+	steadyAfter   = time.Second // a session this old ends without back-off
 )
 
 // Needs is what a link asks of the cluster.
 type Needs interface {
-	// Dial opens an authenticated stream to the peer over the best path that
-	// answers, and says which. If the connection has a method Raw() *net.TCPConn
+	// Dial opens an authenticated stream to the peer over a path, or with "" over
+	// the best one that answers, and says which. If the connection has a method Raw() *net.TCPConn
 	// that returns one, frames go out by writev.
-	Dial(ctx context.Context, purpose string) (conn net.Conn, path string, err error)
+	Dial(ctx context.Context, path, purpose string) (conn net.Conn, over string, err error)
 }
 
 // Sink is whom a link talks to. Its calls never overlap, not even those of two
-// sessions: Up, then Messages and Drained, then Down, exactly one per Up. They
+// sessions: Up, then Messages, Drained and Moved, then Down, exactly one per Up. They
 // may call Send, Flush, Drop, Connect and Disconnect, not Stop.
 type Sink interface {
 	// Up says that a session stands; numbers grow and are this node's own.
@@ -78,9 +81,13 @@ type Sink interface {
 	// Drained says that no further message is at hand: the link is about to
 	// read from the network.
 	Drained()
+	// Moved says that the session has gone on over another strand, because the one
+	// before broke; nothing of it is lost. The paths may be the same.
+	Moved(session uint64, from, to string, because error)
 	// Down says that the session is over and that the link touches no buffer
-	// handed to Send in it any more.
-	Down(session uint64, reason error)
+	// handed to Send in it any more. Its streams broke so long ago: all that time
+	// the link has tried to go on.
+	Down(session uint64, reason error, ago time.Duration)
 }
 
 // Config is what New needs.
@@ -94,6 +101,7 @@ type Config struct {
 	PingInterval time.Duration // default 100 ms
 	Silence      time.Duration // default 500 ms; at least two PingIntervals
 	QueueBytes   int64         // default DefaultQueueBytes; more in the queue ends the session
+	Resume       time.Duration // how long a session may be without streams; default DefaultResume
 }
 
 // Link keeps a session with the peer, as long as it is wished for. Its methods
@@ -136,6 +144,9 @@ func New(cfg Config) *Link {
 		cfg.Silence = 500 * time.Millisecond
 	}
 	cfg.Silence = max(cfg.Silence, 2*cfg.PingInterval)
+	if cfg.Resume <= 0 {
+		cfg.Resume = DefaultResume
+	}
 	if cfg.QueueBytes <= 0 {
 		cfg.QueueBytes = DefaultQueueBytes
 	}

@@ -22,6 +22,21 @@ type pair struct {
 	data, control net.Conn
 	path          string // of data
 	nonce         uint64
+	resumes       bool // the peer remembers what it sends
+	// where the peer wants to go on with a session: which, and how much of it has
+	// arrived there
+	joins            bool
+	session, arrived uint64
+}
+
+// answer sends m on both streams.
+func (p *pair) answer(m wire.Message) error {
+	for _, conn := range []net.Conn{p.data, p.control} {
+		if err := greet(conn, &m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *pair) close(log *zap.Logger) {
@@ -34,6 +49,7 @@ type half struct {
 	conn    net.Conn
 	path    string
 	control bool
+	opening wire.Message
 	timer   *time.Timer
 }
 
@@ -109,25 +125,39 @@ func (l *Link) nextPair() (*pair, error) {
 }
 
 func (l *Link) dial(ctx context.Context) (*pair, error) {
+	p, err := l.open(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	answer, err := l.exchange(ctx, p, wire.Message{Kind: wire.Ping, ID: p.nonce, Token: canResume})
+	if err != nil {
+		p.close(l.log)
+		return nil, err
+	}
+	p.resumes = answer.Token&canResume != 0
+	return p, nil
+}
+
+// open dials both streams, over one path if that can be: what cuts one should
+// cut both.
+func (l *Link) open(ctx context.Context, path string) (*pair, error) {
 	nonce, err := newNonce()
 	if err != nil {
 		return nil, err
 	}
-	data, path, err := l.cfg.Needs.Dial(ctx, DataPurpose(l.cfg.Resource))
+	data, over, err := l.cfg.Needs.Dial(ctx, path, DataPurpose(l.cfg.Resource))
 	if err != nil {
 		return nil, fmt.Errorf("dial data stream: %w", err)
 	}
-	control, _, err := l.cfg.Needs.Dial(ctx, ControlPurpose(l.cfg.Resource))
+	control, _, err := l.cfg.Needs.Dial(ctx, over, ControlPurpose(l.cfg.Resource))
+	if err != nil && path == "" && ctx.Err() == nil {
+		control, _, err = l.cfg.Needs.Dial(ctx, "", ControlPurpose(l.cfg.Resource))
+	}
 	if err != nil {
 		closeConn(data, l.log)
 		return nil, fmt.Errorf("dial control stream: %w", err)
 	}
-	p := &pair{data: data, control: control, path: path, nonce: nonce}
-	if err := l.offer(ctx, p); err != nil {
-		p.close(l.log)
-		return nil, err
-	}
-	return p, nil
+	return &pair{data: data, control: control, path: over, nonce: nonce}, nil
 }
 
 func newNonce() (uint64, error) {
@@ -138,34 +168,36 @@ func newNonce() (uint64, error) {
 	return binary.LittleEndian.Uint64(b[:]), nil
 }
 
-// offer sends the nonce on both streams and waits for both answers.
-func (l *Link) offer(ctx context.Context, p *pair) error {
+// exchange opens both streams with m, waits for both answers and returns that on
+// the data stream.
+func (l *Link) exchange(ctx context.Context, p *pair, m wire.Message) (answer wire.Message, err error) {
 	stop := context.AfterFunc(ctx, func() { p.close(l.log) })
 	defer stop()
-	for _, conn := range []net.Conn{p.data, p.control} {
-		if err := greet(conn, wire.Ping, p.nonce); err != nil {
-			return fmt.Errorf("offer a session: %w", err)
-		}
+	if err := p.answer(m); err != nil {
+		return answer, fmt.Errorf("offer a session: %w", err)
 	}
-	for _, conn := range []net.Conn{p.data, p.control} {
-		nonce, err := hear(conn, wire.Pong, pairTimeout)
+	for i, conn := range []net.Conn{p.data, p.control} {
+		got, err := hear(conn, wire.Pong, pairTimeout)
 		if err != nil {
-			return fmt.Errorf("wait for the peer to take the session: %w", errors.Join(err, context.Cause(ctx)))
+			return answer, fmt.Errorf("wait for the peer to take the session: %w", errors.Join(err, context.Cause(ctx)))
 		}
-		if nonce != p.nonce {
-			return fmt.Errorf("session %x was answered for %x: %w", p.nonce, nonce, ErrProtocol)
+		if got.ID != p.nonce {
+			return answer, fmt.Errorf("session %x was answered for %x: %w", p.nonce, got.ID, ErrProtocol)
+		}
+		if i == 0 {
+			answer = got
 		}
 	}
 	if !stop() {
-		return context.Cause(ctx)
+		return answer, context.Cause(ctx)
 	}
-	return nil
+	return answer, nil
 }
 
 // greet writes a frame without payload; hear reads one.
-func greet(conn net.Conn, kind wire.Kind, nonce uint64) error {
+func greet(conn net.Conn, m *wire.Message) error {
 	var h [wire.HeaderBytes]byte
-	if err := wire.EncodeHeader(h[:], &wire.Message{Kind: kind, ID: nonce}); err != nil {
+	if err := wire.EncodeHeader(h[:], m); err != nil {
 		return err
 	}
 	if err := conn.SetWriteDeadline(time.Now().Add(pairTimeout)); err != nil {
@@ -177,22 +209,21 @@ func greet(conn net.Conn, kind wire.Kind, nonce uint64) error {
 	return conn.SetWriteDeadline(time.Time{})
 }
 
-func hear(conn net.Conn, want wire.Kind, patience time.Duration) (uint64, error) {
+func hear(conn net.Conn, want wire.Kind, patience time.Duration) (m wire.Message, err error) {
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return 0, err
+		return m, err
 	}
 	var h [wire.HeaderBytes]byte
 	if _, err := io.ReadFull(conn, h[:]); err != nil {
-		return 0, err
+		return m, err
 	}
-	var m wire.Message
 	if _, err := wire.DecodeHeader(h[:], &m); err != nil {
-		return 0, err
+		return m, err
 	}
 	if m.Kind != want {
-		return 0, fmt.Errorf("%s instead of %s: %w", m.Kind, want, ErrProtocol)
+		return m, fmt.Errorf("%s instead of %s: %w", m.Kind, want, ErrProtocol)
 	}
-	return m.ID, conn.SetReadDeadline(time.Time{})
+	return m, conn.SetReadDeadline(time.Time{})
 }
 
 // Accept takes an incoming authenticated stream of this resource's peer; it
@@ -226,13 +257,14 @@ func (l *Link) Accept(conn net.Conn, purpose string) {
 	go func() {
 		defer l.wg.Done()
 		stop := context.AfterFunc(l.ctx, func() { closeConn(conn, l.log) })
-		nonce, err := hear(conn, wire.Ping, halfTimeout)
+		opening, err := hear(conn, wire.Ping, halfTimeout)
 		if !stop() || err != nil {
 			l.log.Info("stream not taken", zap.String("purpose", purpose), zap.Error(errors.Join(err, context.Cause(l.ctx))))
 			closeConn(conn, l.log)
 			return
 		}
-		l.match(nonce, h)
+		h.opening = opening
+		l.match(opening.ID, h)
 	}()
 }
 
@@ -259,9 +291,15 @@ func (l *Link) match(nonce uint64, h *half) {
 	}
 	delete(l.mu.pending, nonce)
 	other.timer.Stop()
-	p := &pair{data: h.conn, control: other.conn, path: h.path, nonce: nonce}
 	if h.control {
-		p.data, p.control, p.path = other.conn, h.conn, other.path
+		h, other = other, h
+	}
+	p := &pair{data: h.conn, control: other.conn, path: h.path, nonce: nonce, resumes: h.opening.Token&canResume != 0}
+	if p.joins = h.opening.Token&isResuming != 0; p.joins {
+		p.session, p.arrived = h.opening.Offset, h.opening.Length
+		l.mu.Unlock()
+		l.rejoin(p)
+		return
 	}
 	stale, s := l.mu.next, l.mu.session
 	l.mu.next = p

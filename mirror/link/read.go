@@ -15,9 +15,10 @@ import (
 // judged, 3 payload into an aligned buffer of its own, 4 checksum, 5 Sink.
 
 // readData hands the frames of the data stream to the Sink until the stream or
-// the session ends, and says why it ended.
-func (s *session) readData() error {
-	in := inflow{conn: s.in, s: s, count: &s.count.bytesIn, before: s.link.cfg.Sink.Drained, buf: make([]byte, readBufferBytes)}
+// the session ends, and says why it ended. A frame counts as received before the
+// Sink has it: whatever the Sink sends for it, it cannot be asked for again.
+func (s *session) readData(st *strand) error {
+	in := inflow{conn: st.in, s: s, count: &st.count.bytesIn, before: s.link.cfg.Sink.Drained, buf: make([]byte, readBufferBytes)}
 	var m wire.Message
 	for {
 		if err := in.next(&m); err != nil {
@@ -26,7 +27,8 @@ func (s *session) readData() error {
 		if m.Kind == wire.Ping || m.Kind == wire.Pong {
 			return fmt.Errorf("%s on the data stream: %w", m.Kind, ErrProtocol)
 		}
-		s.count.framesIn.Add(1)
+		st.count.framesIn.Add(1)
+		s.received.Add(1)
 		if s.deaf() {
 			m.Release()
 			continue
@@ -131,24 +133,27 @@ func (in *inflow) next(m *wire.Message) error {
 	return nil
 }
 
-// readControl answers pings and takes the round-trip time from pongs.
-func (s *session) readControl() {
-	in := inflow{conn: s.pair.control, s: s, buf: make([]byte, 16*wire.HeaderBytes)}
+// readControl answers pings, takes the round-trip time from pongs, and from both
+// how much the peer has.
+func (s *session) readControl(st *strand) {
+	in := inflow{conn: st.pair.control, s: s, buf: make([]byte, 16*wire.HeaderBytes)}
 	var m wire.Message
 	for {
 		err := in.next(&m)
 		switch {
 		case err != nil:
 		case m.Kind == wire.Ping:
-			err = s.tell(wire.Pong, m.ID)
+			s.confirmed(m.Token)
+			err = s.tell(st, wire.Pong, m.ID)
 		case m.Kind == wire.Pong:
-			s.count.roundTrip(s.link.now() - time.Duration(m.ID))
+			s.confirmed(m.Token)
+			st.count.roundTrip(s.link.now() - time.Duration(m.ID))
 		default:
 			m.Release()
 			err = fmt.Errorf("%s on the control stream: %w", m.Kind, ErrProtocol)
 		}
 		if err != nil {
-			s.end(fmt.Errorf("control stream: %w", err))
+			s.broke(st, fmt.Errorf("control stream: %w", err))
 			return
 		}
 	}

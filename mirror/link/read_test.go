@@ -33,7 +33,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 
 func flow(b []byte, buffer int, sizes ...int) *inflow {
 	l := &Link{}
-	return &inflow{conn: &chunks{b: b, sizes: sizes}, s: &session{link: l, count: &counters{}}, buf: make([]byte, buffer)}
+	return &inflow{conn: &chunks{b: b, sizes: sizes}, s: &session{link: l}, buf: make([]byte, buffer)}
 }
 
 // However a stream is cut into reads, the same messages come out of it.

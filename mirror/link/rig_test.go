@@ -85,7 +85,16 @@ func (s *sink) Drained() {
 	}
 }
 
-func (s *sink) Down(session uint64, reason error) {
+func (s *sink) Moved(session uint64, from, to string, because error) {
+	s.enter()
+	defer s.inside.Store(false)
+	if s.up != session || because == nil {
+		s.t.Errorf("%s: %d moved (%v) while %d is up", s.name, session, because, s.up)
+	}
+	s.events <- event{what: "moved", session: session, path: to, reason: because}
+}
+
+func (s *sink) Down(session uint64, reason error, _ time.Duration) {
 	s.enter()
 	defer s.inside.Store(false)
 	if s.up != session || reason == nil {
@@ -123,6 +132,7 @@ type cable struct {
 	t     testing.TB
 	make  func() (near, far net.Conn, err error)
 	wrap  func(net.Conn, string) net.Conn // of the dialing end
+	far   func(net.Conn, string) net.Conn // of the other one
 	other *Link
 
 	mu    sync.Mutex
@@ -131,7 +141,7 @@ type cable struct {
 	dials int
 }
 
-func (c *cable) Dial(_ context.Context, purpose string) (net.Conn, string, error) {
+func (c *cable) Dial(_ context.Context, path, purpose string) (net.Conn, string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dials++
@@ -142,18 +152,27 @@ func (c *cable) Dial(_ context.Context, purpose string) (net.Conn, string, error
 	if err != nil {
 		return nil, "", err
 	}
-	c.other.Accept(onPath{far}, purpose)
+	if c.far != nil {
+		far = c.far(far, purpose)
+	}
+	if path == "" {
+		path = "crossover"
+	}
+	c.other.Accept(onPath{far, path}, purpose)
 	if c.wrap != nil {
 		near = c.wrap(near, purpose)
 	}
 	c.conns[purpose] = near
-	return near, "crossover", nil
+	return near, path, nil
 }
 
 // onPath is what peering gives: a connection with a path.
-type onPath struct{ net.Conn }
+type onPath struct {
+	net.Conn
+	path string
+}
 
-func (onPath) OnPath() string { return "crossover" }
+func (p onPath) OnPath() string { return p.path }
 func (p onPath) Raw() *net.TCPConn {
 	tcp, _ := p.Conn.(*net.TCPConn)
 	return tcp

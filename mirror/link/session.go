@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,15 +13,18 @@ import (
 	"go.uber.org/zap"
 )
 
-// session is one life of the link. It ends once, for the first reason given.
+// session is one life of the link, over one strand after another. It ends once,
+// for the first reason given.
 type session struct {
-	id    uint64
-	pair  *pair
-	log   *zap.Logger
-	link  *Link
-	count *counters
-	heard atomic.Int64 // when the peer was last heard on either stream, by Link.now
-	done  chan struct{}
+	id       uint64
+	nonce    uint64 // both ends know it by this
+	log      *zap.Logger
+	link     *Link
+	heard    atomic.Int64  // when the peer was last heard on either stream, by Link.now
+	received atomic.Uint64 // messages of the data stream that were handed to the Sink, or are about to be
+	done     chan struct{}
+	changed  chan struct{} // capacity 1: the strand broke, or another is offered
+	helpers  sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -37,31 +39,49 @@ type session struct {
 		ended    bool
 		reason   error
 		linger   *time.Timer
+		strand   *strand
+		resume   resume
 	}
-	out     *outflow   // the sender's
-	in      io.Reader  // the data stream
+}
+
+// strand is what a session goes over at the moment.
+type strand struct {
+	pair    *pair
+	out     *outflow  // the sender's
+	in      io.Reader // the data stream
+	count   *counters
 	control sync.Mutex // one write at a time on the control stream
+}
+
+func newStrand(p *pair, count *counters) (*strand, error) {
+	out, in, err := openFlows(p.data)
+	if err != nil {
+		return nil, err
+	}
+	return &strand{pair: p, out: out, in: in, count: count}, nil
 }
 
 // serve runs a session from pairing to Down.
 func (l *Link) serve(p *pair) {
 	if !l.dials() {
-		for _, conn := range []net.Conn{p.data, p.control} {
-			if err := greet(conn, wire.Pong, p.nonce); err != nil {
-				l.log.Info("no session", zap.String("because", "the peer left before it began"), zap.Error(err))
-				p.close(l.log)
-				return
-			}
+		if err := p.answer(wire.Message{Kind: wire.Pong, ID: p.nonce, Token: canResume}); err != nil {
+			l.log.Info("no session", zap.String("because", "the peer left before it began"), zap.Error(err))
+			p.close(l.log)
+			return
 		}
 	}
-	out, in, err := openFlows(p.data)
+	l.mu.Lock()
+	count := l.countersOf(p.path)
+	l.mu.Unlock()
+	st, err := newStrand(p, count)
 	if err != nil {
 		l.log.Info("no session", zap.Error(err))
 		p.close(l.log)
 		return
 	}
-	s := &session{pair: p, link: l, out: out, in: in, done: make(chan struct{})}
+	s := &session{nonce: p.nonce, link: l, done: make(chan struct{}), changed: make(chan struct{}, 1)}
 	s.mu.filled.L, s.mu.idle.L = &s.mu.Mutex, &s.mu.Mutex
+	s.mu.strand, s.mu.resume.able = st, p.resumes
 	s.heard.Store(int64(l.now()))
 	l.mu.Lock()
 	if !l.mu.wanted {
@@ -71,68 +91,89 @@ func (l *Link) serve(p *pair) {
 	}
 	l.mu.last++
 	s.id = l.mu.last
-	s.count = l.countersOf(p.path)
 	l.mu.session = s
 	newer := l.mu.next != nil
 	l.mu.Unlock()
-	s.log = l.log.With(zap.Uint64("session", s.id), zap.String("path", p.path))
+	s.log = l.log.With(zap.Uint64("session", s.id))
 	if newer { // came between the two: nobody dropped this one
 		s.end(ErrReplaced)
 	}
-	s.live()
+	s.live(st)
 }
 
 // live runs the goroutines of a session. Reading the data stream, and with it
 // every call of the Sink, happens here.
-func (s *session) live() {
-	var helpers sync.WaitGroup
-	s.count.sessions.Add(1)
-	s.log.Info("link", zap.String("was", "down"), zap.String("now", "up"))
-	s.link.cfg.Sink.Up(s.id, s.pair.path)
-	helpers.Go(s.write)
-	helpers.Go(s.readControl)
-	helpers.Go(s.watch)
-	s.end(s.readData())
-	helpers.Wait()
+func (s *session) live(st *strand) {
+	st.count.sessions.Add(1)
+	s.log.Info("link", zap.String("was", "down"), zap.String("now", "up"), zap.String("path", st.pair.path))
+	s.link.cfg.Sink.Up(s.id, st.pair.path)
+	s.helpers.Go(s.write)
+	s.helpers.Go(s.watch)
+	for st != nil {
+		over := st
+		s.helpers.Go(func() { s.readControl(over) })
+		s.broke(st, s.readData(st))
+		st = s.another(st)
+	}
+	s.helpers.Wait()
 	s.link.mu.Lock()
 	s.link.mu.session = nil
 	s.link.mu.Unlock()
+	s.quiet()
 	s.mu.Lock()
-	for s.mu.sending && !s.mu.handed { // a Flush that is still at it; it does not wait
-		s.mu.idle.Wait()
-	}
-	reason := s.mu.reason
+	reason, tried := s.mu.reason, s.mu.resume.tried
 	clear(s.mu.queue)
-	s.mu.queue = nil
+	s.mu.queue, s.mu.resume.history = nil, nil
 	if s.mu.linger != nil {
 		s.mu.linger.Stop()
 	}
 	s.mu.Unlock()
-	s.log.Info("link", zap.String("was", "up"), zap.String("now", "down"), zap.NamedError("because", reason))
-	s.link.cfg.Sink.Down(s.id, reason)
+	s.log.Info("link", zap.String("was", "up"), zap.String("now", "down"), zap.NamedError("because", reason), zap.Duration("tried", tried))
+	s.link.cfg.Sink.Down(s.id, reason, tried)
+}
+
+// quiet waits for a Flush that is still at it; it does not wait for the network.
+func (s *session) quiet() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.mu.sending && !s.mu.handed {
+		s.mu.idle.Wait()
+	}
 }
 
 // end is final and immediate: both streams are closed, which wakes everybody.
 func (s *session) end(reason error) {
 	s.mu.Lock()
+	r := &s.mu.resume
 	if s.mu.reason == nil {
 		s.mu.reason = reason
+		if r.broken {
+			s.mu.reason = r.cause
+		}
 	}
 	ended := s.mu.ended
 	s.mu.ended = true
+	if r.broken && !ended {
+		r.tried = s.link.now() - r.since
+	}
+	st, spare := s.mu.strand, r.next
+	r.next = nil
 	s.mu.filled.Broadcast()
 	s.mu.Unlock()
+	if spare != nil {
+		spare.close(s.log)
+	}
 	if ended {
 		return
 	}
 	close(s.done)
-	s.pair.close(s.log)
+	st.pair.close(s.log)
 }
 
 // drop is end, but leaves a Refuse under way its moment.
 func (s *session) drop(reason error) {
 	s.mu.Lock()
-	if s.mu.reason == nil {
+	if s.mu.reason == nil && !(s.mu.resume.broken && errors.Is(reason, ErrReplaced)) {
 		s.mu.reason = reason
 	}
 	refusing := s.mu.refusing
@@ -169,17 +210,19 @@ func (s *session) send(m *wire.Message) {
 // hearing notes that the peer is alive.
 func (s *session) hearing() { s.heard.Store(int64(s.link.now())) }
 
-// watch pings, and ends a session in which nothing is heard on either stream.
+// watch pings, and gives a strand up on which nothing is heard on either stream.
 // Where this node itself was late (stopped, starved), the peer gets its time
 // anew: its words may be lying in the socket.
 func (s *session) watch() {
 	tick := time.NewTicker(s.link.cfg.PingInterval)
 	defer tick.Stop()
 	last := s.link.now()
-	for id := uint64(1); ; id++ {
-		if err := s.tell(wire.Ping, uint64(s.link.now())); err != nil {
-			s.end(fmt.Errorf("write to control stream: %w", err))
-			return
+	for {
+		st, ok := s.whole()
+		if ok {
+			if err := s.tell(st, wire.Ping, uint64(s.link.now())); err != nil {
+				s.broke(st, fmt.Errorf("write to control stream: %w", err))
+			}
 		}
 		select {
 		case <-s.done:
@@ -192,24 +235,24 @@ func (s *session) watch() {
 			s.hearing()
 		}
 		last = now
-		if silent := now - time.Duration(s.heard.Load()); silent > s.link.cfg.Silence {
-			s.end(fmt.Errorf("for %s, limit %s: %w", silent.Round(time.Millisecond), s.link.cfg.Silence, ErrSilent))
-			return
+		if silent := now - time.Duration(s.heard.Load()); ok && silent > s.link.cfg.Silence {
+			s.broke(st, fmt.Errorf("for %s, limit %s: %w", silent.Round(time.Millisecond), s.link.cfg.Silence, ErrSilent))
 		}
 	}
 }
 
-// tell writes a frame without payload on the control stream.
-func (s *session) tell(kind wire.Kind, id uint64) error {
+// tell writes a frame without payload on the control stream. Beside what it asks
+// it says how many messages have arrived.
+func (s *session) tell(st *strand, kind wire.Kind, id uint64) error {
 	var h [wire.HeaderBytes]byte
-	if err := wire.EncodeHeader(h[:], &wire.Message{Kind: kind, ID: id}); err != nil {
+	if err := wire.EncodeHeader(h[:], &wire.Message{Kind: kind, ID: id, Token: s.received.Load()}); err != nil {
 		return err
 	}
-	s.control.Lock()
-	defer s.control.Unlock()
-	if err := s.pair.control.SetWriteDeadline(time.Now().Add(s.link.cfg.Silence)); err != nil {
+	st.control.Lock()
+	defer st.control.Unlock()
+	if err := st.pair.control.SetWriteDeadline(time.Now().Add(s.link.cfg.Silence)); err != nil {
 		return err
 	}
-	_, err := s.pair.control.Write(h[:])
+	_, err := st.pair.control.Write(h[:])
 	return err
 }

@@ -13,7 +13,7 @@ const pathsMax = 16
 // counters of one path, over all sessions on it.
 type counters struct {
 	path                string
-	sessions            atomic.Uint64
+	sessions, resumed   atomic.Uint64
 	bytesIn, bytesOut   atomic.Uint64
 	framesIn, framesOut atomic.Uint64
 	rtt, rttLast        atomic.Int64
@@ -51,7 +51,8 @@ func (l *Link) countersOf(path string) *counters {
 // PathStats is what a link has done over one path since it was made.
 type PathStats struct {
 	Path                string
-	Sessions            uint64
+	Sessions            uint64 // that began on it
+	Resumed             uint64 // how often one went on over it that had broken, or was moved
 	BytesIn, BytesOut   uint64 // of the data stream, headers included
 	FramesIn, FramesOut uint64
 	RoundTrip           time.Duration // smoothed over about eight pings, 0 before the first
@@ -62,6 +63,7 @@ type PathStats struct {
 type Stats struct {
 	Session        uint64        // number of the live session, 0 when there is none
 	Path           string        // of it
+	Broken         bool          // it has no streams at the moment
 	Heard          time.Duration // since something came from the peer, in the live session
 	QueuedMessages int
 	QueuedBytes    int64
@@ -74,14 +76,16 @@ func (l *Link) Stats() Stats {
 	l.mu.Lock()
 	s := l.mu.session
 	for _, c := range l.mu.paths {
-		out.Paths = append(out.Paths, PathStats{Path: c.path, Sessions: c.sessions.Load(),
+		out.Paths = append(out.Paths, PathStats{Path: c.path, Sessions: c.sessions.Load(), Resumed: c.resumed.Load(),
 			BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(),
 			RoundTrip: time.Duration(c.rtt.Load()), LastRoundTrip: time.Duration(c.rttLast.Load())})
 	}
 	l.mu.Unlock()
 	slices.SortFunc(out.Paths, func(a, b PathStats) int { return strings.Compare(a.Path, b.Path) })
 	if s != nil {
-		out.Session, out.Path, out.Heard = s.id, s.pair.path, l.now()-time.Duration(s.heard.Load())
+		st, whole := s.whole()
+		out.Broken = !whole
+		out.Session, out.Path, out.Heard = s.id, st.pair.path, l.now()-time.Duration(s.heard.Load())
 		s.mu.Lock()
 		out.QueuedMessages, out.QueuedBytes = s.mu.messages, s.mu.bytes
 		s.mu.Unlock()

@@ -56,13 +56,15 @@ func openFlows(conn net.Conn) (*outflow, io.Reader, error) {
 
 // writersLocked reports whether what is queued is left to the writer goroutine:
 // the stream cannot be written without waiting, or it is too much.
-func (s *session) writersLocked() bool { return s.out.vector == nil || s.mu.bytes > directBytesMax }
+func (s *session) writersLocked() bool {
+	return s.mu.strand.out.vector == nil || s.mu.bytes > directBytesMax
+}
 
 // flush sends what is queued, if the socket takes it at once and nobody else
 // is about to; otherwise it sees that the writer does. It never waits.
 func (s *session) flush() {
 	s.mu.Lock()
-	if s.mu.ended || s.mu.sending || len(s.mu.queue) == 0 {
+	if s.mu.ended || s.mu.sending || s.mu.resume.broken || len(s.mu.queue) == 0 {
 		s.mu.Unlock()
 		return
 	}
@@ -72,44 +74,46 @@ func (s *session) flush() {
 		return
 	}
 	s.mu.sending = true
+	st := s.mu.strand
 	s.mu.Unlock()
-	s.deliver(false)
+	s.deliver(st, false)
 }
 
 // write is the writer goroutine: it takes over from a sender that met a full
 // socket, and sends what Flush leaves to it, until the session ends.
 func (s *session) write() {
-	for s.takeOver() {
-		s.deliver(true)
+	for st := s.takeOver(); st != nil; st = s.takeOver() {
+		s.deliver(st, true)
 	}
 }
 
-// takeOver waits until the writer is to be the sender; false when the session
-// is over.
-func (s *session) takeOver() bool {
+// takeOver waits until the writer is to be the sender, and returns over which
+// strand; nil when the session is over.
+func (s *session) takeOver() *strand {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.mu.ended {
-		if s.mu.handed || !s.mu.sending && len(s.mu.queue) > 0 && s.writersLocked() {
+		left := s.mu.handed || !s.mu.sending && len(s.mu.queue) > 0 && s.writersLocked()
+		if left && !s.mu.resume.broken {
 			s.mu.handed, s.mu.sending = false, true
-			return true
+			return s.mu.strand
 		}
 		s.mu.filled.Wait()
 	}
-	return false
+	return nil
 }
 
 // deliver empties the queue; the caller is the sender and is no more when it
 // returns. Without wait it hands over to the writer where it would have to, or
 // would be kept for long.
-func (s *session) deliver(wait bool) {
+func (s *session) deliver(st *strand, wait bool) {
 	for round := 0; ; round++ {
-		more, err := s.nextPart(wait, round)
+		more, err := s.nextPart(st.out, wait, round)
 		if err == nil && !more {
 			return
 		}
 		if err == nil {
-			err = s.out.push(wait)
+			err = st.out.push(wait)
 		}
 		switch {
 		case errors.Is(err, stream.ErrFull):
@@ -118,28 +122,27 @@ func (s *session) deliver(wait bool) {
 			s.mu.Unlock()
 			return
 		case err != nil:
-			s.end(fmt.Errorf("write to data stream: %w", err))
+			s.broke(st, fmt.Errorf("write to data stream: %w", err))
 			s.release()
 			return
 		}
-		s.sent()
-		if s.out.part[len(s.out.part)-1].Kind == wire.Refuse {
-			s.farewell()
+		s.sent(st)
+		if st.out.part[len(st.out.part)-1].Kind == wire.Refuse {
+			s.farewell(st)
 			s.release()
 			return
 		}
-		s.out.part = nil
+		st.out.part = nil
 	}
 }
 
 // nextPart makes the next frames ready for the socket. With none left, or when
 // they are handed over, the caller is the sender no more.
-func (s *session) nextPart(wait bool, round int) (more bool, err error) {
-	o := s.out
+func (s *session) nextPart(o *outflow, wait bool, round int) (more bool, err error) {
 	if o.part != nil {
 		return true, nil // handed over half sent
 	}
-	if o.next == len(o.batch) && !s.take(wait, round) {
+	if o.next == len(o.batch) && !s.take(o, wait, round) {
 		return false, nil
 	}
 	o.part = o.batch[o.next:min(len(o.batch), o.next+batchFrames)]
@@ -149,12 +152,11 @@ func (s *session) nextPart(wait bool, round int) (more bool, err error) {
 
 // take exchanges the queue for the used batch. With nothing queued the caller
 // is the sender no more; nor is it when what is there is the writer's.
-func (s *session) take(wait bool, round int) bool {
-	o := s.out
+func (s *session) take(o *outflow, wait bool, round int) bool {
 	clear(o.batch) // keeps no payload alive
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.mu.queue) == 0 || s.mu.ended {
+	if len(s.mu.queue) == 0 || s.mu.ended || s.mu.resume.broken {
 		s.mu.sending = false
 		s.mu.idle.Broadcast()
 		return false
@@ -172,6 +174,7 @@ func (s *session) take(wait bool, round int) bool {
 func (s *session) handOverLocked() {
 	s.mu.handed = true
 	s.mu.filled.Signal()
+	s.mu.idle.Broadcast()
 }
 
 // release ends the sender's part where the session is over or about to be.
@@ -183,11 +186,12 @@ func (s *session) release() {
 }
 
 // sent accounts for the part that is gone.
-func (s *session) sent() {
-	messages, bytes := len(s.out.part), s.out.bytes
-	s.count.framesOut.Add(uint64(messages))
-	s.count.bytesOut.Add(uint64(bytes))
+func (s *session) sent(st *strand) {
+	messages, bytes := len(st.out.part), st.out.bytes
+	st.count.framesOut.Add(uint64(messages))
+	st.count.bytesOut.Add(uint64(bytes))
 	s.mu.Lock()
+	s.mu.resume.remember(st.out.part)
 	s.mu.messages -= messages
 	s.mu.bytes -= bytes
 	s.mu.Unlock()
@@ -195,8 +199,8 @@ func (s *session) sent() {
 
 // farewell lets a Refuse arrive: this side closes for writing, and the session
 // ends when the peer has closed too, or the linger timer runs out.
-func (s *session) farewell() {
-	half, ok := s.pair.data.(interface{ CloseWrite() error })
+func (s *session) farewell(st *strand) {
+	half, ok := st.pair.data.(interface{ CloseWrite() error })
 	if !ok {
 		s.end(ErrRefusing)
 		return

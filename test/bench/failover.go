@@ -33,11 +33,14 @@ type outages struct {
 type scene struct {
 	key, title string
 	mount      bool
+	silent     bool // nobody is told that the address has moved
+	seldom     bool // only when asked for: a client waits long
 }
 
 var scenes = []scene{
-	{"bare", "bare volume and address", false},
-	{"services", "ext4, a service on it, and the address", true},
+	{key: "bare", title: "bare volume and address"},
+	{key: "services", title: "ext4, a service on it, and the address", mount: true},
+	{key: "silent", title: "bare volume and address, not announced", silent: true, seldom: true},
 }
 
 // event is what happens to the Primary.
@@ -53,6 +56,7 @@ var events = []event{
 
 const (
 	settleMax   = 60 * time.Second
+	outageMax   = 2 * time.Minute // of a client that nobody tells where the address is
 	servicePort = 7000
 	timesMax    = 1000
 
@@ -70,7 +74,7 @@ func failoverCommand(out *string) *cobra.Command {
 	f.IntVar(&o.times, "times", 20, "power losses, and as many switchovers")
 	f.StringVar(&o.dir, "dir", "/tmp/hapair-bench-lab", "where the lab keeps its files")
 	f.StringVar(&o.bin, "bin", "bin", "directory of haagent-lab, hactl and halab")
-	f.StringSliceVar(&o.only, "only", nil, "of bare, services")
+	f.StringSliceVar(&o.only, "only", nil, "of bare, services, silent (the address is not announced; not by default: minutes for each event)")
 	c.AddCommand(probeCommand())
 	return c
 }
@@ -93,7 +97,7 @@ func (o *outages) run(ctx context.Context, out string) error {
 	before, began := machineLoad(), time.Now()
 	var rows []string
 	for _, s := range scenes {
-		if len(o.only) > 0 && !slices.Contains(o.only, s.key) {
+		if len(o.only) > 0 && !slices.Contains(o.only, s.key) || len(o.only) == 0 && s.seldom {
 			continue
 		}
 		for _, e := range events {
@@ -184,7 +188,7 @@ func keepLogs(l *lab.Lab) error {
 
 func (o *outages) options(s scene) lab.Options {
 	halab := filepath.Join(o.bin, "halab")
-	address := "address: {ip: " + lab.ServiceAddress + "/24, dev: eth0}"
+	address := fmt.Sprintf("address: {ip: %s/24, dev: eth0, announce: %t}", lab.ServiceAddress, !s.silent)
 	out := lab.Options{Dir: o.dir, Agent: []string{filepath.Join(o.bin, "haagent-lab")}, Size: 64 << 20, Tether: true,
 		Frontend: "export", Services: []string{address}}
 	if s.mount {

@@ -173,7 +173,7 @@ const servedLately = 20 * time.Millisecond
 // and returns the longest time between two answers.
 func (p *probe) gapSince(ctx context.Context, began time.Time) (time.Duration, error) {
 	came := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, settleMax)
+	ctx, cancel := context.WithTimeout(ctx, outageMax)
 	defer cancel()
 	for {
 		p.mu.Lock()
@@ -188,7 +188,7 @@ func (p *probe) gapSince(ctx context.Context, began time.Time) (time.Duration, e
 		case <-p.done:
 			return 0, errors.New("the client ended")
 		case <-ctx.Done():
-			return 0, fmt.Errorf("the client is not served again within %s", settleMax)
+			return 0, fmt.Errorf("the client is not served again within %s", outageMax)
 		}
 	}
 }

@@ -213,6 +213,9 @@ func (r *rig) Trouble(string, string) {}
 // Proven cannot be: nothing is verified.
 func (r *rig) Proven(string, uint16, int64, int64) {}
 
+// Moved cannot be: there is one path, and nothing breaks it.
+func (r *rig) Moved(_, _, _ string, _ error) {}
+
 // Deposed cannot be: nobody else asks for the record.
 func (r *rig) Deposed(string, error) {}
 
@@ -221,7 +224,7 @@ func (r *rig) SplitVictim(string, string) {}
 
 // Dial opens a stream to the other half; the purpose goes first, one byte of
 // length before it.
-func (r *rig) Dial(ctx context.Context, purpose string) (net.Conn, string, error) {
+func (r *rig) Dial(ctx context.Context, _, purpose string) (net.Conn, string, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.listener.Addr().String())
 	if err != nil {
 		return nil, "", err

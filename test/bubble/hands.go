@@ -112,7 +112,7 @@ func (m mirrorLedger) decided(resource string, r ledger.Record, err error) (wire
 // dialer is what the mirror needs of the network.
 type dialer struct{ b *boot }
 
-func (d dialer) Dial(ctx context.Context, purpose string) (net.Conn, string, error) {
+func (d dialer) Dial(ctx context.Context, _, purpose string) (net.Conn, string, error) {
 	c, err := d.b.port.Dial(ctx, d.b.peer, purpose)
 	if err != nil {
 		return nil, "", err
@@ -134,6 +134,10 @@ func (o observer) Linked(_, _ string, up bool) {
 		o.b.w.failf("%s: evidence of the link: %v", o.b.node, err)
 	}
 	o.b.wake("link")
+}
+
+func (o observer) Moved(_, _, _ string, because error) {
+	o.b.log.Info(fmt.Sprintf("mirror: goes on after %v", because))
 }
 
 func (o observer) Happened(_ string, _ engine.Topic, text string) { o.b.log.Info("mirror: " + text) }

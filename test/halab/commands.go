@@ -179,15 +179,18 @@ func diskCommand(dir *string) *cobra.Command {
 }
 
 func linkCommand(dir *string) *cobra.Command {
-	return &cobra.Command{Use: "link cut|heal NODE crossover|lan", Short: "pull a cable out of a node, or plug it in", Args: cobra.ExactArgs(3),
+	return &cobra.Command{Use: "link cut|deaf|narrow|heal NODE crossover|lan", Short: "pull a cable out of a node, let it carry only some of what is for the node, or mend it",
+		Long: "cut: no carrier at either end. deaf: nothing arrives at the node, what it sends goes out. narrow: what is longer than 1,000 bytes does\nnot arrive at the node. heal ends all of them.", Args: cobra.ExactArgs(3),
 		RunE: func(_ *cobra.Command, args []string) error {
 			switch args[0] {
+			case string(lab.Deaf), string(lab.Narrow):
+				return change(*dir, func(l *lab.Lab) error { return l.Ail(args[1], args[2], lab.Ill(args[0])) })
 			case "cut":
 				return change(*dir, func(l *lab.Lab) error { return l.Cut(args[1], args[2]) })
 			case "heal":
 				return change(*dir, func(l *lab.Lab) error { return l.Heal(args[1], args[2]) })
 			}
-			return fmt.Errorf("link %s: cut or heal", args[0])
+			return fmt.Errorf("link %s: cut, deaf, narrow or heal", args[0])
 		}}
 }
 

@@ -193,6 +193,23 @@ func TestCables(t *testing.T) {
 	}) {
 		t.Error("a healed cable carries nothing")
 	}
+	check(l.Ail("alpha", Crossover, Deaf))
+	check(l.Ail("beta", LAN, Narrow))
+	if reaches(t, l, "alpha", "beta", Crossover) || carrier("alpha", "eth1") != "1" {
+		t.Error("a deaf node heard an answer, or has no carrier")
+	}
+	large := func() bool {
+		_, err := l.Run(t.Context(), "alpha", "ping", "-c1", "-W1", "-s1200", l.Address("beta", LAN))
+		return err == nil
+	}
+	if !reaches(t, l, "alpha", "beta", LAN) || large() {
+		t.Error("a narrow cable carries no small frame, or a large one")
+	}
+	check(l.Heal("alpha", Crossover))
+	check(l.Heal("beta", LAN))
+	if !reaches(t, l, "alpha", "beta", Crossover) || !large() {
+		t.Error("a cable whose ills are mended carries nothing")
+	}
 	if err := l.Cut("gamma", Crossover); err == nil {
 		t.Error("cut a cable that does not exist")
 	}

@@ -54,6 +54,11 @@ func cables(n *node) string {
 			cut = append(cut, path+" cut")
 		}
 	}
+	for path, ill := range n.Ill {
+		if ill != "" {
+			cut = append(cut, path+" "+string(ill))
+		}
+	}
 	sort.Strings(cut)
 	if len(cut) == 0 {
 		return "whole"

@@ -341,8 +341,10 @@ func (l *Lab) dropNamespaces() error {
 // between the node and the bridge.
 func (l *Lab) Cut(name, path string) error { return l.setCable(name, path, true) }
 
-// Heal plugs the cable in again.
-func (l *Lab) Heal(name, path string) error { return l.setCable(name, path, false) }
+// Heal plugs the cable in again, and takes its ills away.
+func (l *Lab) Heal(name, path string) error {
+	return errors.Join(l.setCable(name, path, false), l.setIll(name, path, ""))
+}
 
 func (l *Lab) setCable(name, path string, cut bool) error {
 	n, err := l.node(name)

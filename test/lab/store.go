@@ -33,6 +33,7 @@ type node struct {
 	Index int             // in addresses and device names
 	Init  process         // process 1; zero while the power is off
 	Cut   map[string]bool // paths whose cable is pulled
+	Ill   map[string]Ill  `json:",omitempty"` // of those that are not well
 }
 
 // process is one process, not confused with a later one of the same number.

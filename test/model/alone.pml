@@ -103,7 +103,7 @@ bool conn; bool syncing; bool told; bool adopted; byte src;
 byte cur[2]; byte bm[2]; int hist[2]; byte nextg;
 byte nextv; byte acked; byte owed; /* answered; answered and not lost by an operator's word */
 byte crashes; byte forces; byte given;
-bool excuse;            /* an operator forced a node although the other served, or could by itself */
+bool excuse;            /* an operator forced a node although the other served, or could by itself; with fencing any that is up may */
 #if FENCING
 byte fq[2];             /* fence of the peer: 0 none, 1 asked for, 2 confirmed, 3 refused or of unknown outcome, 4 asked for before they met again, or in a former life */
 bool met[2];            /* has met its peer since it began */
@@ -218,7 +218,7 @@ inline authority(n, o) {
        if :: OLDSTATE -> prim[o]=prim[n]; ins[o]=ins[n] :: else -> prim[n]=prim[o]; ins[n]=ins[o] fi; join[n]=false; vot[n]=3; vot[o]=3; contact() }
   /* the operator: leaves the other behind, and promotes what is here, whatever it is. A promise to the other has run out before */
   :: atomic { up[n] && !role[n] && forces<MAXF && nextg<MAXG && (vot[n]==3 || join[n]) && !RE && inc[n]<MAXI && !(lease[o] && vot[o]==3) ->
-       forces++; if :: (up[o] && role[o]) || ALONE(o) -> excuse=true :: else fi; leave(n); forced(n, o) }
+       forces++; if :: (up[o] && (role[o] || FENCING)) || ALONE(o) -> excuse=true :: else fi; leave(n); forced(n, o) }
   :: atomic { up[n] && !role[n] && forces<MAXF && nextg<MAXG && Q(n) && !(role[o] && conn) && !(lease[o] && !ALONE(n)) && !(syncing && src==o) ->
        forces++; if :: ALONE(n) && ((up[o] && role[o]) || ALONE(o)) -> excuse=true :: else fi; forced(n, o) }
   /* the operator, told of a split brain: gives this side up */

@@ -9,8 +9,8 @@ import (
 	"hapair/test/lab"
 )
 
-// The crossover cable is pulled: the mirror goes over the LAN, and nobody
-// changes its role.
+// The crossover cable is pulled: the mirror goes over the LAN, and back when it is
+// plugged in; nobody changes its role.
 func TestCutCrossover(t *testing.T) {
 	p := newPair(t, true, nil)
 	primary, secondary := p.settle()
@@ -22,7 +22,7 @@ func TestCutCrossover(t *testing.T) {
 	w.progress(steady)
 	p.unmoved(primary)
 	p.must(p.Heal(primary, lab.Crossover))
-	p.pathState(primary, secondary, lab.Crossover, apiv1.MemberAlive)
+	p.pathOf(primary, lab.Crossover)
 	w.progress(steady)
 	p.unmoved(primary)
 	p.must(p.Cut(secondary, lab.Crossover))

@@ -79,8 +79,8 @@ func TestSecondaryLosesItsLedger(t *testing.T) {
 }
 
 // Every ledger is lost, while one copy was behind. Nobody is promoted by itself; the
-// generations of the data tell which copy is newer, and the operator says so. A node
-// forced on the older copy is told of the other.
+// operator says which copy is newer; the generations of the data confirm it, and the
+// other copy gets what it lacks.
 func TestAllLoseTheirLedgers(t *testing.T) {
 	long(t)
 	p := newPair(t, true, nil)

@@ -265,9 +265,9 @@ ls -d /dev/hapair/*/* 2>/dev/null
 true`
 
 // pathOf waits until the mirror link of a node goes over a path.
-func (p *pair) pathOf(node, path string) {
+func (p *pair) pathOf(node, path string) *apiv1.Resource {
 	p.t.Helper()
-	p.resource(node, "mirrors over "+path, func(r *apiv1.Resource) bool {
+	return p.resource(node, "mirrors over "+path, func(r *apiv1.Resource) bool {
 		return inSync(r) && r.Peers[0].Path == path
 	})
 }

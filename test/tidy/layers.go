@@ -49,6 +49,7 @@ var places = []place{
 	{"mirror/pace", Pure, "rates from measured latencies; the clock is an argument"},
 	{"mirror/wire", Pure, "the codec; sockets are link's"},
 	{"heartbeat/detect", Pure, "evidence in, verdict out"},
+	{"agent/paths/choose", Pure, "evidence in, which paths are fit out"},
 	{"failover/ledger/record", Pure, "the state machine under the ledger"},
 	{"failover/vip/frame", Pure, "bytes of ARP and neighbour discovery"},
 

@@ -122,6 +122,11 @@ func (b *Backend) Switchover(ctx context.Context, res string, r apiv1.Switchover
 	return b.change(ctx, apiv1.VerbSwitchover, res, r, "Primary", "Secondary")
 }
 
+// Cleanup records the request.
+func (b *Backend) Cleanup(ctx context.Context, res string, r apiv1.CleanupRequest) (apiv1.Changed, error) {
+	return b.change(ctx, apiv1.VerbCleanup, res, r, "3", "0")
+}
+
 // Connect records the request.
 func (b *Backend) Connect(ctx context.Context, res string, r apiv1.ConnectRequest) (apiv1.Changed, error) {
 	return b.change(ctx, apiv1.VerbConnect, res, r, "StandAlone", "Connecting")
@@ -206,7 +211,8 @@ func (b *Backend) CreateMetadata(ctx context.Context, res string, r apiv1.Create
 func Sample() apiv1.Status {
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
 	path := func(name, ip string) apiv1.Path {
-		return apiv1.Path{Name: name, Address: ip, State: apiv1.MemberAlive, RTTUS: 84}
+		return apiv1.Path{Name: name, Address: ip, State: apiv1.MemberAlive, RTTUS: 84, Carrier: apiv1.CarrierUp, Streams: &apiv1.Streams{Use: apiv1.PathGood,
+			Because: "frames of full size come back", SinceS: 86400, RoundTripUS: 120, Live: 4, BytesOut: 20 << 30, BytesIn: 1 << 20, Retransmits: 3}}
 	}
 	return apiv1.Status{
 		Node: "alpha", Cluster: "shop", Version: "1.0.0", Time: at, UptimeS: 3*86400 + 7200, Arbitration: "witness",

@@ -1,0 +1,365 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hapair/mirror/wire"
+
+	"go.uber.org/zap"
+)
+
+// A session outlives its streams. Each end remembers what it sent until the
+// other has said that it has it; when the streams break, the dialing end opens
+// others, over whichever path answers, the two tell each other how many messages
+// they have, and each sends again what the other lacks, in order. Whoever is
+// above sees a moment in which nothing arrives, and nothing else.
+//
+// What is sent again is still there: the memory of a message is lent until the
+// peer acknowledges it or the session ends, and a peer that has acknowledged
+// has it.
+
+// errMoving is why a strand ends that another is to take the place of.
+var errMoving = errors.New("the session moves to another path")
+
+// errGone says that the peer has ended the session.
+var errGone = errors.New("the peer has ended the session")
+
+// ErrCannotMove is what Move returns where a new session would be needed.
+var ErrCannotMove = errors.New("the session cannot be moved")
+
+// What the Token of the frames that open a stream says.
+const (
+	canResume  = 1 << 0 // whoever says it remembers what it sends
+	isResuming = 1 << 1 // Ping: for the session Offset, of which Length messages have arrived. Pong: likewise
+	isGone     = 1 << 2 // Pong: there is no such session
+)
+
+// historyMax bounds the messages that are remembered. The peer confirms them
+// with each ping; one that does not for so long gets a new session instead.
+const historyMax = MaxQueued
+
+// resume is what a session knows of how it could go on.
+type resume struct {
+	able    bool           // the peer can, too
+	history []wire.Message // sent, and not known to have arrived
+	base    uint64         // how many were sent, and have arrived, before these
+
+	broken bool          // nothing is sent until another strand is there
+	since  time.Duration // valid while broken, by Link.now
+	cause  error         // likewise
+	next   *pair         // likewise: what is to take its place
+	tried  time.Duration // of a session that ended broken: for how long
+}
+
+// remember keeps what was sent; the session's mu is held.
+func (r *resume) remember(part []wire.Message) {
+	if !r.able {
+		return
+	}
+	if len(r.history)+len(part) > historyMax {
+		r.able, r.history = false, nil
+		return
+	}
+	r.history = append(r.history, part...)
+}
+
+// confirmed forgets what the peer has.
+func (s *session) confirmed(arrived uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &s.mu.resume
+	if !r.able || arrived <= r.base {
+		return
+	}
+	n := min(arrived-r.base, uint64(len(r.history))) // more is with the sender
+	left := copy(r.history, r.history[n:])
+	clear(r.history[left:]) // keeps no payload alive
+	r.history, r.base = r.history[:left], r.base+n
+}
+
+// whole returns the strand; ok is false while it is broken.
+func (s *session) whole() (st *strand, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.strand, !s.mu.resume.broken && !s.mu.ended
+}
+
+// broke gives a strand up because of cause: another may take its place, or the
+// session ends.
+func (s *session) broke(st *strand, cause error) {
+	s.mu.Lock()
+	r := &s.mu.resume
+	if s.mu.ended || st != s.mu.strand || r.broken {
+		s.mu.Unlock()
+		return
+	}
+	if !r.able || s.mu.refusing || s.mu.reason != nil || lasting(cause) {
+		s.mu.Unlock()
+		s.end(cause)
+		return
+	}
+	r.broken, r.since, r.cause = true, s.link.now(), cause
+	s.mu.Unlock()
+	st.pair.close(s.log)
+	s.notice()
+}
+
+// lasting reports whether the fault is not that of the network.
+func lasting(cause error) bool {
+	var format *wire.FormatError
+	return errors.Is(cause, ErrProtocol) || errors.As(cause, &format)
+}
+
+func (s *session) notice() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// another waits for a strand to take the place of one that broke, or for the end
+// of the session: nil. Only run calls it, and the Sink is not called meanwhile.
+func (s *session) another(old *strand) *strand {
+	s.quiet() // nobody writes to the old one any more
+	s.mu.Lock()
+	since, ended := s.mu.resume.since, s.mu.ended
+	s.mu.Unlock()
+	if ended {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.link.ctx, since+s.link.cfg.Resume-s.link.now())
+	defer cancel()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { // an end wakes whoever dials
+		select {
+		case <-s.done:
+			cancel()
+		case <-stop:
+		}
+	}()
+	for ctx.Err() == nil {
+		p, arrived, err := s.nextStrand(ctx)
+		if err == nil {
+			var st *strand
+			if st, err = s.adopt(old, p, arrived); err == nil {
+				return st
+			}
+			p.close(s.log)
+		}
+		if errors.Is(err, errGone) || errors.Is(err, ErrProtocol) {
+			break
+		}
+		s.log.Debug("session not resumed yet", zap.Error(err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoffMin):
+		}
+	}
+	s.end(ErrPeerClosed) // the cause of the break comes first
+	return nil
+}
+
+// nextStrand makes streams, or takes what is offered, and exchanges with the peer
+// how many messages have arrived.
+func (s *session) nextStrand(ctx context.Context) (p *pair, arrived uint64, err error) {
+	if p = s.offered(); p == nil && s.link.dials() {
+		if p, err = s.link.open(ctx, ""); err != nil {
+			return nil, 0, err
+		}
+	}
+	for p == nil {
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		}
+		p = s.offered()
+	}
+	mine := wire.Message{Kind: wire.Pong, ID: p.nonce, Token: canResume | isResuming, Offset: s.nonce, Length: s.received.Load()}
+	arrived = p.arrived
+	if s.link.dials() {
+		mine.Kind = wire.Ping
+		arrived, err = s.link.offerResume(ctx, p, mine)
+	} else {
+		err = p.answer(mine)
+	}
+	if err != nil {
+		p.close(s.log)
+	}
+	return p, arrived, err
+}
+
+// offered takes what was put there to go on with; nil when nothing was.
+func (s *session) offered() *pair {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.resume.next
+	s.mu.resume.next = nil
+	return p
+}
+
+// offerResume is offer for a session that there is.
+func (l *Link) offerResume(ctx context.Context, p *pair, mine wire.Message) (arrived uint64, err error) {
+	answer, err := l.exchange(ctx, p, mine)
+	switch {
+	case err != nil:
+		return 0, err
+	case answer.Token&isResuming == 0 || answer.Token&isGone != 0:
+		return 0, errGone
+	}
+	return answer.Length, nil
+}
+
+// adopt goes on over p: what has not arrived is queued again.
+func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
+	s.link.mu.Lock()
+	count := s.link.countersOf(p.path)
+	s.link.mu.Unlock()
+	st, err := newStrand(p, count)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if s.mu.ended {
+		s.mu.Unlock()
+		return nil, errGone
+	}
+	again, err := s.rewindLocked(old.out, arrived)
+	if err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	r := &s.mu.resume
+	cause, took := r.cause, s.link.now()-r.since
+	s.mu.strand, r.broken, r.cause = st, false, nil
+	s.mu.sending, s.mu.handed = false, false
+	var late *pair
+	if s.link.dials() { // of a Move that came beside; what the peer offers later is the better one
+		late, r.next = r.next, nil
+	}
+	s.mu.Unlock()
+	if late != nil {
+		late.close(s.log)
+	}
+	s.hearing()
+	st.count.resumed.Add(1)
+	s.log.Info("link moved", zap.String("was", old.pair.path), zap.String("now", p.path), zap.NamedError("because", cause),
+		zap.Duration("took", took), zap.Int("again", again))
+	s.link.cfg.Sink.Moved(s.id, old.pair.path, p.path, cause)
+	s.flush()
+	return st, nil
+}
+
+// rewindLocked queues all that was sent after the first arrived messages, and
+// whatever waits behind. There is no sender. It returns how many were sent before.
+func (s *session) rewindLocked(o *outflow, arrived uint64) (again int, err error) {
+	r := &s.mu.resume
+	all := append(append(r.history, o.part...), o.batch[o.next:]...)
+	sent := uint64(len(r.history) + len(o.part)) // of a part some may have gone
+	if arrived < r.base || arrived-r.base > sent {
+		return 0, fmt.Errorf("peer says that %d messages have arrived, %d to %d can have: %w", arrived, r.base, r.base+sent, ErrProtocol)
+	}
+	again = int(sent - (arrived - r.base))
+	s.mu.queue = append(all[arrived-r.base:], s.mu.queue...)
+	r.history, r.base = nil, arrived
+	s.mu.messages, s.mu.bytes = len(s.mu.queue), 0
+	for i := range s.mu.queue {
+		s.mu.bytes += int64(wire.HeaderBytes + len(s.mu.queue[i].Data))
+	}
+	return again, nil
+}
+
+// rejoin gives streams that the peer opened for a session to it, or tells the
+// peer that there is none.
+func (l *Link) rejoin(p *pair) {
+	l.mu.Lock()
+	s := l.mu.session
+	l.mu.Unlock()
+	if s != nil && s.nonce == p.session && s.goOn(p) {
+		return
+	}
+	l.log.Info("session not resumed", zap.String("because", "it is over here"), zap.String("path", p.path))
+	if err := p.answer(wire.Message{Kind: wire.Pong, ID: p.nonce, Token: canResume | isGone}); err != nil {
+		l.log.Debug("refusal not sent", zap.Error(err))
+	}
+	p.close(l.log)
+}
+
+// goOn has p take the place of the strand; false when the session is over, or
+// cannot.
+func (s *session) goOn(p *pair) bool {
+	s.mu.Lock()
+	r := &s.mu.resume
+	if s.mu.ended || s.mu.refusing || !r.able {
+		s.mu.Unlock()
+		return false
+	}
+	spare, st := r.next, s.mu.strand
+	r.next = p
+	s.mu.Unlock()
+	if spare != nil {
+		spare.close(s.log)
+	}
+	s.broke(st, errMoving)
+	s.notice()
+	return true
+}
+
+// Move has the session go on over another path: streams over it are opened first,
+// so nothing waits for longer than a round trip. Only the node that dials can; the
+// other one, and one whose peer cannot resume, gets ErrCannotMove. Where the path
+// is the session's already nothing is done.
+func (l *Link) Move(ctx context.Context, path string) error {
+	s := l.live()
+	if s == nil || !l.dials() {
+		return fmt.Errorf("move to path %s: %w", path, ErrCannotMove)
+	}
+	s.mu.Lock()
+	st, able, broken := s.mu.strand, s.mu.resume.able, s.mu.resume.broken
+	s.mu.Unlock()
+	switch {
+	case !able:
+		return fmt.Errorf("move to path %s: peer of an earlier release: %w", path, ErrCannotMove)
+	case broken || st.pair.path == path:
+		return nil
+	}
+	p, err := l.open(ctx, path)
+	if err != nil {
+		return fmt.Errorf("move to path %s: %w", path, err)
+	}
+	if p.path != path || !s.goOn(p) {
+		p.close(l.log)
+		return fmt.Errorf("move to path %s: %w", path, ErrCannotMove)
+	}
+	return nil
+}
+
+// Leave gives up what goes over a path, because of cause; the session goes on
+// over another one if it can.
+func (l *Link) Leave(path string, cause error) {
+	if s := l.live(); s != nil {
+		if st, ok := s.whole(); ok && st.pair.path == path {
+			s.broke(st, cause)
+		}
+	}
+}
+
+// Path is that of the session, "" when there is none, or it has no streams.
+func (l *Link) Path() string {
+	if s := l.live(); s != nil {
+		if st, ok := s.whole(); ok {
+			return st.pair.path
+		}
+	}
+	return ""
+}
+
+func (l *Link) live() *session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.session
+}
