@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"hapair/failover/plan"
 	"hapair/heartbeat"
 	"hapair/heartbeat/detect"
+	"hapair/kernel/secret"
 )
 
 func (a *agent) startHeartbeat(context.Context) error {
@@ -42,14 +42,7 @@ func (a *agent) startHeartbeat(context.Context) error {
 // loadGossipKey reads the key of the membership heartbeat: 32 bytes in hex, in
 // a file that only root may read.
 func loadGossipKey(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("gossip key: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("gossip key %s: mode %v lets others read it; chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	text, err := os.ReadFile(path)
+	text, err := secret.Read(path, 1<<10)
 	if err != nil {
 		return nil, fmt.Errorf("gossip key: %w", err)
 	}
@@ -95,6 +88,7 @@ func (a *agent) heartChanged(s heartbeat.Snapshot) {
 			}
 		}
 	}
+	a.metAgain(s)
 	a.wakeAll("heartbeat")
 }
 

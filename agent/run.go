@@ -22,6 +22,7 @@ import (
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
 	"hapair/failover/vip/deadman"
+	"hapair/fencing"
 	"hapair/heartbeat"
 )
 
@@ -43,6 +44,7 @@ type agent struct {
 	net     *peering.Net
 	ledger  *ledger.Ledger
 	heart   *heartbeat.Heartbeat
+	fence   *fencing.Room        // nil unless arbitration is by fencing
 	paths   *paths.Watch         // to the other data node; nil on a witness
 	deadman *deadman.Guard       // nil where there is no service address
 	res     map[string]*resource // by name; none on a witness
@@ -90,9 +92,10 @@ func (a *agent) start(ctx context.Context) error {
 		{"3 ledger", a.startLedger},
 		{"4 listen", a.startListening},
 		{"5 paths", a.startPaths},
-		{"6 heartbeat", a.startHeartbeat},
-		{"7 resources", a.startResources},
-		{"8 control socket", a.startAPI},
+		{"6 fencing", a.startFencing},
+		{"7 heartbeat", a.startHeartbeat},
+		{"8 resources", a.startResources},
+		{"9 control socket", a.startAPI},
 	}
 	for _, s := range steps {
 		if err := s.fn(ctx); err != nil {

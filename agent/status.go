@@ -41,6 +41,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 		s.Resources = append(s.Resources, a.brokenStatus(x))
 	}
 	s.Members = a.members()
+	s.Fencing, s.Fences = a.fencingStatus()
 	s.LastProblem = a.problems.last("", true)
 	return s, nil
 }

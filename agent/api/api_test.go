@@ -179,7 +179,10 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/resources/pg/promote", `{"reason":"` + strings.Repeat("x", api.MaxBodyBytes) + `"}`, apiv1.CodeTooLarge},
 		{"GET", "/v1/events?since=soon", "", apiv1.CodeBadRequest},
 		{"POST", "/v1/resources/pg/detach", "", apiv1.CodeNotImplemented},
-		{"POST", "/v1/fence", "", apiv1.CodeNotImplemented},
+		{"POST", "/v1/doctor", "", apiv1.CodeNotImplemented},
+		{"GET", "/v1/fence", "", apiv1.CodeBadMethod},
+		{"POST", "/v1/fence", `{"wait_ms":-1}`, apiv1.CodeBadRequest},
+		{"POST", "/v1/fence-confirm", `{"i_have_checked":"yes"}`, apiv1.CodeBadRequest},
 		{"POST", "/v1/config/apply", "", apiv1.CodeNotImplemented},
 	} {
 		if p := w.problem(t, c.method, c.path, c.body); p.Code != c.code {
@@ -348,6 +351,17 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	st := apitest.Sample()
+	st.Fencing = []apiv1.Fencing{{Node: "beta", Ready: true, RefusedTotal: 3, Devices: []apiv1.FenceDevice{{Name: "fence_ipmilan 10.0.0.1", Level: 2, Usable: true}}}}
+	w.SetStatus(st)
+	_, data = w.do(t, "GET", "/metrics", "")
+	for _, want := range []string{
+		`hapair_fence_ready{member="beta"} 1`, `hapair_fences_total{member="beta",outcome="refused"} 3`, `hapair_fence_under_way{member="beta"} 0`,
+		`hapair_fence_device_usable{device="fence_ipmilan 10.0.0.1",level="2",member="beta"} 1`,
+	} {
+		if !strings.Contains(string(data), want+"\n") {
+			t.Errorf("no %s in %s", want, data)
+		}
+	}
 	st.Node = "gamma"
 	for i := range st.Members {
 		st.Members[i].Self = st.Members[i].Name == "gamma"

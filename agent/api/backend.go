@@ -52,6 +52,8 @@ type LinkChanger interface {
 type ClusterChanger interface {
 	Maintenance(ctx context.Context, r apiv1.MaintenanceRequest) (apiv1.Changed, error)
 	Standby(ctx context.Context, r apiv1.StandbyRequest) (apiv1.Changed, error)
+	Fence(ctx context.Context, r apiv1.FenceRequest) (apiv1.Changed, error)
+	FenceConfirm(ctx context.Context, r apiv1.FenceConfirmRequest) (apiv1.Changed, error)
 	LedgerBegin(ctx context.Context, r apiv1.LedgerBeginRequest) (apiv1.Changed, error)
 	CreateMetadata(ctx context.Context, resource string, r apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error)
 }

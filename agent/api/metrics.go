@@ -46,6 +46,11 @@ var (
 	pathBytesDesc   = desc("path_bytes_total", "Bytes of all streams over a path.", "member", "path", "direction")
 	pathAgainDesc   = desc("path_retransmits_total", "Segments that were sent again over a path.", "member", "path")
 
+	fenceReadyDesc  = desc("fence_ready", "1 when a node could be fenced from here, as its devices said last.", "member")
+	fenceDeviceDesc = desc("fence_device_usable", "1 when a fence device could be used, as it said last.", "member", "device", "level")
+	fencesDesc      = desc("fences_total", "Fences by their outcome; only confirmed ones count.", "member", "outcome")
+	fencingDesc     = desc("fence_under_way", "1 while a node is being fenced.", "member")
+
 	primaryDesc   = desc("resource_primary", "1 when this node is Primary.", "resource")
 	inSyncDesc    = desc("resource_in_sync", "1 when a node's copy is in the in-sync set.", "resource", "member")
 	tokenDesc     = desc("resource_token", "Fencing token.", "resource")
@@ -72,7 +77,7 @@ var allDescs = []*prometheus.Desc{
 	upDesc, uptimeDesc, maintenanceDesc, votersDesc, reachableDesc, quorumDesc, memberDesc, pathDesc,
 	primaryDesc, inSyncDesc, tokenDesc, leaseDesc, frozenDesc, connectedDesc, peerDirtyDesc, behindDesc, resyncDesc,
 	serviceDesc, sizeDesc, upToDateDesc, dirtyDesc, requestsDesc, bytesDesc, errorsDesc, inFlightDesc, latencyDesc,
-	unequalDesc, provenDesc,
+	unequalDesc, provenDesc, fenceReadyDesc, fenceDeviceDesc, fencesDesc, fencingDesc,
 }
 
 // Describe names every metric.
@@ -104,6 +109,9 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 			m.streams(p.Streams, x.Name, p.Name)
 		}
 	}
+	for i := range st.Fencing {
+		m.fencing(&st.Fencing[i])
+	}
 	for i := range st.Resources {
 		if st.Witness() {
 			m.witnessed(&st.Resources[i], st.Members)
@@ -129,6 +137,17 @@ func (m emitter) flag(d *prometheus.Desc, on bool, labels ...string) {
 		v = 1
 	}
 	m.gauge(d, v, labels...)
+}
+
+func (m emitter) fencing(f *apiv1.Fencing) {
+	m.flag(fenceReadyDesc, f.Ready, f.Node)
+	m.flag(fencingDesc, f.UnderWay != nil, f.Node)
+	m.counter(fencesDesc, f.ConfirmedTotal, f.Node, apiv1.FenceConfirmed)
+	m.counter(fencesDesc, f.RefusedTotal, f.Node, apiv1.FenceRefused)
+	m.counter(fencesDesc, f.UnknownTotal, f.Node, apiv1.FenceUnknown)
+	for _, d := range f.Devices {
+		m.flag(fenceDeviceDesc, d.Usable, f.Node, d.Name, strconv.Itoa(d.Level))
+	}
 }
 
 // witnessed is what a witness, which has no copy, can say of a resource.

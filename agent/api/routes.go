@@ -24,6 +24,8 @@ func (s *Server) routes() http.Handler {
 
 	mux.HandleFunc(apiv1.PathMaintenance, clusterVerb(s, "maintenance", b.Maintenance))
 	mux.HandleFunc(apiv1.PathStandby, clusterVerb(s, "standby", b.Standby))
+	mux.HandleFunc(apiv1.PathFence, clusterVerb(s, "fence", b.Fence))
+	mux.HandleFunc(apiv1.PathFenceConfirm, clusterVerb(s, "fence-confirm", b.FenceConfirm))
 	mux.HandleFunc(apiv1.PathLedgerBegin, clusterVerb(s, "ledger-begin", b.LedgerBegin))
 
 	verb := func(name string) string { return apiv1.PathResources + "{name}/" + name }
@@ -159,6 +161,8 @@ func waitOf(req any) (time.Duration, *apiv1.Problem) {
 	case apiv1.SwitchoverRequest:
 		ms = r.WaitMS
 	case apiv1.ResizeRequest:
+		ms = r.WaitMS
+	case apiv1.FenceRequest:
 		ms = r.WaitMS
 	}
 	if ms < 0 || ms > MaxWait.Milliseconds() {

@@ -13,6 +13,7 @@ const (
 	EventMember     = "member"     // a member came, went, became suspect
 	EventQuorum     = "quorum"     // quorum or leader changed
 	EventFrozen     = "frozen"     // I/O froze or thawed
+	EventFence      = "fence"      // a node was fenced, or was not
 	EventOperator   = "operator"   // somebody asked for something
 	EventProblem    = "problem"    // something went wrong
 	EventAgent      = "agent"      // the agent started, stops, reloaded
@@ -21,7 +22,7 @@ const (
 
 // EventKinds lists the kinds an agent sends, but for EventDropped.
 func EventKinds() []string {
-	return []string{EventRole, EventConnection, EventDisk, EventResync, EventVerify, EventService, EventMember, EventQuorum, EventFrozen, EventOperator, EventProblem, EventAgent}
+	return []string{EventRole, EventConnection, EventDisk, EventResync, EventVerify, EventService, EventMember, EventQuorum, EventFrozen, EventFence, EventOperator, EventProblem, EventAgent}
 }
 
 // Event is one thing that happened, numbered in the order this node saw it.

@@ -8,6 +8,8 @@ func (s *Status) FillLists() {
 	fill(&s.Standby)
 	fill(&s.Resources)
 	fill(&s.Members)
+	fill(&s.Fencing)
+	fill(&s.Fences)
 	for i := range s.Resources {
 		r := &s.Resources[i]
 		fill(&r.InSync)
@@ -24,6 +26,9 @@ func (s *Status) FillLists() {
 		for j := range r.Volumes {
 			fill(&r.Volumes[j].Proven.RegionsAgeS)
 		}
+	}
+	for i := range s.Fencing {
+		fill(&s.Fencing[i].Devices)
 	}
 	for i := range s.Members {
 		fill(&s.Members[i].Paths)

@@ -13,6 +13,9 @@ const (
 	PathStandby     = "/v1/standby"
 	PathLedgerBegin = "/v1/ledger-begin"
 
+	PathFence        = "/v1/fence"
+	PathFenceConfirm = "/v1/fence-confirm"
+
 	PathResources = "/v1/resources/" // {name}/{verb}
 	PathMetrics   = "/metrics"
 )
@@ -42,7 +45,6 @@ const (
 // use instead.
 var NotBuilt = map[string]string{
 	"detach":   "stop the agent on this node: hactl standby NODE, then systemctl stop haagent",
-	"fence":    "switch the node off by hand, then hactl promote RES --force on the survivor",
 	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",
 	"top":      "hactl status --watch",
 	"doctor":   "hactl status and hactl explain RES",

@@ -16,6 +16,10 @@ type Status struct {
 	Quorum      Quorum     `json:"quorum"`
 	Resources   []Resource `json:"resources"`
 	Members     []Member   `json:"members"`
+	// Fencing says, with arbitration fencing, how each other node could be fenced;
+	// Fences are the last ones, oldest first.
+	Fencing []Fencing `json:"fencing"`
+	Fences  []Fence   `json:"fences"`
 	// EventSeq is the number of the newest event included in this status.
 	EventSeq uint64 `json:"event_seq"`
 	// LastProblem is the newest thing that went wrong on this node, if any.

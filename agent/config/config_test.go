@@ -34,8 +34,18 @@ resources:
       - mount: {path: /srv/pg, type: ext4}
       - systemd: postgresql.service
       - address: {ip: 192.168.1.50/24, dev: eth0}
+`
+
+const fenced = `nodes: {alpha: 10.99.0.1, beta: 10.99.0.2}
+disk: /dev/vdb
+arbitration: fencing
 fencing:
-  alpha: [{agent: fence_ipmilan, options: {ip: 192.168.1.91, username: ha, password_file: /etc/hapair/ipmi}}]
+  alpha:
+    - {agent: fence_ipmilan, options: {ip: 192.168.1.91, username: ha, password_file: /etc/hapair/ipmi}, timeout: 10s}
+    - {agent: fence_apc, options: {ip: 192.168.1.9, username: ha, plug: 1, password_file: /etc/hapair/apc}, level: 2}
+    - {agent: /usr/local/sbin/fence_apc_old, options: {ip: 192.168.1.8, plug: 1}, level: 2}
+    - {manual: true}
+  beta: [{exec: [/usr/local/sbin/fence-beta, now], monitor_interval: 30s, delay: 1m}]
 `
 
 var ignoreSource = cmpopts.IgnoreUnexported(Config{})
@@ -101,7 +111,7 @@ func TestSmallest(t *testing.T) {
 
 func TestRenderRoundTrip(t *testing.T) {
 	for _, text := range []string{
-		full,
+		full, fenced,
 		"nodes: [10.99.0.1, 10.99.0.2]\ndisk: {node1: /dev/vdb, node2: /dev/vdc}\n",
 		"nodes: {a: fd00::1, b: fd00::2}\nresources: {x: {volumes: [{disk: /dev/a, size: 1GiB}, {disk: /dev/b}], services: [{exec: {start: touch /tmp/x, stop: [/bin/rm, /tmp/x]}, stop_timeout: 1m30s}, {mount: {path: /m, volume: 1}}]}}\napi: {read_group: \"\"}\n",
 	} {
@@ -153,10 +163,7 @@ func TestGoldenErrors(t *testing.T) {
 
 func TestCheckImplemented(t *testing.T) {
 	var ni *NotImplementedError
-	if err := mustParse(t, full).CheckImplemented(); !errors.As(err, &ni) {
-		t.Errorf("a fencing section is accepted: %v", err)
-	}
-	bare := mustParse(t, full[:strings.Index(full, "fencing:\n")])
+	bare := mustParse(t, full)
 	if err := bare.CheckImplemented(); err != nil {
 		t.Error(err)
 	}
@@ -165,7 +172,7 @@ func TestCheckImplemented(t *testing.T) {
 		"ublk":        func(r *Resource) { r.Frontend = FrontendUblk },
 		"nbd":         func(r *Resource) { r.Frontend = FrontendNBD },
 	} {
-		c := mustParse(t, full[:strings.Index(full, "fencing:\n")])
+		c := mustParse(t, full)
 		c.Resources[0].OnNoQuorum, c.Resources[0].ResyncRate = SuspendIO, 0
 		c.Resources[0].Frontend = FrontendAuto
 		if err := c.CheckImplemented(); err != nil {
@@ -175,8 +182,7 @@ func TestCheckImplemented(t *testing.T) {
 			t.Errorf("%s is accepted", what)
 		}
 	}
-	bare.Arbitration = ArbitrateFencing
-	if err := bare.CheckImplemented(); !errors.As(err, &ni) {
+	if err := mustParse(t, fenced).CheckImplemented(); !errors.As(err, &ni) {
 		t.Errorf("arbitration by fencing is accepted: %v", err)
 	}
 }

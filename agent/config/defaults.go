@@ -43,7 +43,8 @@ const (
 	DefaultFailureMemory    = 10 * time.Minute
 	DefaultFailbackAfter    = 5 * time.Minute
 
-	DefaultFenceDelay = 5 * time.Second
+	DefaultFenceTimeout         = 20 * time.Second
+	DefaultFenceMonitorInterval = time.Minute
 
 	DefaultVerifyRate = Rate(20 << 20)
 
@@ -62,6 +63,10 @@ const (
 	MaxVolumes      = 16 // per resource
 	MaxServices     = 64 // per resource
 	MaxFenceDevices = 8  // per node
+	MinFenceTimeout = time.Second
+	MaxFenceTimeout = 10 * time.Minute // also of a delay
+	MinFenceMonitor = time.Second
+	MaxFenceMonitor = 24 * time.Hour
 	MaxNameBytes    = 63
 	MinVolumeBytes  = 1 << 20
 	MaxVolumeBytes  = 1 << 50     // 1 PiB
@@ -144,4 +149,6 @@ func (s *Service) setDefaults() {
 
 func (a *AddressService) setDefaults() { a.Announce = true }
 
-func (d *FenceDevice) setDefaults() { d.Delay = DefaultFenceDelay }
+func (d *FenceDevice) setDefaults() {
+	d.Timeout, d.MonitorInterval = DefaultFenceTimeout, DefaultFenceMonitorInterval
+}

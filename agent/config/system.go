@@ -23,9 +23,6 @@ func (c *Config) CheckImplemented() error {
 	if c.Arbitration == ArbitrateFencing {
 		errs = append(errs, &NotImplementedError{"arbitration: fencing", "use arbitration: witness or arbitration: manual"})
 	}
-	if len(c.Fencing) > 0 {
-		errs = append(errs, &NotImplementedError{"the section fencing", "leave the section out: no device would be used"})
-	}
 	for i := range c.Resources {
 		r := &c.Resources[i]
 		if r.Frontend == FrontendUblk || r.Frontend == FrontendNBD {
@@ -35,13 +32,14 @@ func (c *Config) CheckImplemented() error {
 			errs = append(errs, &NotImplementedError{"resync_rate of resource " + r.Name, "leave it out: a resync takes what the disks and the link give"})
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.devicesNotBuilt()...)...)
 }
 
 // CheckSystem asks this machine whether the disks of node can be used: each
 // exists, none carries a mounted file system, swap or another device, and no
 // two names are one disk. It opens no device. And whether the resource agents
-// are there and want the parameters that are given. The error is an [Errors].
+// and the fence agents for the other node are there and want the parameters that
+// are given. The error is an [Errors].
 func (c *Config) CheckSystem(ctx context.Context, node string) error {
 	return c.checkSystem(ctx, node, machine{proc: "/proc", sys: "/sys"})
 }
@@ -105,6 +103,7 @@ func (c *Config) checkSystem(ctx context.Context, node string, m machine) error 
 		}
 	}
 	k.agents(ctx)
+	k.fenceDevices(ctx, node)
 	if len(k.errs) > 0 {
 		return inOrder(k.errs)
 	}

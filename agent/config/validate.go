@@ -236,11 +236,7 @@ func (c *checker) arbitration() {
 				"arbitration by a witness, but there is no witness")
 		}
 	case ArbitrateFencing:
-		for _, n := range cfg.Nodes {
-			if !hasFencing(cfg, n.Name) {
-				c.fail("arbitration", "list a device under fencing: "+n.Name+":", "arbitration by fencing, but node %q has no fence device", n.Name)
-			}
-		}
+		c.fenceable()
 	case ArbitrateManual:
 		if cfg.Witness != nil {
 			c.fail("arbitration", "use arbitration: witness, or leave the witness out", "a witness is given, but arbitration is manual: it would vote for nothing")
@@ -248,15 +244,6 @@ func (c *checker) arbitration() {
 	default:
 		c.oneOf("arbitration", string(cfg.Arbitration), "witness", "fencing", "manual")
 	}
-}
-
-func hasFencing(cfg *Config, node string) bool {
-	for _, f := range cfg.Fencing {
-		if f.Node == node && len(f.Devices) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // oneOf refuses a value outside a list.

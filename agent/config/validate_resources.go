@@ -325,38 +325,3 @@ func (c *checker) vip(at string, a *AddressService, vips map[netip.Addr]string) 
 		c.fail(at+".dev", "as in dev: eth0", "%q is not the name of a network device", a.Dev)
 	}
 }
-
-func (c *checker) fencing() {
-	for _, f := range c.cfg.Fencing {
-		at := "fencing." + f.Node
-		if c.cfg.Node(f.Node) == nil {
-			c.unknownNode(at, f.Node)
-		}
-		if len(f.Devices) == 0 || len(f.Devices) > MaxFenceDevices {
-			c.fail(at, "", "node %q has %d fence devices; between 1 and %d", f.Node, len(f.Devices), MaxFenceDevices)
-		}
-		for i, dev := range f.Devices {
-			c.fenceDevice(fmt.Sprintf("%s[%d]", at, i), dev)
-		}
-	}
-}
-
-func (c *checker) fenceDevice(at string, dev FenceDevice) {
-	if !namePattern.MatchString(dev.Agent) {
-		c.fail(at+".agent", "as in agent: fence_ipmilan", "%q is not the name of a fence agent", dev.Agent)
-	}
-	for _, k := range []string{"password", "passwd"} {
-		if _, ok := dev.Options[k]; ok {
-			c.fail(at+".options."+k, "put it into a file only root can read and give "+k+"_file", "a secret stands in the configuration")
-			c.errs[len(c.errs)-1].Source = "" // the line would show it
-		}
-	}
-	if dev.Delay < 0 || dev.Delay > MaxTiming {
-		c.fail(at+".delay", "", "delay is %s; between 0 and %s", dev.Delay, MaxTiming)
-	}
-	if c.cfg.Arbitration == ArbitrateFencing && c.cfg.Timing.Lease >= dev.Delay {
-		c.fail(at+".delay", "the Primary must win when both fence",
-			"lease (%s, %s) is not shorter than the fence delay (%s, %s)",
-			c.cfg.Timing.Lease, c.line("timing.lease"), dev.Delay, c.line(at+".delay"))
-	}
-}

@@ -13,10 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
 	"strings"
-	"syscall"
 	"time"
+
+	"hapair/kernel/secret"
 )
 
 // certSuffix ends the DNS name in every certificate of a node:
@@ -198,30 +198,14 @@ func LoadKey(file string) ([]byte, error) {
 // maxFileBytes bounds key and certificate files.
 const maxFileBytes = 64 << 10
 
-func readBounded(file string, secret bool) ([]byte, error) {
-	f, err := os.Open(file)
+func readBounded(file string, private bool) ([]byte, error) {
+	read := secret.Public
+	if private {
+		read = secret.Read
+	}
+	b, err := read(file, maxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("peering: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // read only
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("peering: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFileBytes {
-		return nil, fmt.Errorf("peering: %s: %s of %d bytes, must be a regular file of at most %d", file, info.Mode(), info.Size(), maxFileBytes)
-	}
-	if secret {
-		if mode := info.Mode().Perm(); mode&0o077 != 0 {
-			return nil, fmt.Errorf("peering: %s holds a secret and has mode %04o, must be 0600 or less: chmod 600 %s", file, mode, file)
-		}
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
-			return nil, fmt.Errorf("peering: %s holds a secret and belongs to user %d, must be root's: chown root %s", file, stat.Uid, file)
-		}
-	}
-	b := make([]byte, info.Size())
-	if _, err := f.ReadAt(b, 0); err != nil {
-		return nil, fmt.Errorf("peering: read %s: %w", file, err)
 	}
 	return b, nil
 }

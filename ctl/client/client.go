@@ -125,6 +125,18 @@ func (c *Client) Standby(ctx context.Context, req apiv1.StandbyRequest) (apiv1.C
 	return ch, c.do(ctx, http.MethodPost, apiv1.PathStandby, req, &ch)
 }
 
+// Fence has a node switched off.
+func (c *Client) Fence(ctx context.Context, req apiv1.FenceRequest) (apiv1.Changed, error) {
+	var ch apiv1.Changed
+	return ch, c.do(ctx, http.MethodPost, apiv1.PathFence, req, &ch)
+}
+
+// FenceConfirm gives an operator's word that a node is off.
+func (c *Client) FenceConfirm(ctx context.Context, req apiv1.FenceConfirmRequest) (apiv1.Changed, error) {
+	var ch apiv1.Changed
+	return ch, c.do(ctx, http.MethodPost, apiv1.PathFenceConfirm, req, &ch)
+}
+
 func resourcePath(resource, verb string) string {
 	return apiv1.PathResources + url.PathEscape(resource) + "/" + verb
 }

@@ -1,10 +1,8 @@
 package commands
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,15 +82,7 @@ func (a *app) confirmLoss(ctx context.Context, resource string) error {
 	if !a.env.InTerminal {
 		return nil
 	}
-	fmt.Fprintf(a.env.Err, "Type the resource's name to force the promotion: ")
-	line, err := bufio.NewReader(a.env.In).ReadString('\n')
-	if err != nil && line == "" {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if strings.TrimSpace(line) != resource {
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; nothing was changed"}
-	}
-	return nil
+	return a.askName(resource, "Type the resource's name to force the promotion: ")
 }
 
 func (a *app) demoteCmd() *cobra.Command {

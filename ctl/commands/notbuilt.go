@@ -13,7 +13,6 @@ func (a *app) notBuiltCmds() []*cobra.Command {
 	var out []*cobra.Command
 	for _, x := range []struct{ use, short string }{
 		{"detach RES", "let go of a disk"},
-		{"fence NODE", "make sure a node cannot write"},
 		{"snapshot", "snapshots of a volume"},
 		{"top", "live figures"},
 		{"doctor", "look for what is wrong"},

@@ -30,6 +30,7 @@ func renderStatus(st *apiv1.Status, s style) string {
 		fmt.Fprintf(&b, "%s  no resources here\n", s.bold(st.Node))
 	}
 	renderMembers(&b, st, s)
+	renderFencing(&b, st, s)
 	renderTrouble(&b, st, s)
 	return b.String()
 }

@@ -37,6 +37,19 @@ func golden(t *testing.T, name, got string) {
 // stories are statuses of days that are not all good.
 var stories = map[string]func(*apiv1.Status){
 	"healthy": func(*apiv1.Status) {},
+	"fencing": func(st *apiv1.Status) {
+		st.Fencing = []apiv1.Fencing{{Node: "beta", Because: "no fence device of node beta can be used: level 1: fence_ipmilan 10.0.0.1: monitor: exit code 3 (login denied)",
+			UnderWay: &apiv1.FenceUnderWay{Because: "it is dead", Since: st.Time.Add(-75 * time.Second), Level: 2, Failed: "level 1: fence_ipmilan 10.0.0.1: refused: login denied", WaitsForOperator: true}}}
+		st.Fences = []apiv1.Fence{{Node: "beta", Outcome: apiv1.FenceRefused, Device: "fence_ipmilan 10.0.0.1", Reason: "login denied", Since: st.Time.Add(-5 * time.Minute)}}
+	},
+	"fenced": func(st *apiv1.Status) {
+		st.Fencing = []apiv1.Fencing{{Node: "beta", Ready: true}}
+		st.Fences = []apiv1.Fence{{Node: "beta", Outcome: apiv1.FenceConfirmed, Device: "fence_ipmilan 10.0.0.1", Reason: "switched off, and its status is off", Since: st.Time.Add(-time.Minute)}}
+	},
+	"fenced-long-ago": func(st *apiv1.Status) {
+		st.Fencing = []apiv1.Fencing{{Node: "beta", Ready: true}}
+		st.Fences = []apiv1.Fence{{Node: "beta", Outcome: apiv1.FenceConfirmed, Since: st.Time.Add(-time.Hour)}}
+	},
 	"resync": func(st *apiv1.Status) {
 		r := &st.Resources[0]
 		r.InSync = []string{"alpha"}

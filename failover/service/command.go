@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/program"
 )
 
 // ExecError is returned when a command fails.
@@ -60,57 +59,31 @@ type invocation struct {
 	env    []string // all of it
 	limit  time.Duration
 	quiet  bool    // it is run all the time, and its end belongs into no log
-	into   *output // takes its standard output; nil: that is collected with its errors
+	into   *[]byte // takes its standard output; nil: that is collected with its errors
 }
 
 // run carries one command through. It returns nil or an *ExecError.
 func (e *commands) run(ctx context.Context, c invocation) error {
-	argv, limit := c.argv, c.limit
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: %s", ErrTimeout, limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, fmt.Errorf("%w: %s", ErrTimeout, c.limit))
 	defer cancel()
-	fail := &ExecError{Action: c.action, Command: strings.Join(argv, " "), Code: -1}
-	if fail.Cause = e.executable(ctx, argv[0]); fail.Cause != nil {
+	fail := &ExecError{Action: c.action, Command: strings.Join(c.argv, " "), Code: -1}
+	if fail.Cause = e.executable(ctx, c.argv[0]); fail.Cause != nil {
 		return fail
 	}
-	out, err := newOutput(outputBytesMax)
-	if err != nil {
-		fail.Cause = err
-		return fail
-	}
-	cmd := throughShell(argv)
-	cmd.Env, cmd.Dir = c.env, "/"
-	cmd.Stdout, cmd.Stderr = out.child, out.child
+	cmd := program.Command{Argv: c.argv, Env: c.env}
 	if c.into != nil {
-		cmd.Stdout = c.into.child
+		cmd.ApartMax = ocfMetadataMax
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		out.close()
-		fail.Cause = err
-		return fail
+	end, cause := program.Run(ctx, cmd)
+	fail.Cause, fail.Code, fail.Signal, fail.Output = cause, end.Code, end.Signal, end.Output
+	if c.into != nil {
+		*c.into = end.Apart
 	}
-	begin := time.Now()
-	ended, cause := superviseGroup(ctx, cmd, out)
-	fail.Cause, fail.Output = cause, out.text()
-	if ended {
-		fail.Code = cmd.ProcessState.ExitCode()
-		if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			fail.Signal = ws.Signal().String()
-		}
-	}
-	e.logEnd(fail, c.quiet, time.Since(begin))
+	e.logEnd(fail, c.quiet, end.Took)
 	if cause == nil && fail.Code == 0 {
 		return nil
 	}
 	return fail
-}
-
-// throughShell starts argv through the shell, which becomes it. The program may lie
-// on a device of ours. A process has all that the agent has open until its first
-// program is loaded: it must not wait for the device with /dev/fuse, and no other
-// process can be started before it has done with waiting.
-func throughShell(argv []string) *exec.Cmd {
-	return exec.Command("/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, argv...)...)
 }
 
 // executable tells a program that is not there from one that fails.
@@ -129,62 +102,4 @@ func (e *commands) logEnd(f *ExecError, quiet bool, took time.Duration) {
 	}
 	log("command ended", zap.String("action", f.Action), zap.Int("code", f.Code), zap.String("signal", f.Signal),
 		zap.Error(f.Cause), zap.Duration("took", took), zap.String("output", f.Output))
-}
-
-// errUnkillable is the cause when a command does not even heed SIGKILL.
-var errUnkillable = errors.New("cannot be killed (a process waits for I/O that does not end)")
-
-// superviseGroup waits for the command and, when ctx ends first, ends its
-// process group: politely, then not. It returns why it was ended, and whether
-// cmd.ProcessState may be read.
-func superviseGroup(ctx context.Context, cmd *exec.Cmd, out *output) (ended bool, cause error) {
-	waited := make(chan struct{})
-	var waitErr error
-	out.drain()
-	go func() {
-		waitErr = cmd.Wait()
-		out.finish()
-		close(waited)
-	}()
-	var exit *exec.ExitError
-	select {
-	case <-waited:
-		if waitErr != nil && !errors.As(waitErr, &exit) {
-			return true, waitErr
-		}
-		return true, nil
-	case <-ctx.Done():
-	}
-	group := -cmd.Process.Pid // a session of its own: also a group
-	signalGroup(group, unix.SIGTERM)
-	within(waited, settle)
-	signalGroup(group, unix.SIGKILL) // the rest of it, also when the command itself has ended
-	if !within(waited, settle) {
-		return false, fmt.Errorf("%w, and %w", context.Cause(ctx), errUnkillable)
-	}
-	return true, context.Cause(ctx)
-}
-
-func within(done <-chan struct{}, limit time.Duration) bool {
-	t := time.NewTimer(limit)
-	defer t.Stop()
-	select {
-	case <-done:
-		return true
-	case <-t.C:
-		return false
-	}
-}
-
-func signalGroup(group int, s unix.Signal) {
-	_ = unix.Kill(group, s) // fails only when the group is gone
-}
-
-// environment is what every command is told, whatever the agent's own is.
-func environment() []string {
-	path := os.Getenv("PATH")
-	if path == "" {
-		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	}
-	return []string{"PATH=" + path, "HOME=/root", "LANG=C.UTF-8"}
 }

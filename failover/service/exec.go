@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"hapair/kernel/program"
 )
 
 // Exec is a service kept by commands of the operator's own. Each is an
@@ -122,6 +124,6 @@ func (e *execService) do(ctx context.Context, action string, argv []string, limi
 	if err != nil {
 		e.log.Warn("command runs without HAPAIR_DEVICE", zap.Error(err))
 	}
-	env := append(environment(), "HAPAIR_RESOURCE="+e.deps.Resource, "HAPAIR_NODE="+e.deps.Node, "HAPAIR_DEVICE="+device)
+	env := append(program.Environment(), "HAPAIR_RESOURCE="+e.deps.Resource, "HAPAIR_NODE="+e.deps.Node, "HAPAIR_DEVICE="+device)
 	return e.run(ctx, invocation{action: action, argv: argv, env: env, limit: limit, quiet: action == "status"})
 }

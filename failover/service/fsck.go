@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"hapair/kernel/program"
 )
 
 // FsckError is returned when a filesystem needs hands before it is mounted.
@@ -89,7 +91,7 @@ func fsck(ctx context.Context, device, kind string, log *zap.Logger) error {
 		return fmt.Errorf("check %s: %w", device, err)
 	}
 	code := cmd.ProcessState.ExitCode()
-	text := tail(out, 1000)
+	text := program.Tail(out, 1000)
 	if !fsckPasses(code) {
 		return &FsckError{Device: device, Code: code, Output: text}
 	}
@@ -102,15 +104,6 @@ func head(b []byte, n int) string {
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(b), "?")), " ")
 	if len(text) > n {
 		text = strings.ToValidUTF8(text[:n], "") + " …"
-	}
-	return text
-}
-
-// tail returns the last n bytes of b as text on one line.
-func tail(b []byte, n int) string {
-	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(b), "?")), " ")
-	if len(text) > n {
-		text = "… " + strings.ToValidUTF8(text[len(text)-n:], "")
 	}
 	return text
 }

@@ -137,3 +137,14 @@ func sayWhy(ctx context.Context, err error) error {
 	}
 	return fmt.Errorf("%w: %w", cause, err)
 }
+
+func within(done <-chan struct{}, limit time.Duration) bool {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"hapair/kernel/program"
 )
 
 // OCF is a service kept by a resource agent after the Open Cluster Framework's
@@ -199,7 +201,7 @@ func (o *ocfService) do(ctx context.Context, action string, limit time.Duration)
 // environment is that of the OCF Resource Agent API, with what agents written
 // for Pacemaker ask for besides.
 func (o *ocfService) environment(action string, limit time.Duration) []string {
-	env := append(environment(),
+	env := append(program.Environment(),
 		"OCF_ROOT="+o.cfg.Root, "OCF_RA_VERSION_MAJOR=1", "OCF_RA_VERSION_MINOR=1",
 		"OCF_RESOURCE_INSTANCE="+o.cfg.Instance, "OCF_RESOURCE_PROVIDER="+o.provider, "OCF_RESOURCE_TYPE="+o.kind,
 		"OCF_RESKEY_CRM_meta_timeout="+strconv.FormatInt(limit.Milliseconds(), 10),

@@ -158,13 +158,8 @@ func (o *ocfService) warn(m *ocfMetadata) {
 
 // metadata runs the agent's meta-data action and returns what it printed.
 func (o *ocfService) metadata(ctx context.Context) ([]byte, error) {
-	printed, err := newOutput(ocfMetadataMax)
-	if err != nil {
-		return nil, err
-	}
-	printed.drain()
-	err = o.run(ctx, invocation{action: "meta-data", argv: []string{o.program(), "meta-data"}, env: o.environment("meta-data", metadataLimit),
-		limit: metadataLimit, quiet: true, into: printed})
-	printed.finish()
-	return printed.b, err
+	var printed []byte
+	err := o.run(ctx, invocation{action: "meta-data", argv: []string{o.program(), "meta-data"}, env: o.environment("meta-data", metadataLimit),
+		limit: metadataLimit, quiet: true, into: &printed})
+	return printed, err
 }

@@ -95,24 +95,12 @@ func TestFsckCodes(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
-	if got := tail([]byte(" a\n b\xff "), 10); got != "a b?" {
-		t.Errorf("%q", got)
-	}
-	if got := tail([]byte("0123456789ä"), 3); !strings.HasSuffix(got, "9ä") {
-		t.Errorf("%q", got)
-	}
-}
-
 // The beginning of a command line has the program's name.
-func TestHeadAndTail(t *testing.T) {
+func TestHead(t *testing.T) {
 	b := []byte("/usr/bin/postgres\x00-D  /srv/pg")
 	for n, want := range map[int]string{100: "/usr/bin/postgres -D /srv/pg", 17: "/usr/bin/postgres …"} {
 		if got := head([]byte(strings.ReplaceAll(string(b), "\x00", " ")), n); got != want {
 			t.Errorf("%d: %q", n, got)
 		}
-	}
-	if got := tail([]byte("one two three"), 5); got != "… three" {
-		t.Errorf("%q", got)
 	}
 }

@@ -46,7 +46,7 @@ func upCommand(dir *string) *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.Nodes, "nodes", []string{"alpha", "beta"}, "the two data nodes")
 	f.StringVar(&o.Witness, "witness", "gamma", "the witness; - for none")
-	f.StringVar(&o.Arbitration, "arbitration", "", "witness or manual; default witness when there is one")
+	f.StringVar(&o.Arbitration, "arbitration", "", "witness, fencing or manual; default witness when there is one")
 	f.StringVar(&size, "size", "256M", "size of the volume")
 	f.StringVar(&o.Resource, "resource", "pg", "name of the resource")
 	f.StringVar(&o.Frontend, "frontend", "auto", "auto, fuse or export")
@@ -191,5 +191,21 @@ func linkCommand(dir *string) *cobra.Command {
 				return change(*dir, func(l *lab.Lab) error { return l.Heal(args[1], args[2]) })
 			}
 			return fmt.Errorf("link %s: cut, deaf, narrow or heal", args[0])
+		}}
+}
+
+// fenceCommand is the fence agent of the lab, which programs speak to.
+func fenceCommand() *cobra.Command {
+	return &cobra.Command{Use: "fence", Short: "be a fence agent for the nodes: options on standard input", Args: cobra.NoArgs,
+		Long: `fence speaks the interface of ClusterLabs' fence agents: it reads lines of
+option=value from standard input (action, plug, dir, power_timeout) and answers
+with an exit code. A program of the name fence_halab does the same; there is
+one in the lab's directory, for the nodes to fence each other with.`,
+		Example: "  printf 'action=off\nplug=beta\n' | halab fence",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if code := lab.FenceAgent(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()); code != 0 {
+				return &commandError{code}
+			}
+			return nil
 		}}
 }

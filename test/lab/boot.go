@@ -39,6 +39,11 @@ func (l *Lab) boot(n *node) error {
 	if n.Init.alive() {
 		return fmt.Errorf("%s is on already", n.Name)
 	}
+	if n.Init.PID != 0 { // its outlet was switched off
+		if err := l.cutPower(n); err != nil {
+			return err
+		}
+	}
 	if err := l.plugIn(n); err != nil {
 		return err
 	}
@@ -182,7 +187,7 @@ func (l *Lab) cutPower(n *node) error {
 		return errors.Join(dark, err)
 	}
 	n.Init = process{}
-	return errors.Join(dark, l.unplug(n))
+	return errors.Join(dark, l.unplug(n), l.noteOff(n.Name))
 }
 
 // kill ends process 1 and with it everything in the node, and waits for the

@@ -51,6 +51,12 @@ resources:
       - {{.}}
 {{- end}}
 {{- end}}
+{{- if eq .Options.Arbitration "fencing"}}
+fencing:
+{{- range .Data}}
+  {{.Name}}: [{agent: {{$.Fence}}, options: {dir: {{$.Dir}}, plug: {{.Name}}}, timeout: 5s, monitor_interval: 5s}]
+{{- end}}
+{{- end}}
 {{.Options.Extra}}
 `))
 
@@ -59,10 +65,11 @@ type configNode struct{ Name, Crossover, LAN string }
 func (l *Lab) config() (string, error) {
 	v := struct {
 		ID, Volumes string
+		Dir, Fence  string // of the lab's fence agent
 		Options     Options
 		Data        []configNode
 		Witness     *configNode
-	}{ID: l.state.ID, Options: l.state.Options, Volumes: l.state.Options.volumes()}
+	}{ID: l.state.ID, Options: l.state.Options, Volumes: l.state.Options.volumes(), Dir: l.dir, Fence: l.FenceProgram()}
 	for _, n := range l.state.Nodes {
 		c := configNode{n.Name, n.address(Crossover), n.address(LAN)}
 		switch n.Kind {
@@ -130,7 +137,7 @@ func (l *Lab) makeFiles() error {
 			return err
 		}
 	}
-	return l.makeDisks()
+	return errors.Join(l.linkFenceProgram(), l.makeDisks())
 }
 
 func newKeys() (psk, gossip string, err error) {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,9 +24,13 @@ const (
 	tetherFD = 4
 )
 
-// Reexec turns the running program into process 1 of a node, if it was started
-// as one, and then never returns. Call it first thing in main and TestMain.
+// Reexec turns the running program into process 1 of a node, or into the lab's
+// fence agent, if it was started as one, and then never returns. Call it first
+// thing in main and TestMain.
 func Reexec() {
+	if filepath.Base(os.Args[0]) == FenceName {
+		os.Exit(FenceAgent(context.Background(), os.Stdin, os.Stdout, os.Stderr))
+	}
 	if os.Args[0] != initName {
 		return
 	}
@@ -52,6 +57,11 @@ func runInit(ready *os.File) error {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGCHLD, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	outlet, err := openOutlet(spec.Dir)
+	if err != nil {
+		return err
+	}
+	go listen(spec.Dir, outlet)
 	go hang()
 	if _, err := fmt.Fprintln(ready, "ready"); err != nil {
 		return err

@@ -131,10 +131,10 @@ func (o *Options) check() error {
 		return fmt.Errorf("lab: %q is not an absolute path", o.Dir)
 	case o.Arbitration == "witness" && o.Witness == "":
 		return errors.New("lab: arbitration by a witness needs one")
-	case o.Arbitration == "manual" && o.Witness != "":
-		return fmt.Errorf("lab: arbitration manual goes without a witness, not with %s (halab up --witness -)", o.Witness)
-	case o.Arbitration != "witness" && o.Arbitration != "manual":
-		return fmt.Errorf("lab: arbitration %q: witness or manual", o.Arbitration)
+	case o.Arbitration != "witness" && o.Arbitration != "manual" && o.Arbitration != "fencing":
+		return fmt.Errorf("lab: arbitration %q: witness, fencing or manual", o.Arbitration)
+	case o.Arbitration != "witness" && o.Witness != "":
+		return fmt.Errorf("lab: arbitration %s goes without a witness, not with %s (halab up --witness -)", o.Arbitration, o.Witness)
 	}
 	for _, name := range append(append([]string{}, o.Nodes...), o.Witness) {
 		if name == Client || name == "lan" || len(name) > 32 || name != filepath.Base(name) && name != "" {

@@ -39,6 +39,7 @@ var places = []place{
 	{"mirror/block", Words, "requests, geometry and the two doors, spoken by front ends, engine and disks"},
 	{"mirror/state", Words, "roles and states, with their numbers on the wire"},
 	{"failover/lease", Words, "tokens and leases: rooms hand them to each other through the agent"},
+	{"fencing/device", Words, "outcomes of a fence, and what every fence device is"},
 	{"agent/apiv1", Words, "the words of the API; hactl imports these and nothing else of the agent's inside"},
 
 	{"mirror/genid", Pure, "comparison of generations: a table, tested as one"},
@@ -57,6 +58,8 @@ var places = []place{
 
 	{"kernel/apart", Kernel, "threads for system calls that wait for a device of ours"},
 	{"kernel/durable", Kernel, "files that a power cut finds whole"},
+	{"kernel/program", Kernel, "programs of others, run with bounds"},
+	{"kernel/secret", Kernel, "files that only root may read"},
 	{"kernel/mounts", Kernel, "the mount tables, in one spelling"},
 
 	{"mirror/...", Hands, "front ends, disks, links, metadata"},
@@ -87,6 +90,8 @@ var shared = map[string]string{
 	"failover/lease": "the mirror answers under a lease and fences by its token",
 	"kernel/apart":   "the mirror serves the devices that the services mount: a killed agent must leave both",
 	"kernel/durable": "the agent and the metadata keep small files alike",
+	"kernel/secret":  "keys of links and passwords of fence devices are judged alike",
+	"kernel/program": "services and fence devices are programs of others",
 	"kernel/mounts":  "front ends, disks and services look for the same mounts",
 }
 
@@ -105,6 +110,8 @@ var sameLayer = []struct{ from, to, why string }{
 	{"agent/config", "agent/config/...", "parts of the parser"},
 	{"agent/config", "failover/service", "the services judge their own options; a second judge would be of another mind"},
 	{"agent/config", "failover/vip", "so does an address"},
+	{"agent/config", "fencing/fenceagent", "so do fence devices"},
+	{"agent/config", "fencing/handler", "likewise"},
 }
 
 func match(pattern, pkg string) bool {

@@ -189,6 +189,16 @@ func (b *Backend) Standby(ctx context.Context, r apiv1.StandbyRequest) (apiv1.Ch
 	return b.change(ctx, "standby", "", r, word[!r.On], word[r.On])
 }
 
+// Fence records the request.
+func (b *Backend) Fence(ctx context.Context, r apiv1.FenceRequest) (apiv1.Changed, error) {
+	return b.change(ctx, "fence", "", r, "running", "off")
+}
+
+// FenceConfirm records the request.
+func (b *Backend) FenceConfirm(ctx context.Context, r apiv1.FenceConfirmRequest) (apiv1.Changed, error) {
+	return b.change(ctx, "fence-confirm", "", r, "waiting", "confirmed")
+}
+
 // CreateMetadata records the request.
 func (b *Backend) CreateMetadata(ctx context.Context, res string, r apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error) {
 	if _, err := b.change(ctx, apiv1.VerbCreateMetadata, res, r, "", ""); err != nil {

@@ -1,15 +1,14 @@
-package service
+package program
 
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-const outputBytesMax = 16 << 10 // kept of what a command prints
 
 // output collects what a command prints without tying the processes it leaves
 // behind to the agent: the pipe's end they inherit reads as well as writes, so
@@ -109,10 +108,10 @@ func (o *output) add(b []byte) {
 	}
 }
 
-func (o *output) text() string {
+func (o *output) bytes() []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return tail(o.b, 2000)
+	return slices.Clone(o.b)
 }
 
 func (o *output) close() {

@@ -1,0 +1,98 @@
+package commands
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hapair/agent/apiv1"
+)
+
+func (a *app) fenceCmd() *cobra.Command {
+	var req apiv1.FenceRequest
+	var wait time.Duration
+	var yes bool
+	c := &cobra.Command{
+		Use: "fence NODE", Short: "switch the other node off, and make sure that it is",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeArg,
+		Long: "fence has the other node switched off by its fence devices, level by level, until one\n" +
+			"has confirmed that it is off. What runs there is lost with it. It asks first when a\n" +
+			"person can answer. A node that is alive is switched off with --force only; hactl\n" +
+			"standby NODE moves what runs there in order.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Node, req.WaitMS = args[0], wait.Milliseconds()
+			if !yes && a.env.InTerminal {
+				if err := a.askName(req.Node, "Type the node's name to switch it off: "); err != nil {
+					return err
+				}
+			}
+			return a.changed(a.client().Fence(cmd.Context(), req))
+		},
+	}
+	c.Flags().BoolVar(&req.Force, "force", false, "even when it is alive")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
+	waitFlag(c, &wait)
+	return c
+}
+
+func (a *app) fenceConfirmCmd() *cobra.Command {
+	var req apiv1.FenceConfirmRequest
+	c := &cobra.Command{
+		Use: "fence-confirm NODE --i-have-checked", Short: "say that a node is off, where its fence waits for that or has failed",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeArg,
+		Long: "fence-confirm is an operator's word that NODE is off, or has just been. This node goes\n" +
+			"on alone by it. If NODE still runs, both may write, and the copies diverge: look at\n" +
+			"the machine, or at its supply, and not at the network.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Node = args[0]
+			return a.changed(a.client().FenceConfirm(cmd.Context(), req))
+		},
+	}
+	c.Flags().BoolVar(&req.IHaveChecked, "i-have-checked", false, "the node is off, and I have seen it")
+	return c
+}
+
+// askName lets a person type a name: nobody does that by mistake.
+func (a *app) askName(name, question string) error {
+	fmt.Fprint(a.env.Err, question)
+	line, err := bufio.NewReader(a.env.In).ReadString('\n')
+	if err != nil && line == "" {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if strings.TrimSpace(line) != name {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; nothing was changed"}
+	}
+	return nil
+}
+
+// renderFencing draws the nodes that cannot be fenced, are being fenced, or were
+// lately.
+func renderFencing(b *strings.Builder, st *apiv1.Status, s style) {
+	for i := range st.Fencing {
+		f := &st.Fencing[i]
+		if !f.Ready {
+			fmt.Fprintf(b, "%s %s: %s\n", s.warn("cannot be fenced"), s.bold(clean(f.Node)), clean(f.Because))
+		}
+		if u := f.UnderWay; u != nil {
+			fmt.Fprintf(b, "%s %s for %s, level %d: %s\n", s.warn("fencing"), s.bold(clean(f.Node)), secondsText(int64(st.Time.Sub(u.Since).Seconds())), u.Level, clean(u.Because))
+			if u.Failed != "" {
+				fmt.Fprintf(b, "  %s\n", clean(u.Failed))
+			}
+			if u.WaitsForOperator {
+				fmt.Fprintf(b, "  an operator's word is waited for. Make sure that %s is off, then: hactl fence-confirm %s --i-have-checked\n", clean(f.Node), clean(f.Node))
+			}
+		}
+	}
+	if n := len(st.Fences); n > 0 && st.Time.Sub(st.Fences[n-1].Since) < problemShown {
+		x := st.Fences[n-1]
+		outcome := s.bad(x.Outcome)
+		if x.Outcome == apiv1.FenceConfirmed {
+			outcome = s.good(x.Outcome)
+		}
+		fmt.Fprintf(b, "fence of %s at %s: %s (%s): %s\n", s.bold(clean(x.Node)), x.Since.Format("15:04:05"), outcome, orNone(clean(x.Device)), clean(x.Reason))
+	}
+}
