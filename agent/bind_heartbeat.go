@@ -95,6 +95,7 @@ func (a *agent) heartChanged(s heartbeat.Snapshot) {
 			}
 		}
 	}
+	a.record.Retry()
 	a.wakeAll("heartbeat")
 }
 

@@ -165,8 +165,12 @@ func (a *agent) onLease(l lease.Lease) {
 	held := l.Until != 0
 	switch was := r.leased.Swap(held); {
 	case !held:
+		if was {
+			a.event(apiv1.EventQuorum, r.name, fmt.Sprintf("the lease of tenure %d is held no more", l.Tenure))
+		}
 		r.wake("lease lost")
 	case !was:
+		a.event(apiv1.EventQuorum, r.name, fmt.Sprintf("the lease of tenure %d is held", l.Tenure))
 		r.wake("lease held")
 	}
 }

@@ -24,6 +24,8 @@ type Viewer interface {
 	Explain(ctx context.Context, resource string) (apiv1.Explanation, error)
 	// Subscribe streams events; [Hub] has it.
 	Subscribe(since uint64) *Subscription
+	// Timeline tells what all nodes recorded, from memory.
+	Timeline(ctx context.Context, q apiv1.TimelineQuery) (apiv1.Timeline, error)
 }
 
 // RoleChanger moves the Primary.

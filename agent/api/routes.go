@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(apiv1.PathStatus, s.get(s.status))
 	mux.HandleFunc(apiv1.PathVersion, s.get(func(w http.ResponseWriter, _ *http.Request) { s.answer(w, s.opt.Version) }))
 	mux.HandleFunc(apiv1.PathEvents, s.get(s.events))
+	mux.HandleFunc(apiv1.PathTimeline, s.get(s.timeline))
 	mux.HandleFunc(apiv1.PathMetrics, s.get(s.metrics.ServeHTTP))
 
 	mux.HandleFunc(apiv1.PathMaintenance, clusterVerb(s, "maintenance", b.Maintenance))
@@ -85,6 +87,38 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	st.FillLists()
 	s.answer(w, st)
+}
+
+func (s *Server) timeline(w http.ResponseWriter, r *http.Request) {
+	q, p := timelineQuery(r.URL.Query())
+	if p != nil {
+		s.refuse(w, p)
+		return
+	}
+	t, err := s.opt.Backend.Timeline(r.Context(), q)
+	if err != nil {
+		s.refuse(w, asProblem(err))
+		return
+	}
+	t.FillLists()
+	s.answer(w, t)
+}
+
+// timelineQuery reads what is asked of the story.
+func timelineQuery(v url.Values) (q apiv1.TimelineQuery, p *apiv1.Problem) {
+	q.Resource, q.Node = v.Get("resource"), v.Get("node")
+	for name, at := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {
+		text := v.Get(name)
+		if text == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return q, problem(apiv1.CodeBadRequest, fmt.Sprintf("%s is %q; want a time like 2026-01-31T15:04:05Z", name, clip(text)), "")
+		}
+		*at = t
+	}
+	return q, nil
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {

@@ -9,6 +9,9 @@ const (
 	PathVersion = "/v1/version"
 	PathEvents  = "/v1/events" // ?since=N: after event N; without: from now on
 
+	// ?resource=, &node=, &since=, &until= (RFC 3339); all may be left out.
+	PathTimeline = "/v1/timeline"
+
 	PathMaintenance = "/v1/maintenance"
 	PathStandby     = "/v1/standby"
 	PathLedgerBegin = "/v1/ledger-begin"
@@ -47,6 +50,5 @@ var NotBuilt = map[string]string{
 	"top":      "hactl status --watch",
 	"doctor":   "hactl status and hactl explain RES",
 	"drill":    "hactl switchover RES rehearses a planned move",
-	"timeline": "hactl events --since 0 on each node",
 	"apply":    "edit the file on every node, hactl config check, then restart haagent",
 }

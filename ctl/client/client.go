@@ -81,6 +81,23 @@ func (c *Client) Explain(ctx context.Context, resource string) (apiv1.Explanatio
 	return e, c.look(ctx, resourcePath(resource, apiv1.VerbExplain), &e)
 }
 
+// Timeline asks for the story of all nodes.
+func (c *Client) Timeline(ctx context.Context, q apiv1.TimelineQuery) (apiv1.Timeline, error) {
+	v := url.Values{}
+	for name, text := range map[string]string{"resource": q.Resource, "node": q.Node} {
+		if text != "" {
+			v.Set(name, text)
+		}
+	}
+	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			v.Set(name, at.Format(time.RFC3339Nano))
+		}
+	}
+	var t apiv1.Timeline
+	return t, c.look(ctx, apiv1.PathTimeline+"?"+v.Encode(), &t)
+}
+
 // lookTimeout bounds a question that changes nothing: the agent answers those
 // from memory, and one that does not hangs.
 const lookTimeout = 5 * time.Second

@@ -18,7 +18,6 @@ func (a *app) notBuiltCmds() []*cobra.Command {
 		{"top", "live figures"},
 		{"doctor", "look for what is wrong"},
 		{"drill RES", "rehearse a failure"},
-		{"timeline", "one story of both nodes"},
 	} {
 		out = append(out, a.notBuilt(x.use, x.short))
 	}
