@@ -40,18 +40,19 @@ type agent struct {
 	clock lease.Clock
 	began time.Time
 
-	hub     *api.Hub
-	record  *recorder.Recorder
-	net     *peering.Net
-	ledger  *ledger.Ledger
-	heart   *heartbeat.Heartbeat
-	paths   *paths.Watch         // to the other data node; nil on a witness
-	deadman *deadman.Guard       // nil where there is no service address
-	res     map[string]*resource // by name; none on a witness
-	order   []*resource
-	opened  atomic.Bool // res and order are complete
-	broken  []broken    // resources without their disks
-	server  *api.Server
+	hub      *api.Hub
+	record   *recorder.Recorder
+	net      *peering.Net
+	ledger   *ledger.Ledger
+	heart    *heartbeat.Heartbeat
+	paths    *paths.Watch         // to the other data node; nil on a witness
+	deadman  *deadman.Guard       // nil where there is no service address
+	res      map[string]*resource // by name; none on a witness
+	order    []*resource
+	opened   atomic.Bool // res and order are complete
+	broken   []broken    // resources without their disks
+	server   *api.Server
+	drilling atomic.Bool // this node leads a drill
 
 	stops []stage // what to undo, last first
 

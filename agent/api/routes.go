@@ -42,6 +42,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(verb(apiv1.VerbSplitBrain), resourceVerb(s, apiv1.VerbSplitBrain, b.SplitBrain))
 	mux.HandleFunc(verb(apiv1.VerbSet), resourceVerb(s, apiv1.VerbSet, b.Set))
 	mux.HandleFunc(verb(apiv1.VerbCleanup), resourceVerb(s, apiv1.VerbCleanup, b.Cleanup))
+	mux.HandleFunc(verb(apiv1.VerbDrill), resourceVerb(s, apiv1.VerbDrill, func(ctx context.Context, name string, q apiv1.DrillRequest) (apiv1.DrillReport, error) {
+		rep, err := b.Drill(ctx, name, q)
+		rep.FillLists()
+		return rep, err
+	}))
 	mux.HandleFunc(verb(apiv1.VerbResize), resourceVerb(s, apiv1.VerbResize, b.Resize))
 	mux.HandleFunc(verb(apiv1.VerbVerify), resourceVerb(s, apiv1.VerbVerify, b.Verify))
 	mux.HandleFunc(verb(apiv1.VerbCreateMetadata), resourceVerb(s, apiv1.VerbCreateMetadata, b.CreateMetadata))
@@ -193,6 +198,8 @@ func waitOf(req any) (time.Duration, *apiv1.Problem) {
 	case apiv1.SwitchoverRequest:
 		ms = r.WaitMS
 	case apiv1.ResizeRequest:
+		ms = r.WaitMS
+	case apiv1.DrillRequest:
 		ms = r.WaitMS
 	}
 	if ms < 0 || ms > MaxWait.Milliseconds() {

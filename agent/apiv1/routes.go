@@ -39,6 +39,7 @@ const (
 	VerbResize         = "resize"
 	VerbSplitBrain     = "split-brain"
 	VerbCleanup        = "cleanup"
+	VerbDrill          = "drill"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to
@@ -49,6 +50,5 @@ var NotBuilt = map[string]string{
 	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",
 	"top":      "hactl status --watch",
 	"doctor":   "hactl status and hactl explain RES",
-	"drill":    "hactl switchover RES rehearses a planned move",
 	"apply":    "edit the file on every node, hactl config check, then restart haagent",
 }

@@ -416,6 +416,29 @@ func TestDiskHangs(t *testing.T) {
 	}
 }
 
+// The clock of the other is heard from what it asks, and from what it answers,
+// entries or not.
+func TestClocksAreHeard(t *testing.T) {
+	later := story.At(time.Now().Add(24 * time.Hour))
+	for name, drive := range map[string]func(*Recorder, net.Conn){
+		"ask":    func(r *Recorder, c net.Conn) { r.Serve("beta", c) },
+		"answer": func(r *Recorder, c net.Conn) { r.hearing("beta", r.mu.sources["beta"], c) }, //nolint:errcheck // it ends
+	} {
+		r := diskless(t)
+		here, there := net.Pipe()
+		go func() {
+			if _, err := fmt.Fprintf(there, "{\"h\":%d}\n", later); err != nil {
+				t.Error(err)
+			}
+			there.Close() //nolint:errcheck // said
+		}()
+		drive(r, here)
+		if got := story.Stamp(r.Stamp()); got < later {
+			t.Errorf("%s: %s, said was %s", name, got, later)
+		}
+	}
+}
+
 // Nonsense on the wire ends the stream, and nothing else.
 func FuzzServe(f *testing.F) {
 	f.Add([]byte("{\"have\":[{\"n\":\"alpha\",\"l\":1,\"s\":[{\"a\":1,\"b\":2}]}],\"h\":1,\"sent\":2}\n"), []byte("{\"h\":12}\n{\"e\":{\"h\":5,\"n\":\"beta\",\"l\":1,\"s\":1,\"k\":\"k\",\"t\":\"t\"}}\n"))

@@ -118,6 +118,12 @@ func (c *Client) Change(ctx context.Context, resource, verb string, req any) (ap
 	return ch, c.do(ctx, http.MethodPost, resourcePath(resource, verb), req, &ch)
 }
 
+// Drill rehearses a failure, or asks what that would do.
+func (c *Client) Drill(ctx context.Context, resource string, req apiv1.DrillRequest) (apiv1.DrillReport, error) {
+	var rep apiv1.DrillReport
+	return rep, c.do(ctx, http.MethodPost, resourcePath(resource, apiv1.VerbDrill), req, &rep)
+}
+
 // CreateMetadata asks the agent to write metadata.
 func (c *Client) CreateMetadata(ctx context.Context, resource string, req apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error) {
 	var m apiv1.CreatedMetadata

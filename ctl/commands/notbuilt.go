@@ -17,7 +17,6 @@ func (a *app) notBuiltCmds() []*cobra.Command {
 		{"snapshot", "snapshots of a volume"},
 		{"top", "live figures"},
 		{"doctor", "look for what is wrong"},
-		{"drill RES", "rehearse a failure"},
 	} {
 		out = append(out, a.notBuilt(x.use, x.short))
 	}
