@@ -86,6 +86,8 @@ func (a *agent) startPeering(context.Context) error {
 // startListening comes after the ledger has said which incarnation this is.
 func (a *agent) startListening(context.Context) error {
 	a.net.Handle(paths.Purpose, a.acceptPath) // first: whoever is refused takes this node for one of an earlier release
+	a.net.Handle(recordPurpose, a.acceptRecord)
+	a.record.Start()
 	return a.net.Listen()
 }
 
@@ -117,7 +119,7 @@ func (s streams) Handle(prefix string, fn func(node string, c net.Conn)) {
 func (a *agent) startLedger(context.Context) error {
 	lc := ledger.Config{Self: a.self, Dir: filepath.Join(a.cfg.StateDir, "ledger"), Clock: a.clock, Logger: a.log, Streams: streams{a},
 		Timing: ledger.Timing{Lease: a.cfg.Timing.Lease, Renew: a.cfg.Timing.Renew, Margin: a.cfg.Timing.Grace - a.cfg.Timing.Lease, Heartbeat: a.cfg.Timing.Heartbeat},
-		Events: a.ledgerEvent}
+		Events: a.ledgerEvent, Stamp: a.record.Stamp, Heard: a.record.Heard}
 	for _, n := range a.cfg.Nodes {
 		lc.Voters = append(lc.Voters, ledger.Voter{Node: n.Name})
 	}

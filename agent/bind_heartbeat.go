@@ -89,6 +89,7 @@ func (a *agent) heartChanged(s heartbeat.Snapshot) {
 		}
 	}
 	a.metAgain(s)
+	a.record.Retry()
 	a.wakeAll("heartbeat")
 }
 

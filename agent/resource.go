@@ -34,6 +34,7 @@ type resource struct {
 	conf    *config.Resource
 	mirror  *mirror.Resource
 	group   *service.Group // nil without services
+	moving  atomic.Int32   // starts and stops of the group under way
 	control *failover.Controller
 	rates   rates
 	chosen  []string // per volume: why this front end
@@ -117,6 +118,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.net.Handle(provenPurpose, a.acceptProven)
 	a.net.Handle(reconnectPurpose, a.acceptReconnect)
 	a.net.Handle(leftPurpose, a.acceptLeft)
+	a.net.Handle(drillPurpose, a.acceptDrill)
 	for _, r := range a.order {
 		if err := r.start(); err != nil {
 			return err
@@ -165,8 +167,12 @@ func (a *agent) onLease(l lease.Lease) {
 	held := l.Until != 0
 	switch was := r.leased.Swap(held); {
 	case !held:
+		if was {
+			a.event(apiv1.EventQuorum, r.name, fmt.Sprintf("the lease of tenure %d is held no more", l.Tenure))
+		}
 		r.wake("lease lost")
 	case !was:
+		a.event(apiv1.EventQuorum, r.name, fmt.Sprintf("the lease of tenure %d is held", l.Tenure))
 		r.wake("lease held")
 	}
 }
@@ -238,7 +244,7 @@ func (r *resource) newController() error {
 	hands := ledgerHands{r.a.ledger}
 	needs := failover.Needs{Ledger: hands, Leases: hands, Group: hands, Marks: hands, Mirror: mirrorHands{r}, Heartbeat: heartHands{r.a}, Peers: hints{r.a}}
 	if r.group != nil {
-		needs.Services = services{r.group, new(atomic.Int32)}
+		needs.Services = services{r.group, &r.moving}
 	}
 	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Policies: r.policies(), Needs: needs,
 		Clock: r.a.clock, Log: r.a.log, Events: r.entry})

@@ -19,6 +19,7 @@ import (
 	"hapair/agent/config"
 	"hapair/agent/paths"
 	"hapair/agent/peering"
+	"hapair/agent/recorder"
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
 	"hapair/failover/vip/deadman"
@@ -40,18 +41,20 @@ type agent struct {
 	clock lease.Clock
 	began time.Time
 
-	hub     *api.Hub
-	net     *peering.Net
-	ledger  *ledger.Ledger
-	heart   *heartbeat.Heartbeat
-	fence   *fencing.Room        // nil unless arbitration is by fencing
-	paths   *paths.Watch         // to the other data node; nil on a witness
-	deadman *deadman.Guard       // nil where there is no service address
-	res     map[string]*resource // by name; none on a witness
-	order   []*resource
-	opened  atomic.Bool // res and order are complete
-	broken  []broken    // resources without their disks
-	server  *api.Server
+	hub      *api.Hub
+	record   *recorder.Recorder
+	net      *peering.Net
+	ledger   *ledger.Ledger
+	heart    *heartbeat.Heartbeat
+	fence    *fencing.Room        // nil unless arbitration is by fencing
+	paths    *paths.Watch         // to the other data node; nil on a witness
+	deadman  *deadman.Guard       // nil where there is no service address
+	res      map[string]*resource // by name; none on a witness
+	order    []*resource
+	opened   atomic.Bool // res and order are complete
+	broken   []broken    // resources without their disks
+	server   *api.Server
+	drilling atomic.Bool // this node leads a drill
 
 	stops []stage // what to undo, last first
 
@@ -76,6 +79,7 @@ func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) 
 		a.event(apiv1.EventAgent, "", "the agent runs, version "+version)
 		a.notify(daemon.SdNotifyReady)
 		<-ctx.Done()
+		a.event(apiv1.EventAgent, "", "the agent stops in order")
 		a.notify(daemon.SdNotifyStopping)
 		a.log.Info("stopping in order")
 	}
@@ -88,14 +92,15 @@ func (a *agent) start(ctx context.Context) error {
 		fn   func(context.Context) error
 	}{
 		{"1 directories", a.startDirs},
-		{"2 peering", a.startPeering},
-		{"3 ledger", a.startLedger},
-		{"4 listen", a.startListening},
-		{"5 paths", a.startPaths},
-		{"6 fencing", a.startFencing},
-		{"7 heartbeat", a.startHeartbeat},
-		{"8 resources", a.startResources},
-		{"9 control socket", a.startAPI},
+		{"2 flight recorder", a.startRecorder},
+		{"3 peering", a.startPeering},
+		{"4 ledger", a.startLedger},
+		{"5 listen", a.startListening},
+		{"6 paths", a.startPaths},
+		{"7 fencing", a.startFencing},
+		{"8 heartbeat", a.startHeartbeat},
+		{"9 resources", a.startResources},
+		{"10 control socket", a.startAPI},
 	}
 	for _, s := range steps {
 		if err := s.fn(ctx); err != nil {
@@ -134,6 +139,9 @@ func (a *agent) event(kind, resource, text string) { a.publish(kind, resource, t
 // publish tells the subscribers, and keeps the newest problem for the status.
 func (a *agent) publish(kind, resource, text string, fields map[string]string) {
 	e := a.hub.Publish(kind, resource, text, fields)
+	if a.record != nil {
+		a.record.Add(e.Time, kind, resource, text, fields)
+	}
 	if kind == apiv1.EventProblem {
 		a.problems.put(&apiv1.ProblemAt{Time: e.Time, Resource: resource, Problem: apiv1.Problem{Code: apiv1.CodeInternal, Text: text}})
 	}

@@ -45,6 +45,7 @@ type Heartbeat struct {
 		lastStep    time.Duration
 		changes     []detect.Change // not yet told
 		told        map[string]*Told
+		deaf        map[[2]string]bool // node and path: see Deafen
 		subscribers map[int]func(Snapshot)
 		nextID      int
 	}
@@ -57,6 +58,7 @@ func New(cfg Config) (*Heartbeat, error) {
 	}
 	h := &Heartbeat{cfg: cfg, log: cfg.Logger.With(zap.String("component", "heartbeat")), wake: make(chan struct{}, 1)}
 	h.mu.told = map[string]*Told{}
+	h.mu.deaf = map[[2]string]bool{}
 	h.mu.subscribers = map[int]func(Snapshot){}
 	h.began = cfg.Clock()
 	h.mu.lastStep = h.began

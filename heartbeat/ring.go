@@ -166,6 +166,9 @@ func (r *ring) observe(kind detect.Kind, node, note string) {
 
 // NotifyPingComplete is called when a peer answered a probe.
 func (r *ring) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
+	if r.h.deafTo(n.Name, r.path) {
+		return
+	}
 	r.h.learnAnswer(n.Name, r.path, rtt, payload)
 	r.observe(detect.Heard, n.Name, "")
 }

@@ -95,3 +95,21 @@ func parseUptime(b []byte) (time.Duration, bool) {
 	ms := binary.LittleEndian.Uint64(b)
 	return time.Duration(ms) * time.Millisecond, ms < uint64(yearsMax/time.Millisecond)
 }
+
+// Deafen has answers of a node over a path count for nothing, for a rehearsal:
+// the path dies as one that fell silent does. Off takes it back.
+func (h *Heartbeat) Deafen(node, path string, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if on {
+		h.mu.deaf[[2]string{node, path}] = true
+		return
+	}
+	delete(h.mu.deaf, [2]string{node, path})
+}
+
+func (h *Heartbeat) deafTo(node, path string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.deaf[[2]string{node, path}]
+}

@@ -24,6 +24,8 @@ type Viewer interface {
 	Explain(ctx context.Context, resource string) (apiv1.Explanation, error)
 	// Subscribe streams events; [Hub] has it.
 	Subscribe(since uint64) *Subscription
+	// Timeline tells what all nodes recorded, from memory.
+	Timeline(ctx context.Context, q apiv1.TimelineQuery) (apiv1.Timeline, error)
 }
 
 // RoleChanger moves the Primary.
@@ -43,6 +45,8 @@ type LinkChanger interface {
 	Attach(ctx context.Context, resource string, r apiv1.AttachRequest) (apiv1.Changed, error)
 	SplitBrain(ctx context.Context, resource string, r apiv1.SplitBrainRequest) (apiv1.Changed, error)
 	Set(ctx context.Context, resource string, r apiv1.SetRequest) (apiv1.Changed, error)
+	// Drill goes on when ctx ends.
+	Drill(ctx context.Context, resource string, r apiv1.DrillRequest) (apiv1.DrillReport, error)
 	Resize(ctx context.Context, resource string, r apiv1.ResizeRequest) (apiv1.Changed, error)
 	Verify(ctx context.Context, resource string, r apiv1.VerifyRequest) (apiv1.Changed, error)
 	ResumeSync(ctx context.Context, resource string, r apiv1.SyncRequest) (apiv1.Changed, error)

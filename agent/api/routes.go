@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(apiv1.PathStatus, s.get(s.status))
 	mux.HandleFunc(apiv1.PathVersion, s.get(func(w http.ResponseWriter, _ *http.Request) { s.answer(w, s.opt.Version) }))
 	mux.HandleFunc(apiv1.PathEvents, s.get(s.events))
+	mux.HandleFunc(apiv1.PathTimeline, s.get(s.timeline))
 	mux.HandleFunc(apiv1.PathMetrics, s.get(s.metrics.ServeHTTP))
 
 	mux.HandleFunc(apiv1.PathMaintenance, clusterVerb(s, "maintenance", b.Maintenance))
@@ -42,6 +44,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(verb(apiv1.VerbSplitBrain), resourceVerb(s, apiv1.VerbSplitBrain, b.SplitBrain))
 	mux.HandleFunc(verb(apiv1.VerbSet), resourceVerb(s, apiv1.VerbSet, b.Set))
 	mux.HandleFunc(verb(apiv1.VerbCleanup), resourceVerb(s, apiv1.VerbCleanup, b.Cleanup))
+	mux.HandleFunc(verb(apiv1.VerbDrill), resourceVerb(s, apiv1.VerbDrill, func(ctx context.Context, name string, q apiv1.DrillRequest) (apiv1.DrillReport, error) {
+		rep, err := b.Drill(ctx, name, q)
+		rep.FillLists()
+		return rep, err
+	}))
 	mux.HandleFunc(verb(apiv1.VerbResize), resourceVerb(s, apiv1.VerbResize, b.Resize))
 	mux.HandleFunc(verb(apiv1.VerbVerify), resourceVerb(s, apiv1.VerbVerify, b.Verify))
 	mux.HandleFunc(verb(apiv1.VerbCreateMetadata), resourceVerb(s, apiv1.VerbCreateMetadata, b.CreateMetadata))
@@ -87,6 +94,38 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	st.FillLists()
 	s.answer(w, st)
+}
+
+func (s *Server) timeline(w http.ResponseWriter, r *http.Request) {
+	q, p := timelineQuery(r.URL.Query())
+	if p != nil {
+		s.refuse(w, p)
+		return
+	}
+	t, err := s.opt.Backend.Timeline(r.Context(), q)
+	if err != nil {
+		s.refuse(w, asProblem(err))
+		return
+	}
+	t.FillLists()
+	s.answer(w, t)
+}
+
+// timelineQuery reads what is asked of the story.
+func timelineQuery(v url.Values) (q apiv1.TimelineQuery, p *apiv1.Problem) {
+	q.Resource, q.Node = v.Get("resource"), v.Get("node")
+	for name, at := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {
+		text := v.Get(name)
+		if text == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return q, problem(apiv1.CodeBadRequest, fmt.Sprintf("%s is %q; want a time like 2026-01-31T15:04:05Z", name, clip(text)), "")
+		}
+		*at = t
+	}
+	return q, nil
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
@@ -163,6 +202,8 @@ func waitOf(req any) (time.Duration, *apiv1.Problem) {
 	case apiv1.ResizeRequest:
 		ms = r.WaitMS
 	case apiv1.FenceRequest:
+		ms = r.WaitMS
+	case apiv1.DrillRequest:
 		ms = r.WaitMS
 	}
 	if ms < 0 || ms > MaxWait.Milliseconds() {

@@ -9,6 +9,9 @@ const (
 	PathVersion = "/v1/version"
 	PathEvents  = "/v1/events" // ?since=N: after event N; without: from now on
 
+	// ?resource=, &node=, &since=, &until= (RFC 3339); all may be left out.
+	PathTimeline = "/v1/timeline"
+
 	PathMaintenance = "/v1/maintenance"
 	PathStandby     = "/v1/standby"
 	PathLedgerBegin = "/v1/ledger-begin"
@@ -39,6 +42,7 @@ const (
 	VerbResize         = "resize"
 	VerbSplitBrain     = "split-brain"
 	VerbCleanup        = "cleanup"
+	VerbDrill          = "drill"
 )
 
 // NotBuilt lists what is described but answers not_implemented, with what to
@@ -48,7 +52,5 @@ var NotBuilt = map[string]string{
 	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",
 	"top":      "hactl status --watch",
 	"doctor":   "hactl status and hactl explain RES",
-	"drill":    "hactl switchover RES rehearses a planned move",
-	"timeline": "hactl events --since 0 on each node",
 	"apply":    "edit the file on every node, hactl config check, then restart haagent",
 }

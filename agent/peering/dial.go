@@ -60,6 +60,9 @@ func (n *Net) targets(node, path string) ([]target, error) {
 	}
 	var up, well, down []target
 	for _, name := range names {
+		if n.isShut(node, name) {
+			continue
+		}
 		t := target{path: name, address: paths[name], source: n.mu.nodes[n.cfg.Node][name]}
 		switch again, is := n.mu.down[pathKey{node, name}]; {
 		case !is:
@@ -73,10 +76,13 @@ func (n *Net) targets(node, path string) ([]target, error) {
 	if len(up) == 0 {
 		up = append(well, down...) // the evidence may be stale, and there is nothing to lose
 	}
-	if len(up) == 0 {
-		return nil, ErrUnknownPath
+	switch {
+	case len(up) > 0:
+		return up, nil
+	case len(names) > 0:
+		return nil, ErrPathDown // shut, all of them
 	}
-	return up, nil
+	return nil, ErrUnknownPath
 }
 
 // connected is what became of one TCP connect.

@@ -253,6 +253,9 @@ func (n *Net) reserve(c *Conn) (Code, string) {
 	if n.mu.closed {
 		return Closing, fmt.Sprintf("node %s stops", n.cfg.Node)
 	}
+	if n.isShut(c.Node, c.Path) {
+		return Closing, fmt.Sprintf("path %s of node %s is shut for a drill", c.Path, n.cfg.Node)
+	}
 	if n.mu.accepted >= MaxConns {
 		return Busy, fmt.Sprintf("node %s has %d streams, the limit", n.cfg.Node, MaxConns)
 	}

@@ -33,6 +33,7 @@ type Net struct {
 		accepted  int                   // reserved or live accepted streams
 		down      map[pathKey]bool      // true: it is well again, and to be left alone for a while
 		traffic   map[pathKey]Traffic   // of streams that have ended
+		shut      map[pathKey]struct{}  // see Shut
 		dials     map[*attempt]struct{} // TCP connects and handshakes under way
 	}
 }
@@ -58,6 +59,7 @@ func New(cfg Config) (*Net, error) {
 	n.mu.conns = map[*Conn]struct{}{}
 	n.mu.down = map[pathKey]bool{}
 	n.mu.traffic = map[pathKey]Traffic{}
+	n.mu.shut = map[pathKey]struct{}{}
 	n.mu.dials = map[*attempt]struct{}{}
 	return n, nil
 }
@@ -273,6 +275,9 @@ func (n *Net) adopt(ctx context.Context, c *Conn) error {
 	}
 	if err := context.Cause(ctx); err != nil {
 		return err
+	}
+	if n.isShut(c.Node, c.Path) {
+		return ErrPathDown
 	}
 	n.mu.conns[c] = struct{}{}
 	return nil

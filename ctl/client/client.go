@@ -81,6 +81,23 @@ func (c *Client) Explain(ctx context.Context, resource string) (apiv1.Explanatio
 	return e, c.look(ctx, resourcePath(resource, apiv1.VerbExplain), &e)
 }
 
+// Timeline asks for the story of all nodes.
+func (c *Client) Timeline(ctx context.Context, q apiv1.TimelineQuery) (apiv1.Timeline, error) {
+	v := url.Values{}
+	for name, text := range map[string]string{"resource": q.Resource, "node": q.Node} {
+		if text != "" {
+			v.Set(name, text)
+		}
+	}
+	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			v.Set(name, at.Format(time.RFC3339Nano))
+		}
+	}
+	var t apiv1.Timeline
+	return t, c.look(ctx, apiv1.PathTimeline+"?"+v.Encode(), &t)
+}
+
 // lookTimeout bounds a question that changes nothing: the agent answers those
 // from memory, and one that does not hangs.
 const lookTimeout = 5 * time.Second
@@ -99,6 +116,12 @@ func (c *Client) look(ctx context.Context, path string, ans any) error {
 func (c *Client) Change(ctx context.Context, resource, verb string, req any) (apiv1.Changed, error) {
 	var ch apiv1.Changed
 	return ch, c.do(ctx, http.MethodPost, resourcePath(resource, verb), req, &ch)
+}
+
+// Drill rehearses a failure, or asks what that would do.
+func (c *Client) Drill(ctx context.Context, resource string, req apiv1.DrillRequest) (apiv1.DrillReport, error) {
+	var rep apiv1.DrillReport
+	return rep, c.do(ctx, http.MethodPost, resourcePath(resource, apiv1.VerbDrill), req, &rep)
 }
 
 // CreateMetadata asks the agent to write metadata.

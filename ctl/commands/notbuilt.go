@@ -16,8 +16,6 @@ func (a *app) notBuiltCmds() []*cobra.Command {
 		{"snapshot", "snapshots of a volume"},
 		{"top", "live figures"},
 		{"doctor", "look for what is wrong"},
-		{"drill RES", "rehearse a failure"},
-		{"timeline", "one story of both nodes"},
 	} {
 		out = append(out, a.notBuilt(x.use, x.short))
 	}

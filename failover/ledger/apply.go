@@ -240,10 +240,12 @@ func (l *Ledger) serveCalls(node string, c net.Conn) {
 			l.streamEnded(node, PurposeCall, err)
 			return
 		}
+		l.heard(ask.Stamp)
 		budget := min(max(ask.Budget, 0), defaultLimit)
 		ctx, cancel := context.WithTimeout(l.ctx, budget)
 		reply := l.answer(ctx, node, ask)
 		cancel()
+		reply.Stamp = l.stamp()
 		err := c.SetWriteDeadline(time.Now().Add(2 * l.cfg.Timing.Heartbeat))
 		if err == nil {
 			err = writeMessage(c, reply)

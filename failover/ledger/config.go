@@ -131,6 +131,12 @@ type Config struct {
 	Timing      Timing
 	// Events is told what an operator wants to know; it may block only itself.
 	Events func(Event)
+	// Stamp and Heard, if set, carry the hybrid logical time of the nodes: what
+	// Stamp returned went with a message, and Heard was told it where that arrived;
+	// renewals go several times a second, both ways. Neither may block. A voter of a
+	// release without them says 0, which is not told.
+	Stamp func() uint64
+	Heard func(stamp uint64)
 
 	store storeOptions // tests
 }

@@ -100,6 +100,7 @@ func (p *peer) renewOnce() (again time.Duration, err error) {
 		return 0, err
 	}
 	ask := p.l.hands.batch(p.node)
+	ask.Stamp = p.l.stamp()
 	var reply leaseReply
 	t0 := p.l.clock() // before the first byte leaves: the lease counts from here
 	if err = exchange(c, p.l.cfg.Timing.silence(), ask, &reply); err == nil && reply.Refused != "" {
@@ -109,6 +110,7 @@ func (p *peer) renewOnce() (again time.Duration, err error) {
 		p.dropLease()
 		return 0, err
 	}
+	p.l.heard(reply.Stamp)
 	p.mu.Lock()
 	p.contact = t0
 	p.mu.Unlock()
@@ -178,6 +180,7 @@ func (p *peer) returned() <-chan struct{} {
 func (p *peer) call(ctx context.Context, c call) (r callReply, sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Budget)
 	defer cancel()
+	c.Stamp = p.l.stamp()
 	for range maxIdle + 1 {
 		conn, fresh, err := p.stream(ctx)
 		if err != nil {
@@ -185,6 +188,9 @@ func (p *peer) call(ctx context.Context, c call) (r callReply, sent bool, err er
 		}
 		stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // breaks off whoever waits
 		err = exchange(conn, c.Budget, c, &r)
+		if err == nil {
+			p.l.heard(r.Stamp)
+		}
 		if stop() && err == nil {
 			p.put(conn)
 			return r, true, nil

@@ -114,7 +114,9 @@ func (l *Ledger) serveLeases(node string, c net.Conn) {
 			l.streamEnded(node, PurposeLease, err)
 			return
 		}
+		l.heard(ask.Stamp)
 		reply := l.voter.judge(node, ask)
+		reply.Stamp = l.stamp()
 		if err := c.SetWriteDeadline(time.Now().Add(l.cfg.Timing.silence())); err != nil {
 			l.streamEnded(node, PurposeLease, err)
 			return

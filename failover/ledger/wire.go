@@ -67,6 +67,7 @@ type leaseAsk struct {
 	Session     string      `json:"session"`
 	Incarnation uint64      `json:"inc"`
 	Items       []leaseItem `json:"items,omitempty"`
+	Stamp       uint64      `json:"hlc,omitempty"` // see Config.Stamp; so in all messages that have one
 }
 
 type leaseResult struct {
@@ -78,6 +79,7 @@ type leaseReply struct {
 	Incarnation uint64        `json:"inc"`
 	Refused     string        `json:"no,omitempty"` // the batch as a whole
 	Results     []leaseResult `json:"results,omitempty"`
+	Stamp       uint64        `json:"hlc,omitempty"`
 }
 
 type callKind string
@@ -98,6 +100,7 @@ type call struct {
 	Resource    string        `json:"resource,omitempty"`
 	Minimum     lease.Token   `json:"minimum,omitempty"`
 	Budget      time.Duration `json:"budget"`
+	Stamp       uint64        `json:"hlc,omitempty"`
 }
 
 type callStatus string
@@ -117,6 +120,22 @@ type callReply struct {
 	Ready  bool          `json:"ready,omitempty"`
 	Lapsed bool          `json:"lapsed,omitempty"`
 	Known  bool          `json:"known,omitempty"`
+	Stamp  uint64        `json:"hlc,omitempty"`
+}
+
+// stamp is what this node's messages carry; 0 when nobody wants to know.
+func (l *Ledger) stamp() uint64 {
+	if l.cfg.Stamp == nil {
+		return 0
+	}
+	return l.cfg.Stamp()
+}
+
+// heard takes what a message carried.
+func (l *Ledger) heard(stamp uint64) {
+	if stamp != 0 && l.cfg.Heard != nil {
+		l.cfg.Heard(stamp)
+	}
 }
 
 func writeMessage(w io.Writer, v any) error {

@@ -53,6 +53,8 @@ var places = []place{
 	{"failover/ledger/record", Pure, "the state machine under the ledger"},
 	{"failover/vip/frame", Pure, "bytes of ARP and neighbour discovery"},
 
+	{"agent/recorder/story", Pure, "hybrid time, entries and their order; the files and streams are recorder's"},
+
 	{"mirror/engine", Core, "one resource as a function of its state and one event"},
 	{"failover/plan", Core, "one node's next step as a function of what it sees"},
 

@@ -1,0 +1,30 @@
+package peering
+
+// Shut closes a path to a node at this end, for a rehearsal: its streams end at
+// once, as when the carrier goes, and until Reopen none is dialed over it, not even
+// where no other path is left, and none is accepted.
+func (n *Net) Shut(node, path string) {
+	key := pathKey{node, path}
+	n.mu.Lock()
+	n.mu.shut[key] = struct{}{}
+	for a := range n.mu.dials {
+		if a.pathKey == key {
+			a.cancel(ErrPathDown)
+		}
+	}
+	n.mu.Unlock()
+	n.closeWhere("path is shut", func(c *Conn) bool { return c.Node == node && c.Path == path })
+}
+
+// Reopen takes Shut back.
+func (n *Net) Reopen(node, path string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.mu.shut, pathKey{node, path})
+}
+
+// isShut reports a path that was shut; mu is held.
+func (n *Net) isShut(node, path string) bool {
+	_, shut := n.mu.shut[pathKey{node, path}]
+	return shut
+}

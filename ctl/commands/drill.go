@@ -1,0 +1,114 @@
+package commands
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hapair/agent/apiv1"
+)
+
+// drillWait is how long hactl waits for a report: a drill ends, and waits for
+// what it disturbed, within less.
+const drillWait = 5 * time.Minute
+
+func (a *app) drillCmd() *cobra.Command {
+	var yes bool
+	req := apiv1.DrillRequest{WaitMS: drillWait.Milliseconds()}
+	c := &cobra.Command{
+		Use: "drill KIND RES", Short: "rehearse a failure on the live pair, and measure it", Args: cobra.ExactArgs(2),
+		Long: "drill has one failure happen, waits until all is as before, and tells how long\nnothing was answered. KIND is\n\n" +
+			"  crossover, lan  or another path of the configuration: it is closed between the\n                  two nodes at both ends for a while. Run it on the Primary\n" +
+			"  agent           the Primary's agent ends as by SIGKILL, and its supervisor\n                  starts it again. Run it on the Secondary, which takes over\n\n" +
+			"pause, power and disk are not implemented. It is refused unless both copies are\ncurrent, all voters and paths are there, and services run. Without --yes it says\nwhat would happen, and asks when a person can answer.\nExit code 1: it took place, and not all is as before.",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return []string{"crossover", "lan", apiv1.DrillAgent}, cobra.ShellCompDirectiveNoFileComp
+			}
+			return a.resourceArg(cmd, args[1:], prefix)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Kind = args[0]
+			if !yes {
+				rep, err := a.client().Drill(cmd.Context(), args[1], req)
+				if err != nil {
+					return err
+				}
+				if err := a.confirmDrill(&rep); err != nil {
+					return err
+				}
+			}
+			req.Yes = true
+			rep, err := a.client().Drill(cmd.Context(), args[1], req)
+			if err != nil {
+				return err
+			}
+			err = a.show(rep, renderDrill(&rep, a.style()))
+			if err == nil && (!rep.Restored || rep.RTOMS < 0) {
+				return &silentError{errors.New("not as before")}
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().IntVar(&req.Seconds, "seconds", 0, "for how long a path is closed (default: the agent's, 10)")
+	return c
+}
+
+// confirmDrill says what will happen, and asks a person; without one --yes is
+// needed.
+func (a *app) confirmDrill(rep *apiv1.DrillReport) error {
+	fmt.Fprintf(a.env.Err, "%s\n", renderPlan(rep, a.style()))
+	if !a.env.InTerminal {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "nothing was done", Hint: fmt.Sprintf("hactl drill %s %s --yes", rep.Kind, rep.Resource)}
+	}
+	fmt.Fprint(a.env.Err, "Type the resource's name to go on: ")
+	line, err := bufio.NewReader(a.env.In).ReadString('\n')
+	if err != nil && line == "" {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if strings.TrimSpace(line) != rep.Resource {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; nothing was done"}
+	}
+	return nil
+}
+
+func renderPlan(rep *apiv1.DrillReport, s style) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n", s.bold(fmt.Sprintf("drill %s of %s:", clean(rep.Kind), clean(rep.Resource))))
+	for _, p := range rep.Plan {
+		fmt.Fprintf(&b, "  - %s\n", clean(p))
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+func renderDrill(rep *apiv1.DrillReport, s style) string {
+	var b strings.Builder
+	word := s.good
+	if !rep.Restored || rep.RTOMS < 0 {
+		word = s.bad
+	}
+	fmt.Fprintf(&b, "%s\n", word(clean(rep.Text)))
+	fmt.Fprintf(&b, "  measured  %s; to %.0f ms, %d answers\n", clean(rep.Measured), rep.ResolutionMS, rep.Probes)
+	if len(rep.Parts) > 0 {
+		var parts []string
+		for _, p := range rep.Parts {
+			parts = append(parts, fmt.Sprintf("%s %.0f ms", clean(p.Name), p.MS))
+		}
+		fmt.Fprintf(&b, "  of that   %s (as the new Primary counted it)\n", strings.Join(parts, ", "))
+	}
+	fmt.Fprintf(&b, "  lost      %s\n", clean(rep.Lost))
+	for i := range rep.Steps {
+		e := &rep.Steps[i]
+		what := clean(e.Text)
+		if e.Resource != "" {
+			what = clean(e.Resource) + ": " + what
+		}
+		fmt.Fprintf(&b, "  %+8.3f s  %s  %s\n", e.Time.Sub(rep.Began).Seconds()-float64(e.SkewMS)/1000, pad(clean(e.Node), 8), what)
+	}
+	return b.String()
+}
