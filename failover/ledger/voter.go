@@ -106,6 +106,13 @@ func (v *voter) forget() {
 	v.table.Forget()
 }
 
+// fenced drops the promises to a node that is certainly off.
+func (v *voter) fenced(node string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.table.Fenced(v.l.clock(), node)
+}
+
 // serveLeases answers renewals on one stream until it ends.
 func (l *Ledger) serveLeases(node string, c net.Conn) {
 	for {
@@ -114,6 +121,7 @@ func (l *Ledger) serveLeases(node string, c net.Conn) {
 			l.streamEnded(node, PurposeLease, err)
 			return
 		}
+		l.contactWith(node)
 		reply := l.voter.judge(node, ask)
 		if err := c.SetWriteDeadline(time.Now().Add(l.cfg.Timing.silence())); err != nil {
 			l.streamEnded(node, PurposeLease, err)
