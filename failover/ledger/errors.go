@@ -41,9 +41,9 @@ var (
 	// ErrNotFencing: a fence decides in arbitration fencing only.
 	ErrNotFencing = errors.New("only in arbitration fencing")
 	// ErrNotMet: who has not met its peer since it began fences nobody (R25).
-	ErrNotMet = errors.New("not met since this node began, by arbitration fencing on both: what this node knows may be old, so it fences nobody")
+	ErrNotMet = errors.New("not met since this node began, with arbitration fencing on both: what is known here may be old")
 	// ErrAnswers: a peer that answers is not fenced.
-	ErrAnswers = errors.New("the peer answers")
+	ErrAnswers = errors.New("it answers")
 	// ErrNothingGained: no resource with a Primary could be served here.
 	ErrNothingGained = errors.New("nothing would be gained: this node's copy is not current, or nobody is Primary")
 	// ErrFenceUndecided: a fence that this node asked for may still strike.

@@ -149,10 +149,10 @@ func (l *Ledger) mayFence() error {
 	met := l.fence.met
 	l.fence.mu.Unlock()
 	if !met || !l.voter.caughtUp() {
-		return fmt.Errorf("%s: %w", peer, ErrNotMet)
+		return ErrNotMet
 	}
 	if l.reaches(peer) {
-		return fmt.Errorf("%s: %w", peer, ErrAnswers)
+		return ErrAnswers
 	}
 	return nil
 }

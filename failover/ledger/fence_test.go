@@ -145,7 +145,7 @@ func TestFencingIsNotAskedFor(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			c.crash("a")
 		}},
-		"answers":             {ErrAnswers, func(c *cluster) { c.primary("a", "r") }},
+		"answers": {ErrAnswers, func(c *cluster) { c.primary("a", "r") }},
 		"nobody is Primary": {ErrNothingGained, func(c *cluster) {
 			r := c.primary("a", "r")
 			must2(c.t)(c.node("a").Demote(limit(time.Second), "r", "a", r.Token))

@@ -169,6 +169,12 @@ func nominal(v *View, s Step) {
 	case ForceAlone, GoAlone:
 		v.Ledger.Quorum, v.Ledger.Alone = true, true
 		v.Lease.Own.Until = v.Now + time.Second
+		if v.Fence.State == FenceConfirmed && r.Primary == v.Peer.Name {
+			r.LastPrimary, r.Primary, r.Token, v.Ledger.Since = r.Primary, "", r.Token+1, v.Now
+		}
+		v.Fence.State = FenceNone
+	case FencePeer:
+		v.Fence.State, v.Fence.Since = FenceConfirmed, v.Now
 	case LedgerForce:
 		r.InSync, r.Primary, r.Token = []string{v.Self.Name}, "", r.Token+1
 	case LedgerPromote:
@@ -299,6 +305,18 @@ func set(v *View, key, val string) error {
 		v.Hint = Hint{Take: val == "take", From: v.Peer.Name, Until: v.Now + 10*time.Second}
 	case "arbitration":
 		v.Settings.Arbitration = pick(val, Witness, Manual, Fencing)
+	case "fence":
+		v.Fence.State, v.Fence.Since = pick(val, FenceNone, FenceAsked, FenceConfirmed, FenceFailed, FenceVoid), v.Now
+		v.Fence.Failures, v.Fence.Text = 0, ""
+		if v.Fence.State == FenceFailed {
+			v.Fence.Failures, v.Fence.Text = 1, "ipmi: unknown: no answer"
+		}
+	case "fence.failures":
+		return setInt(&v.Fence.Failures, val)
+	case "may":
+		v.Fence.May = map[string]string{"not-met": "not met since this node began"}[val]
+	case "unready":
+		v.Fence.Unready = map[string]string{"yes": "ipmi: no route to host"}[val]
 	case "preferred":
 		v.Settings.Preferred = val
 	case "held":
@@ -326,7 +344,7 @@ func flags(v *View) map[string]*bool {
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
-		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
+		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "first": &v.Fence.First, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
 	}
 }
 
