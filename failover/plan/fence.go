@@ -48,7 +48,11 @@ func (v View) byFencing() bool {
 
 // fenced goes on alone: nobody else holds anything.
 func fenced(v View) Decision {
-	return steps(fmt.Sprintf("%s is fenced, confirmed: this node goes on alone", v.Peer.Name), GoAlone)
+	text := "confirmed"
+	if v.Fence.Text != "" {
+		text = v.Fence.Text
+	}
+	return steps(fmt.Sprintf("%s is fenced (%s): this node goes on alone", v.Peer.Name, text), GoAlone)
 }
 
 // fence has the peer fenced when that is due.
