@@ -72,6 +72,8 @@ func ruleOf(c plan.Code) string {
 		return "in-sync"
 	case plan.CodePeerPrimary:
 		return "peer"
+	case plan.CodeFenceDevice:
+		return "fence"
 	case plan.CodeNotAsked:
 		return "auto-promote"
 	default: // the code is the rule's name

@@ -88,7 +88,7 @@ func (f *Fences) Fence(because string) error {
 	}
 	f.follow(plan.FenceAsked)
 	f.cfg.Log.Warn("the peer is to be fenced", zap.String("peer", f.cfg.Peer), zap.String("because", because))
-	f.tell(true, "%s is to be fenced: %s", f.cfg.Peer, because)
+	f.tell(true, "%s is being fenced: %s", f.cfg.Peer, because)
 	f.wg.Go(func() { f.carry(ticket, because) })
 	return nil
 }
@@ -137,7 +137,9 @@ func (f *Fences) ended(ticket uint64, r FenceReport) {
 	f.mu.Unlock()
 	f.cfg.Log.Warn("fence ended", zap.String("peer", f.cfg.Peer), zap.Bool("confirmed", r.Confirmed), zap.Bool("counts", counts),
 		zap.String("because", text), zap.Duration("took", r.Took), zap.Error(err))
-	f.tell(!counts, "fence of %s: %s", f.cfg.Peer, text)
+	if r.Confirmed && !counts { // the devices tell the rest
+		f.tell(false, "fence of %s: %s", f.cfg.Peer, text)
+	}
 	select {
 	case f.wake <- struct{}{}:
 	default:

@@ -98,7 +98,7 @@ func (t Timing) silence() time.Duration { return 2 * t.Renew }
 const (
 	minLease = 50 * time.Millisecond
 	maxLease = time.Minute
-	maxFence = time.Hour
+	maxFence = 2 * time.Hour
 )
 
 func (t Timing) check() error {

@@ -88,7 +88,7 @@ func checkFence(v View) (r Reason, at time.Duration) {
 	}
 	if again := f.Since + v.fenceBackoff(); f.State == FenceFailed && v.Now < again {
 		x, at := passing(again, "fencing %s failed, attempt %d: %s; the next one in %s", p, f.Failures, orNone(f.Text), ago(again-v.Now))
-		x.Hint = fmt.Sprintf("switch %s off and see that it is, then hactl fence-confirm %s; or %s", p, p, forceHint(v))
+		x.Hint = fmt.Sprintf("switch %s off and see that it is, then hactl fence-confirm %s --i-have-checked; or %s", p, p, forceHint(v))
 		return x, at
 	}
 	if due := max(v.Peer.Since, v.Mirror.Since) + v.Settings.FenceDelay; !f.First && v.Now < due {
