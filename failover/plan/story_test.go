@@ -305,24 +305,12 @@ func set(v *View, key, val string) error {
 		v.Hint = Hint{Take: val == "take", From: v.Peer.Name, Until: v.Now + 10*time.Second}
 	case "arbitration":
 		v.Settings.Arbitration = pick(val, Witness, Manual, Fencing)
-	case "fence":
-		v.Fence.State, v.Fence.Since = pick(val, FenceNone, FenceAsked, FenceConfirmed, FenceFailed, FenceVoid), v.Now
-		v.Fence.Failures, v.Fence.Text = 0, ""
-		if v.Fence.State == FenceFailed {
-			v.Fence.Failures, v.Fence.Text = 1, "ipmi: unknown: no answer"
-		}
-	case "fence.failures":
-		return setInt(&v.Fence.Failures, val)
-	case "may":
-		v.Fence.May = map[string]string{"not-met": "not met since this node began"}[val]
-	case "unready":
-		v.Fence.Unready = map[string]string{"yes": "ipmi: no route to host"}[val]
 	case "preferred":
 		v.Settings.Preferred = val
 	case "held":
 		v.Mirror.Held = []string{val}
-	case "missing", "rival":
-		setApart(v, key, val)
+	case "missing", "rival", "fence", "fence.failures", "may", "unready":
+		return setApart(v, key, val)
 	case "trouble":
 		kind, n, _ := strings.Cut(val, ":")
 		for k := Nothing; k <= AbortLost; k++ {
@@ -368,14 +356,31 @@ func setMemory(v *View, key, val string) error {
 	return nil
 }
 
-// setApart is what the copies lack of each other.
-func setApart(v *View, key, val string) {
-	if key == "missing" {
+// setApart is what the copies lack of each other, and what becomes of a fence.
+func setApart(v *View, key, val string) error {
+	switch key {
+	case "missing":
 		v.Mirror.MissingBytes = 3 << 20
-		return
+		return nil
+	case "fence":
+		v.Fence.State, v.Fence.Since = pick(val, FenceNone, FenceAsked, FenceConfirmed, FenceFailed, FenceVoid), v.Now
+		v.Fence.Failures, v.Fence.Text = 0, ""
+		if v.Fence.State == FenceFailed {
+			v.Fence.Failures, v.Fence.Text = 1, "ipmi: unknown: no answer"
+		}
+		return nil
+	case "fence.failures":
+		return setInt(&v.Fence.Failures, val)
+	case "may":
+		v.Fence.May = map[string]string{"not-met": "not met since this node began"}[val]
+		return nil
+	case "unready":
+		v.Fence.Unready = map[string]string{"yes": "ipmi: no route to host"}[val]
+		return nil
 	}
 	v.Mirror.SplitBrain, v.Mirror.Rival = true, pick(val, state.RoleUnknown, state.Secondary, state.Primary)
 	v.Mirror.OnlyThere, v.Mirror.DirtyBytes = 3<<20, 5<<20
+	return nil
 }
 
 func setRecord(v *View, key, val string) error {
