@@ -97,7 +97,9 @@ type World struct {
 // it down. Nothing is broken yet and nobody has been promoted when fn begins.
 func Run(t *testing.T, seed int64, fn func(w *World)) {
 	run(t, seed, usual(), func(w *World) {
-		w.switchOn(w.setup.nodes()...)
+		for _, n := range w.setup.nodes() {
+			w.boot(n)
+		}
 		fn(w)
 	})
 }
