@@ -218,8 +218,6 @@ func codeOf(c plan.Code) string {
 		return apiv1.CodeInUse
 	case plan.CodeLoss:
 		return apiv1.CodeWouldLose
-	case plan.CodeNotImpl:
-		return apiv1.CodeNotImplemented
 	case plan.CodeHolder, plan.CodePeerPrimary:
 		return apiv1.CodePeerConnected
 	case failover.CodePending:

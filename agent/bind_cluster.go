@@ -130,7 +130,7 @@ func (a *agent) startLedger(context.Context) error {
 	case config.ArbitrateManual:
 		lc.Arbitration = ledger.ArbitrationManual
 	case config.ArbitrateFencing:
-		lc.Arbitration = ledger.ArbitrationFencing
+		lc.Arbitration, lc.FenceTakes = ledger.ArbitrationFencing, a.cfg.FenceTakes(a.cfg.Peer(a.self).Name)+fenceSlack
 	}
 	l, err := ledger.Open(lc)
 	if err != nil {
@@ -145,7 +145,7 @@ func (a *agent) startLedger(context.Context) error {
 // decide alone.
 func (a *agent) stopLedger(ctx context.Context) error {
 	var err error
-	if a.cfg.Arbitration == config.ArbitrateManual {
+	if a.cfg.Arbitration != config.ArbitrateWitness {
 		err = a.ledger.Leave(ctx)
 	}
 	return errors.Join(err, a.ledger.Shutdown(ctx))

@@ -114,6 +114,7 @@ func (b *backend) Fence(ctx context.Context, q apiv1.FenceRequest) (apiv1.Change
 		why += ": " + q.Reason
 	}
 	a.event(apiv1.EventOperator, "", "fence "+q.Node+", "+why)
+	a.fenceCounts(why)
 	r := a.fence.Fence(ctx, q.Node, why)
 	text := fmt.Sprintf("fence of %s: %s: %s", q.Node, r.Outcome, r.Reason)
 	if r.Outcome != fencing.Confirmed {
@@ -153,6 +154,7 @@ func (b *backend) FenceConfirm(ctx context.Context, q apiv1.FenceConfirmRequest)
 		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status says whether a fence waits"}
 	}
 	a.event(apiv1.EventOperator, "", fmt.Sprintf("%s confirms that %s is off", operator(ctx), q.Node))
+	a.fenceCounts("confirmed by " + operator(ctx))
 	return apiv1.Changed{Node: q.Node, Was: "unknown", Now: "off", TookMS: time.Since(began).Milliseconds(),
 		Text: fmt.Sprintf("%s counts as off, by the word of %s", q.Node, operator(ctx))}, nil
 }

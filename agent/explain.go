@@ -64,8 +64,6 @@ func ruleOf(c plan.Code) string {
 	switch c {
 	case plan.CodeNoRecord, plan.CodeUndeclared:
 		return "record"
-	case plan.CodeNotImpl:
-		return "arbitration"
 	case plan.CodeNoQuorum:
 		return "quorum"
 	case plan.CodeHolder:
@@ -74,6 +72,8 @@ func ruleOf(c plan.Code) string {
 		return "in-sync"
 	case plan.CodePeerPrimary:
 		return "peer"
+	case plan.CodeFenceDevice:
+		return "fence"
 	case plan.CodeNotAsked:
 		return "auto-promote"
 	default: // the code is the rule's name
@@ -83,7 +83,8 @@ func ruleOf(c plan.Code) string {
 
 // forcible are the rules an operator may overrule.
 var forcible = map[plan.Code]bool{plan.CodeNotInSync: true, plan.CodeNoQuorum: true, plan.CodeDisk: true, plan.CodeSuspect: true,
-	plan.CodeUndeclared: true, plan.CodeManual: true, plan.CodeSplitBrain: true, plan.CodeNoRecord: true}
+	plan.CodeUndeclared: true, plan.CodeManual: true, plan.CodeSplitBrain: true, plan.CodeNoRecord: true,
+	plan.CodeFence: true}
 
 func verdictOf(r *plan.Reason) string {
 	switch {

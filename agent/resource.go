@@ -95,6 +95,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	if err := a.startDeadman(); err != nil {
 		return err
 	}
+	a.startArbitration()
 	for i := range a.cfg.Resources {
 		r, err := a.openResource(ctx, &a.cfg.Resources[i])
 		if err != nil {
@@ -239,12 +240,15 @@ func (r *resource) newController() error {
 	case config.ArbitrateManual:
 		s.Arbitration = plan.Manual
 	case config.ArbitrateFencing:
-		s.Arbitration = plan.Fencing
+		s.Arbitration, s.FenceDelay = plan.Fencing, r.a.cfg.FenceDelay(r.peer)
 	}
 	hands := ledgerHands{r.a.ledger}
 	needs := failover.Needs{Ledger: hands, Leases: hands, Group: hands, Marks: hands, Mirror: mirrorHands{r}, Heartbeat: heartHands{r.a}, Peers: hints{r.a}}
 	if r.group != nil {
 		needs.Services = services{r.group, &r.moving}
+	}
+	if r.a.fences != nil {
+		needs.Fencer = r.a.fences
 	}
 	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Policies: r.policies(), Needs: needs,
 		Clock: r.a.clock, Log: r.a.log, Events: r.entry})

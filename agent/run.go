@@ -20,6 +20,7 @@ import (
 	"hapair/agent/paths"
 	"hapair/agent/peering"
 	"hapair/agent/recorder"
+	"hapair/failover"
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
 	"hapair/failover/vip/deadman"
@@ -47,6 +48,7 @@ type agent struct {
 	ledger   *ledger.Ledger
 	heart    *heartbeat.Heartbeat
 	fence    *fencing.Room        // nil unless arbitration is by fencing
+	fences   *failover.Fences     // likewise
 	paths    *paths.Watch         // to the other data node; nil on a witness
 	deadman  *deadman.Guard       // nil where there is no service address
 	res      map[string]*resource // by name; none on a witness

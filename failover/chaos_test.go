@@ -71,7 +71,7 @@ func breakSomething(t *testing.T, w *world, r *rand.Rand) {
 	case 0:
 		w.crash(name)
 	case 1, 2:
-		if !n.up {
+		if !w.isOn(name) {
 			w.start(name)
 		}
 	case 3:
@@ -79,7 +79,7 @@ func breakSomething(t *testing.T, w *world, r *rand.Rand) {
 	case 4, 5:
 		w.setCut(name, "w", r.IntN(2) == 0)
 	case 6:
-		if n.up {
+		if w.isOn(name) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(3000))*time.Millisecond)
 			force := r.IntN(2) == 0
 			w.done.Go(func() {
@@ -107,7 +107,7 @@ func heal(t *testing.T, w *world) {
 	}
 	for _, n := range w.nodes {
 		w.in(func() { n.startFails, n.stopFails, n.startTakes = 0, 0, 50*time.Millisecond })
-		if !n.up {
+		if !w.isOn(n.name) {
 			w.start(n.name)
 		}
 	}

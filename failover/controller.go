@@ -97,6 +97,9 @@ func New(cfg Config) (*Controller, error) {
 	case cfg.Settings.HasServices && n.Services == nil:
 		return nil, fmt.Errorf("failover %s: services are configured but there is nobody to start them", cfg.Resource)
 	}
+	if (cfg.Settings.Arbitration == plan.Fencing) != (n.Fencer != nil) {
+		return nil, fmt.Errorf("failover %s: arbitration is by %s, and there is a fencer: %t", cfg.Resource, cfg.Settings.Arbitration, n.Fencer != nil)
+	}
 	if err := cfg.Settings.Validate(); err != nil {
 		return nil, fmt.Errorf("failover %s: %w", cfg.Resource, err)
 	}

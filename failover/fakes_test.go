@@ -152,6 +152,9 @@ func (n *node) Alone() bool   { n.w.mu.Lock(); defer n.w.mu.Unlock(); return n.w
 func (n *node) GoAlone(context.Context, string) error {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
+	if n.w.set.Arbitration == plan.Fencing {
+		return n.goAloneFenced()
+	}
 	if n.w.rec.Primary != n.name {
 		return errors.New("not the Primary")
 	}

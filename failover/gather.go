@@ -119,6 +119,9 @@ func (c *Controller) read() plan.View {
 	v.Lease.Own, v.Lease.PeerLapsed = n.Leases.Lease(res), n.Leases.PromiseLapsed(res)
 	v.Failback.Stay = n.Marks.Marked(MarkStay(res))
 	v.Maintenance, v.Down = n.Marks.Marked(MarkMaintenance), n.Marks.Marked(MarkDown(res))
+	if n.Fencer != nil {
+		v.Fence = n.Fencer.View()
+	}
 	if n.Services != nil {
 		v.Services.State, v.Services.FailedName, v.Services.Failed = n.Services.State()
 	}

@@ -22,6 +22,7 @@ type Needs struct {
 	Heartbeat Heartbeat
 	Peers     Peers
 	Services  Services // nil when the resource has none
+	Fencer    Fencer   // nil unless arbitration is by fencing
 }
 
 // ErrOvertaken is wrapped by what a Ledger returns when the record has changed
@@ -78,9 +79,10 @@ type Group interface {
 	// Split reports whether another node is the only voter of a group of its
 	// own, of the same right.
 	Split() bool
-	// GoAlone makes this node the only voter, under a higher incarnation, by
-	// the rule of manual arbitration. It refuses when, with its whole log
-	// applied, another node is Primary of any resource.
+	// GoAlone makes this node the only voter, under a higher incarnation. By the
+	// rule of manual arbitration it refuses when, with its whole log applied,
+	// another node is Primary of any resource; by that of fencing, unless a fence
+	// of the other node is confirmed, and then nobody is Primary of what that was.
 	GoAlone(ctx context.Context, reason string) error
 	// ForceAlone does it by order of an operator.
 	ForceAlone(ctx context.Context, reason string) error
@@ -192,6 +194,76 @@ func serviceOf(err error) string {
 type Heartbeat interface {
 	// Peer returns the verdict, the reasons, and since when on the lease.Clock.
 	Peer(node string) (v plan.Verdict, reasons []string, since time.Duration)
+}
+
+// Fencer has the peer fenced, by arbitration fencing. It is one for all controllers
+// of a node; see Fences.
+type Fencer interface {
+	// Fence has the peer fenced and returns when that has been noted, durably; it
+	// does not wait for the devices. It errs when no fence may be asked for.
+	Fence(because string) error
+	// View returns what became of it. It does not block.
+	View() plan.Fence
+}
+
+// Ballot is what Fences need of the ledger: what may be asked for, and what counts.
+type Ballot interface {
+	// Fence does not block.
+	Fence() BallotFence
+	// AskFence notes, durably, that the peer is about to be fenced.
+	AskFence() (ticket uint64, err error)
+	// FenceDecided takes the outcome; began is the instant from which on the peer
+	// was off. The answer says whether it counts.
+	FenceDecided(ticket uint64, confirmed bool, began time.Time) (counts bool, err error)
+	// RecordFence keeps an outcome; it needs a quorum.
+	RecordFence(ctx context.Context, node, outcome, reason string) error
+}
+
+// BallotFence is the ledger's word about the fence of the peer.
+type BallotFence struct {
+	State     plan.FenceState
+	May       error    // why no fence may be asked for now; nil: it may
+	Primaries []string // of the resources, without doubles
+}
+
+// FenceDevices turn a node off.
+type FenceDevices interface {
+	// Fence returns when the outcome is known, or ctx has ended.
+	Fence(ctx context.Context, node, why string) FenceReport
+	// Ready says whether they could be used, as far as known now. It does not block.
+	Ready(node string) error
+}
+
+// FenceReport is what devices say of one fence. The zero report promises nothing.
+type FenceReport struct {
+	Confirmed bool // the node was off at an instant after Began
+	Refused   bool // else: the device said no; neither: nobody knows
+	Device    string
+	Reason    string
+	Began     time.Time
+	Took      time.Duration
+}
+
+func (r FenceReport) outcome() string {
+	switch {
+	case r.Confirmed:
+		return "confirmed"
+	case r.Refused:
+		return "refused"
+	}
+	return "unknown"
+}
+
+// String is the report in words.
+func (r FenceReport) String() string {
+	text := r.outcome()
+	if r.Device != "" {
+		text = r.Device + ": " + text
+	}
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	return text
 }
 
 // Peers carries hints to the controllers of other nodes, best effort.

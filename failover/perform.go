@@ -38,6 +38,8 @@ func (c *Controller) perform(ctx context.Context, v plan.View, s plan.Step, beca
 		return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return n.Group.GoAlone(ctx, because) })
 	case plan.ForceAlone:
 		return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return n.Group.ForceAlone(ctx, because) })
+	case plan.FencePeer:
+		return n.Fencer.Fence(because)
 	case plan.HandOver:
 		return c.hintPeer(ctx, Hint{Kind: Take, Reason: because})
 	case plan.GoBack:

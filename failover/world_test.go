@@ -38,8 +38,9 @@ type owed struct {
 type node struct {
 	w        *world
 	name     string
+	life     sync.Mutex // one start or crash at a time
 	up       bool
-	dead     chan struct{}
+	dead     chan struct{} // guarded by life, nil: nothing runs
 	ctl      *Controller
 	cancel   context.CancelFunc
 	known    plan.Record // its copy of the record
@@ -77,6 +78,10 @@ type node struct {
 	noAlone     error
 	events      []Entry
 	version     int // of its copy
+
+	fences *Fences
+	ballot ballot
+	shots  int // fences of its peer that were asked of the device
 }
 
 type world struct {
@@ -97,6 +102,9 @@ type world struct {
 	wrong   []string
 	lastTok lease.Token
 	acked   int // version of the last answered write
+	device  device
+	fenced  []string // outcomes that the ledger keeps
+	shot    []string // nodes that a device has turned off
 }
 
 func newWorld(t *testing.T, change func(*plan.Settings)) *world {
@@ -110,7 +118,7 @@ func newWorld(t *testing.T, change func(*plan.Settings)) *world {
 		stop: make(chan struct{}), set: s, voters: []string{"n1", "n2", "w"},
 		rec: plan.Record{Token: 3, Tenure: 2, InSync: []string{"n1", "n2"}},
 	}
-	if s.Arbitration == plan.Manual {
+	if s.Arbitration != plan.Witness {
 		w.voters = w.voters[:2]
 	}
 	for _, name := range []string{"n1", "n2"} {
@@ -145,7 +153,16 @@ func (w *world) now() time.Duration { return time.Since(w.zero) + time.Minute }
 func (w *world) start(name string) {
 	n := w.nodes[name]
 	peer := map[string]string{"n1": "n2", "n2": "n1"}[name]
+	n.life.Lock()
+	defer n.life.Unlock()
+	if !w.isOn(name) {
+		n.end()
+	}
+	w.arm(n, peer)
 	needs := Needs{Ledger: n, Leases: n, Group: n, Marks: n, Mirror: mirror{n}, Heartbeat: n, Peers: n, Services: services{n}}
+	if n.fences != nil {
+		needs.Fencer = n.fences
+	}
 	w.mu.Lock()
 	n.up, n.read, n.everHear, n.verdict, n.told = true, false, false, plan.Unheard, ""
 	w.mu.Unlock()
@@ -158,10 +175,11 @@ func (w *world) start(name string) {
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.mu.Lock()
-	n.ctl, n.cancel, n.dead = c, cancel, make(chan struct{})
+	dead := make(chan struct{})
+	n.ctl, n.cancel, n.dead = c, cancel, dead
 	w.mu.Unlock()
 	w.done.Go(func() {
-		defer close(n.dead)
+		defer close(dead)
 		if err := c.Run(ctx); err != nil {
 			w.t.Error(err)
 		}
@@ -171,18 +189,36 @@ func (w *world) start(name string) {
 // crash is a power cut: everything in memory is gone at once.
 func (w *world) crash(name string) {
 	n := w.nodes[name]
-	w.mu.Lock()
-	was := n.up
+	n.life.Lock()
+	defer n.life.Unlock()
+	w.in(n.off)
+	n.end()
+}
+
+// off is what the others see of a power cut. Holds mu.
+func (n *node) off() {
 	n.up, n.held, n.lease, n.suspect = false, 0, lease.Lease{}, true
+	n.ballot.crash()
 	n.role, n.tenure, n.running = state.Secondary, 0, plan.Stopped
-	w.mu.Unlock()
-	if was {
-		n.cancel()
-		<-n.dead
-		w.mu.Lock()
-		n.role, n.tenure, n.running = state.Secondary, 0, plan.Stopped
-		w.mu.Unlock()
+}
+
+// end clears away what ran on a node that is off. Holds life.
+func (n *node) end() {
+	if n.dead == nil {
+		return
 	}
+	n.cancel()
+	<-n.dead
+	if n.fences != nil {
+		n.fences.Close()
+	}
+	n.dead = nil
+	n.w.in(func() { n.role, n.tenure, n.running = state.Secondary, 0, plan.Stopped })
+}
+
+func (w *world) isOn(name string) (on bool) {
+	w.in(func() { on = w.nodes[name].up })
+	return on
 }
 
 func (w *world) setCut(a, b string, cut bool) {
@@ -227,6 +263,7 @@ func (w *world) session() bool {
 func (w *world) tick() {
 	w.mu.Lock()
 	now := w.now()
+	w.meet()
 	for _, n := range w.nodes {
 		w.renew(n, now)
 		w.beat(n, now)
@@ -325,7 +362,7 @@ func (w *world) watch(now time.Duration) {
 	for _, n := range w.nodes {
 		if n.up && n.role == state.Primary && n.lease.Valid(now) && n.lease.Tenure == n.tenure {
 			serving++
-			if n.version != w.acked && w.alone == "" {
+			if n.version != w.acked && (w.alone == "" || w.set.Arbitration == plan.Fencing) {
 				w.wrong = append(w.wrong, fmt.Sprintf("%v: %s serves version %d, answered was %d", now, n.name, n.version, w.acked))
 			}
 		}
@@ -341,7 +378,7 @@ func (w *world) watch(now time.Duration) {
 
 func (w *world) digest(n *node, now time.Duration) string {
 	o := w.nodes[n.peer()]
-	return fmt.Sprint(n.known.Token, n.read, w.quorum(n.name), n.lease.Valid(now), w.session(), n.disk, n.verdict, o.role, o.disk, o.suspect, n.suspect, n.running, w.marks)
+	return fmt.Sprint(n.known.Token, n.read, w.quorum(n.name), n.lease.Valid(now), w.session(), n.disk, n.verdict, o.role, o.disk, o.suspect, n.suspect, n.running, w.marks, n.ballot.state)
 }
 
 func (w *world) in(f func()) {

@@ -20,9 +20,6 @@ import (
 // do. Whoever opens an agent calls it; the error joins [NotImplementedError]s.
 func (c *Config) CheckImplemented() error {
 	var errs []error
-	if c.Arbitration == ArbitrateFencing {
-		errs = append(errs, &NotImplementedError{"arbitration: fencing", "use arbitration: witness or arbitration: manual"})
-	}
 	for i := range c.Resources {
 		r := &c.Resources[i]
 		if r.Frontend == FrontendUblk || r.Frontend == FrontendNBD {

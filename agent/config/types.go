@@ -74,7 +74,7 @@ type Arbitration string
 // The three ways.
 const (
 	ArbitrateWitness Arbitration = "witness" // a third voter decides: automatic failover
-	ArbitrateFencing Arbitration = "fencing" // a confirmed fence decides: not implemented yet
+	ArbitrateFencing Arbitration = "fencing" // a confirmed fence decides: automatic failover
 	ArbitrateManual  Arbitration = "manual"  // the operator decides
 )
 

@@ -159,7 +159,8 @@ func (o initOptions) configText() ([]byte, error) {
 		fmt.Fprintf(&b, "witness: {name: %s, address: %s}\n", yamlText(name), yamlText(ip))
 	}
 	if o.arbitration == string(config.ArbitrateFencing) {
-		return nil, &config.NotImplementedError{What: "arbitration: fencing", Instead: "use --witness NAME=ADDRESS or --arbitration manual"}
+		return nil, &config.NotImplementedError{What: "arbitration: fencing of hactl init, which cannot know the fence devices",
+			Instead: "leave it out, then write arbitration: fencing and the section fencing into the file"}
 	}
 	if o.arbitration != "" {
 		fmt.Fprintf(&b, "arbitration: %s\n", yamlText(o.arbitration))

@@ -13,11 +13,14 @@ import (
 )
 
 // GoAlone makes this node the only voter, under the next incarnation, durable
-// before it is used. It is for the Primary whose peer is gone, in arbitration
-// manual: safe because the other node never does so by itself. It is refused
+// before it is used. In arbitration manual it is for the Primary whose peer is
+// gone: safe because the other node never does so by itself. It is refused
 // unless this node is the Primary of every resource that has one, by all it
-// has in its log; and when the peer answers that it goes on under a higher
-// incarnation. Already alone is success. On return commands are accepted.
+// has in its log. In arbitration fencing it is for either node, and refused
+// unless a fence of the other one is confirmed and the two have not met since;
+// what was promoted there has no Primary then. It is refused when the peer answers
+// that it goes on under a higher incarnation. Already alone is success. On return
+// commands are accepted.
 func (l *Ledger) GoAlone(ctx context.Context, reason string) error {
 	return l.alone(ctx, reason, false)
 }
@@ -31,8 +34,8 @@ func (l *Ledger) ForceAlone(ctx context.Context, reason string) error {
 }
 
 func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
-	if l.cfg.Arbitration != ArbitrationManual {
-		return fmt.Errorf("go alone: arbitration is %v: %w", l.cfg.Arbitration, ErrNotManual)
+	if !l.cfg.pair() {
+		return fmt.Errorf("go alone: arbitration is %v: %w", l.cfg.Arbitration, ErrNotPair)
 	}
 	if len(reason) > record.MaxText {
 		reason = reason[:record.MaxText]
@@ -42,19 +45,26 @@ func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
 	}
 	l.admin.Lock()
 	defer l.admin.Unlock()
+	if l.isOnlyVoter() {
+		return l.usable()
+	}
 	if err := l.mayGoAlone(force); err != nil {
 		return fmt.Errorf("go alone: %w", err)
-	}
-	if names, ok := l.voters(); ok && len(names) == 1 && names[0] == l.cfg.Self {
-		return nil
 	}
 	began := time.Now()
 	was := l.view.inc()
 	l.stopGroup()
 	// Again, now that nothing is added to the log any more.
 	err := l.mayGoAlone(force)
+	fenced := ""
 	if err == nil {
-		err = l.recover(reason)
+		if !force && l.cfg.Arbitration == ArbitrationFencing {
+			fenced = l.cfg.others()[0]
+		}
+		err = l.recover(reason, fenced)
+	}
+	if err == nil && fenced != "" {
+		l.afterFence(fenced)
 	}
 	if restart := l.startGroup(); err != nil || restart != nil {
 		return fmt.Errorf("go alone: %w", errors.Join(err, restart))
@@ -99,6 +109,12 @@ func (l *Ledger) mayGoAlone(force bool) error {
 	}
 	if l.id().Joining {
 		return ErrJoining
+	}
+	if l.cfg.Arbitration == ArbitrationFencing {
+		if !l.fenced() {
+			return ErrNotFenced
+		}
+		return nil
 	}
 	s, err := l.replayAll()
 	if err != nil {
@@ -157,11 +173,17 @@ func (l *Ledger) replayAll() (*record.State, error) {
 
 // recover rewrites the store: the same state, this node the only voter, the
 // next incarnation. The new snapshot, durable and in place at once, is the
-// step; a crash before it changes nothing, one after it completes it.
-func (l *Ledger) recover(reason string) error {
+// step; a crash before it changes nothing, one after it completes it. fenced is
+// the node whose confirmed fence allows it, "" for none.
+func (l *Ledger) recover(reason, fenced string) error {
 	id := l.id()
 	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage)}
-	f.alone = func(s *record.State) { s.GoAlone(l.cfg.Self, reason, id.Joining) }
+	f.alone = func(s *record.State) {
+		s.GoAlone(l.cfg.Self, reason, id.Joining)
+		if fenced != "" {
+			s.Fenced(record.Fence{Node: fenced, Outcome: FenceConfirmed.String(), Reason: reason, At: time.Now().UnixNano()})
+		}
+	}
 	layer := newStreamLayer(l)
 	trans := newTransport(l, layer)
 	defer trans.Close() //nolint:errcheck // it was never used

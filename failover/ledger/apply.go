@@ -24,8 +24,12 @@ func (l *Ledger) Promote(ctx context.Context, resource, node string, expect leas
 	return l.do(ctx, record.Command{Kind: record.Promote, Resource: resource, Node: node, Expect: expect})
 }
 
-// Demote makes node, which must be the Primary, a Secondary.
+// Demote makes node, which must be the Primary, a Secondary. It is refused while
+// a fence that this node asked for is undecided.
 func (l *Ledger) Demote(ctx context.Context, resource, node string, expect lease.Token) (Record, error) {
+	if err := l.undecided(); err != nil {
+		return Record{}, fmt.Errorf("demote %s: %w", resource, err)
+	}
 	return l.do(ctx, record.Command{Kind: record.Demote, Resource: resource, Node: node, Expect: expect})
 }
 
@@ -64,12 +68,6 @@ func (l *Ledger) SetMaintenance(ctx context.Context, subject, reason string) err
 // ClearMaintenance takes a mark away; none is fine too.
 func (l *Ledger) ClearMaintenance(ctx context.Context, subject string) error {
 	_, err := l.do(ctx, record.Command{Kind: record.Unmark, Resource: subject})
-	return err
-}
-
-// RecordFence keeps the outcome of fencing a node.
-func (l *Ledger) RecordFence(ctx context.Context, node, outcome, reason string) error {
-	_, err := l.do(ctx, record.Command{Kind: record.FenceLog, Node: node, Outcome: outcome, Reason: reason})
 	return err
 }
 
@@ -186,8 +184,8 @@ func (l *Ledger) lead(ctx context.Context, g *group, node string, c call) callRe
 	case callJoin:
 		return l.admit(ctx, g, node)
 	case callRemove:
-		if l.cfg.Arbitration != ArbitrationManual {
-			return callReply{Status: statusRefused, Detail: ErrNotManual.Error()}
+		if !l.cfg.pair() {
+			return callReply{Status: statusRefused, Detail: ErrNotPair.Error()}
 		}
 		return awaitRaft(ctx, g.raft.RemoveServer(raft.ServerID(node), 0, enqueueTimeout))
 	default: // of a newer version; callLapsed and callReady are for any voter, see answer
@@ -241,6 +239,7 @@ func (l *Ledger) serveCalls(node string, c net.Conn) {
 			return
 		}
 		l.heard(ask.Stamp)
+		l.contactWith(node)
 		budget := min(max(ask.Budget, 0), defaultLimit)
 		ctx, cancel := context.WithTimeout(l.ctx, budget)
 		reply := l.answer(ctx, node, ask)

@@ -58,7 +58,7 @@ func newCluster(t *testing.T, dir string, arb Arbitration, seed int64) *cluster 
 }
 
 func (c *cluster) voters() []Voter {
-	if c.arb == ArbitrationManual {
+	if c.arb != ArbitrationWitness {
 		return []Voter{{Node: "a"}, {Node: "b"}}
 	}
 	return []Voter{{Node: "a"}, {Node: "b"}, {Node: "w", Witness: true}}

@@ -29,7 +29,8 @@ const (
 	// ArbitrationManual: two voters; the Primary may go on alone, the other
 	// node only when an operator forces it.
 	ArbitrationManual
-	// ArbitrationFencing is not implemented.
+	// ArbitrationFencing: two voters; either goes on alone once a fence of the
+	// other is confirmed, or when an operator forces it.
 	ArbitrationFencing
 )
 
@@ -97,6 +98,7 @@ func (t Timing) silence() time.Duration { return 2 * t.Renew }
 const (
 	minLease = 50 * time.Millisecond
 	maxLease = time.Minute
+	maxFence = 2 * time.Hour
 )
 
 func (t Timing) check() error {
@@ -129,6 +131,9 @@ type Config struct {
 	Logger      *zap.Logger
 	Streams     Streams
 	Timing      Timing
+	// FenceTakes is the longest that a fence may take: 1 min. One that an earlier
+	// life of this node asked for is undecided for so long.
+	FenceTakes time.Duration
 	// Events is told what an operator wants to know; it may block only itself.
 	Events func(Event)
 	// Stamp and Heard, if set, carry the hybrid logical time of the nodes: what
@@ -165,11 +170,9 @@ func (c *Config) check() error {
 		return bad("this node, %q, is not among the voters %v", c.Self, c.Voters)
 	}
 	switch c.Arbitration {
-	case ArbitrationFencing:
-		return fmt.Errorf("%w: arbitration %v: %w", ErrConfig, c.Arbitration, ErrNotImplemented)
-	case ArbitrationManual:
+	case ArbitrationManual, ArbitrationFencing:
 		if len(c.Voters) != 2 || witnesses != 0 {
-			return bad("arbitration manual: found %d voters, %d of them witnesses; wanted two data nodes", len(c.Voters), witnesses)
+			return bad("arbitration %v: found %d voters, %d of them witnesses; wanted two data nodes", c.Arbitration, len(c.Voters), witnesses)
 		}
 	case ArbitrationWitness:
 		if len(c.Voters) != 3 || witnesses > 1 {
@@ -178,10 +181,18 @@ func (c *Config) check() error {
 	default:
 		return bad("%v is none of witness, manual, fencing", c.Arbitration)
 	}
+	if c.FenceTakes < 0 || c.FenceTakes > maxFence {
+		return bad("a fence takes %v, wanted up to %v", c.FenceTakes, maxFence)
+	}
 	if err := c.Timing.check(); err != nil {
 		return fmt.Errorf("%w: timing: %w", ErrConfig, err)
 	}
 	return nil
+}
+
+// pair tells whether the group is one of two voters, which one may leave.
+func (c *Config) pair() bool {
+	return c.Arbitration == ArbitrationManual || c.Arbitration == ArbitrationFencing
 }
 
 func (c *Config) isWitness(node string) bool {

@@ -33,13 +33,23 @@ var (
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	// ErrClosed: the ledger is closed or has left.
 	ErrClosed = errors.New("ledger is closed")
-	// ErrNotImplemented: this version cannot do it.
-	ErrNotImplemented = errors.New("not implemented")
-	// ErrNotManual: going alone is for arbitration manual only.
-	ErrNotManual = errors.New("only in arbitration manual")
+	// ErrNotPair: going alone is for two voters, so arbitration manual or fencing.
+	ErrNotPair = errors.New("only with two voters: arbitration manual or fencing")
 	// ErrNotPrimaryHere: a node goes alone by itself only when it is the
 	// Primary of every resource that has one.
 	ErrNotPrimaryHere = errors.New("this node is not the primary of every promoted resource")
+	// ErrNotFencing: a fence decides in arbitration fencing only.
+	ErrNotFencing = errors.New("only in arbitration fencing")
+	// ErrNotMet: who has not met its peer since it began fences nobody (R25).
+	ErrNotMet = errors.New("not met since this node began, with arbitration fencing on both: what is known here may be old")
+	// ErrAnswers: a peer that answers is not fenced.
+	ErrAnswers = errors.New("it answers")
+	// ErrNothingGained: no resource with a Primary could be served here.
+	ErrNothingGained = errors.New("nothing would be gained: this node's copy is not current, or nobody is Primary")
+	// ErrFenceUndecided: a fence that this node asked for may still strike.
+	ErrFenceUndecided = errors.New("a fence of the peer is not decided yet")
+	// ErrNotFenced: no fence of the peer is confirmed, or the two have met since.
+	ErrNotFenced = errors.New("no confirmed fence of the peer")
 	// ErrJoining: this node has no ledger of its own yet.
 	ErrJoining = errors.New("this node is rejoining")
 	// ErrSuperseded: another node goes on under a higher incarnation.

@@ -20,7 +20,12 @@ func (l *Ledger) Shutdown(ctx context.Context) error {
 	return l.Close()
 }
 
+// handBack hands over all there is, unless a fence that this node asked for may
+// still strike the one it would hand it to (R24).
 func (l *Ledger) handBack(ctx context.Context) (err error) {
+	if err := l.undecided(); err != nil {
+		return err
+	}
 	for _, name := range l.hands.names() {
 		err = errors.Join(err, l.Release(ctx, name))
 	}
@@ -57,15 +62,16 @@ func (l *Ledger) handOverLead(ctx context.Context) error {
 }
 
 // Leave hands everything over so that the other node can run alone, and stops.
-// In arbitration manual this node is no voter afterwards, which the other has
+// In a pair of two voters this node is none afterwards, which the other has
 // committed; it becomes one again when it is next opened (or by Rejoin). Data
 // must have been handed over before: an in-sync copy that leaves without
-// Exclude is still counted as one.
+// Exclude is still counted as one. It is refused while a fence that this node
+// asked for is undecided.
 func (l *Ledger) Leave(ctx context.Context) error {
 	if err := l.handBack(ctx); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
-	if l.cfg.Arbitration == ArbitrationManual && !l.isOnlyVoter() {
+	if l.cfg.pair() && !l.isOnlyVoter() {
 		if err := l.removeSelf(ctx); err != nil {
 			return fmt.Errorf("leave: %w", err)
 		}

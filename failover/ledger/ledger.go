@@ -78,6 +78,7 @@ type Ledger struct {
 	voter  *voter
 	peers  map[string]*peer
 	self   *peer
+	fence  fences
 	joinMu sync.Mutex // one join at a time
 
 	rejoinCh chan hello
@@ -95,6 +96,9 @@ type Ledger struct {
 // the group of the configuration is set up, the same on every voter.
 func Open(cfg Config) (*Ledger, error) {
 	cfg.Timing = cfg.Timing.withDefaults()
+	if cfg.FenceTakes == 0 {
+		cfg.FenceTakes = time.Minute
+	}
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
@@ -132,6 +136,9 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.isWitness(cfg.Self) {
 		l.wg.Go(l.rescueLog)
 	}
+	if l.fence.state == FenceVoid {
+		l.wg.Go(l.formerFence)
+	}
 	return l, nil
 }
 
@@ -164,6 +171,9 @@ func (l *Ledger) openStore() (err error) {
 	}
 	if s, err := l.replayAll(); err == nil { // only told to an operator; what is broken shows when raft starts
 		l.own = s.Records
+	}
+	if err = l.openFence(); err != nil {
+		return err
 	}
 	longest, err := l.longestLease()
 	if err != nil {

@@ -25,7 +25,7 @@ const (
 
 func (l *Ledger) greeting() hello {
 	id := l.id()
-	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank}
+	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank, Arbitration: l.cfg.Arbitration.String()}
 	l.view.mu.Lock()
 	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
 	l.view.mu.Unlock()
@@ -109,13 +109,15 @@ func (l *Ledger) meet(you hello) error {
 	l.noteMet(you)
 	v := judge(me, you)
 	l.noteSplit(v, you)
+	l.contactWith(you.Node)
 	switch v {
 	case same:
+		l.metIn(&you)
 		return nil
 	case split:
 		return fmt.Errorf("%w: %s is at incarnation %d, %s at %d", ErrSplitBrain, me.Node, me.Incarnation, you.Node, you.Incarnation)
 	case behind:
-		if l.cfg.Arbitration == ArbitrationManual {
+		if l.cfg.pair() {
 			select {
 			case l.rejoinCh <- you:
 			default:

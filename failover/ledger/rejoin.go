@@ -80,7 +80,11 @@ func (l *Ledger) wipe(id identity) error {
 	if err != nil {
 		return err
 	}
-	if err := l.store.Reset(map[string][]byte{keyIdentity: b, keyLongest: longest}); err != nil {
+	asked, err := l.store.Get([]byte(keyFence))
+	if err != nil {
+		return err
+	}
+	if err := l.store.Reset(map[string][]byte{keyIdentity: b, keyLongest: longest, keyFence: asked}); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -102,8 +106,8 @@ func (l *Ledger) finishWipe() error {
 // two went through: the operator's way out of a split brain, on the node whose
 // history is given up.
 func (l *Ledger) Surrender(ctx context.Context, reason string) error {
-	if l.cfg.Arbitration != ArbitrationManual {
-		return fmt.Errorf("surrender: %w", ErrNotManual)
+	if !l.cfg.pair() {
+		return fmt.Errorf("surrender: %w", ErrNotPair)
 	}
 	for _, node := range l.cfg.others() {
 		c, err := l.cfg.Streams.Dial(ctx, node, PurposeCall)
@@ -180,8 +184,8 @@ func (l *Ledger) joined() {
 // vote interrupts neither commits nor leases.
 func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	p := l.peers[node]
-	if p == nil || l.cfg.Arbitration != ArbitrationManual {
-		return callReply{Status: statusRefused, Detail: "not a node of this pair, or not arbitration manual"}
+	if p == nil || !l.cfg.pair() {
+		return callReply{Status: statusRefused, Detail: "not a node of this pair, or not a pair of two voters"}
 	}
 	if !l.joinMu.TryLock() {
 		return callReply{Status: statusRefused, Detail: "already under way"}

@@ -106,6 +106,13 @@ func (v *voter) forget() {
 	v.table.Forget()
 }
 
+// fenced drops the promises to a node that is certainly off.
+func (v *voter) fenced(node string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.table.Fenced(v.l.clock(), node)
+}
+
 // serveLeases answers renewals on one stream until it ends.
 func (l *Ledger) serveLeases(node string, c net.Conn) {
 	for {
@@ -115,6 +122,7 @@ func (l *Ledger) serveLeases(node string, c net.Conn) {
 			return
 		}
 		l.heard(ask.Stamp)
+		l.contactWith(node)
 		reply := l.voter.judge(node, ask)
 		reply.Stamp = l.stamp()
 		if err := c.SetWriteDeadline(time.Now().Add(l.cfg.Timing.silence())); err != nil {

@@ -35,6 +35,7 @@ type hello struct {
 	Voters      []string         `json:"voters"`
 	Joining     bool             `json:"joining,omitempty"`
 	Left        bool             `json:"left,omitempty"`
+	Arbitration string           `json:"arbitration,omitempty"` // "": of a release that does not say
 	LastTerm    uint64           `json:"lastTerm"`
 	LastIndex   uint64           `json:"lastIndex"`
 	Refused     string           `json:"refused,omitempty"`

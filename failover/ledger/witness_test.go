@@ -405,7 +405,11 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 	good.Arbitration = ArbitrationFencing
-	if err := good.check(); !errors.Is(err, ErrNotImplemented) {
+	if err := good.check(); err != nil {
 		t.Errorf("fencing: %v", err)
+	}
+	good.Voters = append(good.Voters[:2:2], Voter{Node: "w", Witness: true})
+	if err := good.check(); !errors.Is(err, ErrConfig) {
+		t.Errorf("fencing with a witness: %v", err)
 	}
 }

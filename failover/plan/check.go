@@ -49,7 +49,7 @@ func checkRecord(v View) Reason {
 	case !v.Ledger.Known:
 		x := bad(CodeNoRecord, "hactl status", "the ledger has not been read since this agent began")
 		if x.Passing = v.Ledger.Quorum || v.Ledger.Answers; !x.Passing {
-			x.Text, x.Hint = x.Text+", and cannot be: it has no quorum", forceHint(v)
+			x.Text, x.Hint = x.Text+", and cannot be: it has no quorum"+unfenced(v), forceHint(v)
 		}
 		return x
 	case r.Token == 0:
@@ -60,10 +60,7 @@ func checkRecord(v View) Reason {
 }
 
 func checkArbitration(v View) Reason {
-	if v.Settings.Arbitration == Fencing {
-		return bad(CodeNotImpl, "arbitration: witness or manual", "arbitration by fencing is not implemented")
-	}
-	return good(CodeNotImpl, "arbitration is by %s", v.Settings.Arbitration)
+	return good(CodeArbitration, "arbitration is by %s", v.Settings.Arbitration)
 }
 
 func checkQuorum(v View) Reason {
@@ -78,9 +75,22 @@ func checkQuorum(v View) Reason {
 		x.Passing = true
 		return x
 	}
-	x := bad(CodeNoQuorum, forceHint(v), "the ledger has no quorum")
+	x := bad(CodeNoQuorum, forceHint(v), "the ledger has no quorum%s", unfenced(v))
 	x.Passing = v.Settings.Arbitration == Witness
 	return x
+}
+
+// unfenced says why no fence helps, where it could.
+func unfenced(v View) string {
+	switch {
+	case v.Settings.Arbitration != Fencing:
+		return ""
+	case v.Fence.May != "":
+		return fmt.Sprintf("; %s is not fenced: %s", v.Peer.Name, v.Fence.May)
+	case v.Ledger.Record.Primary == "":
+		return fmt.Sprintf("; nobody is Primary, so %s is not fenced", v.Peer.Name)
+	}
+	return ""
 }
 
 // checkHolder is rule R2: every earlier lease has certainly lapsed.

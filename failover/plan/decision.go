@@ -18,7 +18,7 @@ const (
 	AskPeer              // ask the present Primary to hand over to this node
 	Disconnect           // end the mirror session with a frozen Primary
 	ForceAlone           // run the ledger with this node as its only voter, by order of the operator
-	GoAlone              // the same, as the Primary of a manual pair
+	GoAlone              // the same, as the Primary of a manual pair, or after a confirmed fence
 	LedgerPromote        // record this node as Primary
 	LedgerForce          // record that this copy alone is current and nobody Primary, by order of the operator
 	HoldLease            // ask for the lease, and keep asking
@@ -30,6 +30,7 @@ const (
 	LedgerDemote         // record that nobody is Primary
 	ReleaseLease         // hand the lease back
 	HandOver             // tell the peer to take the resource now
+	FencePeer            // have the peer fenced; the outcome comes later
 	AbortLost            // authority is lost: forced stop of services, front end aborted, demote
 )
 
@@ -37,13 +38,13 @@ const (
 func (k Kind) String() string {
 	return word(int(k), "nothing", "declare", "ask-lapsed", "go-back", "ask-peer", "disconnect", "force-alone", "go-alone",
 		"ledger-promote", "ledger-force", "hold-lease", "mirror-promote", "start-services", "restart-services", "stop-services",
-		"mirror-demote", "ledger-demote", "release-lease", "hand-over", "abort-lost")
+		"mirror-demote", "ledger-demote", "release-lease", "hand-over", "fence", "abort-lost")
 }
 
 // Step is one thing to do.
 type Step struct {
 	Kind  Kind
-	Node  string // of HandOver and AskPeer: the peer
+	Node  string // of HandOver, AskPeer and FencePeer: the peer
 	Force bool   // of StopServices, MirrorPromote and MirrorDemote
 }
 
@@ -95,37 +96,39 @@ type Code string
 
 // The codes.
 const (
-	CodeSettled     Code = "settled"         // this node is Primary and all is well
-	CodeGo          Code = "go"              // a step is due
-	CodeNoRecord    Code = "no-record"       // the ledger was not read yet
-	CodeUndeclared  Code = "undeclared"      // no copy was ever declared good
-	CodeNoQuorum    Code = "no-quorum"       //
-	CodeNotImpl     Code = "not-implemented" //
-	CodeHolder      Code = "other-primary"   // the peer is Primary and may hold its lease
-	CodeForward     Code = "forwarding"      // Primary without a copy of its own: the peer serves
-	CodeNotInSync   Code = "not-in-sync"     //
-	CodeDisk        Code = "disk"            // this copy cannot serve
-	CodeResync      Code = "resync"          // this copy is the target of a resync
-	CodeSuspect     Code = "suspect"         // crashed, and a healthy in-sync peer is there
-	CodeSplitBrain  Code = "split-brain"     //
-	CodePeerPrimary Code = "peer-connected"  // the peer is connected and calls itself Primary
-	CodeMaintenance Code = "maintenance"     //
-	CodeStandby     Code = "standby"         //
-	CodeDown        Code = "demoted"         // by the operator
-	CodeNotAsked    Code = "not-asked"       // the resource does not run by itself
-	CodeManual      Code = "manual"          // arbitration is manual
-	CodeFailures    Code = "failures"        // failed here too often
-	CodeColdStart   Code = "cold-start"      // waiting for the peer
-	CodePeerFirst   Code = "peer-first"      // the peer may take it first
-	CodeFrozen      Code = "frozen"          // lease lapsed
-	CodeLease       Code = "lease-asked"     // lease asked for
-	CodeFailback    Code = "failback"        // going back to the preferred node by itself
-	CodeHandedOver  Code = "handed-over"     //
-	CodeRetry       Code = "retry"           // a step failed, the next attempt is later
-	CodePeerCannot  Code = "peer-cannot"     // the peer cannot take it
-	CodeHeld        Code = "held"            // the device is open
-	CodeLost        Code = "authority-lost"  //
-	CodeLoss        Code = "loss"            // what a forced promotion may lose
+	CodeSettled     Code = "settled"        // this node is Primary and all is well
+	CodeGo          Code = "go"             // a step is due
+	CodeNoRecord    Code = "no-record"      // the ledger was not read yet
+	CodeUndeclared  Code = "undeclared"     // no copy was ever declared good
+	CodeNoQuorum    Code = "no-quorum"      //
+	CodeArbitration Code = "arbitration"    // how a survivor comes to go on alone
+	CodeHolder      Code = "other-primary"  // the peer is Primary and may hold its lease
+	CodeForward     Code = "forwarding"     // Primary without a copy of its own: the peer serves
+	CodeNotInSync   Code = "not-in-sync"    //
+	CodeDisk        Code = "disk"           // this copy cannot serve
+	CodeResync      Code = "resync"         // this copy is the target of a resync
+	CodeSuspect     Code = "suspect"        // crashed, and a healthy in-sync peer is there
+	CodeSplitBrain  Code = "split-brain"    //
+	CodePeerPrimary Code = "peer-connected" // the peer is connected and calls itself Primary
+	CodeMaintenance Code = "maintenance"    //
+	CodeStandby     Code = "standby"        //
+	CodeDown        Code = "demoted"        // by the operator
+	CodeNotAsked    Code = "not-asked"      // the resource does not run by itself
+	CodeManual      Code = "manual"         // arbitration is manual
+	CodeFence       Code = "fence"          // the peer is to be fenced first, or being fenced
+	CodeFenceDevice Code = "fence-device"   // what the peer would be fenced with
+	CodeFailures    Code = "failures"       // failed here too often
+	CodeColdStart   Code = "cold-start"     // waiting for the peer
+	CodePeerFirst   Code = "peer-first"     // the peer may take it first
+	CodeFrozen      Code = "frozen"         // lease lapsed
+	CodeLease       Code = "lease-asked"    // lease asked for
+	CodeFailback    Code = "failback"       // going back to the preferred node by itself
+	CodeHandedOver  Code = "handed-over"    //
+	CodeRetry       Code = "retry"          // a step failed, the next attempt is later
+	CodePeerCannot  Code = "peer-cannot"    // the peer cannot take it
+	CodeHeld        Code = "held"           // the device is open
+	CodeLost        Code = "authority-lost" //
+	CodeLoss        Code = "loss"           // what a forced promotion may lose
 )
 
 // Refusal is an error with the reason and the command that would help.

@@ -31,6 +31,7 @@ func Explain(v View) []Reason {
 	if r, no := manualWaits(v); no && v.Ledger.Record.Primary == v.Peer.Name {
 		out = append(out, r)
 	}
+	out = append(out, explainFence(v)...)
 	if f := v.Self.Failed; f.Remembered(v.Now) {
 		out = append(out, Reason{Code: CodeFailures, OK: !v.exhausted(), Text: failedText(v) + "; " + remembered(v.Now, f), Hint: failuresHint(v)})
 	}

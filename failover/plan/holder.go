@@ -58,6 +58,8 @@ func frozen(v View) Decision {
 	case v.Settings.Arbitration == Manual && !v.Ledger.Quorum && gone && v.Self.Role == state.Primary && r.Has(v.Self.Name):
 		return steps(fmt.Sprintf("%s is %s and arbitration is manual: the Primary goes on alone, the Secondary never promotes itself",
 			v.Peer.Name, v.Peer.Verdict), GoAlone)
+	case v.byFencing() && v.Self.Role == state.Primary && r.Has(v.Self.Name):
+		return frozenByFencing(v)
 	case v.Lease.Own.Tenure != r.Tenure:
 		return waitf(CodeLease, v.Now+v.Settings.LapsePoll, "the lease of token %d was asked for", r.Tenure)
 	case !v.Ledger.Quorum:

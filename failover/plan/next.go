@@ -9,7 +9,7 @@ import (
 // Next decides what to do in view v. It never returns a step whose conditions
 // do not hold in v, and it holds back a step that just failed until the retry
 // delay has passed.
-func Next(v View) Decision { return throttle(v, situation(v)) }
+func Next(v View) Decision { return throttle(v, undecided(v, situation(v))) }
 
 func situation(v View) Decision {
 	r := v.Ledger.Record
@@ -20,6 +20,8 @@ func situation(v View) Decision {
 		d := steps(lost(v), AbortLost)
 		d.Code = CodeLost
 		return d
+	case v.byFencing() && v.Fence.State == FenceConfirmed:
+		return fenced(v)
 	case v.mine():
 		return holder(v)
 	case v.Lease.Asked:
@@ -111,7 +113,7 @@ func throttle(v View, d Decision) Decision {
 func (v View) retryDelay() time.Duration {
 	n := min(max(v.Trouble.Count, 1), 10)
 	switch v.Trouble.Step {
-	case Declare, AskLapsed, LedgerPromote, LedgerDemote, LedgerForce, HoldLease, ReleaseLease:
+	case Declare, AskLapsed, LedgerPromote, LedgerDemote, LedgerForce, HoldLease, ReleaseLease, FencePeer:
 		return min(v.Settings.LapsePoll<<(n-1), v.Settings.RetryDelay)
 	default: // no election mends it
 		return time.Duration(n) * v.Settings.RetryDelay

@@ -65,9 +65,16 @@ func anyView(t *rapid.T) View {
 		v.Settings.FailbackAfter = time.Minute
 	}
 	v.Failback = Failback{Fit: at("fit"), Stay: b("stay"), Tries: rapid.IntRange(0, 3).Draw(t, "tries")}
+	v.Fence = Fence{
+		State: FenceState(rapid.SampledFrom([]int{0, 0, 1, 2, 3, 4}).Draw(t, "fence")), Since: at("fence since"), May: rapid.SampledFrom([]string{"", "", "not met"}).Draw(t, "may"),
+		Failures: rapid.IntRange(0, 9).Draw(t, "fence failures"), First: b("first"),
+	}
 	v.Hinted, v.Maintenance, v.Down = b("hinted"), b("maintenance"), b("down")
-	if b("nearly") {
+	switch {
+	case b("nearly"):
 		nearly(&v, rapid.IntRange(0, 40).Draw(t, "but for"))
+	case b("nearly fenced"):
+		nearlyFenced(&v, b("primary"), rapid.IntRange(0, 30).Draw(t, "but for"))
 	}
 	return v
 }
@@ -75,7 +82,7 @@ func anyView(t *rapid.T) View {
 // nearly makes the view one that leads to a takeover, but for one field that
 // keeps what was drawn: arbitrary views seldom get that far.
 func nearly(v *View, except int) {
-	for i, set := range []func(){
+	but(except, []func(){
 		func() { v.Ledger.Known = true },
 		func() { v.Ledger.Quorum = true },
 		func() { v.Ledger.Record = Record{Token: 3, Tenure: 2, Primary: "n2", InSync: []string{"n1", "n2"}} },
@@ -97,7 +104,45 @@ func nearly(v *View, except int) {
 		func() { v.Trouble.Count = 0 },
 		func() { v.Lease.Asked = false },
 		func() { v.Started, v.Now = 0, 100*time.Second },
-	} {
+	})
+}
+
+// nearlyFenced is the same for a fence, by the Primary or the Secondary.
+func nearlyFenced(v *View, primary bool, except int) {
+	v.Settings.Arbitration, v.Now = Fencing, 103*time.Second
+	who := map[bool]string{true: "n1", false: "n2"}[primary]
+	but(except, []func(){
+		func() {
+			v.Ledger.Known, v.Ledger.Record = true, Record{Token: 3, Tenure: 2, Primary: who, InSync: []string{"n1", "n2"}}
+		},
+		func() { v.Ledger.Quorum = false },
+		func() { v.Ledger.Answers = false },
+		func() { v.Self.Role = map[bool]state.Role{true: state.Primary, false: state.Secondary}[primary] },
+		func() { v.Tenure, v.Self.Tenure, v.Lease.Asked = 2, 2, primary },
+		func() { v.Lease.Own = lease.Lease{Tenure: 2, Until: time.Second} },
+		func() { v.Peer.Verdict = Dead },
+		func() { v.Mirror.Connection, v.Peer.Told = state.Connecting, false },
+		func() { v.Self.Disk = state.UpToDate },
+		func() { v.Self.Suspect = false },
+		func() { v.Services.State = Stopped },
+		func() { v.Settings.Run = true },
+		func() { v.Self.Standby = false },
+		func() { v.Maintenance = false },
+		func() { v.Down = false },
+		func() { v.Mirror.SplitBrain, v.Ledger.Split = false, false },
+		func() { v.Mirror.Replication = state.Off },
+		func() { v.Wish.Kind = NoWish },
+		func() { v.Trouble.Count = 0 },
+		func() { v.Fence.State, v.Fence.Failures = FenceNone, 0 },
+		func() { v.Fence.May = "" },
+		func() { v.Owed = false },
+		func() { v.Fence.First = primary },
+	})
+}
+
+// but sets everything save one thing.
+func but(except int, all []func()) {
+	for i, set := range all {
 		if i != except {
 			set()
 		}
@@ -123,8 +168,16 @@ func TestNextKeepsTheRules(t *testing.T) {
 					t.Fatalf("services on a Secondary")
 				}
 			case GoAlone:
-				if v.Settings.Arbitration != Manual || v.Self.Role != state.Primary || r.Primary != "n1" || v.Tenure != r.Tenure || v.Peer.Verdict == Alive {
+				if v.Settings.Arbitration == Fencing {
+					goesAloneFenced(t, v, d, i)
+				} else if v.Settings.Arbitration != Manual || v.Self.Role != state.Primary || r.Primary != "n1" || v.Tenure != r.Tenure || v.Peer.Verdict == Alive {
 					t.Fatal("goes alone without being the Primary of a manual pair whose peer is gone")
+				}
+			case FencePeer:
+				fenceIsDue(t, v, i)
+			case LedgerDemote, HandOver:
+				if v.Fence.undecided() && d.First().Kind != AbortLost {
+					t.Fatal("hands over while a fence is undecided (rule R24)")
 				}
 			case ForceAlone:
 				if v.Wish.Kind != Promote || !v.Wish.Force {
@@ -169,16 +222,59 @@ func promotionIsAllowed(t *rapid.T, v View, k Kind, position int) {
 		t.Fatal("promoted a copy that is not in sync")
 	case !v.Self.Disk.CanServe():
 		t.Fatal("promoted a disk that cannot serve")
-	case v.Settings.Arbitration == Fencing:
-		t.Fatal("promoted in a mode that is not implemented")
 	case v.Self.Suspect && healthy:
 		t.Fatal("promoted a suspect node beside a healthy one (rule R8)")
 	case position == 0 && v.Peer.Told && v.Peer.Role == state.Primary:
 		t.Fatal("promoted beside a connected Primary")
 	case v.Wish.Kind == NoWish && !v.Hint.Take && r.Primary != "n1" && (v.Maintenance || v.Self.Standby || v.Down || !v.Settings.Run):
 		t.Fatal("promoted by itself although told not to")
-	case v.Settings.Arbitration == Manual && r.Primary == "n2" && v.Wish.Kind == NoWish && !v.Hint.Take && !v.Peer.Told:
-		t.Fatal("a Secondary of a manual pair took over from a Primary it does not see")
+	case v.Settings.Arbitration != Witness && r.Primary == "n2" && v.Wish.Kind == NoWish && !v.Hint.Take && !v.Peer.Told:
+		t.Fatal("a Secondary of a pair without a witness took over from a Primary it does not see")
+	}
+}
+
+// goesAloneFenced: rule R22, only a confirmed fence counts. Within the way to the
+// goal it comes after the fence, which then has to be confirmed.
+func goesAloneFenced(t *rapid.T, v View, d Decision, position int) {
+	switch {
+	case position == 0 && v.Fence.State != FenceConfirmed:
+		t.Fatal("goes alone without a confirmed fence")
+	case position > 0 && d.Steps[position-1].Kind != FencePeer:
+		t.Fatal("goes alone without a fence before")
+	case v.Ledger.Quorum || v.Ledger.Answers:
+		t.Fatal("goes alone beside a peer that votes")
+	}
+}
+
+// fenceIsDue states who fences whom, and when.
+func fenceIsDue(t *rapid.T, v View, position int) {
+	r := v.Ledger.Record
+	asked := v.Wish.Kind == Promote || v.Wish.Kind == Switchover
+	switch {
+	case position != 0:
+		t.Fatal("a fence in the middle of something")
+	case v.Settings.Arbitration != Fencing || v.Ledger.Quorum || v.Ledger.Answers || !v.Ledger.Known:
+		t.Fatal("fences what it does not need to")
+	case v.Peer.Verdict != Dead || v.Mirror.Connection == state.Connected:
+		t.Fatal("fences a peer that is there, or may be")
+	case v.Fence.May != "":
+		t.Fatal("fences although it may not (rule R25)")
+	case v.Fence.State != FenceNone && v.Fence.State != FenceFailed:
+		t.Fatalf("fences again while it is %v", v.Fence.State)
+	case v.Maintenance:
+		t.Fatal("fences in maintenance")
+	case !r.Has("n1"):
+		t.Fatal("fences with a copy that is not current")
+	case !v.Fence.First && v.Now < max(v.Peer.Since, v.Mirror.Since)+v.Settings.FenceDelay:
+		t.Fatal("does not let the Primary go first (rule R24)")
+	case r.Primary == "n1" && (v.Self.Role != state.Primary || !v.mine() || v.leaseValid()):
+		t.Fatal("fences as a Primary that it is not, or that serves")
+	case r.Primary == "n2" && (v.Self.Suspect || !v.Self.Disk.CanServe() || v.diverged()):
+		t.Fatal("fences a Primary that it cannot take over from")
+	case r.Primary == "n2" && !asked && (v.Self.Standby || v.Down || !v.Settings.Run):
+		t.Fatal("fences a Primary that it is not to take over from")
+	case r.Primary != "n1" && r.Primary != "n2":
+		t.Fatal("fences although nobody is Primary")
 	}
 }
 
@@ -213,7 +309,7 @@ func authority(t *rapid.T, v View, d Decision) {
 		t.Fatalf("a Primary that holds its lease and does its work is not left alone: %+v", d)
 	}
 	frozen := v.mine() && v.Wish.Kind == NoWish && v.Self.Role == state.Primary && v.Lease.Asked && !v.leaseValid()
-	if frozen && v.Ledger.Known && len(d.Steps) > 0 && first != GoAlone {
+	if frozen && v.Ledger.Known && len(d.Steps) > 0 && first != GoAlone && first != FencePeer {
 		t.Fatalf("a frozen Primary is torn down: %+v", d)
 	}
 }

@@ -12,7 +12,7 @@ type Arbitration uint8
 const (
 	Witness Arbitration = iota // a third voter without data
 	Manual                     // the operator
-	Fencing                    // a confirmed fence; not implemented
+	Fencing                    // a confirmed fence
 )
 
 // String returns the word of the configuration.
@@ -37,6 +37,8 @@ type Settings struct {
 	Failures      FailurePolicy // of what has none of its own
 	LapsePoll     time.Duration // how often to look at a lease that should be running out
 	LapseLook     time.Duration // how often to look at a lease of a Primary that looks well
+	FenceDelay    time.Duration // how long a node that is not to win waits with its fence: longer than a fence takes
+	FenceRetry    time.Duration // from a failed fence to the next; each further one twice as long, up to 8 times
 }
 
 // Defaults returns the settings of a crossover pair.
@@ -51,6 +53,8 @@ func Defaults() Settings {
 		Failures:      FailurePolicy{Threshold: 3, Within: 10 * time.Minute, Forget: 10 * time.Minute},
 		LapsePoll:     50 * time.Millisecond,
 		LapseLook:     time.Second,
+		FenceDelay:    5 * time.Second,
+		FenceRetry:    5 * time.Second,
 	}
 }
 
@@ -66,6 +70,7 @@ func (s Settings) Validate() error {
 		{"cold grace", s.ColdGrace}, {"takeover delay", s.TakeoverDelay}, {"prefer delay", s.PreferDelay},
 		{"hand-over grace", s.HandOverGrace}, {"forward grace", s.ForwardGrace}, {"retry delay", s.RetryDelay},
 		{"lapse poll", s.LapsePoll}, {"lapse look", s.LapseLook},
+		{"fence delay", s.FenceDelay}, {"fence retry", s.FenceRetry},
 	}
 	for _, t := range times {
 		if t.d <= 0 || t.d > 24*time.Hour {

@@ -169,6 +169,12 @@ func nominal(v *View, s Step) {
 	case ForceAlone, GoAlone:
 		v.Ledger.Quorum, v.Ledger.Alone = true, true
 		v.Lease.Own.Until = v.Now + time.Second
+		if v.Fence.State == FenceConfirmed && r.Primary == v.Peer.Name {
+			r.LastPrimary, r.Primary, r.Token, v.Ledger.Since = r.Primary, "", r.Token+1, v.Now
+		}
+		v.Fence.State = FenceNone
+	case FencePeer:
+		v.Fence.State, v.Fence.Since = FenceConfirmed, v.Now
 	case LedgerForce:
 		r.InSync, r.Primary, r.Token = []string{v.Self.Name}, "", r.Token+1
 	case LedgerPromote:
@@ -303,8 +309,8 @@ func set(v *View, key, val string) error {
 		v.Settings.Preferred = val
 	case "held":
 		v.Mirror.Held = []string{val}
-	case "missing", "rival":
-		setApart(v, key, val)
+	case "missing", "rival", "fence", "fence.failures", "may", "unready":
+		return setApart(v, key, val)
 	case "trouble":
 		kind, n, _ := strings.Cut(val, ":")
 		for k := Nothing; k <= AbortLost; k++ {
@@ -326,7 +332,7 @@ func flags(v *View) map[string]*bool {
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
-		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
+		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "first": &v.Fence.First, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
 	}
 }
 
@@ -350,14 +356,31 @@ func setMemory(v *View, key, val string) error {
 	return nil
 }
 
-// setApart is what the copies lack of each other.
-func setApart(v *View, key, val string) {
-	if key == "missing" {
+// setApart is what the copies lack of each other, and what becomes of a fence.
+func setApart(v *View, key, val string) error {
+	switch key {
+	case "missing":
 		v.Mirror.MissingBytes = 3 << 20
-		return
+		return nil
+	case "fence":
+		v.Fence.State, v.Fence.Since = pick(val, FenceNone, FenceAsked, FenceConfirmed, FenceFailed, FenceVoid), v.Now
+		v.Fence.Failures, v.Fence.Text = 0, ""
+		if v.Fence.State == FenceFailed {
+			v.Fence.Failures, v.Fence.Text = 1, "ipmi: unknown: no answer"
+		}
+		return nil
+	case "fence.failures":
+		return setInt(&v.Fence.Failures, val)
+	case "may":
+		v.Fence.May = map[string]string{"not-met": "not met since this node began"}[val]
+		return nil
+	case "unready":
+		v.Fence.Unready = map[string]string{"yes": "ipmi: no route to host"}[val]
+		return nil
 	}
 	v.Mirror.SplitBrain, v.Mirror.Rival = true, pick(val, state.RoleUnknown, state.Secondary, state.Primary)
 	v.Mirror.OnlyThere, v.Mirror.DirtyBytes = 3<<20, 5<<20
+	return nil
 }
 
 func setRecord(v *View, key, val string) error {

@@ -12,6 +12,9 @@ func takeover(v View) Decision {
 	if d, done := wishBehindPrimary(v); done {
 		return d
 	}
+	if v.byFencing() {
+		return fenceToTakeOver(v)
+	}
 	if !v.Lease.PeerLapsed {
 		return wait(checkHolder(v), v.lookAgain())
 	}
@@ -76,10 +79,16 @@ func wishBehindPrimary(v View) (Decision, bool) {
 
 // manualWaits is the manual row of the arbitration table: a Secondary never
 // takes over from a Primary that is gone. With the peer connected, Secondary
-// and a quorum of both there is nothing to arbitrate.
+// and a quorum of both there is nothing to arbitrate. By fencing it is the same
+// as long as there is a quorum: a voter that answers is not fenced.
 func manualWaits(v View) (Reason, bool) {
-	if v.Settings.Arbitration != Manual || v.connected() && v.Peer.Role == state.Secondary && v.Ledger.Quorum {
+	switch {
+	case v.Settings.Arbitration == Witness, v.connected() && v.Peer.Role == state.Secondary && v.Ledger.Quorum:
 		return Reason{}, false
+	case v.Settings.Arbitration == Fencing && v.byFencing():
+		return Reason{}, false
+	case v.Settings.Arbitration == Fencing:
+		return bad(CodeFence, forceHint(v), "%s was Primary and still votes, so it is not fenced: this node waits for it, or for the operator", v.Peer.Name), true
 	}
 	return bad(CodeManual, forceHint(v), "%s was Primary and arbitration is manual: this node waits for the operator", v.Peer.Name), true
 }

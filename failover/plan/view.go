@@ -15,6 +15,7 @@
 //     vacant.go    nobody is
 //     wish.go      what the operator asked for
 //  5. check.go     the conditions of a promotion, one sentence each
+//     fence.go     the peer is gone, and a fence decides
 //  6. explain.go   all of them at once, and what would be lost
 package plan
 
@@ -43,6 +44,7 @@ type View struct {
 	Hint     Hint
 	Trouble  Trouble
 	Failback Failback
+	Fence    Fence
 
 	Tenure      lease.Token // the tenure this process was granted; 0 after a restart
 	Hinted      bool        // a hand-over was announced since the record last had a Primary

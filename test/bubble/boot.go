@@ -48,7 +48,8 @@ type boot struct {
 	door    *door
 	mirror  *mirror.Resource
 	control *failover.Controller
-	ready   atomic.Bool // control is set
+	fences  *failover.Fences // nil but in arbitration by fencing
+	ready   atomic.Bool      // control is set
 	leased  atomic.Bool
 	cancel  context.CancelFunc
 	ran     chan error // the controller's Run has returned
@@ -80,18 +81,24 @@ func (b *boot) start() error {
 }
 
 func (b *boot) startLedger() (err error) {
-	b.ledger, err = ledger.Open(ledger.Config{Self: b.node, Dir: filepath.Join(b.w.dir, b.node, "ledger"), Clock: b.box.clock.now, Logger: b.log, Streams: b.port,
-		Arbitration: ledger.ArbitrationWitness, Voters: []ledger.Voter{{Node: alpha}, {Node: beta}, {Node: witness, Witness: true}},
-		Timing: b.w.setup.timing, Events: func(e ledger.Event) {
+	cfg := ledger.Config{Self: b.node, Dir: filepath.Join(b.w.dir, b.node, "ledger"), Clock: b.box.clock.now, Logger: b.log, Streams: b.port,
+		Arbitration: ledger.ArbitrationWitness, Timing: b.w.setup.timing, FenceTakes: gunTakes, Events: func(e ledger.Event) {
 			b.log.Info("ledger: "+string(e.Kind), zap.String("who", e.Node), zap.String("because", e.Because), zap.Error(e.Err))
 			b.wake("ledger " + string(e.Kind))
-		}})
+		}}
+	if b.w.setup.fencing {
+		cfg.Arbitration = ledger.ArbitrationFencing
+	}
+	for _, n := range b.w.setup.nodes() {
+		cfg.Voters = append(cfg.Voters, ledger.Voter{Node: n, Witness: n == witness})
+	}
+	b.ledger, err = ledger.Open(cfg)
 	return err
 }
 
 func (b *boot) startHeartbeat() (err error) {
 	nodes := map[string]map[string]netip.Addr{}
-	for _, n := range allNodes {
+	for _, n := range b.w.setup.nodes() {
 		nodes[n] = map[string]netip.Addr{path: address(n)}
 	}
 	down := func(node, _ string, _ []detect.Reason) { b.port.closeTo(node) }
@@ -130,8 +137,13 @@ func (b *boot) newController() (err error) {
 	s := plan.Defaults()
 	s.Run, s.Preferred = true, b.w.setup.preferred
 	h := ledgerHands{b.ledger}
-	b.control, err = failover.New(failover.Config{Resource: resource, Self: b.node, Peer: b.peer, Settings: s, Clock: b.box.clock.now, Log: b.log,
-		Needs: failover.Needs{Ledger: h, Leases: h, Group: h, Marks: h, Mirror: mirrorHands{b}, Heartbeat: heartHands{b}, Peers: hints{b}}})
+	needs := failover.Needs{Ledger: h, Leases: h, Group: h, Marks: h, Mirror: mirrorHands{b}, Heartbeat: heartHands{b}, Peers: hints{b}}
+	if b.w.setup.fencing {
+		s.Arbitration, s.FenceDelay = plan.Fencing, b.w.setup.delay
+		b.fences = failover.NewFences(failover.FencesConfig{Self: b.node, Peer: b.peer, Ballot: ballot{b.ledger}, Devices: guns{b}, Clock: b.box.clock.now, Log: b.log, Wake: b.wake})
+		needs.Fencer = b.fences
+	}
+	b.control, err = failover.New(failover.Config{Resource: resource, Self: b.node, Peer: b.peer, Settings: s, Clock: b.box.clock.now, Log: b.log, Needs: needs})
 	b.ready.Store(err == nil)
 	return err
 }
@@ -185,6 +197,10 @@ func (b *boot) stop() error {
 		stage(b.closeMirror)
 	}
 	b.heart.Stop()
+	if b.fences != nil {
+		b.fences.Close()
+		stage(b.ledger.Leave)
+	}
 	stage(b.ledger.Shutdown)
 	b.port.kill(false)
 	return errors.Join(errs...)
@@ -219,6 +235,9 @@ func (b *boot) kill(power bool) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = b.ledger.Close() // a dead process's errors are nobody's
+		if b.fences != nil {
+			b.fences.Close()
+		}
 		if b.control != nil {
 			b.cancel()
 			<-b.ran                //nolint:errcheck // likewise

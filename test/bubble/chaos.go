@@ -44,8 +44,9 @@ func within(rng *rand.Rand, least, most time.Duration) time.Duration {
 }
 
 func (w *World) fault(rng *rand.Rand) {
-	i := rng.Intn(3)
-	x, y := allNodes[i], allNodes[(i+1+rng.Intn(2))%3]
+	all := w.setup.nodes()
+	i := rng.Intn(len(all))
+	x, y := all[i], all[(i+1+rng.Intn(len(all)-1))%len(all)]
 	data := dataNodes[rng.Intn(2)]
 	switch rng.Intn(16) {
 	case 0:

@@ -51,13 +51,13 @@ func (w *World) watch() {
 		case <-tick.C:
 		}
 		var serving []string
-		for _, n := range allNodes {
+		for _, n := range w.setup.nodes() {
 			b := w.get(n)
 			if b == nil {
 				continue
 			}
 			r, _ := b.ledger.Record(resource)
-			if r.Token < b.token {
+			if r.Token < b.token && (!w.setup.fencing || r.Token != 0) { // 0: it has discarded its ledger
 				w.failf("%s: the record's token was %d and is %d", n, b.token, r.Token)
 			}
 			b.token = r.Token
@@ -99,7 +99,7 @@ func (w *World) primary() string {
 // ailing says what is not well, "" when everything is: one node serves, the
 // copies are in sync, nothing waits.
 func (w *World) ailing() string {
-	for _, n := range allNodes {
+	for _, n := range w.setup.nodes() {
 		if !w.up(n) {
 			return n + " is down"
 		}
@@ -123,9 +123,10 @@ func (w *World) ailing() string {
 // mend undoes every fault.
 func (w *World) mend() {
 	w.notef("everything is mended")
+	w.arm(gun{takes: time.Second})
 	w.fabric.healAll()
 	w.fabric.weather(time.Millisecond, 0)
-	for _, n := range allNodes {
+	for _, n := range w.setup.nodes() {
 		w.pause(n, false)
 		if b := w.get(n); b != nil {
 			for _, h := range b.disks {
@@ -140,7 +141,7 @@ func (w *World) mend() {
 // well; it returns how long that took.
 func (w *World) recover(within time.Duration) time.Duration {
 	w.mend()
-	for _, n := range allNodes {
+	for _, n := range w.setup.nodes() {
 		if !w.up(n) {
 			w.boot(n)
 		}
@@ -177,7 +178,7 @@ func (w *World) await(within time.Duration, what string, ailing func() string) t
 
 // report writes everybody's state to the test's log.
 func (w *World) report() {
-	for _, n := range allNodes {
+	for _, n := range w.setup.nodes() {
 		b := w.get(n)
 		if b == nil {
 			w.t.Logf("%s is down", n)

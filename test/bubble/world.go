@@ -48,6 +48,18 @@ type setup struct {
 	timing    ledger.Timing
 	silence   time.Duration // of the mirror link
 	preferred string
+	// fencing: two voters that fence each other, no witness. delay is what the
+	// Secondary waits.
+	fencing bool
+	delay   time.Duration
+}
+
+// nodes are those that there are.
+func (s *setup) nodes() []string {
+	if s.fencing {
+		return dataNodes
+	}
+	return allNodes
 }
 
 // usual are the defaults of a configuration without timing.
@@ -76,6 +88,7 @@ type World struct {
 	old    []*boot // whose remains are still being cleared away
 	record ledger.Record
 	pace   time.Duration
+	gun    gun  // what nodes fence each other with
 	quiet  bool // the applications rest
 	failed int
 }
@@ -84,7 +97,7 @@ type World struct {
 // it down. Nothing is broken yet and nobody has been promoted when fn begins.
 func Run(t *testing.T, seed int64, fn func(w *World)) {
 	run(t, seed, usual(), func(w *World) {
-		for _, n := range allNodes {
+		for _, n := range w.setup.nodes() {
 			w.boot(n)
 		}
 		fn(w)
@@ -351,7 +364,7 @@ func (w *World) close() {
 	w.mend()
 	close(w.done)
 	w.wg.Wait()
-	for _, n := range allNodes {
+	for _, n := range w.setup.nodes() {
 		w.crash(n, false)
 	}
 	w.mu.Lock()

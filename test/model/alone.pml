@@ -1,5 +1,5 @@
 /* A pair of two voters: who may go on alone, and what becomes of the data when an operator forces a copy. Arbitration manual, or fencing with
- * -DFENCING=1 (which is the plan: the code does not have it yet).
+ * -DFENCING=1.
  * What pair.pml takes for one atomic record is a copy on each voter here: incarnation, lineage, voters, Primary, in-sync set. Caches, and when a
  * mark may go, are pair.pml's. Generations are the code's (mirror/genid), and so is the judgement of a handshake (mirror/engine/judge.go).
  * A copy holds a version of one block; anc[v] are the versions that it was written over, so that lines can be told apart. An unfinished
@@ -252,7 +252,9 @@ inline fence(n, o) {
   :: atomic { ASKED(n) -> if :: up[o] -> crash(o); felled[o]=true :: up[o] -> botched=true :: !up[o] -> skip fi;
        if :: !up[n] || fq[n]==4 -> fq[n]=0 :: up[n] && fq[n]==1 && !up[o] -> fq[n]=2 :: up[n] && fq[n]==1 -> fq[n]=3; botched=true fi;
        assert(!(felled[0] && felled[1]) || botched || crashes>0 || forces>0) }
-  :: atomic { fq[n]==3 && role[n] && !NODELAY -> fq[n]=0 }
+  :: atomic { fq[n]==3 && !NODELAY -> fq[n]=0 }
+  /* the operator says that the other one is off, and it is */
+  :: atomic { up[n] && !up[o] && (fq[n]==0 || fq[n]==3) && vot[n]==3 && !join[n] && (met[n] || BOOTFENCE) && inc[n]<MAXI -> fq[n]=2 }
   /* confirmed: the survivor goes on alone, and nobody else holds anything */
   :: atomic { up[n] && vot[n]==3 && !join[n] && !RE && inc[n]<MAXI && (fq[n]==2 || (UNKNOWNOK && fq[n]==3) || (NOFENCE && !role[n] && prim[n]==o)) ->
        leave(n); fq[n]=0; if :: prim[n]==n -> skip :: else -> prim[n]=NONE fi }

@@ -123,6 +123,16 @@ func (t *Table) Release(now time.Duration, a Ask) bool {
 	return held
 }
 
+// Fenced drops every promise to a holder that is certainly off: it answers nothing
+// any more.
+func (t *Table) Fenced(now time.Duration, holder string) {
+	for _, e := range t.entries {
+		if e.holder == holder {
+			e.until = min(e.until, now)
+		}
+	}
+}
+
 // Lapsed tells whether no promise to anybody but asker stands. known is false
 // while the voter cannot know. Tenures below minimum are refused from now on.
 func (t *Table) Lapsed(now time.Duration, resource, asker string, minimum lease.Token) (lapsed, known bool) {

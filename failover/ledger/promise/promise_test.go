@@ -85,6 +85,27 @@ func TestReleaseIsIgnoredWhenLate(t *testing.T) {
 	}
 }
 
+// Who is certainly off is promised nothing any more; the others are.
+func TestFenced(t *testing.T) {
+	tab := New(begin, longest, margin)
+	of := func(resource, holder string) Ask { a := ask(holder, 2, 1); a.Resource = resource; return a }
+	for resource, holder := range map[string]string{"r": "a", "s": "b"} {
+		if got := tab.Renew(ready, of(resource, holder), Known{Tenure: 2, Primary: holder}); got != "" {
+			t.Fatal(got)
+		}
+	}
+	tab.Fenced(ready+1, "a")
+	if h, _ := tab.Holder(ready+1, "r"); h != "" {
+		t.Errorf("r is promised to %s", h)
+	}
+	if h, left := tab.Holder(ready+1, "s"); h != "b" || left != longest+margin-1 {
+		t.Errorf("s is promised to %q for %v", h, left)
+	}
+	if got := tab.Renew(ready+1, ask("b", 3, 2), Known{Tenure: 3, Primary: "b"}); got != "" {
+		t.Errorf("renewal by the survivor: %q", got)
+	}
+}
+
 func TestLapsed(t *testing.T) {
 	tab := New(begin, longest, margin)
 	if _, known := tab.Lapsed(begin, "r", "b", 0); known {

@@ -94,6 +94,19 @@ func (s *State) GoAlone(node, reason string, apart bool) {
 	s.Lineage = keepLast(append(s.Lineage, Founder{s.Incarnation, node, reason, apart}), keepFounders)
 }
 
+// Fenced keeps a confirmed fence: nobody is Primary any more of what f.Node was
+// Primary of.
+func (s *State) Fenced(f Fence) {
+	for name, r := range s.Records {
+		if r.Primary == f.Node {
+			r.Primary = ""
+			r.Token++
+			s.Records[name] = r
+		}
+	}
+	s.Fences = keepLast(append(s.Fences, f), keepFences)
+}
+
 // Apply carries out one command and returns its answer. A command whose ID has
 // been answered before changes nothing and gets the first answer again.
 func (s *State) Apply(c Command) Answer {

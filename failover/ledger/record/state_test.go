@@ -84,6 +84,11 @@ func TestClusterWide(t *testing.T) {
 	if len(s.Marks) != 0 {
 		t.Fatalf("marks %v", s.Marks)
 	}
+	s.Records["of n1"], s.Records["of n2"] = Record{5, 2, "n1", []string{"n1"}}, Record{7, 3, "n2", []string{"n1", "n2"}}
+	s.Fenced(Fence{Node: "n2", Outcome: "confirmed", Reason: "cable"})
+	if got := s.Records["of n2"]; len(s.Fences) != 2 || s.Records["of n1"].Primary != "n1" || !got.Equal(Record{8, 3, "", []string{"n1", "n2"}}) {
+		t.Fatalf("%+v", s)
+	}
 	s.GoAlone("n1", "cable", false)
 	if n, ok := s.Founder(2); s.Incarnation != 2 || !ok || n != "n1" {
 		t.Fatalf("%+v", s)

@@ -1,0 +1,267 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/ledger/record"
+)
+
+// FenceState is what became of the last fence of the peer that was asked for.
+type FenceState uint8
+
+// The states. Only FenceConfirmed lets a node go on alone.
+const (
+	FenceNone      FenceState = iota
+	FenceAsked                // not decided yet
+	FenceConfirmed            // the peer was off, and the two have not met since
+	FenceFailed               // refused, or of unknown outcome: the same
+	FenceVoid                 // not decided yet, and asked for before the two met again, or in a former life: it will not count
+)
+
+// String returns the word for the state.
+func (s FenceState) String() string {
+	switch s {
+	case FenceNone:
+		return "none"
+	case FenceAsked:
+		return "asked"
+	case FenceConfirmed:
+		return "confirmed"
+	case FenceFailed:
+		return "failed"
+	case FenceVoid:
+		return "void"
+	}
+	return fmt.Sprintf("fence(%d)", uint8(s))
+}
+
+// FenceStatus is what arbitration by fencing knows on this node.
+type FenceStatus struct {
+	State FenceState
+	Asked time.Time // when; of a former life: when this one began
+	May   error     // why no fence may be asked for now; nil: it may
+}
+
+// Undecided reports whether a fence may still strike: nothing is handed over
+// before that is known.
+func (s FenceState) Undecided() bool { return s == FenceAsked || s == FenceVoid }
+
+// keyFence is set in the stable store while a fence is undecided.
+const keyFence = "hapair-fence-asked"
+
+// fences is the memory of arbitration by fencing (rules R24 to R26). mu is a leaf.
+type fences struct {
+	mu      sync.Mutex
+	state   FenceState
+	ticket  uint64
+	asked   time.Time
+	met     bool      // the peer, of arbitration fencing too, has greeted us since we began
+	contact time.Time // when the peer was last heard
+}
+
+// FenceTicket names one fence that was asked for.
+type FenceTicket uint64
+
+// openFence finds out whether a former life asked for a fence that may still be
+// under way. Nobody can tell it the outcome: it counts as undecided for as long
+// as a fence may take.
+func (l *Ledger) openFence() error {
+	b, err := l.store.Get([]byte(keyFence))
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	l.fence.state, l.fence.asked, l.fence.ticket = FenceVoid, time.Now(), 1
+	return nil
+}
+
+// formerFence waits until a fence of a former life has certainly ended.
+func (l *Ledger) formerFence() {
+	select {
+	case <-time.After(l.cfg.FenceTakes):
+		if _, err := l.FenceDecided(1, false, time.Time{}); err != nil {
+			l.log.Error("the fence of a former life", zap.Error(err))
+		}
+	case <-l.ctx.Done():
+	}
+}
+
+// contactWith notes that the peer was heard. What was asked of a device before
+// says nothing about now (R26).
+func (l *Ledger) contactWith(node string) {
+	f := &l.fence
+	f.mu.Lock()
+	was := f.state
+	f.contact = time.Now()
+	switch f.state {
+	case FenceAsked:
+		f.state = FenceVoid
+	case FenceConfirmed, FenceFailed:
+		f.state = FenceNone
+	case FenceNone, FenceVoid:
+	}
+	now := f.state
+	f.mu.Unlock()
+	if was != now {
+		l.log.Info("fence does not count", zap.String("peer", node), zap.Stringer("was", was), zap.Stringer("now", now),
+			zap.String("because", "the two have met since it was asked for"))
+	}
+}
+
+// metIn notes a peer that greeted us as one of the same history. One of another
+// arbitration may go on without having fenced us.
+func (l *Ledger) metIn(you *hello) {
+	l.fence.mu.Lock()
+	defer l.fence.mu.Unlock()
+	l.fence.met = you.Arbitration == ArbitrationFencing.String()
+}
+
+// Fence returns what is known of the fence of the peer. It waits for nothing.
+func (l *Ledger) Fence() FenceStatus {
+	may := l.mayFence()
+	l.fence.mu.Lock()
+	defer l.fence.mu.Unlock()
+	return FenceStatus{State: l.fence.state, Asked: l.fence.asked, May: may}
+}
+
+// mayFence says why this node may not have its peer fenced now.
+func (l *Ledger) mayFence() error {
+	if l.cfg.Arbitration != ArbitrationFencing {
+		return fmt.Errorf("arbitration is %v: %w", l.cfg.Arbitration, ErrNotFencing)
+	}
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if l.id().Joining {
+		return ErrJoining
+	}
+	peer := l.cfg.others()[0]
+	voters, ok := l.voters()
+	if !ok || len(voters) != 2 || !slices.Contains(voters, l.cfg.Self) {
+		return fmt.Errorf("the voters are %q: %w", voters, ErrNotPair)
+	}
+	l.fence.mu.Lock()
+	met := l.fence.met
+	l.fence.mu.Unlock()
+	if !met || !l.voter.caughtUp() {
+		return ErrNotMet
+	}
+	if l.reaches(peer) {
+		return ErrAnswers
+	}
+	return nil
+}
+
+// AskFence notes, durably, that the peer is about to be fenced: to be called
+// before a device is. It is refused to whoever has not met its peer since it
+// began (R25), reaches it, or would gain nothing by it: the copy here is current
+// by all that is in the log, and each resource has its Primary here or there. An
+// earlier fence has to be decided before.
+func (l *Ledger) AskFence() (FenceTicket, error) {
+	if err := l.mayFence(); err != nil {
+		return 0, fmt.Errorf("ask for a fence: %w", err)
+	}
+	if err := l.gains(); err != nil {
+		return 0, fmt.Errorf("ask for a fence: %w", err)
+	}
+	f := &l.fence
+	f.mu.Lock()
+	if f.state != FenceNone && f.state != FenceFailed {
+		defer f.mu.Unlock()
+		return 0, fmt.Errorf("ask for a fence: the last one is %v: %w", f.state, ErrFenceUndecided)
+	}
+	f.state, f.asked = FenceAsked, time.Now()
+	f.ticket++
+	ticket := FenceTicket(f.ticket)
+	f.mu.Unlock()
+	if err := l.store.Set([]byte(keyFence), []byte{1}); err != nil {
+		f.mu.Lock()
+		f.state = FenceNone
+		f.mu.Unlock()
+		l.diskFailed(err)
+		return 0, fmt.Errorf("ask for a fence: %w", err)
+	}
+	return ticket, nil
+}
+
+// gains tells whether any resource could be served here once the peer is off, by
+// everything in the log, committed or not.
+func (l *Ledger) gains() error {
+	s, err := l.replayAll()
+	if err != nil {
+		return err
+	}
+	for _, r := range s.Records {
+		if r.Primary != "" && r.Has(l.cfg.Self) {
+			return nil
+		}
+	}
+	return ErrNothingGained
+}
+
+// FenceDecided takes the end of the fence that ticket names. began is the instant
+// from which on the peer was off, if confirmed: it counts when the two have not
+// met since then, and the answer says whether it does.
+func (l *Ledger) FenceDecided(ticket FenceTicket, confirmed bool, began time.Time) (counts bool, err error) {
+	f := &l.fence
+	f.mu.Lock()
+	if ticket != FenceTicket(f.ticket) || !f.state.Undecided() {
+		f.mu.Unlock()
+		return false, nil
+	}
+	switch {
+	case f.state == FenceVoid, confirmed && !began.After(f.contact):
+		f.state = FenceNone
+	case confirmed:
+		f.state = FenceConfirmed
+	default:
+		f.state = FenceFailed
+	}
+	counts = f.state == FenceConfirmed
+	f.mu.Unlock()
+	if err := l.store.Set([]byte(keyFence), nil); err != nil {
+		l.diskFailed(err)
+		return counts, fmt.Errorf("note the end of a fence: %w", err)
+	}
+	return counts, nil
+}
+
+// fenced reports whether the peer's fence is confirmed and counts.
+func (l *Ledger) fenced() bool {
+	l.fence.mu.Lock()
+	defer l.fence.mu.Unlock()
+	return l.fence.state == FenceConfirmed
+}
+
+// undecided is ErrFenceUndecided while a fence that this node asked for may
+// still strike: what it handed over now might go with the one it hands it to (R24).
+func (l *Ledger) undecided() error {
+	l.fence.mu.Lock()
+	defer l.fence.mu.Unlock()
+	if l.fence.state.Undecided() {
+		return ErrFenceUndecided
+	}
+	return nil
+}
+
+// afterFence settles what a fenced peer held: it answers nothing any more (R2).
+func (l *Ledger) afterFence(peer string) {
+	l.voter.fenced(peer)
+	l.fence.mu.Lock()
+	l.fence.state = FenceNone
+	l.fence.mu.Unlock()
+}
+
+// RecordFence keeps the outcome of fencing a node.
+func (l *Ledger) RecordFence(ctx context.Context, node, outcome, reason string) error {
+	if len(reason) > record.MaxText {
+		reason = reason[:record.MaxText]
+	}
+	_, err := l.do(ctx, record.Command{Kind: record.FenceLog, Node: node, Outcome: outcome, Reason: reason})
+	return err
+}
