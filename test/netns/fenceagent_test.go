@@ -38,6 +38,7 @@ func (p *pair) fenceFrom(node, other string) {
 // The Secondary switches the Primary off by a fence agent while it writes: that is
 // a power cut. The pair takes over, and whoever was fenced comes back in sync.
 func TestFenceAgent(t *testing.T) {
+	long(t)
 	p := newPair(t, true, nil)
 	primary, secondary := p.settle()
 	w := p.write()
