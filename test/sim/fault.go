@@ -301,6 +301,9 @@ func (w *World) heal() {
 		if !n.up {
 			n.start()
 		}
+		if w.early != nil { // those that went on pull ahead by what they were told before
+			n.step(&engine.Event{Kind: engine.Configure, Settings: w.settings(n)})
+		}
 		n.step(&engine.Event{Kind: engine.Resume})
 	}
 }

@@ -77,7 +77,7 @@ func (w *World) changeInSync(n *node, change engine.EffectKind, who string, toke
 			return nil
 		}
 		r.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(s string) bool { return s == who })
-		if p := n.peer(); n.broken() && !p.broken() && !p.bad {
+		if p := n.peer(); n.broken() && n.askedBroken && !p.broken() && !p.bad {
 			w.fail(fmt.Errorf("%s, whose disk has failed, takes the healthy %s out of the set", n.name, p.name))
 		}
 		if p := n.peer(); n.crashed && !n.lossy && w.record.Primary != n.name && p.up && !p.crashed && !p.bad && !p.lossy {
