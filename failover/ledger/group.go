@@ -122,7 +122,7 @@ func (l *Ledger) startGroup() (err error) {
 	l.mu.Lock()
 	l.grp = grp
 	l.mu.Unlock()
-	if only := voterNames(r); len(only) == 1 && only[0] == l.cfg.Self {
+	if lone(voterNames(r), l.cfg.Self) {
 		rc := r.ReloadableConfig()
 		rc.HeartbeatTimeout, rc.ElectionTimeout = l.cfg.Timing.Heartbeat, l.cfg.Timing.Election
 		if err := r.ReloadConfig(rc); err != nil {
@@ -192,6 +192,9 @@ func voterNames(r *raft.Raft) []string {
 	}
 	return names
 }
+
+// lone tells whether node is the only one of voters.
+func lone(voters []string, node string) bool { return len(voters) == 1 && voters[0] == node }
 
 // voters returns whose promises count, and false while raft is being replaced.
 func (l *Ledger) voters() ([]string, bool) {

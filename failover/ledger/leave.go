@@ -90,8 +90,8 @@ func (l *Ledger) Leave(ctx context.Context) error {
 }
 
 func (l *Ledger) isOnlyVoter() bool {
-	names, ok := l.voters()
-	return ok && len(names) == 1 && names[0] == l.cfg.Self
+	names, _ := l.voters()
+	return lone(names, l.cfg.Self)
 }
 
 func (l *Ledger) removeSelf(ctx context.Context) error {

@@ -67,7 +67,7 @@ func judge(me, you hello) verdict {
 // group: a node that left and returns.
 func judgeMembers(me, you hello) verdict {
 	alone := func(a, b hello) bool { // a runs without b, and knows all b does
-		return len(a.Voters) == 1 && a.Voters[0] == a.Node && !a.Joining &&
+		return lone(a.Voters, a.Node) && !a.Joining &&
 			(a.LastTerm > b.LastTerm || a.LastTerm == b.LastTerm && a.LastIndex >= b.LastIndex)
 	}
 	switch {
@@ -89,7 +89,7 @@ func descends(high, low hello) bool {
 	if low.Joining {
 		return true
 	}
-	if len(low.Voters) == 1 && low.Voters[0] == low.Node {
+	if lone(low.Voters, low.Node) {
 		return false
 	}
 	if next, _ := record.Founding(high.Lineage, low.Incarnation+1); next.Apart {

@@ -77,8 +77,7 @@ func (l *Ledger) Answers() bool {
 
 // Alone reports whether this node is the only voter of a group configured larger.
 func (l *Ledger) Alone() bool {
-	voters, _ := l.voters()
-	return len(voters) == 1 && voters[0] == l.cfg.Self && len(l.cfg.Voters) > 1
+	return l.isOnlyVoter() && len(l.cfg.Voters) > 1
 }
 
 // SplitFrom names the node that went alone too, "" when there is none.
