@@ -125,7 +125,7 @@ type transport struct {
 	*raft.NetworkTransport
 	l     *Ledger
 	layer *streamLayer
-	rpcs  chan raft.RPC // what has passed the sieve
+	rpcs  <-chan raft.RPC // through the sieve where there is a floor
 }
 
 // peerPoll is how often a wait for an absent peer looks whether this node
@@ -144,8 +144,13 @@ func newTransport(l *Ledger, layer *streamLayer) *transport {
 	t := &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: 2 * l.cfg.Timing.Heartbeat, Logger: l.raftLog,
-	}), l, layer, make(chan raft.RPC)}
-	l.wg.Go(func() { t.sieve(t.NetworkTransport.Consumer()) })
+	}), l, layer, nil}
+	t.rpcs = t.NetworkTransport.Consumer()
+	if l.id().Floor != nil { // elsewhere what raft does often passes no further goroutine
+		from, to := t.rpcs, make(chan raft.RPC)
+		t.rpcs = to
+		l.wg.Go(func() { t.sieve(from, to) })
+	}
 	return t
 }
 
