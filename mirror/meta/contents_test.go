@@ -2,9 +2,6 @@ package meta
 
 import (
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -29,37 +26,12 @@ func TestRecogniseRealThings(t *testing.T) {
 		{"FAT filesystem", 16 * mib, 16 * mib, "mkfs.vfat", nil},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
-			tool, err := exec.LookPath(c.tool)
-			if err != nil {
-				if tool, err = exec.LookPath("/sbin/" + c.tool); err != nil {
-					t.Skipf("%s is not installed", c.tool)
-				}
-			}
-			path := filepath.Join(t.TempDir(), "device")
-			if err := os.WriteFile(path, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Truncate(path, c.size); err != nil {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command(tool, append(c.args, path)...).CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v\n%s", c.tool, err, out)
-			}
-			head := make([]byte, headBytes)
-			f, err := os.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close() // only read
-			if _, err := f.ReadAt(head, 0); err != nil {
-				t.Fatal(err)
-			}
+			d := made(t, c.size, c.size, c.tool, c.args...)
+			head := d.data[:headBytes]
 			got, ok := Recognise(head)
 			if !ok || got.Kind != c.kind || got.Bytes != c.bytes {
 				t.Fatalf("recognised %+v, %v; want %s of %d bytes", got, ok, c.kind, c.bytes)
 			}
-			d := newMemDisk(c.size)
-			copy(d.data, head)
 			p := params()
 			p.Placement, p.DataBytes, p.ActivitySlots, p.Force = Internal, 0, 0, true
 			if _, err := Create(d, p); !errors.Is(err, ErrWouldCut) || !strings.Contains(err.Error(), c.kind) {
