@@ -32,8 +32,8 @@ func resizes(h *wire.HelloBody) {
 	}
 }
 
-// says is a State of the peer at a step of a resize.
-func (b *box) says(step wire.ResizeStep, size int64) {
+// says is a State of the peer at a step of a resize, with changes.
+func (b *box) says(step wire.ResizeStep, size int64, change ...func(*wire.HelloBody)) {
 	b.t.Helper()
 	round := b.eng.resize.round
 	b.receive(b.peerHello(wire.State, func(h *wire.HelloBody) {
@@ -44,6 +44,9 @@ func (b *box) says(step wire.ResizeStep, size int64) {
 		}
 		if step == wire.ResizeGrown {
 			h.Volumes[0].SizeBytes = size
+		}
+		for _, c := range change {
+			c(h)
 		}
 	}))
 }

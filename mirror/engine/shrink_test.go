@@ -45,17 +45,7 @@ func (b *box) cut(size int64) {
 // hears is a State of the peer at a step.
 func (b *box) hears(step wire.ResizeStep, size int64, change ...func(*wire.HelloBody)) {
 	b.t.Helper()
-	round := b.eng.resize.round
-	b.receive(b.peerHello(wire.State, func(h *wire.HelloBody) {
-		shrinks(h)
-		h.Resize = wire.Resize{Step: step, Round: round, SizeBytes: size}
-		if step == wire.ResizeGrown {
-			h.Volumes[0].SizeBytes = size
-		}
-		for _, c := range change {
-			c(h)
-		}
-	}))
+	b.says(step, size, append([]func(*wire.HelloBody){shrinks}, change...)...)
 }
 
 // marks lets the pages of the bitmap become durable; what is cut off is marked
