@@ -37,7 +37,7 @@ func (w *World) tell() {
 
 // changeInSync is one change of the in-sync set, decided now; the node hears
 // of it later.
-func (w *World) changeInSync(n *node, change engine.EffectKind, who string, token uint64) error {
+func (w *World) changeInSync(n *node, change engine.EffectKind, who string, token uint64, askedBroken bool) error {
 	if w.record.Token != token {
 		return engine.ErrStaleToken
 	}
@@ -77,7 +77,7 @@ func (w *World) changeInSync(n *node, change engine.EffectKind, who string, toke
 			return nil
 		}
 		r.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(s string) bool { return s == who })
-		if p := n.peer(); n.broken() && n.askedBroken && !p.broken() && !p.bad {
+		if p := n.peer(); n.broken() && askedBroken && !p.broken() && !p.bad {
 			w.fail(fmt.Errorf("%s, whose disk has failed, takes the healthy %s out of the set", n.name, p.name))
 		}
 		if p := n.peer(); n.crashed && !n.lossy && w.record.Primary != n.name && p.up && !p.crashed && !p.bad && !p.lossy {
