@@ -68,10 +68,12 @@ func (l *Lab) Call(ctx context.Context, name, method, path string, in, out any) 
 		return fmt.Errorf("lab: ask %s: %w", name, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
-	return answer(name, resp, out)
+	return Answer(name, resp, out)
 }
 
-func answer(name string, resp *http.Response, out any) error {
+// Answer reads what a node's agent has answered into out, unless nil. A refusal is
+// an *apiv1.Problem. The body is the caller's to close.
+func Answer(name string, resp *http.Response, out any) error {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
 	if err != nil {
 		return fmt.Errorf("lab: answer of %s: %w", name, err)

@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"syscall"
 	"time"
 
-	"hapair/agent/apiv1"
+	"hapair/test/lab"
 	"hapair/test/script"
 )
 
@@ -106,20 +105,6 @@ func (l *Lab) Call(ctx context.Context, node, method, path string, in, out any) 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		var refused apiv1.ErrorBody
-		if err := json.Unmarshal(text, &refused); err != nil || refused.Error.Code == "" {
-			return fmt.Errorf("%s answers %s: %s", node, resp.Status, text)
-		}
-		return fmt.Errorf("%s: %w", node, &refused.Error)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(text, out)
+	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
+	return lab.Answer(node, resp, out)
 }
