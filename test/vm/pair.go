@@ -71,8 +71,8 @@ func (l *Lab) Do(a script.Action) error {
 	return fmt.Errorf("%s: not implemented in this lab", a)
 }
 
-// carrier gives every card what it sees of its cable: the crossover is dark when
-// the box at its other end is off.
+// carrier gives every card what it sees of its cable after a machine was switched on
+// or off: the crossover is dark when the box at its other end is off.
 func (l *Lab) carrier(changed string) error {
 	var errs []error
 	for _, name := range []string{script.Alpha, script.Beta} {
@@ -82,12 +82,9 @@ func (l *Lab) carrier(changed string) error {
 		}
 		cut := l.cut[[2]string{name, script.Crossover}]
 		errs = append(errs, m.cable(script.Crossover, !cut && peer.qemu != nil))
-		if name == changed && l.cut[[2]string{name, script.LAN}] {
-			errs = append(errs, m.cable(script.LAN, false))
-		}
 	}
-	if g := l.machines[script.Gamma]; changed == script.Gamma && g.qemu != nil && l.cut[[2]string{changed, script.LAN}] {
-		errs = append(errs, g.cable(script.LAN, false))
+	if m := l.machines[changed]; m.qemu != nil && l.cut[[2]string{changed, script.LAN}] {
+		errs = append(errs, m.cable(script.LAN, false))
 	}
 	return errors.Join(errs...)
 }
