@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -58,26 +57,22 @@ func startClient(l *lab.Lab, first uint64) (*client, error) {
 func (c *client) read(r io.ReadCloser) {
 	defer close(c.done)
 	defer r.Close() //nolint:errcheck // it was read to its end
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		var n uint64
-		var at int64
-		if _, err := fmt.Sscanf(lines.Text(), "%d %d", &n, &at); err != nil {
-			c.mu.Lock()
-			c.last = lines.Text()
-			c.mu.Unlock()
-			continue
-		}
-		ack := record.Ack{N: n, At: time.Unix(0, at)}
+	record.Follow(r, c.take, func(line string) {
 		c.mu.Lock()
-		c.acks = append(c.acks, ack)
-		c.mu.Unlock()
-		select { // the newest replaces one that nobody took
-		case <-c.fresh:
-		default:
-		}
-		c.fresh <- ack
+		defer c.mu.Unlock()
+		c.last = line
+	})
+}
+
+func (c *client) take(ack record.Ack) {
+	c.mu.Lock()
+	c.acks = append(c.acks, ack)
+	c.mu.Unlock()
+	select { // the newest replaces one that nobody took
+	case <-c.fresh:
+	default:
 	}
+	c.fresh <- ack
 }
 
 // await waits for an answer given after an instant, and returns the first one.

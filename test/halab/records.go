@@ -149,7 +149,7 @@ func writerCommand() *cobra.Command {
 			defer stop()
 			w := &record.Writer{Address: address, First: first, Slow: slow, Pause: pause}
 			if !quiet { // one line for each answer: number and clock
-				w.OnAck = func(a record.Ack) { fmt.Fprintf(c.OutOrStdout(), "%d %d\n", a.N, a.At.UnixNano()) }
+				w.OnAck = func(a record.Ack) { fmt.Fprintln(c.OutOrStdout(), a) }
 			}
 			w.Run(ctx)
 			return reckon(c.OutOrStdout(), w, address)

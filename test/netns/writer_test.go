@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -52,21 +51,15 @@ func (p *pair) write() *writer {
 func (w *writer) read(r *os.File) {
 	defer close(w.done)
 	defer r.Close()
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		var n uint64
-		var at int64
-		if _, err := fmt.Sscanf(lines.Text(), "%d %d", &n, &at); err != nil {
-			continue // the reckoning
-		}
+	record.Follow(r, func(a record.Ack) {
 		w.mu.Lock()
-		w.acks = append(w.acks, record.Ack{N: n, At: time.Unix(0, at)})
+		w.acks = append(w.acks, a)
 		w.mu.Unlock()
 		select {
 		case w.more <- struct{}{}:
 		default:
 		}
-	}
+	}, func(string) {}) // the reckoning
 }
 
 // end kills the writer; what it was answered is kept.

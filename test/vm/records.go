@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -62,16 +61,11 @@ func (l *Lab) Write() (play.Writer, error) {
 
 // read takes the answers, by the clock of this machine.
 func (w *writer) read(r io.Reader) {
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		var n uint64
-		var at int64
-		if _, err := fmt.Sscanf(lines.Text(), "%d %d", &n, &at); err != nil {
-			continue
-		}
+	record.Follow(r, func(a record.Ack) {
 		w.mu.Lock()
-		w.acks = append(w.acks, record.Ack{N: n, At: time.Now()})
-		w.mu.Unlock()
-	}
+		defer w.mu.Unlock()
+		w.acks = append(w.acks, record.Ack{N: a.N, At: time.Now()})
+	}, func(string) {})
 }
 
 // Acks implements play.Writer.

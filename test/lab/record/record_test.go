@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +87,18 @@ func TestWriterOverRestart(t *testing.T) {
 	}
 	if gap, from := w.Gap(); gap == 0 || from.IsZero() || w.Retries == 0 {
 		t.Errorf("gap %s from %s, %d retries", gap, from, w.Retries)
+	}
+}
+
+// What is said of answers is understood, and nothing else is taken for one.
+func TestFollow(t *testing.T) {
+	want := []Ack{{N: 1, At: time.Unix(0, 1795758955366789012)}, {N: 2, At: time.Unix(1795758956, 0)}}
+	text := want[0].String() + "\nanswered 2, missing 0\n" + want[1].String() + "\n"
+	var got []Ack
+	var others []string
+	Follow(strings.NewReader(text), func(a Ack) { got = append(got, a) }, func(line string) { others = append(others, line) })
+	if !slices.Equal(got, want) || !slices.Equal(others, []string{"answered 2, missing 0"}) {
+		t.Errorf("%v, and %q", got, others)
 	}
 }
 

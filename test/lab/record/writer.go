@@ -29,6 +29,22 @@ type Ack struct {
 	At time.Time
 }
 
+// String is the answer as a line, see Follow.
+func (a Ack) String() string { return fmt.Sprintf("%d %d", a.N, a.At.UnixNano()) }
+
+// Follow reads lines to their end: those of answers go to ack, the others to other.
+func Follow(r io.Reader, ack func(Ack), other func(line string)) {
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		var n uint64
+		var at int64
+		if _, err := fmt.Sscanf(lines.Text(), "%d %d", &n, &at); err != nil {
+			other(lines.Text())
+			continue
+		}
+		ack(Ack{N: n, At: time.Unix(0, at)})
+	}
+}
+
 // Writer puts records, one after the other, and keeps the answers.
 type Writer struct {
 	Address string // host:port
