@@ -267,10 +267,7 @@ func (l *Link) kick() {
 // session's Down. After a Refuse nothing more is sent, and the link ends the
 // session when it has gone out.
 func (l *Link) Send(session uint64, m wire.Message) {
-	l.mu.Lock()
-	s := l.mu.session
-	l.mu.Unlock()
-	if s != nil && s.id == session {
+	if s := l.live(); s != nil && s.id == session {
 		s.send(&m)
 	}
 }
@@ -278,10 +275,7 @@ func (l *Link) Send(session uint64, m wire.Message) {
 // Flush sends what is queued, or sees that it is sent. It never waits for the
 // network.
 func (l *Link) Flush() {
-	l.mu.Lock()
-	s := l.mu.session
-	l.mu.Unlock()
-	if s != nil {
+	if s := l.live(); s != nil {
 		s.flush()
 	}
 }
@@ -289,12 +283,16 @@ func (l *Link) Flush() {
 // Drop ends a session; Down follows with the reason. A Refuse that was sent
 // before is given a moment to arrive.
 func (l *Link) Drop(session uint64, reason error) {
-	l.mu.Lock()
-	s := l.mu.session
-	l.mu.Unlock()
-	if s != nil && s.id == session {
+	if s := l.live(); s != nil && s.id == session {
 		s.drop(reason)
 	}
+}
+
+// live is the session there is, nil when there is none.
+func (l *Link) live() *session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.session
 }
 
 func (l *Link) now() time.Duration { return time.Since(l.begun) }

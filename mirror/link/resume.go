@@ -276,10 +276,7 @@ func (s *session) rewindLocked(o *outflow, arrived uint64) (again int, err error
 // rejoin gives streams that the peer opened for a session to it, or tells the
 // peer that there is none.
 func (l *Link) rejoin(p *pair) {
-	l.mu.Lock()
-	s := l.mu.session
-	l.mu.Unlock()
-	if s != nil && s.nonce == p.session && s.goOn(p) {
+	if s := l.live(); s != nil && s.nonce == p.session && s.goOn(p) {
 		return
 	}
 	l.log.Info("session not resumed", zap.String("because", "it is over here"), zap.String("path", p.path))
@@ -356,10 +353,4 @@ func (l *Link) Path() string {
 		}
 	}
 	return ""
-}
-
-func (l *Link) live() *session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.session
 }
