@@ -202,7 +202,7 @@ func (s *session) offered() *pair {
 	return p
 }
 
-// offerResume is offer for a session that there is.
+// offerResume offers p for a session that there is.
 func (l *Link) offerResume(ctx context.Context, p *pair, mine wire.Message) (arrived uint64, err error) {
 	answer, err := l.exchange(ctx, p, mine)
 	switch {
@@ -216,10 +216,7 @@ func (l *Link) offerResume(ctx context.Context, p *pair, mine wire.Message) (arr
 
 // adopt goes on over p: what has not arrived is queued again.
 func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
-	s.link.mu.Lock()
-	count := s.link.countersOf(p.path)
-	s.link.mu.Unlock()
-	st, err := newStrand(p, count)
+	st, err := s.link.newStrand(p)
 	if err != nil {
 		return nil, err
 	}

@@ -53,11 +53,14 @@ type strand struct {
 	control sync.Mutex // one write at a time on the control stream
 }
 
-func newStrand(p *pair, count *counters) (*strand, error) {
+func (l *Link) newStrand(p *pair) (*strand, error) {
 	out, in, err := openFlows(p.data)
 	if err != nil {
 		return nil, err
 	}
+	l.mu.Lock()
+	count := l.countersOf(p.path)
+	l.mu.Unlock()
 	return &strand{pair: p, out: out, in: in, count: count}, nil
 }
 
@@ -70,10 +73,7 @@ func (l *Link) serve(p *pair) {
 			return
 		}
 	}
-	l.mu.Lock()
-	count := l.countersOf(p.path)
-	l.mu.Unlock()
-	st, err := newStrand(p, count)
+	st, err := l.newStrand(p)
 	if err != nil {
 		l.log.Info("no session", zap.Error(err))
 		p.close(l.log)
