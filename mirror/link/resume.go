@@ -132,15 +132,8 @@ func (s *session) another(old *strand) *strand {
 	}
 	ctx, cancel := context.WithTimeout(s.link.ctx, since+s.link.cfg.Resume-s.link.now())
 	defer cancel()
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() { // an end wakes whoever dials
-		select {
-		case <-s.done:
-			cancel()
-		case <-stop:
-		}
-	}()
+	stop := context.AfterFunc(s.over, cancel) // an end wakes whoever dials
+	defer stop()
 	for ctx.Err() == nil {
 		p, arrived, err := s.nextStrand(ctx)
 		if err == nil {

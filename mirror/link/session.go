@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,9 +21,10 @@ type session struct {
 	nonce    uint64 // both ends know it by this
 	log      *zap.Logger
 	link     *Link
-	heard    atomic.Int64  // when the peer was last heard on either stream, by Link.now
-	received atomic.Uint64 // messages of the data stream that were handed to the Sink, or are about to be
-	done     chan struct{}
+	heard    atomic.Int64    // when the peer was last heard on either stream, by Link.now
+	received atomic.Uint64   // messages of the data stream that were handed to the Sink, or are about to be
+	over     context.Context // ends with the session
+	finish   context.CancelFunc
 	changed  chan struct{} // capacity 1: the strand broke, or another is offered
 	helpers  sync.WaitGroup
 
@@ -79,7 +81,8 @@ func (l *Link) serve(p *pair) {
 		p.close(l.log)
 		return
 	}
-	s := &session{nonce: p.nonce, link: l, done: make(chan struct{}), changed: make(chan struct{}, 1)}
+	s := &session{nonce: p.nonce, link: l, changed: make(chan struct{}, 1)}
+	s.over, s.finish = context.WithCancel(context.Background())
 	s.mu.filled.L, s.mu.idle.L = &s.mu.Mutex, &s.mu.Mutex
 	s.mu.strand, s.mu.resume.able = st, p.resumes
 	s.heard.Store(int64(l.now()))
@@ -166,7 +169,7 @@ func (s *session) end(reason error) {
 	if ended {
 		return
 	}
-	close(s.done)
+	s.finish()
 	st.pair.close(s.log)
 }
 
@@ -225,7 +228,7 @@ func (s *session) watch() {
 			}
 		}
 		select {
-		case <-s.done:
+		case <-s.over.Done():
 			return
 		case <-tick.C:
 		}
