@@ -94,10 +94,10 @@ func (l *Link) serve(p *pair) {
 	}
 	l.mu.last++
 	s.id = l.mu.last
+	s.log = l.log.With(zap.Uint64("session", s.id))
 	l.mu.session = s
 	newer := l.mu.next != nil
 	l.mu.Unlock()
-	s.log = l.log.With(zap.Uint64("session", s.id))
 	if newer { // came between the two: nobody dropped this one
 		s.end(ErrReplaced)
 	}
