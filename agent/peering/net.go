@@ -186,7 +186,7 @@ func hasPrefix(purpose, prefix string) bool {
 // nevertheless.
 func (n *Net) PathDown(node, path string) {
 	n.Avoid(node, path)
-	n.closeWhere("path is down", func(c *Conn) bool { return c.Node == node && c.Path == path })
+	n.closeOver(pathKey{node, path}, "path is down")
 }
 
 // Avoid is the first half of PathDown: the streams there are stay.
@@ -194,12 +194,21 @@ func (n *Net) Avoid(node, path string) {
 	key := pathKey{node, path}
 	n.mu.Lock()
 	n.mu.down[key] = false
+	n.cancelDials(key)
+	n.mu.Unlock()
+}
+
+// cancelDials gives up the dials under way over a path; mu is held.
+func (n *Net) cancelDials(key pathKey) {
 	for a := range n.mu.dials {
 		if a.pathKey == key {
 			a.cancel(ErrPathDown)
 		}
 	}
-	n.mu.Unlock()
+}
+
+func (n *Net) closeOver(key pathKey, because string) {
+	n.closeWhere(because, func(c *Conn) bool { return c.Node == key.node && c.Path == key.path })
 }
 
 // PathWell says that a path which is down would carry streams: where none is up it

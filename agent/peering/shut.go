@@ -7,13 +7,9 @@ func (n *Net) Shut(node, path string) {
 	key := pathKey{node, path}
 	n.mu.Lock()
 	n.mu.shut[key] = struct{}{}
-	for a := range n.mu.dials {
-		if a.pathKey == key {
-			a.cancel(ErrPathDown)
-		}
-	}
+	n.cancelDials(key)
 	n.mu.Unlock()
-	n.closeWhere("path is shut", func(c *Conn) bool { return c.Node == node && c.Path == path })
+	n.closeOver(key, "path is shut")
 }
 
 // Reopen takes Shut back.
