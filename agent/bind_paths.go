@@ -28,11 +28,8 @@ func (a *agent) startPaths(context.Context) error {
 		return nil
 	}
 	peer := a.cfg.Peer(a.self)
-	var names []string
-	for _, ad := range a.cfg.Nodes[0].Addresses {
-		names = append(names, ad.Path)
-	}
-	a.paths = paths.New(paths.Config{Peer: peer.Name, Paths: names, Clock: a.clock, Logger: a.log, Changed: a.pathsChanged,
+	_, order := addresses(a.cfg)
+	a.paths = paths.New(paths.Config{Peer: peer.Name, Paths: order, Clock: a.clock, Logger: a.log, Changed: a.pathsChanged,
 		Dial: func(ctx context.Context, path string) (paths.Stream, error) { return a.dialPath(ctx, peer.Name, path) }})
 	a.pathNews = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -92,13 +89,18 @@ func (a *agent) pathsChanged(changes []choose.Change) {
 func (a *agent) leavePath(node, path, because string) {
 	why := fmt.Errorf("path %s to %s is bad: %s", path, node, because)
 	a.net.Avoid(node, path)
+	a.sessionsLeave(node, path, why)
+	a.net.PathDown(node, path)
+	a.event(apiv1.EventMember, "", why.Error())
+}
+
+// sessionsLeave has the mirror's sessions with a node go on over another path.
+func (a *agent) sessionsLeave(node, path string, why error) {
 	for _, r := range a.resources() {
 		if r.peer == node {
 			r.mirror.LeavePath(path, why)
 		}
 	}
-	a.net.PathDown(node, path)
-	a.event(apiv1.EventMember, "", why.Error())
 }
 
 // streams returns what is known of each path to a node, by name.
@@ -155,11 +157,7 @@ func (a *agent) acceptLeft(c *peering.Conn) {
 		a.log.Warn("a question was not understood", zap.String("peer", c.Node), zap.Error(err))
 		return
 	}
-	for _, r := range a.resources() {
-		if r.peer == c.Node {
-			r.mirror.LeavePath(q.Path, fmt.Errorf("%s has left path %s: %.200s", c.Node, q.Path, q.Because))
-		}
-	}
+	a.sessionsLeave(c.Node, q.Path, fmt.Errorf("%s has left path %s: %.200s", c.Node, q.Path, q.Because))
 	a.give(c, struct{}{})
 }
 
