@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"hapair/agent/api"
@@ -340,7 +341,7 @@ func TestTooManySubscribers(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	w := newWorld(t, api.Options{})
+	w := newWorld(t, api.Options{Registry: prometheus.NewPedanticRegistry()}) // which wants every metric described
 	code, data := w.do(t, "GET", "/metrics", "")
 	for _, want := range []string{
 		`hapair_up 1`, `hapair_resource_primary{resource="pg"} 1`, `hapair_resource_in_sync{member="beta",resource="pg"} 1`,

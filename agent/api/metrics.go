@@ -26,8 +26,13 @@ type Collector struct{ b Statuser }
 // NewCollector returns a collector to register.
 func NewCollector(b Statuser) *Collector { return &Collector{b: b} }
 
+// allDescs is every metric there is: desc enters it.
+var allDescs []*prometheus.Desc
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("hapair_"+name, help, labels, nil)
+	d := prometheus.NewDesc("hapair_"+name, help, labels, nil)
+	allDescs = append(allDescs, d)
+	return d
 }
 
 var (
@@ -72,13 +77,6 @@ var (
 	inFlightDesc  = desc("volume_in_flight", "Requests not answered yet.", "resource", "volume")
 	latencyDesc   = desc("volume_write_latency_seconds", "Write latency as the application sees it, over the last second.", "resource", "volume", "quantile")
 )
-
-var allDescs = []*prometheus.Desc{
-	upDesc, uptimeDesc, maintenanceDesc, votersDesc, reachableDesc, quorumDesc, memberDesc, pathDesc,
-	primaryDesc, inSyncDesc, tokenDesc, leaseDesc, frozenDesc, connectedDesc, peerDirtyDesc, behindDesc, resyncDesc,
-	serviceDesc, sizeDesc, upToDateDesc, dirtyDesc, requestsDesc, bytesDesc, errorsDesc, inFlightDesc, latencyDesc,
-	unequalDesc, provenDesc, fenceReadyDesc, fenceDeviceDesc, fencesDesc, fencingDesc,
-}
 
 // Describe names every metric.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
