@@ -38,16 +38,9 @@ func (l *Lab) Ail(name, path string, ill Ill) error {
 
 // setIll has the node's device drop what the ill says; "" ends that.
 func (l *Lab) setIll(name, path string, ill Ill) error {
-	n, err := l.node(name)
+	n, dev, err := l.cableEnd(name, path)
 	if err != nil {
 		return err
-	}
-	dev, err := deviceOf(path)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(n.devices(), dev) {
-		return fmt.Errorf("lab: %s has no cable of the path %s", name, path)
 	}
 	if n.Ill[path] == ill {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -59,6 +60,20 @@ func deviceOf(path string) (string, error) {
 		return crossoverDevice, nil
 	}
 	return "", fmt.Errorf("lab: no path %q; there are %s and %s", path, Crossover, LAN)
+}
+
+// cableEnd returns a node and the device at its end of a path's cable.
+func (l *Lab) cableEnd(name, path string) (n *node, dev string, err error) {
+	if n, err = l.node(name); err != nil {
+		return nil, "", err
+	}
+	if dev, err = deviceOf(path); err != nil {
+		return nil, "", err
+	}
+	if !slices.Contains(n.devices(), dev) {
+		return nil, "", fmt.Errorf("lab: %s has no %s cable", name, path)
+	}
+	return n, dev, nil
 }
 
 // makeNamespace makes a named one, with its loopback up.
@@ -347,16 +362,9 @@ func (l *Lab) Heal(name, path string) error {
 }
 
 func (l *Lab) setCable(name, path string, cut bool) error {
-	n, err := l.node(name)
+	n, dev, err := l.cableEnd(name, path)
 	if err != nil {
 		return err
-	}
-	dev, err := deviceOf(path)
-	if err != nil {
-		return err
-	}
-	if path == Crossover && n.Kind != kindData {
-		return fmt.Errorf("lab: %s has no crossover cable", name)
 	}
 	set := setUp
 	if cut {
