@@ -9,7 +9,6 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/failover"
 	"hapair/failover/ledger"
-	"hapair/failover/plan"
 	"hapair/fencing"
 )
 
@@ -58,31 +57,6 @@ func (d fenceDevices) Fence(ctx context.Context, node, why string) failover.Fenc
 }
 
 // ballot is what failover's fences need of the ledger.
-type ballot struct{ l *ledger.Ledger }
+type ballot struct{ *ledger.Ledger }
 
-var fenceStates = map[ledger.FenceState]plan.FenceState{ledger.FenceNone: plan.FenceNone, ledger.FenceAsked: plan.FenceAsked,
-	ledger.FenceConfirmed: plan.FenceConfirmed, ledger.FenceFailed: plan.FenceFailed, ledger.FenceVoid: plan.FenceVoid}
-
-func (b ballot) Fence() failover.BallotFence {
-	s := b.l.Fence()
-	out := failover.BallotFence{State: fenceStates[s.State], May: s.May}
-	for _, r := range b.l.Records() {
-		if r.Primary != "" {
-			out.Primaries = append(out.Primaries, r.Primary)
-		}
-	}
-	return out
-}
-
-func (b ballot) AskFence() (uint64, error) {
-	ticket, err := b.l.AskFence()
-	return uint64(ticket), err
-}
-
-func (b ballot) FenceDecided(ticket uint64, confirmed bool, began time.Time) (bool, error) {
-	return b.l.FenceDecided(ledger.FenceTicket(ticket), confirmed, began)
-}
-
-func (b ballot) RecordFence(ctx context.Context, node, outcome, reason string) error {
-	return b.l.RecordFence(ctx, node, outcome, reason)
-}
+func (b ballot) Fence() failover.BallotFence { return failover.BallotFence(b.Ledger.Fence()) }

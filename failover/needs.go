@@ -223,7 +223,7 @@ type Ballot interface {
 type BallotFence struct {
 	State     plan.FenceState
 	May       error    // why no fence may be asked for now; nil: it may
-	Primaries []string // of the resources, without doubles
+	Primaries []string // of the resources
 }
 
 // FenceDevices turn a node off.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"hapair/failover/ledger/record"
+	"hapair/failover/plan"
 )
 
 // GoAlone makes this node the only voter, under the next incarnation, durable
@@ -181,7 +182,7 @@ func (l *Ledger) recover(reason, fenced string) error {
 	f.alone = func(s *record.State) {
 		s.GoAlone(l.cfg.Self, reason, id.Joining)
 		if fenced != "" {
-			s.Fenced(record.Fence{Node: fenced, Outcome: FenceConfirmed.String(), Reason: reason, At: time.Now().UnixNano()})
+			s.Fenced(record.Fence{Node: fenced, Outcome: plan.FenceConfirmed.String(), Reason: reason, At: time.Now().UnixNano()})
 		}
 	}
 	layer := newStreamLayer(l)

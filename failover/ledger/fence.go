@@ -10,47 +10,15 @@ import (
 	"go.uber.org/zap"
 
 	"hapair/failover/ledger/record"
+	"hapair/failover/plan"
 )
-
-// FenceState is what became of the last fence of the peer that was asked for.
-type FenceState uint8
-
-// The states. Only FenceConfirmed lets a node go on alone.
-const (
-	FenceNone      FenceState = iota
-	FenceAsked                // not decided yet
-	FenceConfirmed            // the peer was off, and the two have not met since
-	FenceFailed               // refused, or of unknown outcome: the same
-	FenceVoid                 // not decided yet, and asked for before the two met again, or in a former life: it will not count
-)
-
-// String returns the word for the state.
-func (s FenceState) String() string {
-	switch s {
-	case FenceNone:
-		return "none"
-	case FenceAsked:
-		return "asked"
-	case FenceConfirmed:
-		return "confirmed"
-	case FenceFailed:
-		return "failed"
-	case FenceVoid:
-		return "void"
-	}
-	return fmt.Sprintf("fence(%d)", uint8(s))
-}
 
 // FenceStatus is what arbitration by fencing knows on this node.
 type FenceStatus struct {
-	State FenceState
-	Asked time.Time // when; of a former life: when this one began
-	May   error     // why no fence may be asked for now; nil: it may
+	State     plan.FenceState // only FenceConfirmed lets a node go on alone
+	May       error           // why no fence may be asked for now; nil: it may
+	Primaries []string        // of the resources
 }
-
-// Undecided reports whether a fence may still strike: nothing is handed over
-// before that is known.
-func (s FenceState) Undecided() bool { return s == FenceAsked || s == FenceVoid }
 
 // keyFence is set in the stable store while a fence is undecided.
 const keyFence = "hapair-fence-asked"
@@ -58,15 +26,11 @@ const keyFence = "hapair-fence-asked"
 // fences is the memory of arbitration by fencing (rules R24 to R26). mu is a leaf.
 type fences struct {
 	mu      sync.Mutex
-	state   FenceState
-	ticket  uint64
-	asked   time.Time
+	state   plan.FenceState
+	ticket  uint64    // names the last fence that was asked for
 	met     bool      // the peer, of arbitration fencing too, has greeted us since we began
 	contact time.Time // when the peer was last heard
 }
-
-// FenceTicket names one fence that was asked for.
-type FenceTicket uint64
 
 // openFence finds out whether a former life asked for a fence that may still be
 // under way. Nobody can tell it the outcome: it counts as undecided for as long
@@ -76,7 +40,7 @@ func (l *Ledger) openFence() error {
 	if err != nil || len(b) == 0 {
 		return err
 	}
-	l.fence.state, l.fence.asked, l.fence.ticket = FenceVoid, time.Now(), 1
+	l.fence.state, l.fence.ticket = plan.FenceVoid, 1
 	return nil
 }
 
@@ -99,11 +63,11 @@ func (l *Ledger) contactWith(node string) {
 	was := f.state
 	f.contact = time.Now()
 	switch f.state {
-	case FenceAsked:
-		f.state = FenceVoid
-	case FenceConfirmed, FenceFailed:
-		f.state = FenceNone
-	case FenceNone, FenceVoid:
+	case plan.FenceAsked:
+		f.state = plan.FenceVoid
+	case plan.FenceConfirmed, plan.FenceFailed:
+		f.state = plan.FenceNone
+	case plan.FenceNone, plan.FenceVoid:
 	}
 	now := f.state
 	f.mu.Unlock()
@@ -123,10 +87,16 @@ func (l *Ledger) metIn(you *hello) {
 
 // Fence returns what is known of the fence of the peer. It waits for nothing.
 func (l *Ledger) Fence() FenceStatus {
-	may := l.mayFence()
+	s := FenceStatus{May: l.mayFence()}
 	l.fence.mu.Lock()
-	defer l.fence.mu.Unlock()
-	return FenceStatus{State: l.fence.state, Asked: l.fence.asked, May: may}
+	s.State = l.fence.state
+	l.fence.mu.Unlock()
+	for _, r := range l.Records() {
+		if r.Primary != "" {
+			s.Primaries = append(s.Primaries, r.Primary)
+		}
+	}
+	return s
 }
 
 // mayFence says why this node may not have its peer fenced now.
@@ -161,8 +131,8 @@ func (l *Ledger) mayFence() error {
 // before a device is. It is refused to whoever has not met its peer since it
 // began (R25), reaches it, or would gain nothing by it: the copy here is current
 // by all that is in the log, and each resource has its Primary here or there. An
-// earlier fence has to be decided before.
-func (l *Ledger) AskFence() (FenceTicket, error) {
+// earlier fence has to be decided before. ticket names it to FenceDecided.
+func (l *Ledger) AskFence() (ticket uint64, err error) {
 	if err := l.mayFence(); err != nil {
 		return 0, fmt.Errorf("ask for a fence: %w", err)
 	}
@@ -171,17 +141,17 @@ func (l *Ledger) AskFence() (FenceTicket, error) {
 	}
 	f := &l.fence
 	f.mu.Lock()
-	if f.state != FenceNone && f.state != FenceFailed {
+	if f.state != plan.FenceNone && f.state != plan.FenceFailed {
 		defer f.mu.Unlock()
 		return 0, fmt.Errorf("ask for a fence: the last one is %v: %w", f.state, ErrFenceUndecided)
 	}
-	f.state, f.asked = FenceAsked, time.Now()
+	f.state = plan.FenceAsked
 	f.ticket++
-	ticket := FenceTicket(f.ticket)
+	ticket = f.ticket
 	f.mu.Unlock()
 	if err := l.store.Set([]byte(keyFence), []byte{1}); err != nil {
 		f.mu.Lock()
-		f.state = FenceNone
+		f.state = plan.FenceNone
 		f.mu.Unlock()
 		l.diskFailed(err)
 		return 0, fmt.Errorf("ask for a fence: %w", err)
@@ -207,22 +177,22 @@ func (l *Ledger) gains() error {
 // FenceDecided takes the end of the fence that ticket names. began is the instant
 // from which on the peer was off, if confirmed: it counts when the two have not
 // met since then, and the answer says whether it does.
-func (l *Ledger) FenceDecided(ticket FenceTicket, confirmed bool, began time.Time) (counts bool, err error) {
+func (l *Ledger) FenceDecided(ticket uint64, confirmed bool, began time.Time) (counts bool, err error) {
 	f := &l.fence
 	f.mu.Lock()
-	if ticket != FenceTicket(f.ticket) || !f.state.Undecided() {
+	if ticket != f.ticket || !f.state.Undecided() {
 		f.mu.Unlock()
 		return false, nil
 	}
 	switch {
-	case f.state == FenceVoid, confirmed && !began.After(f.contact):
-		f.state = FenceNone
+	case f.state == plan.FenceVoid, confirmed && !began.After(f.contact):
+		f.state = plan.FenceNone
 	case confirmed:
-		f.state = FenceConfirmed
+		f.state = plan.FenceConfirmed
 	default:
-		f.state = FenceFailed
+		f.state = plan.FenceFailed
 	}
-	counts = f.state == FenceConfirmed
+	counts = f.state == plan.FenceConfirmed
 	f.mu.Unlock()
 	if err := l.store.Set([]byte(keyFence), nil); err != nil {
 		l.diskFailed(err)
@@ -235,7 +205,7 @@ func (l *Ledger) FenceDecided(ticket FenceTicket, confirmed bool, began time.Tim
 func (l *Ledger) fenced() bool {
 	l.fence.mu.Lock()
 	defer l.fence.mu.Unlock()
-	return l.fence.state == FenceConfirmed
+	return l.fence.state == plan.FenceConfirmed
 }
 
 // undecided is ErrFenceUndecided while a fence that this node asked for may
@@ -253,7 +223,7 @@ func (l *Ledger) undecided() error {
 func (l *Ledger) afterFence(peer string) {
 	l.voter.fenced(peer)
 	l.fence.mu.Lock()
-	l.fence.state = FenceNone
+	l.fence.state = plan.FenceNone
 	l.fence.mu.Unlock()
 }
 

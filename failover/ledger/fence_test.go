@@ -7,10 +7,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hapair/failover/plan"
 )
 
 // asks has node ask for a fence of its peer, as soon as it does not reach it.
-func (c *cluster) asks(node string) FenceTicket {
+func (c *cluster) asks(node string) uint64 {
 	c.t.Helper()
 	l := c.node(node)
 	c.eventually(2*time.Second, node+" does not reach its peer", func() bool { return !errors.Is(l.Fence().May, ErrAnswers) })
@@ -22,7 +24,7 @@ func (c *cluster) asks(node string) FenceTicket {
 }
 
 // confirmed ends a fence as an honest device does.
-func (c *cluster) confirmed(node string, ticket FenceTicket, began time.Time, want bool) {
+func (c *cluster) confirmed(node string, ticket uint64, began time.Time, want bool) {
 	c.t.Helper()
 	counts, err := c.node(node).FenceDecided(ticket, true, began)
 	if err != nil || counts != want {
@@ -72,7 +74,7 @@ func TestFencingSecondaryGoesOnAlone(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		held()
 		for _, n := range []string{"a", "b"} {
-			if may := c.node(n).Fence(); may.State != FenceNone || !errors.Is(may.May, ErrAnswers) {
+			if may := c.node(n).Fence(); may.State != plan.FenceNone || !errors.Is(may.May, ErrAnswers) {
 				t.Errorf("%s: fence %+v: the two have met, and answer each other", n, may)
 			}
 		}
@@ -197,7 +199,7 @@ func TestFencingIsVoidOnceTheyMeet(t *testing.T) {
 		c.net.Cut("a", "b")
 		ticket := c.asks("b")
 		meets(c, 3*time.Second)
-		if s := c.node("b").Fence().State; s != FenceVoid {
+		if s := c.node("b").Fence().State; s != plan.FenceVoid {
 			t.Fatalf("they have met, and the fence is %v", s)
 		}
 		c.confirmed("b", ticket, time.Now(), false)
@@ -244,16 +246,16 @@ func TestFencingUndecidedHandsNothingOver(t *testing.T) {
 		a := c.open("a")
 		a.Hold("r", r.Tenure)
 		c.eventually(5*time.Second, "a holds the lease in its next life", c.holds("a", "r"))
-		if err := demote(); !errors.Is(err, ErrFenceUndecided) || a.Fence().State != FenceVoid {
+		if err := demote(); !errors.Is(err, ErrFenceUndecided) || a.Fence().State != plan.FenceVoid {
 			t.Fatalf("demoted in its next life: %v, fence %v", err, a.Fence().State)
 		}
 		c.confirmed("a", ticket, time.Now(), false)
-		c.eventually(21*time.Second, "the fence of the former life has ended", func() bool { return a.Fence().State == FenceNone })
+		c.eventually(21*time.Second, "the fence of the former life has ended", func() bool { return a.Fence().State == plan.FenceNone })
 		if err := demote(); err != nil {
 			t.Fatal(err)
 		}
 		c.stop("a")
-		if s := c.open("a").Fence().State; s != FenceNone {
+		if s := c.open("a").Fence().State; s != plan.FenceNone {
 			t.Fatalf("a fence that has ended is %v in the next life", s)
 		}
 	})

@@ -20,6 +20,7 @@ import (
 	"hapair/failover/lease"
 	"hapair/failover/ledger/logstore"
 	"hapair/failover/ledger/record"
+	"hapair/failover/plan"
 )
 
 type storeOptions = logstore.Options
@@ -136,7 +137,7 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.isWitness(cfg.Self) {
 		l.wg.Go(l.rescueLog)
 	}
-	if l.fence.state == FenceVoid {
+	if l.fence.state == plan.FenceVoid {
 		l.wg.Go(l.formerFence)
 	}
 	return l, nil

@@ -24,6 +24,10 @@ func (s FenceState) String() string {
 	return word(int(s), "none", "asked", "confirmed", "failed", "void")
 }
 
+// Undecided reports whether a fence that this node asked for may still strike:
+// nothing is handed over before that is known (rule R24).
+func (s FenceState) Undecided() bool { return s == FenceAsked || s == FenceVoid }
+
 // Fence is what arbitration by fencing knows on this node; zero elsewhere.
 type Fence struct {
 	State    FenceState
@@ -36,9 +40,6 @@ type Fence struct {
 	// of all that has one or, where both nodes are Primary, the first by name.
 	First bool
 }
-
-// undecided reports whether a fence that this node asked for may still strike.
-func (f Fence) undecided() bool { return f.State == FenceAsked || f.State == FenceVoid }
 
 // byFencing reports whether a fence is what decides now: the peer is gone, and
 // with it the quorum of two.
@@ -144,7 +145,7 @@ func frozenByFencing(v View) Decision {
 // asked for may still strike (rule R24). What takes down work without authority
 // is not held back.
 func undecided(v View, d Decision) Decision {
-	if !v.Fence.undecided() || d.First().Kind == AbortLost {
+	if !v.Fence.State.Undecided() || d.First().Kind == AbortLost {
 		return d
 	}
 	for _, s := range d.Steps {

@@ -176,7 +176,7 @@ func TestNextKeepsTheRules(t *testing.T) {
 			case FencePeer:
 				fenceIsDue(t, v, i)
 			case LedgerDemote, HandOver:
-				if v.Fence.undecided() && d.First().Kind != AbortLost {
+				if v.Fence.State.Undecided() && d.First().Kind != AbortLost {
 					t.Fatal("hands over while a fence is undecided (rule R24)")
 				}
 			case ForceAlone:

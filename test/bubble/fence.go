@@ -7,7 +7,6 @@ import (
 
 	"hapair/failover"
 	"hapair/failover/ledger"
-	"hapair/failover/plan"
 )
 
 // gun is what nodes fence each other with: it cuts the power of a box.
@@ -69,33 +68,12 @@ func (g guns) Fence(ctx context.Context, node, why string) failover.FenceReport 
 }
 
 // ballot is what fences need of the ledger.
-type ballot struct{ l *ledger.Ledger }
+type ballot struct{ *ledger.Ledger }
 
-var fenceStates = map[ledger.FenceState]plan.FenceState{ledger.FenceNone: plan.FenceNone, ledger.FenceAsked: plan.FenceAsked,
-	ledger.FenceConfirmed: plan.FenceConfirmed, ledger.FenceFailed: plan.FenceFailed, ledger.FenceVoid: plan.FenceVoid}
+func (b ballot) Fence() failover.BallotFence { return failover.BallotFence(b.Ledger.Fence()) }
 
-func (v ballot) Fence() failover.BallotFence {
-	s := v.l.Fence()
-	out := failover.BallotFence{State: fenceStates[s.State], May: s.May}
-	for _, r := range v.l.Records() {
-		if r.Primary != "" {
-			out.Primaries = append(out.Primaries, r.Primary)
-		}
-	}
-	return out
-}
-
-func (v ballot) AskFence() (uint64, error) {
-	ticket, err := v.l.AskFence()
-	return uint64(ticket), err
-}
-
-func (v ballot) FenceDecided(ticket uint64, confirmed bool, began time.Time) (bool, error) {
-	return v.l.FenceDecided(ledger.FenceTicket(ticket), confirmed, began)
-}
-
-func (v ballot) RecordFence(ctx context.Context, node, outcome, reason string) error {
-	err := v.l.RecordFence(ctx, node, outcome, reason)
+func (b ballot) RecordFence(ctx context.Context, node, outcome, reason string) error {
+	err := b.Ledger.RecordFence(ctx, node, outcome, reason)
 	if errors.Is(err, ledger.ErrClosed) {
 		return nil // nobody is left to keep it
 	}
