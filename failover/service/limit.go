@@ -121,7 +121,9 @@ func (s *slot) attempt(ctx context.Context, what string, limit time.Duration, ca
 	select {
 	case <-done:
 	case <-ctx.Done():
-		if !within(done, heed) {
+		select {
+		case <-done:
+		case <-time.After(heed):
 			s.calls.stuck = done
 			return &StuckError{What: what, Path: s.name, Cause: context.Cause(ctx)}
 		}
@@ -136,15 +138,4 @@ func sayWhy(ctx context.Context, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", cause, err)
-}
-
-func within(done <-chan struct{}, limit time.Duration) bool {
-	t := time.NewTimer(limit)
-	defer t.Stop()
-	select {
-	case <-done:
-		return true
-	case <-t.C:
-		return false
-	}
 }

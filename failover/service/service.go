@@ -10,12 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 	"go.uber.org/zap"
 
 	"hapair/failover/vip"
+	"hapair/kernel/program"
 )
 
 // Movable is one service. Start of a started one and Stop of a stopped one
@@ -125,6 +125,6 @@ func isPermanent(err error) bool {
 	return errors.As(err, &p)
 }
 
-// settle returns how long a stopping process is given between the polite and
-// the final signal.
-const settle = 2 * time.Second
+// settle is how long a stopping process is given between the polite and the
+// final signal.
+const settle = program.Settle

@@ -33,10 +33,10 @@ type Command struct {
 
 // The bounds.
 const (
-	InputMax     = 32 << 10 // fits into a pipe: nobody waits for the program to read
-	keptMax      = 16 << 10 // of what it prints
-	outputMax    = 2000     // of it, as text
-	settleBefore = 2 * time.Second
+	InputMax  = 32 << 10        // fits into a pipe: nobody waits for the program to read
+	Settle    = 2 * time.Second // what it is given after SIGTERM, and again after SIGKILL
+	keptMax   = 16 << 10        // of what it prints
+	outputMax = 2000            // of it, as text
 )
 
 // Ended says how a program ended.
@@ -53,9 +53,9 @@ type Ended struct {
 var ErrUnkillable = errors.New("cannot be killed (a process waits for I/O that does not end)")
 
 // Run runs a program in a session of its own and waits for its end. When ctx ends
-// first its process group is ended: politely, and two seconds later not. The error
-// is nil when the program ended by itself, whatever its exit code. A program may
-// leave processes behind: what they print is lost, and they never wait for it.
+// first its process group is ended: politely, and after Settle not. The error is
+// nil when the program ended by itself, whatever its exit code. A program may leave
+// processes behind: what they print is lost, and they never wait for it.
 func Run(ctx context.Context, c Command) (Ended, error) {
 	end := Ended{Code: -1}
 	if len(c.Input) > InputMax {
@@ -172,9 +172,9 @@ func supervise(ctx context.Context, cmd *exec.Cmd, outs []*output) (ended bool, 
 	}
 	group := -cmd.Process.Pid // a session of its own: also a group
 	signalGroup(group, unix.SIGTERM)
-	within(waited, settleBefore)
+	within(waited, Settle)
 	signalGroup(group, unix.SIGKILL) // the rest of it, also when the program itself has ended
-	if !within(waited, settleBefore) {
+	if !within(waited, Settle) {
 		return false, fmt.Errorf("%w, and %w", context.Cause(ctx), ErrUnkillable)
 	}
 	return true, context.Cause(ctx)

@@ -94,7 +94,7 @@ func TestTimeOut(t *testing.T) {
 		}
 	}()
 	end, err := Run(ctx, shell("trap '' TERM; sleep 1000 & echo $! > "+pidfile+"; wait; sleep 1000"))
-	if !errors.Is(err, why) || end.Code != -1 || end.Took < settleBefore {
+	if !errors.Is(err, why) || end.Code != -1 || end.Took < Settle {
 		t.Fatalf("%v: %+v", err, end)
 	}
 	b, err := os.ReadFile(pidfile)
