@@ -26,21 +26,8 @@ type ExecError struct {
 
 // Error says how it ended and what it said.
 func (e *ExecError) Error() string {
-	how := fmt.Sprintf("exit code %d", e.Code)
-	if e.Means != "" {
-		how += " (" + e.Means + ")"
-	}
-	switch {
-	case e.Cause != nil:
-		how = e.Cause.Error()
-	case e.Signal != "":
-		how = "ended by signal " + e.Signal
-	}
-	text := fmt.Sprintf("%s command %q: %s", e.Action, e.Command, how)
-	if e.Output != "" {
-		text += ": " + e.Output
-	}
-	return text
+	end := program.Ended{Code: e.Code, Signal: e.Signal, Output: e.Output}
+	return fmt.Sprintf("%s command %q: %s", e.Action, e.Command, end.Text(e.Cause, e.Means))
 }
 
 // Unwrap returns the cause.

@@ -120,19 +120,7 @@ func (a *Agent) offOnce(ctx context.Context) (out device.Outcome, text string, a
 
 // said puts the end of an action into words.
 func said(action string, end program.Ended, err error) string {
-	text := fmt.Sprintf("%s: exit code %d", action, end.Code)
-	switch means := meaning[end.Code].text; {
-	case err != nil:
-		text = action + ": " + err.Error()
-	case end.Signal != "":
-		text = action + ": ended by signal " + end.Signal
-	case means != "":
-		text += " (" + means + ")"
-	}
-	if end.Output != "" {
-		text += ": " + end.Output
-	}
-	return text
+	return action + ": " + end.Text(err, meaning[end.Code].text)
 }
 
 // Monitor asks the agent whether the device could be used.

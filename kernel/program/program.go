@@ -48,6 +48,24 @@ type Ended struct {
 	Took   time.Duration
 }
 
+// Text says how it ended and what it printed. cause is Run's error, and means what
+// the exit code means, "" when that is not known.
+func (e Ended) Text(cause error, means string) string {
+	text := fmt.Sprintf("exit code %d", e.Code)
+	switch {
+	case cause != nil:
+		text = cause.Error()
+	case e.Signal != "":
+		text = "ended by signal " + e.Signal
+	case means != "":
+		text += " (" + means + ")"
+	}
+	if e.Output != "" {
+		text += ": " + e.Output
+	}
+	return text
+}
+
 // ErrUnkillable is wrapped by Run's error when the program does not even heed
 // SIGKILL. It still runs then.
 var ErrUnkillable = errors.New("cannot be killed (a process waits for I/O that does not end)")
