@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -180,10 +181,7 @@ func (a *Agent) check(ctx context.Context) error {
 		return err
 	}
 	plain, files := resolve(m, a.cfg.Options)
-	all := map[string]string{}
-	for name, value := range plain {
-		all[name] = value
-	}
+	all := maps.Clone(plain)
 	for option := range files {
 		all[option] = ""
 	}

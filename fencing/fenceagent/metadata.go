@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,20 +111,15 @@ func (m *metadata) refuse(given map[string]string) error {
 	var errs []error
 	for _, p := range m.Parameters {
 		old, has := given[p.Obsoletes]
-		if _, twice := given[p.Name]; twice && has {
+		_, ok := given[p.Name]
+		if ok && has {
 			errs = append(errs, fmt.Errorf("options %s and %s are two names of one: leave %s=%s out", p.Name, p.Obsoletes, p.Obsoletes, old))
 		}
-		_, ok := given[p.Name]
 		if p.Required && !p.Deprecated && !ok && !has && !slices.Contains(ours, p.Name) {
 			errs = append(errs, fmt.Errorf("it needs option %s%s", p.Name, wanted[p.Name]))
 		}
 	}
-	names := make([]string, 0, len(given))
-	for name := range given {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
 		p := m.find(name)
 		if p == nil {
 			errs = append(errs, fmt.Errorf("it knows no option %s, only %s", name, strings.Join(m.names(), ", ")))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,12 +48,7 @@ func judgeOptions(given map[string]string) error {
 		return fmt.Errorf("%d options: at most %d", len(given), optionsMax)
 	}
 	var errs []error
-	names := make([]string, 0, len(given))
-	for name := range given {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if err := judgeOption(name, given[name]); err != nil {
 			errs = append(errs, err)
 		}
@@ -68,7 +64,7 @@ func judgeOption(name, value string) error {
 		return fmt.Errorf("option %s is not for the configuration: hapair gives the agent its actions", name)
 	case never[name] != "":
 		return fmt.Errorf("option %s is refused: %s", name, never[name])
-	case slices.Contains(secrets, name):
+	case Secret(name):
 		return fmt.Errorf("option %s is a secret: put it into a file only root can read and give %s%s", name, name, fileSuffix)
 	case len(value) > valueBytesMax || strings.ContainsAny(value, "\n\r\x00"):
 		return fmt.Errorf("option %s: want one line of at most %d bytes", name, valueBytesMax)
@@ -80,7 +76,7 @@ func judgeOption(name, value string) error {
 // password_file.
 func secretOf(name string) (option string, isFile bool) {
 	option, found := strings.CutSuffix(name, fileSuffix)
-	return option, found && slices.Contains(secrets, option)
+	return option, found && Secret(option)
 }
 
 // resolve splits the options into what is handed over as it is and the files of
