@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"hapair/failover/service"
 )
 
 // decoder fills typed values from the syntax tree. It is strict, collects every
@@ -273,7 +275,7 @@ func (d *decoder) stringMap(n ast.Node, path string) map[string]string {
 
 func (d *decoder) command(n ast.Node, v reflect.Value) {
 	if s, ok := scalarText(n); ok {
-		v.Set(reflect.ValueOf(Command{"/bin/sh", "-c", s}))
+		v.Set(reflect.ValueOf(Command(service.Shell(s))))
 		return
 	}
 	seq, ok := n.(*ast.SequenceNode)
