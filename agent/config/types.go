@@ -358,40 +358,6 @@ type AddressService struct {
 	Announce bool `yaml:"announce"`
 }
 
-// NodeFencing holds the fence devices of one node.
-type NodeFencing struct {
-	Node    string        `yaml:",key"`
-	Devices []FenceDevice `yaml:",value"`
-}
-
-// FenceDevice is one way to make sure that a node does not run. Exactly one of
-// Agent, Exec, Manual, Watchdog and SBD is set.
-type FenceDevice struct {
-	// Agent is one of the fence agents, fence_NAME, or the absolute path of one.
-	Agent string `yaml:"agent,omitempty"`
-	// Options are handed to the agent; secrets go into files (password_file).
-	Options map[string]string `yaml:"options,omitempty"`
-	// Exec is a handler with the exit codes of DRBD's fence-peer handlers.
-	Exec Command `yaml:"exec,omitempty"`
-	// Manual is an operator, who says hactl fence-confirm.
-	Manual bool `yaml:"manual,omitempty"`
-	// Watchdog is the watchdog of the node itself; not implemented.
-	Watchdog string `yaml:"watchdog,omitempty"`
-	// SBD is a shared disk with poison pills; not implemented.
-	SBD string `yaml:"sbd,omitempty"`
-	// Level orders the devices of a node: the levels are tried one after the other,
-	// and all devices of one must confirm. 0: the one after the device before.
-	Level int `yaml:"level,omitempty" unset:"the one after the device before"`
-	// Timeout bounds one fence by this device, its proof included; an operator has all
-	// the time.
-	Timeout time.Duration `yaml:"timeout"`
-	// MonitorInterval is the time between two looks whether the device can be used.
-	MonitorInterval time.Duration `yaml:"monitor_interval"`
-	// Delay is waited by the Secondary before it fences, so that the Primary
-	// wins when both try; that of the node is the longest of its devices'.
-	Delay time.Duration `yaml:"delay,omitempty" unset:"longer than a fence of the other node may take"`
-}
-
 // SecurityMode is how links are authenticated.
 type SecurityMode string
 
