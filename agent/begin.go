@@ -11,17 +11,14 @@ import (
 	"hapair/failover/ledger"
 )
 
-// unmetHelp tells what to do where a ledger was lost.
-const unmetHelp = "start %[1]s; if it is gone for good: hactl ledger-begin --i-have-checked on this node"
-
 // LedgerBegin has this node vote though its ledger was lost and not every other
 // voter was met since.
 func (b *backend) LedgerBegin(ctx context.Context, q apiv1.LedgerBeginRequest) (apiv1.Changed, error) {
 	began, was := time.Now(), b.a.ledger.Status()
 	unmet := strings.Join(was.Unmet, " and ")
 	if !q.Checked && len(was.Unmet) > 0 {
-		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeRefused, Hint: fmt.Sprintf(unmetHelp, unmet),
-			Text: fmt.Sprintf("%s was not met: what only it and this node had decided, as which copy is not current, would be forgotten", unmet)}
+		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s was not met: what only it and this node had decided, as which copy is not current, would be forgotten", unmet),
+			Hint: "start " + unmet + "; if it is gone for good: hactl ledger-begin --i-have-checked on this node"}
 	}
 	if err := b.a.ledger.Begin(ctx, q.Reason); errors.Is(err, ledger.ErrBlank) {
 		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "start one of them, and see that this node reaches it"}
