@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -47,8 +46,7 @@ func (a *agent) startPaths(context.Context) error {
 
 func (a *agent) dialPath(ctx context.Context, peer, path string) (paths.Stream, error) {
 	c, err := a.net.Dial(ctx, peer, path, paths.Purpose)
-	var refused *peering.RefusedError
-	if errors.As(err, &refused) && refused.Code == peering.UnknownPurpose {
+	if unknownThere(err) {
 		return nil, fmt.Errorf("%w: %w", paths.ErrUnasked, err)
 	}
 	if err != nil {

@@ -61,7 +61,7 @@ func (d *drill) strike(ctx context.Context) (drillAnswer, error) {
 	defer cancel()
 	err := d.r.a.exchange(ask, d.r.peer, drillPurpose, q, &answer)
 	switch {
-	case noRecord(err):
+	case unknownThere(err):
 		return answer, &apiv1.Problem{Code: apiv1.CodeRefused, Text: d.r.peer + " runs a release that knows no drills", Hint: "upgrade it first"}
 	case err != nil:
 		return answer, fmt.Errorf("ask %s: %w", d.r.peer, err)

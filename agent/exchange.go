@@ -43,6 +43,13 @@ func (a *agent) exchange(ctx context.Context, node, purpose string, question, an
 	return nil
 }
 
+// unknownThere reports the refusal of a node that knows no such purpose: its
+// release is an earlier one.
+func unknownThere(err error) bool {
+	var refused *peering.RefusedError
+	return errors.As(err, &refused) && refused.Code == peering.UnknownPurpose
+}
+
 // shared is the resource that another node asks about: one of ours with it.
 func (a *agent) shared(node, resource string) (*resource, *apiv1.Problem) {
 	if r := a.res[resource]; r != nil && r.peer == node {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -34,7 +33,7 @@ func (a *agent) startRecorder(context.Context) error {
 		others = append(others, w.Name)
 	}
 	r, err := recorder.New(recorder.Config{Self: a.self, Others: others, Dir: filepath.Join(a.cfg.StateDir, "record"), Now: time.Now, Log: a.log,
-		Dial: a.dialRecord, Foreign: noRecord, Trouble: func(text string) { a.event(apiv1.EventProblem, "", text) }})
+		Dial: a.dialRecord, Foreign: unknownThere, Trouble: func(text string) { a.event(apiv1.EventProblem, "", text) }})
 	if err != nil {
 		return err
 	}
@@ -58,12 +57,6 @@ func (a *agent) dialRecord(ctx context.Context, node string) (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// noRecord reports the refusal of a release that keeps none.
-func noRecord(err error) bool {
-	var refused *peering.RefusedError
-	return errors.As(err, &refused) && refused.Code == peering.UnknownPurpose
 }
 
 func (a *agent) acceptRecord(c *peering.Conn) { a.record.Serve(c.Node, c) }

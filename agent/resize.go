@@ -80,9 +80,8 @@ func (r *resource) resizeThere(ctx context.Context, q apiv1.ResizeRequest) ([]re
 		q.WaitMS = max(time.Until(until).Milliseconds(), 1)
 	}
 	var answer resizeAnswer
-	var refused *peering.RefusedError
 	err := r.a.exchange(ctx, r.peer, resizePurpose, resizeQuestion{r.name, q}, &answer)
-	if errors.As(err, &refused) && refused.Code == peering.UnknownPurpose {
+	if unknownThere(err) {
 		return nil, r.resizeProblem(fmt.Errorf("the release of %s, which is Primary, does not resize: %w", r.peer, engine.ErrPeerRelease))
 	}
 	if err != nil {
