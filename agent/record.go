@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,15 +24,7 @@ const recordPurpose = "record"
 const recordPatience = 2 * time.Second
 
 func (a *agent) startRecorder(context.Context) error {
-	var others []string
-	for _, n := range a.cfg.NodeNames() {
-		if n != a.self {
-			others = append(others, n)
-		}
-	}
-	if w := a.cfg.Witness; w != nil && w.Name != a.self {
-		others = append(others, w.Name)
-	}
+	others := slices.DeleteFunc(a.cfg.Members(), func(name string) bool { return name == a.self })
 	r, err := recorder.New(recorder.Config{Self: a.self, Others: others, Dir: filepath.Join(a.cfg.StateDir, "record"), Now: time.Now, Log: a.log,
 		Dial: a.dialRecord, Foreign: unknownThere, Trouble: func(text string) { a.event(apiv1.EventProblem, "", text) }})
 	if err != nil {
@@ -66,7 +59,7 @@ const timelineMost = 20000
 
 // Timeline tells the story of all nodes, as far as it is known here.
 func (b *backend) Timeline(_ context.Context, q apiv1.TimelineQuery) (apiv1.Timeline, error) {
-	if q.Node != "" && b.a.cfg.Node(q.Node) == nil && !b.a.cfg.IsWitness(q.Node) {
+	if q.Node != "" && !slices.Contains(b.a.cfg.Members(), q.Node) {
 		return apiv1.Timeline{}, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no node %q", q.Node), Hint: "hactl status"}
 	}
 	if q.Resource != "" && b.a.cfg.Resource(q.Resource) == nil {

@@ -99,10 +99,11 @@ func (c *Config) Self(hostname string, local []netip.Addr) (string, error) {
 		return c.Witness.Name, nil
 	}
 	return "", fmt.Errorf("this machine is not in the configuration: neither its name %q nor one of its addresses is there (nodes: %s)",
-		hostname, strings.Join(c.members(), ", "))
+		hostname, strings.Join(c.Members(), ", "))
 }
 
-func (c *Config) members() []string {
+// Members returns all members' names, the witness last.
+func (c *Config) Members() []string {
 	names := c.NodeNames()
 	if c.Witness != nil {
 		names = append(names, c.Witness.Name)
