@@ -66,34 +66,25 @@ func (a *agent) acceptDrill(c *peering.Conn) {
 }
 
 // mayPlay judges what is asked of this node by itself: who leads has looked at
-// the rest.
+// the rest. So it is judged as one without victim and path.
 func (r *resource) mayPlay(q *drillQuestion) *apiv1.Problem {
-	d := &drill{r: r, kind: q.Path, path: q.Path, victim: "", lasts: time.Duration(q.LastsMS) * time.Millisecond}
 	refuse := func(format string, args ...any) *apiv1.Problem {
 		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: r.a.self + ": " + fmt.Sprintf(format, args...), Hint: "hactl status " + r.name + " on " + r.a.self}
 	}
-	s := d.sight()
-	if r.a.drilling.Load() {
-		return refuse("it leads a drill itself")
-	}
-	if q.Agent {
-		switch {
-		case s.primary != r.a.self:
-			return refuse("not Primary any more")
-		case supervisor(os.Getenv) == "":
-			return refuse("nothing would start its agent again: it does not run under systemd with Restart=, nor does %s name who does", supervisorVariable)
-		}
-		s.victim, s.path = "", "" // it is judged as any Primary
-		s.kind = apiv1.DrillAgent
-		return s.obstacle()
-	}
+	s := (&drill{r: r}).sight()
+	lasts := time.Duration(q.LastsMS) * time.Millisecond
 	switch {
-	case d.lasts <= 0 || d.lasts > drillSecondsMax*time.Second:
-		return refuse("a path is not closed for %v", d.lasts)
-	case s.paths[q.Path] == "":
+	case r.a.drilling.Load():
+		return refuse("it leads a drill itself")
+	case q.Agent && s.primary != r.a.self:
+		return refuse("not Primary any more")
+	case q.Agent && supervisor(os.Getenv) == "":
+		return refuse("nothing would start its agent again: it does not run under systemd with Restart=, nor does %s name who does", supervisorVariable)
+	case !q.Agent && (lasts <= 0 || lasts > drillSecondsMax*time.Second):
+		return refuse("a path is not closed for %v", lasts)
+	case !q.Agent && s.paths[q.Path] == "":
 		return refuse("there is no path %q to %s", q.Path, r.peer)
 	}
-	s.path = "" // who leads it is Primary; this node is not
 	return s.obstacle()
 }
 
