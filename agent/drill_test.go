@@ -99,12 +99,13 @@ func TestProbeCounts(t *testing.T) {
 }
 
 func TestPartsOfThePromotion(t *testing.T) {
-	c := make(chan apiv1.Event, 4)
-	c <- apiv1.Event{Resource: "web", Fields: map[string]string{"entry": "promoted", "took_detect": "9s"}}
-	c <- apiv1.Event{Resource: "pg", Fields: map[string]string{"entry": "step", "took_mirror": "9s"}}
-	c <- apiv1.Event{Resource: "pg", Fields: map[string]string{"entry": "promoted", "took_mirror": "41ms", "took_detect": "1.5s"}}
-	close(c)
-	parts := partsOf(c, "pg")
+	parts := partsOf([]apiv1.TimelineEntry{
+		{Node: "alpha", Resource: "web", Fields: map[string]string{"entry": "promoted", "took_detect": "9s"}},
+		{Node: "alpha", Resource: "pg", Fields: map[string]string{"entry": "step", "took_mirror": "9s"}},
+		{Node: "alpha", Resource: "pg", Fields: map[string]string{"entry": "promoted", "took_mirror": "41ms", "took_detect": "1.5s"}},
+		{Node: "alpha", Resource: "pg", Fields: map[string]string{"entry": "step", "took_mirror": "9s"}},
+		{Node: "beta", Resource: "pg", Fields: map[string]string{"entry": "promoted", "took_lease": "9s"}},
+	}, "alpha", "pg")
 	if len(parts) != 2 || parts[0] != (apiv1.DrillPart{Name: "detect", MS: 1500}) || parts[1] != (apiv1.DrillPart{Name: "mirror", MS: 41}) {
 		t.Errorf("%+v", parts)
 	}

@@ -21,8 +21,6 @@ func (d *drill) run() (apiv1.DrillReport, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d.lasts+drillPatience)
 	defer cancel()
 	rep := apiv1.DrillReport{Resource: r.name, Kind: d.kind, Node: r.a.self, Victim: d.victim, Plan: d.plan(), Done: true, ResolutionMS: millis(probeEvery)}
-	events := r.a.hub.Subscribe(r.a.hub.Seq())
-	defer events.Close()
 	r.a.event(apiv1.EventOperator, r.name, fmt.Sprintf("asked: drill %s", d.kind))
 	from := r.a.record.Stamp()
 	p := startProbe(ctx, r, d.victim == "")
@@ -45,9 +43,9 @@ func (d *drill) run() (apiv1.DrillReport, error) {
 	case d.victim != "":
 		rep.RTOMS = millis(first)
 	}
-	rep.Parts = partsOf(events.C, r.name)
-	d.say(&rep, told)
 	rep.Steps = r.a.stepsSince(from, r.name)
+	rep.Parts = partsOf(rep.Steps, r.a.self, r.name)
+	d.say(&rep, told)
 	return rep, nil
 }
 
@@ -128,27 +126,22 @@ func (d *drill) say(rep *apiv1.DrillReport, told drillAnswer) {
 	}
 }
 
-// partsOf takes from the events how long each step of the promotion took.
-func partsOf(events <-chan apiv1.Event, resource string) (parts []apiv1.DrillPart) {
-	for {
-		select {
-		case e, open := <-events:
-			if !open {
-				return parts
-			}
-			if e.Resource != resource || e.Fields["entry"] != string(failover.EntryPromoted) {
-				continue
-			}
-			parts = nil
-			for _, name := range []string{"detect", "ledger", "lease", "mirror", "services"} {
-				if took, err := time.ParseDuration(e.Fields["took_"+name]); err == nil {
-					parts = append(parts, apiv1.DrillPart{Name: name, MS: millis(took)})
-				}
-			}
-		default:
-			return parts
+// partsOf takes from what was recorded how long each step of the last promotion on
+// a node took.
+func partsOf(steps []apiv1.TimelineEntry, node, resource string) (parts []apiv1.DrillPart) {
+	for i := range slices.Backward(steps) {
+		e := &steps[i]
+		if e.Node != node || e.Resource != resource || e.Fields["entry"] != string(failover.EntryPromoted) {
+			continue
 		}
+		for _, name := range []string{"detect", "ledger", "lease", "mirror", "services"} {
+			if took, err := time.ParseDuration(e.Fields["took_"+name]); err == nil {
+				parts = append(parts, apiv1.DrillPart{Name: name, MS: millis(took)})
+			}
+		}
+		return parts
 	}
+	return nil
 }
 
 // stepsSince is what all nodes recorded of a resource, and of none.
