@@ -114,8 +114,7 @@ func (c *Client) look(ctx context.Context, path string, ans any) error {
 
 // Change asks for a change of a resource: one of apiv1's verbs and its request.
 func (c *Client) Change(ctx context.Context, resource, verb string, req any) (apiv1.Changed, error) {
-	var ch apiv1.Changed
-	return ch, c.do(ctx, http.MethodPost, resourcePath(resource, verb), req, &ch)
+	return c.change(ctx, resourcePath(resource, verb), req)
 }
 
 // Drill rehearses a failure, or asks what that would do.
@@ -132,32 +131,32 @@ func (c *Client) CreateMetadata(ctx context.Context, resource string, req apiv1.
 
 // Maintenance switches automatic actions off or on.
 func (c *Client) Maintenance(ctx context.Context, req apiv1.MaintenanceRequest) (apiv1.Changed, error) {
-	var ch apiv1.Changed
-	return ch, c.do(ctx, http.MethodPost, apiv1.PathMaintenance, req, &ch)
+	return c.change(ctx, apiv1.PathMaintenance, req)
 }
 
 // LedgerBegin has a voter whose ledger was lost vote before it has met every other one.
 func (c *Client) LedgerBegin(ctx context.Context, req apiv1.LedgerBeginRequest) (apiv1.Changed, error) {
-	var ch apiv1.Changed
-	return ch, c.do(ctx, http.MethodPost, apiv1.PathLedgerBegin, req, &ch)
+	return c.change(ctx, apiv1.PathLedgerBegin, req)
 }
 
 // Standby marks a node as not to be promoted.
 func (c *Client) Standby(ctx context.Context, req apiv1.StandbyRequest) (apiv1.Changed, error) {
-	var ch apiv1.Changed
-	return ch, c.do(ctx, http.MethodPost, apiv1.PathStandby, req, &ch)
+	return c.change(ctx, apiv1.PathStandby, req)
 }
 
 // Fence has a node switched off.
 func (c *Client) Fence(ctx context.Context, req apiv1.FenceRequest) (apiv1.Changed, error) {
-	var ch apiv1.Changed
-	return ch, c.do(ctx, http.MethodPost, apiv1.PathFence, req, &ch)
+	return c.change(ctx, apiv1.PathFence, req)
 }
 
 // FenceConfirm gives an operator's word that a node is off.
 func (c *Client) FenceConfirm(ctx context.Context, req apiv1.FenceConfirmRequest) (apiv1.Changed, error) {
+	return c.change(ctx, apiv1.PathFenceConfirm, req)
+}
+
+func (c *Client) change(ctx context.Context, path string, req any) (apiv1.Changed, error) {
 	var ch apiv1.Changed
-	return ch, c.do(ctx, http.MethodPost, apiv1.PathFenceConfirm, req, &ch)
+	return ch, c.do(ctx, http.MethodPost, path, req, &ch)
 }
 
 func resourcePath(resource, verb string) string {
