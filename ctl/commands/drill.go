@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"strings"
@@ -66,15 +65,7 @@ func (a *app) confirmDrill(rep *apiv1.DrillReport) error {
 	if !a.env.InTerminal {
 		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "nothing was done", Hint: fmt.Sprintf("hactl drill %s %s --yes", rep.Kind, rep.Resource)}
 	}
-	fmt.Fprint(a.env.Err, "Type the resource's name to go on: ")
-	line, err := bufio.NewReader(a.env.In).ReadString('\n')
-	if err != nil && line == "" {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if strings.TrimSpace(line) != rep.Resource {
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; nothing was done"}
-	}
-	return nil
+	return a.askName(rep.Resource, "Type the resource's name to go on: ", "nothing was done")
 }
 
 func renderPlan(rep *apiv1.DrillReport, s style) string {

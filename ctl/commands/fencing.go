@@ -25,7 +25,7 @@ func (a *app) fenceCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Node, req.WaitMS = args[0], wait.Milliseconds()
 			if !yes && a.env.InTerminal {
-				if err := a.askName(req.Node, "Type the node's name to switch it off: "); err != nil {
+				if err := a.askName(req.Node, "Type the node's name to switch it off: ", "nothing was changed"); err != nil {
 					return err
 				}
 			}
@@ -56,15 +56,16 @@ func (a *app) fenceConfirmCmd() *cobra.Command {
 	return c
 }
 
-// askName lets a person type a name: nobody does that by mistake.
-func (a *app) askName(name, question string) error {
+// askName lets a person type a name: nobody does that by mistake. Another answer is
+// refused with what came of it.
+func (a *app) askName(name, question, otherwise string) error {
 	fmt.Fprint(a.env.Err, question)
 	line, err := bufio.NewReader(a.env.In).ReadString('\n')
 	if err != nil && line == "" {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if strings.TrimSpace(line) != name {
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; nothing was changed"}
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; " + otherwise}
 	}
 	return nil
 }
