@@ -95,11 +95,7 @@ func renderDrill(rep *apiv1.DrillReport, s style) string {
 	fmt.Fprintf(&b, "  lost      %s\n", clean(rep.Lost))
 	for i := range rep.Steps {
 		e := &rep.Steps[i]
-		what := clean(e.Text)
-		if e.Resource != "" {
-			what = clean(e.Resource) + ": " + what
-		}
-		fmt.Fprintf(&b, "  %+8.3f s  %s  %s\n", e.Time.Sub(rep.Began).Seconds()-float64(e.SkewMS)/1000, pad(clean(e.Node), 8), what)
+		fmt.Fprintf(&b, "  %+8.3f s  %s  %s\n", e.Time.Sub(rep.Began).Seconds()-float64(e.SkewMS)/1000, pad(clean(e.Node), 8), entryText(e))
 	}
 	return b.String()
 }

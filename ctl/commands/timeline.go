@@ -87,10 +87,7 @@ func renderTimeline(t *apiv1.Timeline, s style) string {
 			day = d
 			fmt.Fprintf(&b, "%s UTC\n", s.bold(d))
 		}
-		what := clean(e.Text)
-		if e.Resource != "" {
-			what = clean(e.Resource) + ": " + what
-		}
+		what := entryText(e)
 		if e.Kind == apiv1.EventProblem {
 			what = s.bad(what)
 		}
@@ -109,6 +106,14 @@ func renderTimeline(t *apiv1.Timeline, s style) string {
 		fmt.Fprintf(&b, "%s %s\n", s.warn("missing:"), clean(m))
 	}
 	return b.String()
+}
+
+// entryText is what happened, and to which resource.
+func entryText(e *apiv1.TimelineEntry) string {
+	if e.Resource == "" {
+		return clean(e.Text)
+	}
+	return clean(e.Resource) + ": " + clean(e.Text)
 }
 
 func gapText(g *apiv1.TimelineGap) string {
