@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/mdlayher/packet"
-
 	"hapair/failover/vip/frame"
 )
 
@@ -16,16 +14,9 @@ import (
 // address that is held.
 const rivalEvery = time.Minute
 
-// watchman hears who else claims an address that is held: it is told, not fought
-// over.
-type watchman struct {
-	conn   *packet.Conn
-	rivals chan frame.MAC // capacity 1: what finds it full is told the next time
-	done   chan struct{}
-}
-
-// listenForRivals opens one. On a device without neighbours it is nil.
-func (p *port) listenForRivals(ip netip.Addr) (*watchman, error) {
+// listenForRivals opens an ear for who else claims an address that is held: it is
+// told, not fought over. On a device without neighbours it is nil.
+func (p *port) listenForRivals(ip netip.Addr) (*ear, error) {
 	if p.out == nil {
 		return nil, nil //nolint:nilnil // nobody to hear
 	}
@@ -37,17 +28,15 @@ func (p *port) listenForRivals(ip netip.Addr) (*watchman, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for other claims of %s on %s: %w", ip, p.dev, err)
 	}
-	w := &watchman{conn: conn, rivals: make(chan frame.MAC, 1), done: make(chan struct{})}
-	go w.listen(frame.MAC(l.Attrs().HardwareAddr), ip)
-	return w, nil
+	self := frame.MAC(l.Attrs().HardwareAddr)
+	return newEar(conn, func(e *ear) { e.claims(self, ip) }), nil
 }
 
-// listen ends with its socket, and for good when the device is gone.
-func (w *watchman) listen(self frame.MAC, ip netip.Addr) {
-	defer close(w.done)
+// claims ends with its socket, and for good when the device is gone.
+func (e *ear) claims(self frame.MAC, ip netip.Addr) {
 	buf := make([]byte, 2048)
 	for {
-		n, _, err := w.conn.ReadFrom(buf)
+		n, _, err := e.conn.ReadFrom(buf)
 		var passing net.Error
 		if errors.As(err, &passing) && passing.Timeout() {
 			continue
@@ -60,16 +49,10 @@ func (w *watchman) listen(self frame.MAC, ip netip.Addr) {
 			continue
 		}
 		select {
-		case w.rivals <- claim.MAC:
-		default:
+		case e.heard <- claim.MAC:
+		default: // it is told the next time
 		}
 	}
-}
-
-// close ends the listening and waits for that.
-func (w *watchman) close() {
-	_ = w.conn.Close() // nothing is written to it
-	<-w.done
 }
 
 // claimOf reads a frame that may claim an address of ip's family.

@@ -17,15 +17,43 @@ import (
 // to make use: whoever needs it has not heard, or nobody needs it.
 const insistFor = 5 * time.Minute
 
-// ear waits for the first frame that a neighbour sends for an address to the MAC of
-// this node: then the neighbours know where it is.
+// ear listens on a socket of its own. A nil ear hears nothing.
 type ear struct {
 	conn  *packet.Conn
 	heard chan frame.MAC // capacity 1: whose frame it was
 	done  chan struct{}
 }
 
-// listenForUse opens an ear. It fails on a device without neighbours with a nil ear.
+// newEar takes over conn; listen, which runs until done, ends with it.
+func newEar(conn *packet.Conn, listen func(*ear)) *ear {
+	e := &ear{conn: conn, heard: make(chan frame.MAC, 1), done: make(chan struct{})}
+	go func() {
+		defer close(e.done)
+		listen(e)
+	}()
+	return e
+}
+
+// macs is nil for a nil ear.
+func (e *ear) macs() <-chan frame.MAC {
+	if e == nil {
+		return nil
+	}
+	return e.heard
+}
+
+// close ends the listening and waits for that.
+func (e *ear) close() {
+	if e == nil {
+		return
+	}
+	_ = e.conn.Close() // nothing is written to it
+	<-e.done
+}
+
+// listenForUse opens an ear for the first frame that a neighbour sends for an
+// address to the MAC of this node: then the neighbours know where it is. On a device
+// without neighbours it is nil.
 func (p *port) listenForUse(ip netip.Addr) (*ear, error) {
 	if p.out == nil {
 		return nil, nil //nolint:nilnil // nobody to hear
@@ -44,23 +72,14 @@ func (p *port) listenForUse(ip netip.Addr) (*ear, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the use of %s on %s: %w", ip, p.dev, err)
 	}
-	e := &ear{conn: conn, heard: make(chan frame.MAC, 1), done: make(chan struct{})}
-	go e.listen()
-	return e, nil
+	return newEar(conn, (*ear).first), nil
 }
 
-func (e *ear) listen() {
-	defer close(e.done)
+func (e *ear) first() {
 	buf := make([]byte, 64)
 	if n, _, err := e.conn.ReadFrom(buf); err == nil && n >= 12 {
 		e.heard <- frame.MAC(buf[6:12])
 	}
-}
-
-// close ends the listening and waits for that.
-func (e *ear) close() {
-	_ = e.conn.Close() // nothing is written to it
-	<-e.done
 }
 
 // useOf accepts frames to self that carry a packet to ip, or an ARP message about

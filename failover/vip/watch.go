@@ -46,8 +46,8 @@ type watcher struct {
 	carrier bool
 	since   time.Time // start of the present round of announcements
 	next    int       // index into Config.Announce
-	ear     *ear      // nil when a neighbour was heard, or cannot be
-	rivals  *watchman // nil when they cannot be heard
+	users   *ear      // nil when a neighbour was heard, or cannot be
+	rivals  *ear      // nil when they cannot be heard
 	rival   time.Time // last told of one
 	missing bool      // stripped and not yet back
 	tried   time.Time // last attempt to put it back
@@ -100,7 +100,7 @@ func (w *watcher) begin() {
 	w.deafen()
 	if len(w.a.cfg.Announce) > 0 {
 		var err error
-		if w.ear, err = w.p.listenForUse(w.a.ip); err != nil {
+		if w.users, err = w.p.listenForUse(w.a.ip); err != nil {
 			w.a.log.Warn("it cannot be seen whether the neighbours know", zap.Error(err))
 		}
 	}
@@ -111,18 +111,8 @@ func (w *watcher) begin() {
 }
 
 func (w *watcher) deafen() {
-	if w.ear != nil {
-		w.ear.close()
-		w.ear = nil
-	}
-}
-
-// heard is nil while nobody is listened for.
-func (w *watcher) heard() <-chan frame.MAC {
-	if w.ear == nil {
-		return nil
-	}
-	return w.ear.heard
+	w.users.close()
+	w.users = nil
 }
 
 func (w *watcher) announce() {
@@ -140,7 +130,7 @@ func (w *watcher) wait() time.Duration {
 	} else if w.a.cfg.Refresh > 0 && len(w.a.cfg.Announce) > 0 {
 		due = w.a.cfg.Refresh
 	}
-	if w.ear != nil && time.Since(w.since) < insistFor {
+	if w.users != nil && time.Since(w.since) < insistFor {
 		due = min(due, w.a.cfg.Insist)
 	}
 	if w.missing {
@@ -153,9 +143,7 @@ func (w *watcher) run(ctx context.Context) {
 	defer close(w.done)
 	defer w.unsubscribe()
 	defer w.deafen()
-	if w.rivals != nil {
-		defer w.rivals.close()
-	}
+	defer w.rivals.close()
 	timer := time.NewTimer(w.wait())
 	defer timer.Stop()
 	for {
@@ -174,10 +162,10 @@ func (w *watcher) run(ctx context.Context) {
 			} else if !u.NewAddr && u.LinkIndex == w.p.index && sameIP(u, w.a.ip) {
 				w.onStripped(ctx)
 			}
-		case mac := <-w.heard():
+		case mac := <-w.users.macs():
 			w.deafen()
 			w.told(Event{What: Learnt, MAC: mac})
-		case mac := <-w.claims():
+		case mac := <-w.rivals.macs():
 			w.onRival(mac)
 		case <-timer.C:
 			w.onTime(ctx)
@@ -202,14 +190,6 @@ func (w *watcher) onLink(up bool) {
 	}
 	w.begin()
 	w.tell(CarrierUp, nil)
-}
-
-// claims is nil when they cannot be heard.
-func (w *watcher) claims() <-chan frame.MAC {
-	if w.rivals == nil {
-		return nil
-	}
-	return w.rivals.rivals
 }
 
 func (w *watcher) onRival(mac frame.MAC) {
