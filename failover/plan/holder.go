@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"time"
 
 	"hapair/mirror/state"
 )
@@ -84,7 +85,7 @@ func openMirror(v View) Decision {
 		return steps(checkPeerPrimary(v).Text+" by an older tenure: the session is ended", Disconnect)
 	}
 	if again := v.retryAt(); again != 0 {
-		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
+		return retryLater(v, again)
 	}
 	d := steps("the lease is held", MirrorPromote)
 	d.Steps[0].Force = force
@@ -123,7 +124,7 @@ func running(v View) Decision {
 		return tooOften(v, StartServices)
 	}
 	if again := v.retryAt(); again != 0 {
-		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
+		return retryLater(v, again)
 	}
 	return steps("the devices are open", StartServices)
 }
@@ -188,9 +189,14 @@ func mendBroken(v View) Decision {
 	case v.exhausted():
 		return tooOften(v, RestartServices)
 	case again != 0 && v.Self.Failed.Count > 1:
-		return waitf(CodeRetry, again, "%s, next attempt in %s", failedText(v), ago(again-v.Now))
+		return retryLater(v, again)
 	}
 	return steps(failedText(v)+": restarted in place", RestartServices)
+}
+
+// retryLater waits with what failed here.
+func retryLater(v View, at time.Duration) Decision {
+	return waitf(CodeRetry, at, "%s, next attempt in %s", failedText(v), ago(at-v.Now))
 }
 
 // tooOften hands a resource that does not come up here to the peer, unless
