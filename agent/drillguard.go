@@ -43,13 +43,8 @@ func (d *drill) sight() *drillSight {
 	s := &drillSight{kind: d.kind, resource: r.name, self: r.a.self, peer: r.peer, victim: d.victim, path: d.path,
 		mirror: r.mirror.View(), primary: rec.Primary, inSync: rec.InSync, reachable: ls.Reachable, of: ls.Of,
 		takesOver: promotesItself(r.a.cfg.Arbitration) && r.conf.AutoPromote, rests: inOrder(&st), why: st.Decision.Because, paths: map[string]string{}}
-	for mark := range ls.Maintenance {
-		if strings.HasPrefix(mark, "standby/") {
-			s.standby = true
-		} else {
-			s.maintenance = true
-		}
-	}
+	maintenance, standby := marked(&ls)
+	s.maintenance, s.standby = maintenance, len(standby) > 0
 	if r.group != nil {
 		s.hasServices = true
 		s.services, _, s.servicesWhy = services{r.group, &r.moving}.State()

@@ -24,13 +24,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	s := apiv1.Status{Node: a.self, Cluster: a.cfg.Cluster, Version: version, Time: time.Now().UTC(), UptimeS: int64(time.Since(a.began).Seconds()),
 		Arbitration: string(a.cfg.Arbitration), EventSeq: a.hub.Seq(),
 		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum, Unmet: ls.Unmet}}
-	_, s.Maintenance = ls.Maintenance[failover.MarkMaintenance]
-	for mark := range ls.Maintenance {
-		if node, ok := strings.CutPrefix(mark, "standby/"); ok {
-			s.Standby = append(s.Standby, node)
-		}
-	}
-	slices.Sort(s.Standby)
+	s.Maintenance, s.Standby = marked(&ls)
 	for _, r := range a.order {
 		s.Resources = append(s.Resources, r.status(&ls))
 	}
@@ -44,6 +38,19 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	s.Fencing, s.Fences = a.fencingStatus()
 	s.LastProblem = a.problems.last("", true)
 	return s, nil
+}
+
+// marked reads the operator's marks for the cluster: the rest of them are of one
+// resource each, and its controller heeds them.
+func marked(ls *ledger.Status) (maintenance bool, standby []string) {
+	_, maintenance = ls.Maintenance[failover.MarkMaintenance]
+	for mark := range ls.Maintenance {
+		if node, ok := strings.CutPrefix(mark, failover.MarkStandby("")); ok {
+			standby = append(standby, node)
+		}
+	}
+	slices.Sort(standby)
+	return maintenance, standby
 }
 
 // brokenStatus shows a resource that is not attached here.

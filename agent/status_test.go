@@ -1,8 +1,10 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
+	"hapair/failover"
 	"hapair/failover/ledger"
 )
 
@@ -25,5 +27,17 @@ func TestTestimonyOfAWitness(t *testing.T) {
 		if got := testimony(c.rec, &c.ls, c.lapsed); got != c.want {
 			t.Errorf("%+v, lapsed %t: %q, want %q", c.rec, c.lapsed, got, c.want)
 		}
+	}
+}
+
+// A mark of one resource, as that an operator moved it, is no maintenance.
+func TestMarksOfTheCluster(t *testing.T) {
+	ls := &ledger.Status{Maintenance: map[string]string{failover.MarkStay("pg"): "", failover.MarkDown("web"): "", failover.MarkLeft("web", "beta"): ""}}
+	if on, nodes := marked(ls); on || len(nodes) > 0 {
+		t.Error(on, nodes)
+	}
+	ls.Maintenance[failover.MarkMaintenance], ls.Maintenance[failover.MarkStandby("beta")], ls.Maintenance[failover.MarkStandby("alpha")] = "", "", ""
+	if on, nodes := marked(ls); !on || !slices.Equal(nodes, []string{"alpha", "beta"}) {
+		t.Error(on, nodes)
 	}
 }
