@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"hapair/agent/recorder/story"
+	"hapair/kernel/durable"
 )
 
 // Bounds of the files, for each node whose record is kept: 4 MiB.
@@ -222,6 +223,9 @@ func (s *series) begin() error {
 	}
 	s.file, s.next = f, s.next+1
 	s.size, err = f.Write(story.Header())
+	if err == nil {
+		err = durable.SyncDir(s.dir) // its entries are synced later, and its name is not with them
+	}
 	if err != nil {
 		return errors.Join(err, s.end())
 	}
