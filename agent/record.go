@@ -54,8 +54,12 @@ func (a *agent) dialRecord(ctx context.Context, node string) (net.Conn, error) {
 
 func (a *agent) acceptRecord(c *peering.Conn) { a.record.Serve(c.Node, c) }
 
-// timelineMost entries are in one answer.
-const timelineMost = 20000
+// Bounds of one answer: the newest entries are in it. Those with texts of the usual
+// length, some 200 bytes, are bounded by their number.
+const (
+	timelineMost      = 20000
+	timelineTextBytes = 4 << 20
+)
 
 // Timeline tells the story of all nodes, as far as it is known here.
 func (b *backend) Timeline(_ context.Context, q apiv1.TimelineQuery) (apiv1.Timeline, error) {
@@ -91,9 +95,8 @@ func timelineOf(s *recorder.Story, q apiv1.TimelineQuery, now time.Time) apiv1.T
 		out.Entries = append(out.Entries, apiv1.TimelineEntry{HLC: e.Stamp.String(), Time: e.Time(), Node: e.Node, Life: lifeText(e.Life), Seq: e.Seq,
 			Kind: e.Kind, Resource: e.Resource, Text: e.Text, Fields: e.Fields, SkewMS: e.Skew / int64(time.Millisecond)})
 	}
-	if over := len(out.Entries) - timelineMost; over > 0 {
-		out.LeftOut, out.Entries = over, out.Entries[over:]
-	}
+	out.LeftOut = leftOut(out.Entries)
+	out.Entries = out.Entries[out.LeftOut:]
 	for _, g := range s.Gaps {
 		if first, told := from[g.Node]; told && first <= g.Before && g.Before <= to[g.Node] {
 			out.Gaps = append(out.Gaps, apiv1.TimelineGap{Node: g.Node, Life: lifeText(g.Life), From: g.From, To: g.To, Before: g.Before.String()})
@@ -104,6 +107,22 @@ func timelineOf(s *recorder.Story, q apiv1.TimelineQuery, now time.Time) apiv1.T
 	}
 	out.Missing = missing(s, &out, q)
 	return out
+}
+
+// leftOut is how many of the oldest entries an answer has no room for.
+func leftOut(entries []apiv1.TimelineEntry) int {
+	size := 0
+	for i := range slices.Backward(entries) {
+		e := &entries[i]
+		size += len(e.Text)
+		for name, value := range e.Fields {
+			size += len(name) + len(value)
+		}
+		if len(entries)-i > timelineMost || size > timelineTextBytes {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 func lifeText(l uint64) string { return fmt.Sprintf("%014x", l) }

@@ -86,3 +86,21 @@ func TestTimelineSaysItsDisk(t *testing.T) {
 		}
 	}
 }
+
+// An answer is bounded by the number of its entries and by their texts; the newest
+// stay.
+func TestTimelineIsBounded(t *testing.T) {
+	short, long := make([]apiv1.TimelineEntry, timelineMost+7), make([]apiv1.TimelineEntry, 2000)
+	for i := range long {
+		long[i].Text = strings.Repeat("x", 2048)
+		long[i].Fields = map[string]string{"k": strings.Repeat("y", 2047)}
+	}
+	for _, x := range []struct {
+		entries []apiv1.TimelineEntry
+		want    int
+	}{{nil, 0}, {short[:timelineMost], 0}, {short, 7}, {long, 2000 - timelineTextBytes/4096}} {
+		if got := leftOut(x.entries); got != x.want {
+			t.Errorf("of %d entries %d are left out, want %d", len(x.entries), got, x.want)
+		}
+	}
+}

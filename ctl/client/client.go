@@ -21,7 +21,7 @@ import (
 
 // Bounds of what is read from the agent.
 const (
-	maxAnswerBytes = 16 << 20
+	maxAnswerBytes = 32 << 20
 	maxEventBytes  = 1 << 20
 )
 
