@@ -13,7 +13,7 @@ import (
 
 // Bounds of a drill.
 const (
-	drillSeconds    = 10 // a path is closed for, unless asked otherwise
+	drillSeconds    = 10 // a failure lasts that does not end at once, unless asked otherwise
 	drillSecondsMin = 3  // less than a heartbeat needs to notice would rehearse nothing
 	drillSecondsMax = 120
 	drillPatience   = 2 * time.Minute       // until all is as before
@@ -22,7 +22,7 @@ const (
 )
 
 // notDrilled are kinds that are described, and not built.
-var notDrilled = []string{apiv1.DrillPause, apiv1.DrillPower, apiv1.DrillDisk}
+var notDrilled = []string{apiv1.DrillPower}
 
 // Drill rehearses a failure, or says what that would do.
 func (b *backend) Drill(ctx context.Context, name string, q apiv1.DrillRequest) (apiv1.DrillReport, error) {
@@ -72,19 +72,23 @@ type drill struct {
 	r      *resource
 	kind   string
 	path   string        // that is closed; "" for a kind that closes none
-	lasts  time.Duration // then
-	victim string        // whose agent ends; "" for none
+	lasts  time.Duration // then; 0 for an agent that ends
+	victim string        // whose agent ends or stands still; "" for none
 }
+
+// disk: this node's disks fail.
+func (d *drill) disk() bool { return d.kind == apiv1.DrillDisk }
 
 // planDrill reads what is asked for.
 func (r *resource) planDrill(q apiv1.DrillRequest) (*drill, *apiv1.Problem) {
 	_, paths := addresses(r.a.cfg)
 	bad := func(format string, args ...any) (*drill, *apiv1.Problem) {
-		return nil, &apiv1.Problem{Code: apiv1.CodeBadRequest, Text: fmt.Sprintf(format, args...), Hint: "hactl drill " + strings.Join(append(paths, apiv1.DrillAgent), "|") + " " + r.name}
+		return nil, &apiv1.Problem{Code: apiv1.CodeBadRequest, Text: fmt.Sprintf(format, args...), Hint: "hactl drill " + strings.Join(append(paths, apiv1.DrillAgent, apiv1.DrillPause, apiv1.DrillDisk), "|") + " " + r.name}
 	}
 	if q.Seconds == 0 {
 		q.Seconds = drillSeconds
 	}
+	lasts := time.Duration(q.Seconds) * time.Second
 	switch {
 	case slices.Contains(notDrilled, q.Kind):
 		return nil, &apiv1.Problem{Code: apiv1.CodeNotImplemented, Text: "drill " + q.Kind + ": not implemented", Hint: "hactl drill agent " + r.name + " rehearses the loss of the Primary"}
@@ -92,29 +96,48 @@ func (r *resource) planDrill(q apiv1.DrillRequest) (*drill, *apiv1.Problem) {
 		return bad("seconds is %d; %d to %d", q.Seconds, drillSecondsMin, drillSecondsMax)
 	case q.Kind == apiv1.DrillAgent:
 		return &drill{r: r, kind: q.Kind, victim: r.peer}, nil
+	case q.Kind == apiv1.DrillPause:
+		return &drill{r: r, kind: q.Kind, victim: r.peer, lasts: lasts}, nil
+	case q.Kind == apiv1.DrillDisk:
+		return &drill{r: r, kind: q.Kind, lasts: lasts}, nil
 	case slices.Contains(paths, q.Kind):
-		return &drill{r: r, kind: q.Kind, path: q.Kind, lasts: time.Duration(q.Seconds) * time.Second}, nil
+		return &drill{r: r, kind: q.Kind, path: q.Kind, lasts: lasts}, nil
 	}
 	return bad("there is no drill %q", q.Kind)
 }
 
 // plan says what will happen.
 func (d *drill) plan() []string {
-	back := "it ends by itself, also if hactl or this node's agent does; then it is waited until both copies are current"
-	probe := fmt.Sprintf("meanwhile an empty flush goes through the device's own way every %v: it waits for what writes wait for, and touches no data", probeEvery)
-	if d.victim != "" {
-		out := []string{
+	self, peer, name := d.r.a.self, d.r.peer, d.r.name
+	var out []string
+	switch {
+	case d.kind == apiv1.DrillAgent:
+		out = []string{
 			fmt.Sprintf("the agent of %s, the Primary, ends as by SIGKILL; its supervisor starts it again", d.victim),
-			fmt.Sprintf("%s takes over when the lease has run out, as it would if %s had died: applications there lose their device, services are started on %s", d.r.a.self, d.victim, d.r.a.self),
-			fmt.Sprintf("what was answered stays; %s comes back as Secondary and gets what it lacks. Nothing fails back: hactl switchover %s does", d.victim, d.r.name),
+			fmt.Sprintf("%s takes over when the lease has run out, as it would if %s had died: applications there lose their device, services are started on %s", self, d.victim, self),
+			fmt.Sprintf("what was answered stays; %s comes back as Secondary and gets what it lacks. Nothing fails back: hactl switchover %s does", d.victim, name),
 		}
-		return append(out, probe, back)
+	case d.kind == apiv1.DrillPause:
+		out = []string{
+			fmt.Sprintf("the agent of %s, the Primary, stands still for %v, as by SIGSTOP, and goes on then as if nothing had been; a shell that it starts before sees to both", d.victim, d.lasts),
+			fmt.Sprintf("%s takes over when the lease has run out; the addresses leave %s before that, without its agent", self, d.victim),
+			fmt.Sprintf("what %s had accepted and not answered when it stood still fails there when it goes on; what was answered stays. It becomes Secondary and gets what it lacks. Nothing fails back: hactl switchover %s does", d.victim, name),
+		}
+	case d.disk():
+		out = []string{
+			fmt.Sprintf("the disks of %s here, on %s, the Primary, answer every request with an I/O error for %v, from the agent; nothing on them is touched", name, self, d.lasts),
+			fmt.Sprintf("the copy of %s is given up; the Primary stays where it is and works through the disk of %s. Meanwhile that is the only current copy: if %s is lost then, the service is, until it is back", self, peer, peer),
+			"then the disks are attached again, and get what they lack",
+		}
+	default:
+		out = []string{
+			fmt.Sprintf("path %s between %s and %s is closed at both ends for %v: streams over it end at once, as when its carrier goes, and heartbeats over it are not heard", d.path, self, peer, d.lasts),
+			"the interface itself stays as it is: other traffic on it, and other nodes, are not touched",
+			"the mirror goes on over another path; the Primary stays where it is",
+		}
 	}
-	return []string{
-		fmt.Sprintf("path %s between %s and %s is closed at both ends for %v: streams over it end at once, as when its carrier goes, and heartbeats over it are not heard", d.path, d.r.a.self, d.r.peer, d.lasts),
-		"the interface itself stays as it is: other traffic on it, and other nodes, are not touched",
-		"the mirror goes on over another path; the Primary stays where it is", probe, back,
-	}
+	return append(out, fmt.Sprintf("meanwhile an empty flush goes through the device's own way every %v: it waits for what writes wait for, and touches no data", probeEvery),
+		"it ends by itself, also if hactl or this node's agent does; then it is waited until both copies are current")
 }
 
 // promotesItself reports whether a survivor takes over without an operator.

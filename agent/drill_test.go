@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -69,6 +70,34 @@ func TestDrillIsGuarded(t *testing.T) {
 		spoil(s)
 		if p := s.obstacle(); p == nil || !strings.Contains(p.Text, want) {
 			t.Errorf("%q: %v", want, p)
+		}
+	}
+}
+
+// A drill of the disk is one of the Primary's own, where its errors are nobody's.
+func TestDrillOfTheDiskIsGuarded(t *testing.T) {
+	disk := func(self string) *drillSight {
+		s := well(self)
+		s.kind, s.path, s.victim = apiv1.DrillDisk, "", ""
+		return s
+	}
+	if p := disk("alpha").obstacle(); p != nil {
+		t.Error(p)
+	}
+	if p := disk("beta").obstacle(); p == nil || p.Code != apiv1.CodeNotPrimary {
+		t.Error(p)
+	}
+	s := disk("alpha")
+	s.passesOn = true
+	if p := s.obstacle(); p == nil || !strings.Contains(p.Text, "pass-on") {
+		t.Error(p)
+	}
+}
+
+func TestPatienceOfSystemd(t *testing.T) {
+	for value, want := range map[string]time.Duration{"30000000": 30 * time.Second, "": math.MaxInt64, "-1": math.MaxInt64, "soon": math.MaxInt64, "9223372036854775807": math.MaxInt64} {
+		if got := patienceOf(func(string) string { return value }); got != want {
+			t.Errorf("WATCHDOG_USEC=%q: %v", value, got)
 		}
 	}
 }

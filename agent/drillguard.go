@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"hapair/agent/apiv1"
+	"hapair/agent/config"
 	"hapair/failover/plan"
 	"hapair/mirror"
 	"hapair/mirror/engine"
@@ -24,6 +25,7 @@ type drillSight struct {
 	maintenance   bool
 	standby       bool // of either data node
 	takesOver     bool // a survivor promotes itself
+	passesOn      bool // applications get the errors of a disk
 	rests         bool // the failover has nothing to do
 	why           string
 	services      plan.ServiceState // Started or Stopped as this node's role wants it
@@ -42,7 +44,7 @@ func (d *drill) sight() *drillSight {
 	st := r.control.Status()
 	s := &drillSight{kind: d.kind, resource: r.name, self: r.a.self, peer: r.peer, victim: d.victim, path: d.path,
 		mirror: r.mirror.View(), primary: rec.Primary, inSync: rec.InSync, reachable: ls.Reachable, of: ls.Of,
-		takesOver: promotesItself(r.a.cfg.Arbitration) && r.conf.AutoPromote, rests: inOrder(&st), why: st.Decision.Because, paths: map[string]string{}}
+		takesOver: promotesItself(r.a.cfg.Arbitration) && r.conf.AutoPromote, passesOn: r.conf.OnIOError == config.PassOnError, rests: inOrder(&st), why: st.Decision.Because, paths: map[string]string{}}
 	maintenance, standby := marked(&ls)
 	s.maintenance, s.standby = maintenance, len(standby) > 0
 	if r.group != nil {
@@ -88,6 +90,7 @@ func (s *drillSight) obstacle() *apiv1.Problem {
 	no(s.standby, "a node is in standby")
 	no(!s.rests, "the failover is not at rest: %s", s.why)
 	no(s.hasServices && !s.servicesWell(), "the services are not as they should be: %s", s.servicesWhy)
+	no(s.kind == apiv1.DrillDisk && s.passesOn, "on_io_error is pass-on: applications would get the errors of the disk")
 	no(s.victim != "" && !s.takesOver, "nobody would take over by itself (arbitration or auto_promote)")
 	why = append(why, s.pathsInTheWay()...)
 	if len(why) == 0 {
@@ -102,9 +105,9 @@ func (s *drillSight) wrongNode() *apiv1.Problem {
 	case s.primary == "":
 		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "no drill now: nobody is Primary of " + s.resource, Hint: "hactl explain " + s.resource}
 	case s.victim != "" && s.primary == s.self:
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s is Primary: it is its agent that would end, and who measures has to stay", s.self),
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s is Primary: it is its agent that would fail, and who measures has to stay", s.self),
 			Hint: fmt.Sprintf("hactl drill %s %s on %s", s.kind, s.resource, s.peer)}
-	case s.path != "" && s.primary != s.self:
+	case (s.path != "" || s.kind == apiv1.DrillDisk) && s.primary != s.self:
 		return &apiv1.Problem{Code: apiv1.CodeNotPrimary, Text: fmt.Sprintf("%s is Primary: it is there that answers are measured", s.primary),
 			Hint: fmt.Sprintf("hactl drill %s %s on %s", s.kind, s.resource, s.primary)}
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +28,7 @@ type (
 		Path     string `json:"path,omitempty"` // close it
 		LastsMS  int64  `json:"lasts_ms,omitempty"`
 		Agent    bool   `json:"agent,omitempty"` // end as by SIGKILL
+		Pause    bool   `json:"pause,omitempty"` // stand still for LastsMS
 	}
 	drillAnswer struct {
 		Refused     *apiv1.Problem `json:"refused,omitempty"`
@@ -52,17 +55,42 @@ func (a *agent) acceptDrill(c *peering.Conn) {
 	}
 	v := r.mirror.View()
 	answer := drillAnswer{BehindBytes: v.BehindBytes, Protocol: v.Protocol.String()}
-	if !q.Agent {
+	lasts := time.Duration(q.LastsMS) * time.Millisecond
+	switch {
+	case q.Agent:
+		a.event(apiv1.EventOperator, r.name, "drill agent, asked on "+c.Node+": this agent ends as by SIGKILL, and is started again by "+supervisor(os.Getenv))
 		a.give(c, answer)
-		a.closePath(c.Node, q.Path, time.Duration(q.LastsMS)*time.Millisecond)
-		return
+		a.log.Warn("drill: ends by SIGKILL")
+		if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+			a.log.Error("drill: not ended", zap.Error(err))
+		}
+	case q.Pause:
+		a.event(apiv1.EventOperator, r.name, fmt.Sprintf("drill pause, asked on %s: this agent stands still for %v", c.Node, lasts))
+		a.give(c, answer)
+		if err := standStill(a.log, lasts); err != nil {
+			a.event(apiv1.EventProblem, r.name, fmt.Sprintf("drill pause: it does not stand still: %v", err))
+		}
+	default:
+		a.give(c, answer)
+		a.closePath(c.Node, q.Path, lasts)
 	}
-	a.event(apiv1.EventOperator, r.name, "drill agent, asked on "+c.Node+": this agent ends as by SIGKILL, and is started again by "+supervisor(os.Getenv))
-	a.give(c, answer)
-	a.log.Warn("drill: ends by SIGKILL")
-	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
-		a.log.Error("drill: not ended", zap.Error(err))
+}
+
+// standStill has this process stopped for a while. A shell, which is not stopped
+// with it, wakes it again; it is in a session of its own, so that no signal to this
+// one's group ends it before.
+func standStill(log *zap.Logger, lasts time.Duration) error {
+	c := exec.Command("/bin/sh", "-c", `kill -STOP "$1" && sleep "$2"; kill -CONT "$1"`, "sh", strconv.Itoa(os.Getpid()), strconv.FormatFloat(lasts.Seconds(), 'f', 3, 64))
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := c.Start(); err != nil {
+		return err
 	}
+	go func() {
+		if err := c.Wait(); err != nil {
+			log.Warn("drill: the shell that stopped and woke this agent", zap.Error(err))
+		}
+	}()
+	return nil
 }
 
 // mayPlay judges what is asked of this node by itself: who leads has looked at
@@ -76,13 +104,15 @@ func (r *resource) mayPlay(q *drillQuestion) *apiv1.Problem {
 	switch {
 	case r.a.drilling.Load():
 		return refuse("it leads a drill itself")
-	case q.Agent && s.primary != r.a.self:
+	case (q.Agent || q.Pause) && s.primary != r.a.self:
 		return refuse("not Primary any more")
+	case q.Pause && patienceOf(os.Getenv) <= lasts:
+		return refuse("systemd ends an agent that is not heard for %v (WatchdogSec=): ask for fewer seconds than that", patienceOf(os.Getenv))
 	case q.Agent && supervisor(os.Getenv) == "":
 		return refuse("nothing would start its agent again: it does not run under systemd with Restart=, nor does %s name who does", supervisorVariable)
 	case !q.Agent && (lasts <= 0 || lasts > drillSecondsMax*time.Second):
-		return refuse("a path is not closed for %v", lasts)
-	case !q.Agent && s.paths[q.Path] == "":
+		return refuse("it does not last %v; at most %d s", lasts, drillSecondsMax)
+	case !q.Agent && !q.Pause && s.paths[q.Path] == "":
 		return refuse("there is no path %q to %s", q.Path, r.peer)
 	}
 	return s.obstacle()
@@ -128,6 +158,16 @@ func supervisor(getenv func(string) string) string {
 		return ""
 	}
 	return "systemd (" + unit + ")"
+}
+
+// patienceOf is for how long systemd lets an agent be that is not heard; practically
+// for ever where it does not watch.
+func patienceOf(getenv func(string) string) time.Duration {
+	us, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || us <= 0 || us > math.MaxInt64/1000 {
+		return math.MaxInt64
+	}
+	return time.Duration(us) * time.Microsecond
 }
 
 // unitOf finds the unit in the words of /proc/self/cgroup.

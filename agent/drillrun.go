@@ -7,10 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"hapair/agent/apiv1"
 	"hapair/agent/recorder/story"
 	"hapair/failover"
 	"hapair/failover/plan"
+	"hapair/mirror"
+	"hapair/mirror/block"
 	"hapair/mirror/engine"
 	"hapair/mirror/state"
 )
@@ -49,11 +53,21 @@ func (d *drill) run() (apiv1.DrillReport, error) {
 	return rep, nil
 }
 
+// errDrilled is what a disk answers in a drill.
+var errDrilled = fmt.Errorf("a drill has it fail: %w", block.ErrIO)
+
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// strike has the failure happen at both ends, and returns when it has.
+// strike has the failure happen, at both ends where it has two, and returns when
+// it has.
 func (d *drill) strike(ctx context.Context) (drillAnswer, error) {
-	q := drillQuestion{Resource: d.r.name, Path: d.path, LastsMS: d.lasts.Milliseconds(), Agent: d.victim != ""}
+	if d.disk() {
+		v := d.r.mirror.View()
+		d.r.a.event(apiv1.EventOperator, d.r.name, fmt.Sprintf("drill: the disks here answer with errors for %v", d.lasts))
+		d.r.mirror.FailDisks(errDrilled)
+		return drillAnswer{BehindBytes: v.BehindBytes, Protocol: v.Protocol.String()}, nil
+	}
+	q := drillQuestion{Resource: d.r.name, Path: d.path, LastsMS: d.lasts.Milliseconds(), Agent: d.kind == apiv1.DrillAgent, Pause: d.kind == apiv1.DrillPause}
 	var answer drillAnswer
 	ask, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
@@ -80,14 +94,32 @@ func (d *drill) restored(ctx context.Context, struck time.Time) bool {
 	t := time.NewTicker(drillLook)
 	defer t.Stop()
 	for {
-		if time.Since(struck) >= d.lasts && d.asBefore() {
-			return true
+		if time.Since(struck) >= d.lasts {
+			if d.disk() {
+				d.attachAgain(ctx)
+			}
+			if d.asBefore() {
+				return true
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return false
 		case <-t.C:
 		}
+	}
+}
+
+// attachAgain lets the disks be well, and takes those into use that have been given
+// up; while the ledger is asked, or a session begins, that may have to be tried again.
+func (d *drill) attachAgain(ctx context.Context) {
+	d.r.mirror.FailDisks(nil)
+	failed := func(v engine.VolumeView) bool { return v.Disk == state.Failed }
+	if !slices.ContainsFunc(d.r.mirror.View().Volumes, failed) {
+		return
+	}
+	if err := d.r.mirror.Attach(ctx, mirror.AttachOptions{}); err != nil {
+		d.r.a.log.Info("drill: the disks are not attached yet", zap.Error(err))
 	}
 }
 
@@ -108,10 +140,11 @@ func (d *drill) asBefore() bool {
 
 // say puts it in words.
 func (d *drill) say(rep *apiv1.DrillReport, told drillAnswer) {
-	if d.victim != "" {
+	switch {
+	case d.victim != "":
 		rep.Measured = fmt.Sprintf("from the last word of %s's agent to the first flush that was answered on %s", d.victim, rep.Node)
 		rep.Lost = fmt.Sprintf("not counted, for a drill writes no data: protocol %s, and %d bytes were answered on %s and not known to be on the disk of %s when it struck", told.Protocol, told.BehindBytes, d.victim, rep.Node)
-	} else {
+	default:
 		rep.Measured = "the longest time between two answered flushes on " + rep.Node
 		rep.Lost = "nothing: the Primary stayed, and answered what it had accepted"
 	}

@@ -58,6 +58,17 @@ func (r *Resource) Attach(ctx context.Context, o AttachOptions) error {
 	return nil
 }
 
+// FailDisks has all disks of this node answer everything from now on with an error,
+// as disks do that have broken, until Attach opens them again; nil lets those be well
+// that were not given up meanwhile. Nothing on them is touched. It is for rehearsals.
+func (r *Resource) FailDisks(why error) {
+	for _, v := range r.vols {
+		for _, d := range v.on.Load().disks {
+			d.Fail(why)
+		}
+	}
+}
+
 // attach opens the disks, which nobody may wait for, and has the engine take them.
 func (r *Resource) attach(o AttachOptions) error {
 	if err := r.mayAttach(); err != nil {

@@ -6,9 +6,9 @@ import "time"
 // two nodes is closed at both ends for a while.
 const (
 	DrillAgent = "agent" // the Primary's agent ends as if killed, and starts again
-	DrillPause = "pause" // not implemented: it stands still for a while
+	DrillPause = "pause" // it stands still for a while
+	DrillDisk  = "disk"  // the Primary's disks fail for a while
 	DrillPower = "power" // not implemented: its power is cut
-	DrillDisk  = "disk"  // not implemented: its disk fails
 )
 
 // DrillRequest rehearses a failure on the live pair. Without Yes nothing is done:
@@ -16,7 +16,7 @@ const (
 type DrillRequest struct {
 	Kind    string `json:"kind"`
 	Yes     bool   `json:"yes,omitempty"`
-	Seconds int    `json:"seconds,omitempty"` // for which a path is closed; 0: 10
+	Seconds int    `json:"seconds,omitempty"` // for which it lasts, but for agent; 0: 10
 	WaitMS  int64  `json:"wait_ms,omitempty"` // for the report; the drill ends by itself
 }
 
@@ -25,7 +25,7 @@ type DrillReport struct {
 	Resource string   `json:"resource"`
 	Kind     string   `json:"kind"`
 	Node     string   `json:"node"`   // who led it, and measured
-	Victim   string   `json:"victim"` // whose agent ended; "" where a path was closed
+	Victim   string   `json:"victim"` // whose agent ended or stood still; "" for none
 	Plan     []string `json:"plan"`   // what happens, in sentences
 	Done     bool     `json:"done"`   // false: this is only the plan
 

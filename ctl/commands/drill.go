@@ -22,11 +22,13 @@ func (a *app) drillCmd() *cobra.Command {
 		Use: "drill KIND RES", Short: "rehearse a failure on the live pair, and measure it", Args: cobra.ExactArgs(2),
 		Long: "drill has one failure happen, waits until all is as before, and tells how long\nnothing was answered. KIND is\n\n" +
 			"  crossover, lan  or another path of the configuration: it is closed between the\n                  two nodes at both ends for a while. Run it on the Primary\n" +
-			"  agent           the Primary's agent ends as by SIGKILL, and its supervisor\n                  starts it again. Run it on the Secondary, which takes over\n\n" +
-			"pause, power and disk are not implemented. It is refused unless both copies are\ncurrent, all voters and paths are there, and services run. Without --yes it says\nwhat would happen, and asks when a person can answer.\nExit code 1: it took place, and not all is as before.",
+			"  agent           the Primary's agent ends as by SIGKILL, and its supervisor\n                  starts it again. Run it on the Secondary, which takes over\n" +
+			"  pause           the Primary's agent stands still for a while. Run it on the\n                  Secondary, which takes over\n" +
+			"  disk            the Primary's disks fail for a while, and it works through the\n                  Secondary's. Run it on the Primary\n\n" +
+			"power is not implemented. It is refused unless both copies are current, all voters\nand paths are there, and services run. Without --yes it says what would happen, and\nasks when a person can answer.\nExit code 1: it took place, and not all is as before.",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
-				return []string{"crossover", "lan", apiv1.DrillAgent}, cobra.ShellCompDirectiveNoFileComp
+				return []string{"crossover", "lan", apiv1.DrillAgent, apiv1.DrillPause, apiv1.DrillDisk}, cobra.ShellCompDirectiveNoFileComp
 			}
 			return a.resourceArg(cmd, args[1:], prefix)
 		},
@@ -54,7 +56,7 @@ func (a *app) drillCmd() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().IntVar(&req.Seconds, "seconds", 0, "for how long a path is closed (default: the agent's, 10)")
+	c.Flags().IntVar(&req.Seconds, "seconds", 0, "for how long it lasts, agent excepted (default: the agent's, 10)")
 	return c
 }
 

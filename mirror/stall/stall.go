@@ -9,6 +9,7 @@
 package stall
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 
@@ -29,6 +30,7 @@ type Disk struct {
 		drained    sync.Cond // head is nil
 		free       *request
 		err        error // given up because of this
+		failing    error // what is asked from now on fails with this, for somebody wants to see that
 		abandoned  int   // requests that it has not let go since
 		closing    bool  // then: the inner disk is closed after the last
 	}
@@ -87,10 +89,10 @@ func (d *Disk) Abandoned() int {
 	return d.mu.abandoned
 }
 
-// Submit passes a request on. After Abandon it fails at once.
+// Submit passes a request on. After Abandon and Fail it fails at once.
 func (d *Disk) Submit(r *block.Request) {
 	d.mu.Lock()
-	if err := d.mu.err; err != nil {
+	if err := cmp.Or(d.mu.err, d.mu.failing); err != nil {
 		d.mu.Unlock()
 		r.Answer(err)
 		return
@@ -185,6 +187,15 @@ func (d *Disk) Abandon(why error) {
 		answers.Done(r, err)
 	}
 	answers.Flush()
+}
+
+// Fail has the disk answer everything that it is asked from now on with an error, as
+// one that has broken; nil ends that. What it has already been given it does and
+// answers.
+func (d *Disk) Fail(why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.failing = why
 }
 
 // Close waits for what is in flight and releases the disk. One that was given up,

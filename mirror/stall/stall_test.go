@@ -143,3 +143,31 @@ func BenchmarkSubmit(b *testing.B) {
 		d.Submit(r)
 	}
 }
+
+// A disk that is to fail answers what it has been given, then with errors, then as
+// before; one of its requests that never comes back can still be given up.
+func TestFail(t *testing.T) {
+	d, f, m := rig()
+	f.Add(fault.Rule{Count: 1, Hang: true})
+	var errs []error
+	done := func(_ *block.Request, err error) { errs = append(errs, err) }
+	write(d, done)
+	d.Fail(block.ErrIO)
+	write(d, done)
+	if len(errs) != 1 || !errors.Is(errs[0], block.ErrIO) {
+		t.Fatal(errs)
+	}
+	d.Fail(nil)
+	write(d, done)
+	d.Fail(block.ErrIO)
+	d.Abandon(errTired)
+	write(d, done)
+	if len(errs) != 4 || errs[1] != nil || !errors.Is(errs[2], errTired) || !errors.Is(errs[3], errTired) {
+		t.Fatal(errs)
+	}
+	f.Release()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-m.closed
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"hapair/agent/apiv1"
+	"hapair/mirror/state"
 	"hapair/test/lab"
 )
 
@@ -91,6 +92,40 @@ func TestDrills(t *testing.T) {
 		t.Errorf("the Primary is %q", r.Primary)
 	}
 	w.progress(steady)
+	p.drillDisk(w, secondary)
+	p.drillPause(primary, secondary)
+	w.progress(steady)
 	w.stop()
 	p.finish()
+}
+
+// drillDisk has the disks of the Primary fail; a writer goes on meanwhile.
+func (p *pair) drillDisk(w *writer, primary string) {
+	p.t.Helper()
+	rep, ended := p.drill(primary, apiv1.DrillRequest{Kind: apiv1.DrillDisk, Seconds: 4})
+	_, err := p.Await(p.ctx, primary, patience, func(s *apiv1.Status) bool {
+		r := &s.Resources[0]
+		return r.DiskState == state.Failed.String() && r.Role == state.Primary.String()
+	})
+	p.must(err)
+	w.progress(steady)
+	p.must(<-ended)
+	p.say("%s", rep.Text)
+	if !rep.Restored || rep.RTOMS <= 0 || rep.RestoredMS < 4000 || rep.Victim != "" || rep.Probes < 20 {
+		p.t.Errorf("disk: %+v", rep)
+	}
+}
+
+// drillPause has the agent of the Primary stand still for longer than its lease.
+func (p *pair) drillPause(secondary, primary string) {
+	p.t.Helper()
+	rep, ended := p.drill(secondary, apiv1.DrillRequest{Kind: apiv1.DrillPause, Seconds: 6})
+	p.must(<-ended)
+	p.say("%s", rep.Text)
+	if !rep.Restored || rep.RTOMS < 100 || rep.RTOMS > 6000 || rep.RestoredMS < 6000 || rep.Victim != primary || len(rep.Parts) < 4 {
+		p.t.Errorf("pause: %+v", rep)
+	}
+	if r := p.takeover(secondary); r.Primary != secondary {
+		p.t.Errorf("the Primary is %q", r.Primary)
+	}
 }
