@@ -271,10 +271,11 @@ func (r *resource) device(volume int) (string, error) {
 
 func (r *resource) progress(p service.Progress) {
 	text := fmt.Sprintf("%s: was %s, now %s", p.Service, p.Was, p.Now)
+	fields := map[string]string{"service": p.Service, "was": string(p.Was), "now": string(p.Now)}
 	if p.Took > 0 {
 		text += fmt.Sprintf(", took %v", p.Took.Round(time.Millisecond))
+		fields["took"] = p.Took.String()
 	}
-	fields := map[string]string{"service": p.Service, "was": string(p.Was), "now": string(p.Now)}
 	if p.Err != nil {
 		text += ", because " + p.Err.Error()
 		fields["because"] = p.Err.Error()

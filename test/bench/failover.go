@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hapair/agent/apiv1"
 	"hapair/test/lab"
 )
 
@@ -26,7 +22,8 @@ type outages struct {
 	times int
 	dir   string
 	bin   string
-	only  []string
+	only  []string // scenes
+	what  []string // events
 }
 
 // scene is one way a resource may be set up.
@@ -43,17 +40,6 @@ var scenes = []scene{
 	{key: "silent", title: "bare volume and address, not announced", silent: true, seldom: true},
 }
 
-// event is what happens to the Primary.
-type event struct {
-	key, title string
-	do         func(t *theatre, ctx context.Context, primary string) (time.Duration, error)
-}
-
-var events = []event{
-	{"power-loss", "power loss of the Primary", (*theatre).powerLoss},
-	{"switchover", "switchover", (*theatre).switchover},
-}
-
 const (
 	settleMax   = 60 * time.Second
 	outageMax   = 2 * time.Minute // of a client that nobody tells where the address is
@@ -67,14 +53,15 @@ const (
 func failoverCommand(out *string) *cobra.Command {
 	var o outages
 	c := &cobra.Command{
-		Use: "failover", Args: cobra.NoArgs, Short: "how long a client waits when the Primary loses power, and at a switchover (root)",
+		Use: "failover", Args: cobra.NoArgs, Short: "how long a client waits when the Primary fails, and where the time goes (root)",
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), *out) },
 	}
 	f := c.Flags()
-	f.IntVar(&o.times, "times", 20, "power losses, and as many switchovers")
+	f.IntVar(&o.times, "times", 20, "how often each event happens")
 	f.StringVar(&o.dir, "dir", "/tmp/hapair-bench-lab", "where the lab keeps its files")
 	f.StringVar(&o.bin, "bin", "bin", "directory of haagent-lab, hactl and halab")
 	f.StringSliceVar(&o.only, "only", nil, "of bare, services, silent (the address is not announced; not by default: minutes for each event)")
+	f.StringSliceVar(&o.what, "events", nil, "of "+strings.Join(eventKeys(), ", ")+" (default: all)")
 	c.AddCommand(probeCommand())
 	return c
 }
@@ -95,17 +82,23 @@ func (o *outages) run(ctx context.Context, out string) error {
 		return err
 	}
 	before, began := machineLoad(), time.Now()
-	var rows []string
+	var rows, stages []string
 	for _, s := range scenes {
 		if len(o.only) > 0 && !slices.Contains(o.only, s.key) || len(o.only) == 0 && s.seldom {
 			continue
 		}
 		for _, e := range events {
-			waits, err := o.play(ctx, s, e)
+			if len(o.what) > 0 && !slices.Contains(o.what, e.key) || e.mounted && !s.mount {
+				continue
+			}
+			acts, err := o.play(ctx, s, e)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", s.title, e.title, err)
 			}
-			rows = append(rows, row(s.title, e.title, waits))
+			rows = append(rows, row(s.title, e.title, acts))
+			if e.moves {
+				stages = append(stages, stageRow(s.title, e.title, acts))
+			}
 		}
 	}
 	return publish(out, "failover", func(w io.Writer) {
@@ -114,20 +107,23 @@ func (o *outages) run(ctx context.Context, out string) error {
 		fmt.Fprintln(w, "| resource | event | median, ms | quartiles, ms | worst, ms |")
 		fmt.Fprintln(w, "|---|---|--:|--:|--:|")
 		fmt.Fprintln(w, strings.Join(rows, "\n"))
+		fmt.Fprintf(w, "\nWhere the time goes, medians in ms:\n\n%s\n%s\n", stageHead(), strings.Join(stages, "\n"))
 	})
 }
 
-func row(what, event string, waits []time.Duration) string {
-	ms := make([]float64, len(waits))
-	for i, d := range waits {
-		ms[i] = float64(d) / float64(time.Millisecond)
+func row(what, event string, acts []act) string {
+	ms := make([]float64, len(acts))
+	for i := range acts {
+		ms[i] = millis(acts[i].outage.wait)
 	}
 	s := spreadOf(ms)
 	return fmt.Sprintf("| %s | %s | %.0f | %.0f–%.0f | %.0f |", what, event, s.median, s.low, s.high, slices.Max(ms))
 }
 
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
 // play lets one event happen again and again, in a lab of its own.
-func (o *outages) play(ctx context.Context, s scene, e event) (waits []time.Duration, err error) {
+func (o *outages) play(ctx context.Context, s scene, e event) (acts []act, err error) {
 	l, err := lab.Up(ctx, o.options(s))
 	if err != nil {
 		return nil, err
@@ -154,17 +150,23 @@ func (o *outages) play(ctx context.Context, s scene, e event) (waits []time.Dura
 		if err := t.probe.served(ctx); err != nil {
 			return nil, fmt.Errorf("before event %d: %w", i+1, err)
 		}
-		wait, err := e.do(t, ctx, primary)
+		a, err := e.do(t, ctx, primary)
 		if err != nil {
 			return nil, fmt.Errorf("event %d: %w", i+1, err)
 		}
-		waits = append(waits, wait)
+		was := primary
 		if primary, err = t.settle(ctx); err != nil {
 			return nil, fmt.Errorf("after event %d: %w", i+1, err)
 		}
-		fmt.Fprintf(os.Stderr, "%-9s %-10s %2d/%d %6.0f ms; now %s\n", s.key, e.key, i+1, o.times, float64(wait)/float64(time.Millisecond), primary)
+		if e.moves {
+			if a.stages, err = t.stages(ctx, was, &a); err != nil {
+				return nil, fmt.Errorf("event %d: %w", i+1, err)
+			}
+		}
+		acts = append(acts, a)
+		fmt.Fprintf(os.Stderr, "%-9s %-12s %2d/%d %6.0f ms, until %6.0f ms; now %s; %s\n", s.key, e.key, i+1, o.times, millis(a.outage.wait), millis(a.outage.end.Sub(a.began)), primary, a.stages)
 	}
-	return waits, nil
+	return acts, nil
 }
 
 // keepLogs saves what the agents wrote, and says where.
@@ -200,92 +202,4 @@ func (o *outages) options(s scene) lab.Options {
 		}
 	}
 	return out
-}
-
-// theatre is a lab in which things happen.
-type theatre struct {
-	lab   *lab.Lab
-	scene scene
-	halab string
-	probe *probe
-}
-
-// serve starts the record service on nodes where no agent starts it.
-func (t *theatre) serve(nodes ...string) error {
-	if t.scene.mount {
-		return nil
-	}
-	for _, n := range nodes {
-		// Without pipes: the server would inherit them and keep them open.
-		cmd := exec.Command(t.halab, "recordd", "start", "--file", "/run/records")
-		if err := t.lab.Enter(n, cmd); err != nil {
-			return err
-		}
-		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("start the record service on %s: %w", n, err)
-		}
-	}
-	return nil
-}
-
-// settle waits until both copies are current and everything runs, and returns
-// the Primary.
-func (t *theatre) settle(ctx context.Context) (string, error) {
-	var primary string
-	for _, n := range t.lab.Data() {
-		r, err := t.lab.AwaitResource(ctx, n, settleMax, func(r *apiv1.Resource) bool {
-			return r.Primary != "" && !r.Suspect && len(r.InSync) == 2 && r.DiskState == "UpToDate" && len(r.Peers) == 1 && r.Peers[0].Replication == "Established"
-		})
-		if err != nil {
-			return "", err
-		}
-		primary = r.Primary
-	}
-	_, err := t.lab.AwaitResource(ctx, primary, settleMax, func(r *apiv1.Resource) bool {
-		idle := func(s apiv1.Service) bool { return s.State != apiv1.ServiceRunning }
-		return r.Role == "Primary" && !slices.ContainsFunc(r.Services, idle)
-	})
-	return primary, err
-}
-
-// powerLoss cuts the Primary's power, waits for the client to be served again,
-// and gives the power back.
-func (t *theatre) powerLoss(ctx context.Context, primary string) (time.Duration, error) {
-	began := time.Now()
-	if err := t.lab.PowerOff(primary); err != nil {
-		return 0, err
-	}
-	wait, err := t.probe.gapSince(ctx, began)
-	if err != nil {
-		return 0, err
-	}
-	if err := t.lab.PowerOn(primary); err != nil {
-		return 0, err
-	}
-	if err := t.lab.AwaitAPI(ctx, primary); err != nil {
-		return 0, err
-	}
-	return wait, t.serve(primary)
-}
-
-// switchover asks for one, again while it is refused: the Primary may not know
-// yet what its peer says of itself.
-func (t *theatre) switchover(ctx context.Context, primary string) (time.Duration, error) {
-	path := apiv1.PathResources + t.lab.Resource() + "/switchover"
-	for refused := 0; ; refused++ {
-		began := time.Now()
-		err := t.lab.Call(ctx, primary, http.MethodPost, path, apiv1.SwitchoverRequest{}, new(json.RawMessage))
-		if err == nil {
-			return t.probe.gapSince(ctx, began)
-		}
-		var no *apiv1.Problem
-		if !errors.As(err, &no) || refused == refusalsMax {
-			return 0, err
-		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(refusalPause):
-		}
-	}
 }

@@ -171,8 +171,8 @@ func TestOutageIn(t *testing.T) {
 		{"nothing since", answers[:2], one(90), one(110), one(2000), 0, false},
 	} {
 		gap, over := outageIn(c.answers, c.began, c.came, c.now)
-		if gap != time.Duration(c.gap)*time.Millisecond || over != c.over {
-			t.Errorf("%s: %s, %v", c.what, gap, over)
+		if gap.wait != time.Duration(c.gap)*time.Millisecond || over != c.over {
+			t.Errorf("%s: %s, %v", c.what, gap.wait, over)
 		}
 	}
 }

@@ -25,6 +25,10 @@ const (
 	probeInterval = 4 * time.Millisecond
 	probeTimeout  = 400 * time.Millisecond
 	probesMax     = 200 // at once
+	// askedMax of them may wait for their answer at once, the rest for a connection.
+	// More would queue before a service that is only slow for as long as each of them
+	// is patient, and none be answered in time.
+	askedMax = 8
 )
 
 // probeCommand is what runs on the client: it prints when each probe was
@@ -37,7 +41,7 @@ func probeCommand() *cobra.Command {
 
 func probing(ctx context.Context, address string, out io.Writer) error {
 	answered := make(chan time.Time, probesMax)
-	slots := make(chan struct{}, probesMax)
+	slots, asked := make(chan struct{}, probesMax), make(chan struct{}, askedMax)
 	var all sync.WaitGroup
 	all.Go(func() { // one writes; ends when answered is closed
 		for at := range answered {
@@ -59,7 +63,7 @@ func probing(ctx context.Context, address string, out io.Writer) error {
 		}
 		probes.Go(func() { // ends after probeTimeout at the latest
 			defer func() { <-slots }()
-			if ask(ctx, address, n) == nil {
+			if ask(ctx, address, n, asked) == nil {
 				answered <- time.Now()
 			}
 		})
@@ -70,7 +74,9 @@ func probing(ctx context.Context, address string, out io.Writer) error {
 	return nil
 }
 
-func ask(ctx context.Context, address string, n uint64) error {
+var errEnough = errors.New("enough probes wait for their answers")
+
+func ask(ctx context.Context, address string, n uint64, asked chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -78,6 +84,12 @@ func ask(ctx context.Context, address string, n uint64) error {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // the answer is there, or why not
+	select {
+	case asked <- struct{}{}:
+		defer func() { <-asked }()
+	default:
+		return errEnough
+	}
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
@@ -169,26 +181,32 @@ func (p *probe) served(ctx context.Context) error {
 
 const servedLately = 20 * time.Millisecond
 
-// gapSince waits for an outage that came between an instant and now to be over,
-// and returns the longest time between two answers.
-func (p *probe) gapSince(ctx context.Context, began time.Time) (time.Duration, error) {
-	came := time.Now()
+// outage is the longest time without an answer, and the instant of the answer that
+// ended it.
+type outage struct {
+	wait time.Duration
+	end  time.Time
+}
+
+// outageSince waits for an outage to be over that came between two instants, the
+// second of which may be yet to come.
+func (p *probe) outageSince(ctx context.Context, began, came time.Time) (outage, error) {
 	ctx, cancel := context.WithTimeout(ctx, outageMax)
 	defer cancel()
 	for {
 		p.mu.Lock()
-		longest, over := outageIn(p.mu.answers, began, came, time.Now())
+		out, over := outageIn(p.mu.answers, began, came, time.Now())
 		fresh := p.mu.fresh
 		p.mu.Unlock()
 		if over {
-			return longest, nil
+			return out, nil
 		}
 		select {
 		case <-fresh:
 		case <-p.done:
-			return 0, errors.New("the client ended")
+			return outage{}, errors.New("the client ended")
 		case <-ctx.Done():
-			return 0, fmt.Errorf("the client is not served again within %s", outageMax)
+			return outage{}, fmt.Errorf("the client is not served again within %s", outageMax)
 		}
 	}
 }
@@ -196,22 +214,21 @@ func (p *probe) gapSince(ctx context.Context, began time.Time) (time.Duration, e
 // outageIn is the longest gap between answers that reaches past began, and
 // whether answers have come steadily for a while after it, and after the
 // instant by which the outage had come.
-func outageIn(answers []time.Time, began, came, now time.Time) (longest time.Duration, over bool) {
-	var end time.Time
+func outageIn(answers []time.Time, began, came, now time.Time) (longest outage, over bool) {
 	first := len(answers)
 	for first > 0 && answers[first-1].After(began) {
 		first--
 	}
 	for i := max(first, 1); i < len(answers); i++ {
-		if gap := answers[i].Sub(answers[i-1]); gap > longest {
-			longest, end = gap, answers[i]
+		if gap := answers[i].Sub(answers[i-1]); gap > longest.wait {
+			longest = outage{gap, answers[i]}
 		}
 	}
-	if end.IsZero() {
+	if longest.end.IsZero() {
 		return longest, false
 	}
 	last := answers[len(answers)-1]
-	return longest, last.Sub(end) >= steady && last.Sub(came) >= steady && now.Sub(last) < steadyGap
+	return longest, last.Sub(longest.end) >= steady && last.Sub(came) >= steady && now.Sub(last) < steadyGap
 }
 
 func (p *probe) stop() error {
