@@ -185,6 +185,19 @@ func (w *World) checkCopy(n *node, when string) {
 	}
 }
 
+// stale: a copy lacks something. Disks that a node had once may hold all the same
+// what counts.
+func (w *World) stale(n *node) bool {
+	for i := range n.vols {
+		for _, s := range w.hists[i].Touched() {
+			if w.hists[i].Check(s, n.holds(i, s)) != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (w *World) final() {
 	w.compare()
 	if w.grows {
