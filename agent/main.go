@@ -17,6 +17,7 @@ import (
 
 	"hapair/agent/config"
 	"hapair/failover/vip/deadman"
+	"hapair/kernel/writeout"
 )
 
 // version is stamped by the build.
@@ -69,6 +70,7 @@ func command(f flags) int {
 		fmt.Fprintf(os.Stderr, "haagent: %q is not expected; see haagent -help\n", flag.Args())
 		return exitUsage
 	}
+	lacks := writeout.Prepare()
 	cfg, self, err := load(f)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "haagent: %v\n", err)
@@ -78,6 +80,9 @@ func command(f flags) int {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "haagent: %v\n", err)
 		return exitFailed
+	}
+	for _, err := range lacks {
+		log.Warn("when memory is short this process may wait for its own writes", zap.Error(err))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -12,6 +12,7 @@ import (
 	"hapair/agent/config"
 	"hapair/failover"
 	"hapair/failover/ledger"
+	"hapair/kernel/writeout"
 	"hapair/mirror"
 	"hapair/mirror/engine"
 	"hapair/mirror/state"
@@ -34,7 +35,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	for _, x := range a.broken {
 		s.Resources = append(s.Resources, a.brokenStatus(x))
 	}
-	s.Members = a.members()
+	s.Members, s.WriteOut = a.members(), writeOut()
 	s.Fencing, s.Fences = a.fencingStatus()
 	s.LastProblem = a.problems.last("", true)
 	return s, nil
@@ -51,6 +52,34 @@ func marked(ls *ledger.Status) (maintenance bool, standby []string) {
 	}
 	slices.Sort(standby)
 	return maintenance, standby
+}
+
+// lookAgain is how old an answer of the kernel may be that is much to ask for.
+const lookAgain = 5 * time.Second
+
+// writeOutSeen is what was last asked for of this process.
+var writeOutSeen struct {
+	sync.Mutex
+	at   time.Time
+	what apiv1.WriteOut
+}
+
+func writeOut() apiv1.WriteOut {
+	w := &writeOutSeen
+	w.Lock()
+	defer w.Unlock()
+	if w.at.IsZero() || time.Since(w.at) > lookAgain {
+		w.at, w.what = time.Now(), lookAtMemory()
+	}
+	return w.what
+}
+
+func lookAtMemory() apiv1.WriteOut {
+	s, err := writeout.Look()
+	if err != nil {
+		return apiv1.WriteOut{Because: err.Error()}
+	}
+	return apiv1.WriteOut{Ready: s.Ready(), Threads: s.Threads, Flushers: s.Flushers, LockedBytes: s.LockedBytes, OOMScoreAdj: s.OOMScoreAdj}
 }
 
 // brokenStatus shows a resource that is not attached here.

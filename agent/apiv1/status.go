@@ -20,10 +20,23 @@ type Status struct {
 	// Fences are the last ones, oldest first.
 	Fencing []Fencing `json:"fencing"`
 	Fences  []Fence   `json:"fences"`
+	// WriteOut is how this node's agent would fare when memory is short.
+	WriteOut WriteOut `json:"write_out"`
 	// EventSeq is the number of the newest event included in this status.
 	EventSeq uint64 `json:"event_seq"`
 	// LastProblem is the newest thing that went wrong on this node, if any.
 	LastProblem *ProblemAt `json:"last_problem,omitempty"`
+}
+
+// WriteOut says whether the agent, which the kernel's dirty pages go through, waits
+// for them itself when memory is short.
+type WriteOut struct {
+	Ready       bool   `json:"ready"`
+	Threads     int    `json:"threads"`       // of the agent
+	Flushers    int    `json:"flushers"`      // of them that get memory without waiting for writes
+	LockedBytes int64  `json:"locked_bytes"`  // that are not taken from it
+	OOMScoreAdj int    `json:"oom_score_adj"` // -1000: never ended for want of memory
+	Because     string `json:"because"`       // why that could not be found out; "" where it could
 }
 
 // ProblemAt is a problem and when it was met.

@@ -30,12 +30,12 @@ func (a *app) statusCmd() *cobra.Command {
 			}
 			text := renderStatus(&st, a.style())
 			if verbose {
-				text += renderPaths(&st, a.style())
+				text += renderPaths(&st, a.style()) + renderWriteOut(&st.WriteOut, a.style())
 			}
 			return a.show(st, text)
 		},
 	}
-	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "also each path: what it is good for, and what went over it")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "also each path: what it is good for, and what went over it; and how the agent would fare when memory is short")
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "follow events and draw again; with --output json one status per line")
 	return c
 }

@@ -54,3 +54,19 @@ func renderStreams(b *strings.Builder, x *apiv1.Streams, s style) {
 		fmt.Fprintf(b, "\n  because: %s", clean(x.Because))
 	}
 }
+
+// renderWriteOut draws how the agent would fare when memory is short.
+func renderWriteOut(w *apiv1.WriteOut, s style) string {
+	if w.Because != "" {
+		return fmt.Sprintf("memory  %s\n", s.bad("not known: "+clean(w.Because)))
+	}
+	word := s.good("ready for when it is short")
+	if !w.Ready {
+		word = s.bad("not ready for when it is short")
+	}
+	killer := "the kernel ends others first"
+	if w.OOMScoreAdj > -1000 {
+		killer = fmt.Sprintf("the kernel may end the agent (oom_score_adj %d)", w.OOMScoreAdj)
+	}
+	return fmt.Sprintf("memory  %s: %d of %d threads never wait for writes, %s stay in memory, %s\n", word, w.Flushers, w.Threads, bytesText(w.LockedBytes), killer)
+}

@@ -198,6 +198,18 @@ func TestGoldenPaths(t *testing.T) {
 	}
 }
 
+func TestWriteOut(t *testing.T) {
+	for want, w := range map[string]apiv1.WriteOut{
+		"memory  ready for when it is short: 23 of 23 threads never wait for writes, 40 MiB stay in memory, the kernel ends others first\n":                  {Ready: true, Threads: 23, Flushers: 23, LockedBytes: 40 << 20, OOMScoreAdj: -1000},
+		"memory  not ready for when it is short: 0 of 9 threads never wait for writes, 0 B stay in memory, the kernel may end the agent (oom_score_adj 0)\n": {Threads: 9},
+		"memory  not known: no /proc\n": {Because: "no /proc"},
+	} {
+		if got := renderWriteOut(&w, style{}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestGoldenStatus(t *testing.T) {
 	for name, change := range stories {
 		t.Run(name, func(t *testing.T) {

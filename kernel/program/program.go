@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hapair/kernel/writeout"
 )
 
 // Command is one program to run.
@@ -138,10 +140,11 @@ func hide(b []byte, bytesMax int, words []string) []byte {
 	return b
 }
 
-// start starts cmd with input, which is in the pipe before anybody reads it.
+// start starts cmd, which is no part of the kernel's way to the disk, with input,
+// which is in the pipe before anybody reads it.
 func start(cmd *exec.Cmd, input []byte) error {
 	if input == nil {
-		return cmd.Start()
+		return writeout.Ordinary(cmd.Start)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -153,7 +156,7 @@ func start(cmd *exec.Cmd, input []byte) error {
 		return fmt.Errorf("fill the pipe for input: %w", err)
 	}
 	cmd.Stdin = r
-	return cmd.Start()
+	return writeout.Ordinary(cmd.Start)
 }
 
 // throughShell starts argv through the shell, which becomes it. The program may lie
