@@ -62,6 +62,11 @@ KILLS ?= 2
 apps: build ## real applications on ext4 and xfs while the Primary loses its power KILLS=2 times each (root)
 	HAPAIR_APPS=1 HAPAIR_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m -run 'TestApp' $(PAIRS) $(ARGS)
 
+CALM ?= 10m
+.PHONY: calm
+calm: build ## nobody fails over while all processors are busy for CALM=10m, with fio and one resync after another (root)
+	HAPAIR_CALM=$(CALM) $(GO) test -count=1 -timeout 0 -v -run 'TestCalm' $(PAIRS) $(ARGS)
+
 .PHONY: paths
 paths: build ## cut, silence, narrow and flap the crossover under load; print what it costs (root)
 	HAPAIR_PATHS=1 $(GO) test -count=1 -timeout 20m -v -run 'TestPathTrials|TestPathCuts' $(PAIRS) $(ARGS)

@@ -84,6 +84,9 @@ func makeNamespace(name string) error {
 			return err
 		}
 		defer home.Close() //nolint:errcheck // only a handle
+		if err := shareNamespaces(); err != nil {
+			return err
+		}
 		made, err := netns.NewNamed(name)
 		if err != nil {
 			return err

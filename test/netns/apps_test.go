@@ -31,13 +31,18 @@ var appFilesystems = []string{"ext4", "xfs"}
 // tool is a program that an application test needs, and who brings it.
 type tool struct{ name, pkg string }
 
-// needs skips a test of applications that is not asked for, and fails one whose
-// programs are missing.
+// needs skips a test of applications that is not asked for; the rest is has.
 func needs(t *testing.T, tools ...tool) {
 	t.Helper()
 	if os.Getenv("HAPAIR_APPS") == "" {
 		t.Skip("real applications: make apps, or HAPAIR_APPS=1")
 	}
+	has(t, tools...)
+}
+
+// has fails a test whose programs are missing.
+func has(t *testing.T, tools ...tool) {
+	t.Helper()
 	var missing, packages []string
 	for _, u := range tools {
 		if program(u.name) == "" {
