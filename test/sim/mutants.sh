@@ -22,18 +22,22 @@ rm -f "$work"/mirror/*/*_test.go
 mkdir "$work/stories"
 cp mirror/engine/*_test.go "$work/stories"
 cp -r "$work/mirror/engine" "$work/engine.sane"
+cp -r "$work/test/sim" "$work/sim.sane"
 missed=0
 world=${WORLD:-TestSeeds}
 
-# mutant name file old new [story]: replaces the first old by new. A story is
+# mutant name file old new [story]: replaces the first old by new in a file of the
+# engine or, with a path, of the tree. A story is
 # the test of package engine that must fail when no seed does: what takes too
 # many coincidences for a few hundred seeds is held by a story.
 mutant() {
 	local name=$1 file=$2
+	[[ $file == */* ]] || file=mirror/engine/$file
 	[[ ${#only[@]} -eq 0 || " ${only[*]} " == *" $name "* ]] || return 0
-	rm -rf "$work/mirror/engine"
+	rm -rf "$work/mirror/engine" "$work/test/sim"
 	cp -r "$work/engine.sane" "$work/mirror/engine"
-	if ! OLD=$3 NEW=$4 perl -0777 -i -pe 'BEGIN { $o = $ENV{OLD}; $n = $ENV{NEW} } $hit += s/\Q$o\E/$n/; END { exit !$hit }' "$work/mirror/engine/$file"; then
+	cp -r "$work/sim.sane" "$work/test/sim"
+	if ! OLD=$3 NEW=$4 perl -0777 -i -pe 'BEGIN { $o = $ENV{OLD}; $n = $ENV{NEW} } $hit += s/\Q$o\E/$n/; END { exit !$hit }' "$work/$file"; then
 		echo "$name: not in $file any more: $3"
 		missed=1
 		return
@@ -60,6 +64,10 @@ only=("$@")
 
 # the rules of docs/safety.md, each dropped
 mutant R1-lease-at-answer answer.go 'if !e.hasLease() {' 'if false {'
+mutant R1-lease-looked-at-by-the-tick engine.go 'e.now < e.leaseTo' 'e.slow.ticks < e.leaseTo'
+mutant R2-promotion-under-a-lease test/sim/govern.go 'w.now < w.leaseUntil:
+		return "a lease still runs"' 'w.now < w.leaseUntil && false:
+		return "a lease still runs"'
 mutant R3-forget-activity-log engine.go 'e.suspect = true' 'e.suspect = true; v.al = actlog.New(v.al.Slots())'
 mutant R3-trust-equal-sets judge.go 'dirtyBlocks(mine)+dirtyBlocks(theirs) == 0' 'true'
 mutant R3-no-bitmap-of-target syncbegin.go '!v.bits.PageEmpty(p)' 'false'
@@ -89,6 +97,7 @@ mutant overlap-not-blocked conflict.go 'return true
 	}
 	for p := last'
 mutant chunk-not-locked conflict.go 'if o.vol.blocks(o) {' 'if o.kind != opResync && o.vol.blocks(o) {'
+mutant discard-is-lost peerwrite.go 'op = block.Discard' 'op = block.Flush'
 mutant inflight-not-dirty session.go 'v.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk' TestR6WriteThatOnlyThePeerAnsweredIsDirty
 mutant one-sided-not-dirty write.go 'o.vol.bits.Set(o.disk.Offset, o.disk.Length)' '_ = o.disk'
 mutant flush-covers-too-much flush.go 'o.mark > v.durable {' 'v.settled > v.durable { o.mark = v.settled' TestFlushDoesNotCoverWhatCameWhileItRan
