@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hapair/kernel/durable"
 )
 
@@ -17,10 +19,15 @@ const compactFrame = 256 << 10
 // maybeCompact rewrites the file when it is large and mostly dead. The
 // caller has the writer's token.
 func (s *Store) maybeCompact() error {
-	if s.size < s.opt.CompactBytes || s.size < 2*s.im.bytes {
+	if s.size < s.opt.CompactBytes || s.size < 2*s.im.bytes || s.size < s.dense {
 		return nil
 	}
-	return s.rewrite(s.im)
+	err := s.rewrite(s.im)
+	if noRoom(err) { // later: what there is is good, and has a reserve
+		s.dense = s.size + reserveBytes/8
+		return nil
+	}
+	return err
 }
 
 // Reset throws the log and all stable values away but those given: in one
@@ -43,12 +50,19 @@ func (s *Store) Reset(values map[string][]byte) error {
 
 // rewrite replaces the file by one that holds only what is live. Until the
 // rename the old file stands; a failure before it costs nothing but, to be
-// safe, every later change. The caller has the writer's token.
+// safe, every later change, or for want of room not even that. The caller has the
+// writer's token.
 func (s *Store) rewrite(im *image) error {
 	now := time.Now()
 	s.began.Store(&now)
 	defer s.began.Store(nil)
 	f, size, seq, err := s.writeNew(im)
+	if noRoom(err) {
+		if f != nil {
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+		return fmt.Errorf("rewrite ledger log %s: %w", s.path(), err)
+	}
 	if err == nil {
 		err = os.Rename(f.Name(), s.path())
 	}
@@ -63,12 +77,30 @@ func (s *Store) rewrite(im *image) error {
 		return s.failed
 	}
 	old := s.f
-	s.f, s.size, s.seq = f, size, seq
+	s.f, s.size, s.seq, s.room, s.dense = f, size, seq, 0, 0
+	s.reserve()
 	if old != nil {
 		old.Close() //nolint:errcheck // read and written through no more: nothing is pending in it
 	}
 	return nil
 }
+
+// reserveBytes are kept for the file beyond its end: some thousand changes, while
+// somebody else has filled the filesystem. Raft ends the process that cannot write its
+// term down.
+const reserveBytes = 1 << 20
+
+// reserve has the filesystem give the file room beyond its end. One that cannot, or
+// has none, is none the worse for having been asked.
+func (s *Store) reserve() {
+	want := s.size + reserveBytes
+	if err := unix.Fallocate(int(s.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, s.size, reserveBytes); err == nil || !noRoom(err) {
+		s.room = want // asked, and not again soon
+	}
+}
+
+// noRoom is for errors of a full filesystem, or of a quota.
+func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 func (s *Store) writeNew(im *image) (f *os.File, size int64, seq uint64, err error) {
 	f, err = os.OpenFile(s.path()+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)

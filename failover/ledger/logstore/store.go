@@ -27,7 +27,8 @@ type Options struct {
 
 // Store is a raft.LogStore and raft.StableStore in one directory, which it
 // locks. It is safe for concurrent use. After a failed write or sync every
-// further change is refused: what the disk holds is then unknown.
+// further change is refused: what the disk holds is then unknown. But where there was
+// no room for a write it holds what it held, and the next change may find some.
 type Store struct {
 	dir     string
 	opt     Options
@@ -38,6 +39,8 @@ type Store struct {
 	writer chan struct{} // holds one token: who has it may write, and owns what follows
 	f      *os.File
 	size   int64
+	room   int64 // of the file, that the filesystem has given it
+	dense  int64 // size below which a rewrite is not tried again
 	seq    uint64
 	failed error
 
@@ -127,6 +130,7 @@ func (s *Store) load() error {
 			return fmt.Errorf("cut unfinished tail of %s: %w", s.path(), err)
 		}
 	}
+	s.reserve()
 	return nil
 }
 
@@ -194,7 +198,10 @@ func (s *Store) write(ops []byte) error {
 	defer s.began.Store(nil)
 	sealFrame(ops, s.seq+1)
 	_, err := s.f.WriteAt(ops, s.size)
-	if err == nil {
+	switch {
+	case noRoom(err):
+		return fmt.Errorf("write ledger log %s: %w", s.path(), err) // what of it is there is no frame, and is overwritten
+	case err == nil:
 		err = s.opt.Sync(s.f)
 	}
 	if err != nil {
@@ -203,6 +210,9 @@ func (s *Store) write(ops []byte) error {
 	}
 	s.seq++
 	s.size += int64(len(ops))
+	if s.room-s.size < reserveBytes/2 {
+		s.reserve()
+	}
 	return nil
 }
 
