@@ -98,6 +98,18 @@ func noFencing(a *agent) error {
 		Hint: "switch the node off by hand, then hactl promote RES --force on the survivor"}
 }
 
+// cannotFence says why a node could not be fenced now, "" when it could.
+func (a *agent) cannotFence(node string) string {
+	err := noFencing(a)
+	if a.fence != nil {
+		err = a.fence.Ready(node)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
 // Fence switches the other node off.
 func (b *backend) Fence(ctx context.Context, q apiv1.FenceRequest) (apiv1.Changed, error) {
 	a := b.a

@@ -17,12 +17,10 @@ const (
 	drillSecondsMin = 3  // less than a heartbeat needs to notice would rehearse nothing
 	drillSecondsMax = 120
 	drillPatience   = 2 * time.Minute       // until all is as before
+	outletPatience  = 10 * time.Minute      // until somebody has switched a node on, and then
 	probeEvery      = 20 * time.Millisecond // and no sooner than the last is answered
 	drillLook       = 50 * time.Millisecond
 )
-
-// notDrilled are kinds that are described, and not built.
-var notDrilled = []string{apiv1.DrillPower}
 
 // Drill rehearses a failure, or says what that would do.
 func (b *backend) Drill(ctx context.Context, name string, q apiv1.DrillRequest) (apiv1.DrillReport, error) {
@@ -73,28 +71,31 @@ type drill struct {
 	kind   string
 	path   string        // that is closed; "" for a kind that closes none
 	lasts  time.Duration // then; 0 for an agent that ends
-	victim string        // whose agent ends or stands still; "" for none
+	victim string        // whose agent ends or stands still, or who is switched off; "" for none
 }
 
 // disk: this node's disks fail.
 func (d *drill) disk() bool { return d.kind == apiv1.DrillDisk }
 
+// power: the other node is switched off by its fence devices.
+func (d *drill) power() bool { return d.kind == apiv1.DrillPower }
+
 // planDrill reads what is asked for.
 func (r *resource) planDrill(q apiv1.DrillRequest) (*drill, *apiv1.Problem) {
 	_, paths := addresses(r.a.cfg)
 	bad := func(format string, args ...any) (*drill, *apiv1.Problem) {
-		return nil, &apiv1.Problem{Code: apiv1.CodeBadRequest, Text: fmt.Sprintf(format, args...), Hint: "hactl drill " + strings.Join(append(paths, apiv1.DrillAgent, apiv1.DrillPause, apiv1.DrillDisk), "|") + " " + r.name}
+		return nil, &apiv1.Problem{Code: apiv1.CodeBadRequest, Text: fmt.Sprintf(format, args...), Hint: "hactl drill " + strings.Join(append(paths, apiv1.DrillAgent, apiv1.DrillPause, apiv1.DrillDisk, apiv1.DrillPower), "|") + " " + r.name}
 	}
 	if q.Seconds == 0 {
 		q.Seconds = drillSeconds
 	}
 	lasts := time.Duration(q.Seconds) * time.Second
 	switch {
-	case slices.Contains(notDrilled, q.Kind):
-		return nil, &apiv1.Problem{Code: apiv1.CodeNotImplemented, Text: "drill " + q.Kind + ": not implemented", Hint: "hactl drill agent " + r.name + " rehearses the loss of the Primary"}
 	case q.Seconds < drillSecondsMin || q.Seconds > drillSecondsMax:
 		return bad("seconds is %d; %d to %d", q.Seconds, drillSecondsMin, drillSecondsMax)
 	case q.Kind == apiv1.DrillAgent:
+		return &drill{r: r, kind: q.Kind, victim: r.peer}, nil
+	case q.Kind == apiv1.DrillPower:
 		return &drill{r: r, kind: q.Kind, victim: r.peer}, nil
 	case q.Kind == apiv1.DrillPause:
 		return &drill{r: r, kind: q.Kind, victim: r.peer, lasts: lasts}, nil
@@ -123,6 +124,12 @@ func (d *drill) plan() []string {
 			fmt.Sprintf("%s takes over when the lease has run out; the addresses leave %s before that, without its agent", self, d.victim),
 			fmt.Sprintf("what %s had accepted and not answered when it stood still fails there when it goes on; what was answered stays. It becomes Secondary and gets what it lacks. Nothing fails back: hactl switchover %s does", d.victim, name),
 		}
+	case d.power():
+		out = []string{
+			fmt.Sprintf("%s, the Primary, is switched off by its fence devices, with everything that runs on it", d.victim),
+			fmt.Sprintf("%s takes over when that is confirmed, as it would if %s had died: services are started here", self, d.victim),
+			fmt.Sprintf("nothing switches %s on again but somebody who does: that is waited for, for %v. Then it comes back as Secondary and gets what it lacks. Nothing fails back: hactl switchover %s does", d.victim, outletPatience, name),
+		}
 	case d.disk():
 		out = []string{
 			fmt.Sprintf("the disks of %s here, on %s, the Primary, answer every request with an I/O error for %v, from the agent; nothing on them is touched", name, self, d.lasts),
@@ -136,8 +143,11 @@ func (d *drill) plan() []string {
 			"the mirror goes on over another path; the Primary stays where it is",
 		}
 	}
-	return append(out, fmt.Sprintf("meanwhile an empty flush goes through the device's own way every %v: it waits for what writes wait for, and touches no data", probeEvery),
-		"it ends by itself, also if hactl or this node's agent does; then it is waited until both copies are current")
+	out = append(out, fmt.Sprintf("meanwhile an empty flush goes through the device's own way every %v: it waits for what writes wait for, and touches no data", probeEvery))
+	if !d.power() {
+		out = append(out, "it ends by itself, also if hactl or this node's agent does; then it is waited until both copies are current")
+	}
+	return out
 }
 
 // promotesItself reports whether a survivor takes over without an operator.

@@ -94,6 +94,19 @@ func TestDrillOfTheDiskIsGuarded(t *testing.T) {
 	}
 }
 
+// Power is cut only where the devices could.
+func TestDrillOfThePowerIsGuarded(t *testing.T) {
+	s := well("beta")
+	s.kind = apiv1.DrillPower
+	if p := s.obstacle(); p != nil {
+		t.Error(p)
+	}
+	s.unfit = "its outlet does not answer"
+	if p := s.obstacle(); p == nil || !strings.Contains(p.Text, "alpha could not be fenced now: its outlet") {
+		t.Error(p)
+	}
+}
+
 func TestPatienceOfSystemd(t *testing.T) {
 	for value, want := range map[string]time.Duration{"30000000": 30 * time.Second, "": math.MaxInt64, "-1": math.MaxInt64, "soon": math.MaxInt64, "9223372036854775807": math.MaxInt64} {
 		if got := patienceOf(func(string) string { return value }); got != want {

@@ -23,10 +23,11 @@ type drillSight struct {
 	inSync        []string
 	reachable, of int // voters
 	maintenance   bool
-	standby       bool // of either data node
-	takesOver     bool // a survivor promotes itself
-	passesOn      bool // applications get the errors of a disk
-	rests         bool // the failover has nothing to do
+	standby       bool   // of either data node
+	takesOver     bool   // a survivor promotes itself
+	passesOn      bool   // applications get the errors of a disk
+	unfit         string // why the peer could not be fenced
+	rests         bool   // the failover has nothing to do
 	why           string
 	services      plan.ServiceState // Started or Stopped as this node's role wants it
 	servicesWhy   string
@@ -47,6 +48,9 @@ func (d *drill) sight() *drillSight {
 		takesOver: promotesItself(r.a.cfg.Arbitration) && r.conf.AutoPromote, passesOn: r.conf.OnIOError == config.PassOnError, rests: inOrder(&st), why: st.Decision.Because, paths: map[string]string{}}
 	maintenance, standby := marked(&ls)
 	s.maintenance, s.standby = maintenance, len(standby) > 0
+	if d.power() {
+		s.takesOver, s.unfit = r.conf.AutoPromote, r.a.cannotFence(r.peer)
+	}
 	if r.group != nil {
 		s.hasServices = true
 		s.services, _, s.servicesWhy = services{r.group, &r.moving}.State()
@@ -91,6 +95,7 @@ func (s *drillSight) obstacle() *apiv1.Problem {
 	no(!s.rests, "the failover is not at rest: %s", s.why)
 	no(s.hasServices && !s.servicesWell(), "the services are not as they should be: %s", s.servicesWhy)
 	no(s.kind == apiv1.DrillDisk && s.passesOn, "on_io_error is pass-on: applications would get the errors of the disk")
+	no(s.kind == apiv1.DrillPower && s.unfit != "", "%s could not be fenced now: %s", s.peer, s.unfit)
 	no(s.victim != "" && !s.takesOver, "nobody would take over by itself (arbitration or auto_promote)")
 	why = append(why, s.pathsInTheWay()...)
 	if len(why) == 0 {

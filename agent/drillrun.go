@@ -13,6 +13,7 @@ import (
 	"hapair/agent/recorder/story"
 	"hapair/failover"
 	"hapair/failover/plan"
+	"hapair/fencing"
 	"hapair/mirror"
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
@@ -22,19 +23,29 @@ import (
 // run strikes, measures, and waits until all is as before.
 func (d *drill) run() (apiv1.DrillReport, error) {
 	r := d.r
-	ctx, cancel := context.WithTimeout(context.Background(), d.lasts+drillPatience)
+	patience := drillPatience
+	if d.power() {
+		patience = outletPatience
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d.lasts+patience)
 	defer cancel()
 	rep := apiv1.DrillReport{Resource: r.name, Kind: d.kind, Node: r.a.self, Victim: d.victim, Plan: d.plan(), Done: true, ResolutionMS: millis(probeEvery)}
 	r.a.event(apiv1.EventOperator, r.name, fmt.Sprintf("asked: drill %s", d.kind))
 	from := r.a.record.Stamp()
 	p := startProbe(ctx, r, d.victim == "")
 	defer p.end()
+	struck := time.Now()
+	if d.power() { // it goes while the devices are asked
+		p.struck(struck)
+	}
 	told, err := d.strike(ctx)
 	if err != nil {
 		return rep, err
 	}
-	struck := time.Now()
-	p.struck(struck)
+	if !d.power() {
+		struck = time.Now()
+		p.struck(struck)
+	}
 	rep.Began = struck.UTC()
 	rep.BehindBytes = told.BehindBytes
 	rep.Restored = d.restored(ctx, struck)
@@ -67,6 +78,9 @@ func (d *drill) strike(ctx context.Context) (drillAnswer, error) {
 		d.r.mirror.FailDisks(errDrilled)
 		return drillAnswer{BehindBytes: v.BehindBytes, Protocol: v.Protocol.String()}, nil
 	}
+	if d.power() {
+		return drillAnswer{Protocol: d.r.mirror.View().Protocol.String()}, d.switchOff(ctx)
+	}
 	q := drillQuestion{Resource: d.r.name, Path: d.path, LastsMS: d.lasts.Milliseconds(), Agent: d.kind == apiv1.DrillAgent, Pause: d.kind == apiv1.DrillPause}
 	var answer drillAnswer
 	ask, cancel := context.WithTimeout(ctx, exchangeTimeout)
@@ -86,6 +100,17 @@ func (d *drill) strike(ctx context.Context) (drillAnswer, error) {
 		answer.BehindBytes, answer.Protocol = v.BehindBytes, v.Protocol.String()
 	}
 	return answer, nil
+}
+
+// switchOff has the fence devices of the other node switch it off.
+func (d *drill) switchOff(ctx context.Context) error {
+	why := "drill power"
+	d.r.a.fenceCounts(why)
+	rep := d.r.a.fence.Fence(ctx, d.victim, why)
+	if rep.Outcome != fencing.Confirmed {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("fence of %s: %s: %s", d.victim, rep.Outcome, rep.Reason), Hint: "hactl status"}
+	}
+	return nil
 }
 
 // restored waits until the failure is over and both copies are current; false
@@ -141,6 +166,12 @@ func (d *drill) asBefore() bool {
 // say puts it in words.
 func (d *drill) say(rep *apiv1.DrillReport, told drillAnswer) {
 	switch {
+	case d.power():
+		rep.Measured = fmt.Sprintf("from the order to switch %s off to the first flush that was answered on %s", d.victim, rep.Node)
+		rep.Lost = fmt.Sprintf("not counted, for a drill writes no data; with protocol %s what was answered on %s is durable on %s", told.Protocol, d.victim, rep.Node)
+		if told.Protocol != "C" {
+			rep.Lost = fmt.Sprintf("not counted, for a drill writes no data; with protocol %s it is what %s had answered and %s had not got", told.Protocol, d.victim, rep.Node)
+		}
 	case d.victim != "":
 		rep.Measured = fmt.Sprintf("from the last word of %s's agent to the first flush that was answered on %s", d.victim, rep.Node)
 		rep.Lost = fmt.Sprintf("not counted, for a drill writes no data: protocol %s, and %d bytes were answered on %s and not known to be on the disk of %s when it struck", told.Protocol, told.BehindBytes, d.victim, rep.Node)

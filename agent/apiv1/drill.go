@@ -8,7 +8,7 @@ const (
 	DrillAgent = "agent" // the Primary's agent ends as if killed, and starts again
 	DrillPause = "pause" // it stands still for a while
 	DrillDisk  = "disk"  // the Primary's disks fail for a while
-	DrillPower = "power" // not implemented: its power is cut
+	DrillPower = "power" // it is switched off by its fence devices
 )
 
 // DrillRequest rehearses a failure on the live pair. Without Yes nothing is done:

@@ -13,7 +13,7 @@ import (
 
 // drillWait is how long hactl waits for a report: a drill ends, and waits for
 // what it disturbed, within less.
-const drillWait = 5 * time.Minute
+const drillWait = 12 * time.Minute
 
 func (a *app) drillCmd() *cobra.Command {
 	var yes bool
@@ -24,11 +24,12 @@ func (a *app) drillCmd() *cobra.Command {
 			"  crossover, lan  or another path of the configuration: it is closed between the\n                  two nodes at both ends for a while. Run it on the Primary\n" +
 			"  agent           the Primary's agent ends as by SIGKILL, and its supervisor\n                  starts it again. Run it on the Secondary, which takes over\n" +
 			"  pause           the Primary's agent stands still for a while. Run it on the\n                  Secondary, which takes over\n" +
-			"  disk            the Primary's disks fail for a while, and it works through the\n                  Secondary's. Run it on the Primary\n\n" +
-			"power is not implemented. It is refused unless both copies are current, all voters\nand paths are there, and services run. Without --yes it says what would happen, and\nasks when a person can answer.\nExit code 1: it took place, and not all is as before.",
+			"  disk            the Primary's disks fail for a while, and it works through the\n                  Secondary's. Run it on the Primary\n" +
+			"  power           the Primary is switched off by its fence devices, and you switch\n                  it on again. Run it on the Secondary, which takes over\n\n" +
+			"It is refused unless both copies are current, all voters\nand paths are there, and services run. Without --yes it says what would happen, and\nasks when a person can answer.\nExit code 1: it took place, and not all is as before.",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
-				return []string{"crossover", "lan", apiv1.DrillAgent, apiv1.DrillPause, apiv1.DrillDisk}, cobra.ShellCompDirectiveNoFileComp
+				return []string{"crossover", "lan", apiv1.DrillAgent, apiv1.DrillPause, apiv1.DrillDisk, apiv1.DrillPower}, cobra.ShellCompDirectiveNoFileComp
 			}
 			return a.resourceArg(cmd, args[1:], prefix)
 		},

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -128,4 +129,43 @@ func (p *pair) drillPause(secondary, primary string) {
 	if r := p.takeover(secondary); r.Primary != secondary {
 		p.t.Errorf("the Primary is %q", r.Primary)
 	}
+}
+
+// The Primary of a pair that fences is switched off by its outlet, and on again by
+// somebody.
+func TestDrillOfThePower(t *testing.T) {
+	long(t)
+	p := newPair(t, true, byFencing)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.eventually("the devices were found usable", func() error { return p.readyToFence(secondary) })
+	rep, ended := p.drill(secondary, apiv1.DrillRequest{Kind: apiv1.DrillPower})
+	p.eventually("the Primary is off", func() error {
+		if p.AgentRuns(primary) {
+			return errors.New("its agent runs")
+		}
+		return nil
+	})
+	p.takeover(secondary)
+	p.must(p.PowerOn(primary))
+	p.must(<-ended)
+	p.say("%s", rep.Text)
+	if !rep.Restored || rep.RTOMS < 100 || rep.RTOMS > 30000 || rep.Victim != primary || len(rep.Parts) < 4 {
+		t.Errorf("power: %+v", rep)
+	}
+	w.progress(steady)
+	w.stop()
+	p.finish()
+}
+
+func (p *pair) readyToFence(node string) error {
+	s, err := p.Status(p.ctx, node)
+	if err != nil {
+		return err
+	}
+	if len(s.Fencing) == 0 || !s.Fencing[0].Ready {
+		return fmt.Errorf("%+v", s.Fencing)
+	}
+	return nil
 }
