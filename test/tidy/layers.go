@@ -63,6 +63,7 @@ var places = []place{
 	{"kernel/program", Kernel, "programs of others, run with bounds"},
 	{"kernel/secret", Kernel, "files that only root may read"},
 	{"kernel/mounts", Kernel, "the mount tables, in one spelling"},
+	{"kernel/writeout", Kernel, "a process that the kernel writes out through"},
 
 	{"mirror/...", Hands, "front ends, disks, links, metadata"},
 	{"heartbeat/...", Hands, "memberlist, netlink"},
@@ -109,6 +110,7 @@ var sameLayer = []struct{ from, to, why string }{
 	{"mirror/store/...", "mirror/store/...", "a disk, and how the kernel is asked"},
 	{"mirror/link", "mirror/stream", "frames leave together"},
 	{"mirror/front/...", "mirror/stream", "replies leave together"},
+	{"kernel/program", "kernel/writeout", "a program that is started must not be what the agent is to the kernel"},
 	{"agent/config", "agent/config/...", "parts of the parser"},
 	{"agent/config", "failover/service", "the services judge their own options; a second judge would be of another mind"},
 	{"agent/config", "failover/vip", "so does an address"},
