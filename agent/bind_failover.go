@@ -213,6 +213,7 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 	for i := range rc.Services {
 		spec := rc.Services[i].Spec()
 		if spec.Address != nil {
+			spec.Address.MAC, spec.Address.Owner = r.a.cfg.VirtualMAC(rc, rc.Services[i].Address), r.a.cfg.Cluster+"/"+rc.Name
 			spec.Address.MayTake, spec.Address.MayHold = r.mayTake, r.leasedNow
 			spec.Address.Event = func(e vip.Event) { r.addressEvent(spec.Address.Prefix, e) }
 		}
@@ -244,12 +245,12 @@ func (r *resource) addressEvent(prefix netip.Prefix, e vip.Event) {
 // guard is the deadman, for one resource.
 type guard struct{ r *resource }
 
-func (g guard) Hold(prefix netip.Prefix, dev string) error {
-	return g.r.a.deadman.Hold(deadman.Held{Resource: g.r.name, Prefix: prefix, Dev: dev})
+func (g guard) Hold(s vip.Site) error {
+	return g.r.a.deadman.Hold(deadman.Held{Resource: g.r.name, Site: s})
 }
 
-func (g guard) Release(prefix netip.Prefix, dev string) error {
-	return g.r.a.deadman.Release(deadman.Held{Resource: g.r.name, Prefix: prefix, Dev: dev})
+func (g guard) Release(s vip.Site) error {
+	return g.r.a.deadman.Release(deadman.Held{Resource: g.r.name, Site: s})
 }
 
 // leasedNow reports whether this node may serve the resource.

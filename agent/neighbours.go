@@ -16,6 +16,9 @@ func (r *resource) mayTake(c *vip.ConflictError) bool {
 	if c.Probing {
 		return false
 	}
+	if c.Twin { // nobody but the peer has this one
+		return true
+	}
 	peer := r.a.cfg.Node(r.peer)
 	neighbours, err := netlink.NeighList(0, netlink.FAMILY_ALL)
 	if err != nil {

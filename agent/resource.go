@@ -19,6 +19,7 @@ import (
 	"hapair/failover/ledger"
 	"hapair/failover/plan"
 	"hapair/failover/service"
+	"hapair/failover/vip"
 	"hapair/failover/vip/deadman"
 	"hapair/mirror"
 	"hapair/mirror/front"
@@ -92,6 +93,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	if a.witness() {
 		return nil
 	}
+	a.sweepVirtualMACs()
 	if err := a.startDeadman(); err != nil {
 		return err
 	}
@@ -126,6 +128,18 @@ func (a *agent) startResources(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// sweepVirtualMACs takes away what an earlier life left, and its deadman too: this one
+// has no lease yet, and may know nothing of those addresses any more.
+func (a *agent) sweepVirtualMACs() {
+	swept, err := vip.Sweep(a.cfg.Cluster + "/")
+	if err != nil {
+		a.log.Error("a virtual MAC of an earlier life may be left on this node", zap.Error(err))
+	}
+	if len(swept) > 0 {
+		a.log.Warn("devices of virtual MACs that an earlier life left are deleted", zap.Strings("devices", swept))
+	}
 }
 
 // startDeadman starts the process that takes the service addresses away when

@@ -1,11 +1,8 @@
 package config
 
 import (
-	"time"
-
 	"hapair/failover/plan"
 	"hapair/failover/service"
-	"hapair/failover/vip"
 )
 
 // Spec says what the service is, for whoever runs it.
@@ -24,14 +21,6 @@ func (s *Service) Spec() service.Spec {
 		return service.Spec{Address: s.Address.vip()}
 	}
 	return service.Spec{}
-}
-
-func (a *AddressService) vip() *vip.Config {
-	c := &vip.Config{Prefix: a.IP, Dev: a.Dev}
-	if !a.Announce {
-		c.Announce = []time.Duration{}
-	}
-	return c
 }
 
 func (s *Service) ocf() *service.OCF {

@@ -349,15 +349,6 @@ type OCFService struct {
 // is; a text is run by /bin/sh -c.
 type Command []string
 
-// AddressService is a service address (VIP).
-type AddressService struct {
-	// IP carries the prefix length, as in 192.168.1.50/24.
-	IP  netip.Prefix `yaml:"ip"`
-	Dev string       `yaml:"dev"`
-	// Announce tells the neighbours where the address is now.
-	Announce bool `yaml:"announce"`
-}
-
 // SecurityMode is how links are authenticated.
 type SecurityMode string
 

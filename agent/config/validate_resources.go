@@ -25,6 +25,7 @@ func (c *checker) resources() {
 		c.volumes(at, r)
 		c.services(at, r, vips, mounts)
 	}
+	c.virtualMACs()
 }
 
 func (c *checker) resourceSettings(at string, r *Resource) {
@@ -298,30 +299,5 @@ func (c *checker) exec(at string, e *ExecService) {
 		if !path.IsAbs(x.cmd[0]) {
 			c.fail(at+"."+x.key, "give the program's whole path", "program %q is not an absolute path", x.cmd[0])
 		}
-	}
-}
-
-func (c *checker) vip(at string, a *AddressService, vips map[netip.Addr]string) {
-	ip := a.IP.Addr()
-	if !a.IP.IsValid() || a.IP.Bits() == 0 || ip.IsUnspecified() || ip.IsMulticast() {
-		c.fail(at+".ip", "as in 192.168.1.50/24", "%s cannot be a service address", a.IP)
-		return
-	}
-	if first, twice := vips[ip]; twice {
-		c.fail(at+".ip", "", "address %s is given twice, first on %s", ip, c.place(first))
-	}
-	vips[ip] = at + ".ip"
-	for _, n := range c.cfg.Nodes {
-		for _, x := range n.Addresses {
-			if x.IP == ip {
-				c.fail(at+".ip", "a service address belongs to no node", "%s is the address of node %q (%s)", ip, n.Name, c.line("nodes."+n.Name))
-			}
-		}
-	}
-	if w := c.cfg.Witness; w != nil && w.Address == ip {
-		c.fail(at+".ip", "", "%s is the address of the witness", ip)
-	}
-	if a.Dev == "" || len(a.Dev) > 15 || strings.ContainsAny(a.Dev, "/ \t\n") {
-		c.fail(at+".dev", "as in dev: eth0", "%q is not the name of a network device", a.Dev)
 	}
 }

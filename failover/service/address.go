@@ -34,7 +34,7 @@ func (a *address) Name() string { return a.name }
 // all the same: clients are better served by it than by none.
 func (a *address) Start(ctx context.Context) error {
 	if a.guard != nil {
-		a.warn("an address is not guarded: it stays when this agent dies", a.guard.Hold(a.cfg.Prefix, a.cfg.Dev))
+		a.warn("an address is not guarded: it stays when this agent dies", a.guard.Hold(a.cfg.Site))
 	}
 	return a.vip.Start(ctx)
 }
@@ -45,7 +45,7 @@ func (a *address) Stop(context.Context) error {
 		return err
 	}
 	if a.guard != nil {
-		a.warn("an address that was given up is still guarded", a.guard.Release(a.cfg.Prefix, a.cfg.Dev))
+		a.warn("an address that was given up is still guarded", a.guard.Release(a.cfg.Site))
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/godbus/dbus/v5"
 	"go.uber.org/zap"
@@ -68,8 +67,8 @@ type Deps struct {
 // Guard is told of an address before it is taken and after it was given up. It
 // is safe for concurrent use; its errors say that it does not guard.
 type Guard interface {
-	Hold(prefix netip.Prefix, dev string) error
-	Release(prefix netip.Prefix, dev string) error
+	Hold(vip.Site) error
+	Release(vip.Site) error
 }
 
 func (d Deps) device(volume int) (string, error) {

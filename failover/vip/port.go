@@ -1,20 +1,16 @@
 package vip
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"time"
 
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"hapair/failover/vip/frame"
@@ -25,26 +21,25 @@ const flagNoDAD = 0x02
 
 const netlinkTimeout = 2 * time.Second
 
-// port is one device in the namespace of the thread that opened it.
+// port is the device of a site in the namespace of the thread that opened it.
 type port struct {
-	dev   string
-	index int
+	site  Site
+	owner string
+	dev   string         // has the address: the site's, or that of its virtual MAC
+	base  int            // index of the site's device
+	index int            // of dev; 0: it is not made yet, or has gone. Owned by who opened the port, then by the watcher
 	ns    netns.NsHandle // where it was opened
 	nl    *netlink.Handle
-	out   *packet.Conn // sends only; nil on a device without neighbours
+	out   *packet.Conn // sends only; nil on a device without neighbours; owned like index
+	was   level        // of the site's device, before a device was made on it; under making
 }
 
-func openPort(dev string) (*port, error) {
-	ns, err := netns.GetFromPath("/proc/thread-self/ns/net")
+func openPort(site Site, owner string) (*port, error) {
+	p, err := bare()
 	if err != nil {
-		return nil, fmt.Errorf("open network namespace: %w", err)
+		return nil, err
 	}
-	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		_ = ns.Close() // the first error is the one to report
-		return nil, fmt.Errorf("open netlink: %w", err)
-	}
-	p := &port{dev: dev, ns: ns, nl: nl}
+	p.site, p.owner, p.dev = site, owner, site.Device()
 	if err := p.open(); err != nil {
 		p.close()
 		return nil, err
@@ -52,34 +47,85 @@ func openPort(dev string) (*port, error) {
 	return p, nil
 }
 
-func (p *port) open() error {
-	if err := p.nl.SetSocketTimeout(netlinkTimeout); err != nil {
-		return fmt.Errorf("set netlink time-out: %w", err)
+// bare is a port of no site.
+func bare() (*port, error) {
+	ns, err := netns.GetFromPath("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
 	}
-	l, err := p.nl.LinkByName(p.dev)
-	var missing netlink.LinkNotFoundError
-	if errors.As(err, &missing) {
-		return &NoDeviceError{Dev: p.dev}
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err == nil {
+		if err = nl.SetSocketTimeout(netlinkTimeout); err != nil {
+			nl.Close()
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("look up device %s: %w", p.dev, err)
+		_ = ns.Close() // the first error is the one to report
+		return nil, fmt.Errorf("open netlink: %w", err)
 	}
+	return &port{ns: ns, nl: nl, was: level{-1, -1}}, nil
+}
+
+func (p *port) open() error {
+	base, err := p.named(p.site.Dev)
+	if err != nil {
+		return err
+	}
+	if base == nil {
+		return &NoDeviceError{Dev: p.site.Dev}
+	}
+	p.base = base.Attrs().Index
+	if !p.site.Virtual() {
+		return p.use(base)
+	}
+	l, err := p.virtual()
+	if l == nil || err != nil {
+		return err
+	}
+	return p.use(l)
+}
+
+// named looks a device up; nil when there is none.
+func (p *port) named(dev string) (netlink.Link, error) {
+	l, err := p.nl.LinkByName(dev)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up device %s: %w", dev, err)
+	}
+	return l, nil
+}
+
+// use has the address on l.
+func (p *port) use(l netlink.Link) error {
+	if p.index == l.Attrs().Index {
+		return nil
+	}
+	p.mute()
 	p.index = l.Attrs().Index
 	if !hasNeighbours(l.Attrs()) {
 		return nil
 	}
-	p.out, err = packet.Listen(netInterface(l.Attrs()), packet.Raw, 0, nil)
+	out, err := p.inside(func() (*packet.Conn, error) { return packet.Listen(netInterface(l.Attrs()), packet.Raw, 0, nil) })
 	if err != nil {
 		return fmt.Errorf("open packet socket on %s: %w", p.dev, err)
 	}
+	p.out = out
 	return nil
 }
 
 func (p *port) close() {
 	p.nl.Close()
 	_ = p.ns.Close() // a descriptor without contents
+	p.mute()
+}
+
+func (p *port) mute() {
 	if p.out != nil {
 		_ = p.out.Close() // nothing is buffered in it
+		p.out = nil
 	}
 }
 
@@ -94,21 +140,69 @@ func netInterface(a *netlink.LinkAttrs) *net.Interface {
 }
 
 // link reads the device anew: its address and flags may have changed.
-func (p *port) link() (netlink.Link, error) {
-	l, err := p.nl.LinkByIndex(p.index)
+func (p *port) link() (netlink.Link, error) { return p.numbered(p.index, p.dev) }
+
+// baseLink is the site's own device, which has to be up.
+func (p *port) baseLink() (netlink.Link, error) {
+	l, err := p.numbered(p.base, p.site.Dev)
+	if err == nil && l.Attrs().RawFlags&unix.IFF_UP == 0 {
+		return nil, ErrDeviceDown
+	}
+	return l, err
+}
+
+func (p *port) numbered(index int, name string) (netlink.Link, error) {
+	l, err := p.nl.LinkByIndex(index)
 	var missing netlink.LinkNotFoundError
-	if errors.As(err, &missing) {
-		return nil, &NoDeviceError{Dev: p.dev}
+	if index == 0 || errors.As(err, &missing) {
+		return nil, &NoDeviceError{Dev: name}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look up device %s: %w", p.dev, err)
+		return nil, fmt.Errorf("look up device %s: %w", name, err)
 	}
 	return l, nil
+}
+
+// within runs f on a thread in the port's namespace: what is opened or read there
+// belongs to it. The address may be put back from another thread than the first one.
+func (p *port) within(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	here, err := netns.GetFromPath("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer here.Close() //nolint:errcheck // a handle on the namespace, nothing is lost with it
+	if here.Equal(p.ns) {
+		return f()
+	}
+	if err := netns.Set(p.ns); err != nil {
+		return fmt.Errorf("enter network namespace: %w", err)
+	}
+	err = f()
+	if back := netns.Set(here); back != nil {
+		runtime.LockOSThread() // never unlocked twice: the runtime ends the strayed thread
+		return errors.Join(err, fmt.Errorf("return to network namespace: %w", back))
+	}
+	return err
+}
+
+// inside opens a socket in the port's namespace.
+func (p *port) inside(open func() (*packet.Conn, error)) (c *packet.Conn, err error) {
+	err = p.within(func() (err error) {
+		c, err = open()
+		return err
+	})
+	return c, err
 }
 
 // has reports whether the device has exactly prefix. It fails with
 // *ElsewhereError when this node has the address in another way.
 func (p *port) has(prefix netip.Prefix) (bool, error) {
+	index, err := p.carrier()
+	if err != nil {
+		return false, err
+	}
 	all, err := p.addresses(nil, family(prefix.Addr()))
 	if err != nil {
 		return false, err
@@ -119,12 +213,25 @@ func (p *port) has(prefix netip.Prefix) (bool, error) {
 		if !ok || have.Addr() != prefix.Addr() {
 			continue
 		}
-		if x.LinkIndex != p.index || have != prefix {
-			return false, &ElsewhereError{Want: prefix, Have: have, Dev: p.dev, On: p.nameOf(x.LinkIndex)}
+		if on := p.nameOf(x.LinkIndex); on != p.dev || have != prefix {
+			return false, &ElsewhereError{Want: prefix, Have: have, Dev: p.dev, On: on}
 		}
-		there = true
+		there = x.LinkIndex == index
 	}
 	return there, nil
+}
+
+// carrier is the index of the device that has the address; 0 when that one has to be
+// made, or mended.
+func (p *port) carrier() (int, error) {
+	if !p.site.Virtual() {
+		return p.base, nil
+	}
+	l, err := p.virtual()
+	if l == nil || err != nil || !whole(l, p.site) {
+		return 0, err
+	}
+	return l.Attrs().Index, nil
 }
 
 func (p *port) addresses(l netlink.Link, family int) ([]netlink.Addr, error) {
@@ -170,7 +277,31 @@ func netlinkAddr(p netip.Prefix) *netlink.Addr {
 	return x
 }
 
+// add puts the address on its device, which it makes for a virtual MAC.
 func (p *port) add(prefix netip.Prefix) error {
+	if !p.site.Virtual() {
+		return p.put(prefix)
+	}
+	making.Lock()
+	defer making.Unlock()
+	if err := p.bring(); err != nil {
+		return err
+	}
+	l, err := p.link()
+	if err == nil {
+		err = p.put(prefix)
+	}
+	if err == nil {
+		err = p.reach(l, prefix)
+	}
+	if err != nil && l != nil {
+		err = errors.Join(err, p.discard(l))
+	}
+	return err
+}
+
+// put adds the address.
+func (p *port) put(prefix netip.Prefix) error {
 	l, err := p.link()
 	if err != nil {
 		return err
@@ -178,7 +309,11 @@ func (p *port) add(prefix netip.Prefix) error {
 	if l.Attrs().RawFlags&unix.IFF_UP == 0 {
 		return ErrDeviceDown
 	}
-	err = p.nl.AddrAdd(l, netlinkAddr(prefix))
+	x := netlinkAddr(prefix)
+	if p.site.Virtual() {
+		x.Flags |= flagNoPrefixRoute
+	}
+	err = p.nl.AddrAdd(l, x)
 	switch {
 	case errors.Is(err, unix.EEXIST):
 		return nil
@@ -190,14 +325,22 @@ func (p *port) add(prefix netip.Prefix) error {
 	return nil
 }
 
-// remove takes the address off. The kernel drops the secondary addresses of an
-// IPv4 network with its first one (unless promote_secondaries is set): those
-// are not ours to lose and are put back.
+// remove takes the address off, and what was made for it.
 func (p *port) remove(prefix netip.Prefix) error {
+	if p.site.Virtual() {
+		return p.removeVirtual(prefix)
+	}
 	l, err := p.link()
 	if err != nil {
 		return err
 	}
+	return p.drop(l, prefix)
+}
+
+// drop takes the address off a device. The kernel drops the secondary addresses of an
+// IPv4 network with its first one (unless promote_secondaries is set): those
+// are not ours to lose and are put back.
+func (p *port) drop(l netlink.Link, prefix netip.Prefix) error {
 	before, err := p.addresses(l, family(prefix.Addr()))
 	if err != nil {
 		return err
@@ -265,135 +408,4 @@ func send(c *packet.Conn, b []byte) error {
 	to := net.HardwareAddr(b[:6])
 	_, err := c.WriteTo(b, &packet.Addr{HardwareAddr: to})
 	return err
-}
-
-// probe asks count times, wait apart, whether another station has ip.
-func (p *port) probe(ctx context.Context, ip netip.Addr, count int, wait time.Duration) error {
-	l, err := p.link()
-	if err != nil {
-		return err
-	}
-	if l.Attrs().RawFlags&unix.IFF_UP == 0 {
-		return ErrDeviceDown
-	}
-	if !hasNeighbours(l.Attrs()) {
-		return ctx.Err()
-	}
-	c, err := p.listen(l.Attrs(), ip)
-	if err != nil {
-		return fmt.Errorf("open packet socket on %s: %w", p.dev, err)
-	}
-	defer c.Close()                                                                   //nolint:errcheck // what was sent is sent
-	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) }) // fails only on a closed socket
-	defer stop()
-	self := frame.MAC(l.Attrs().HardwareAddr)
-	ask := frame.NSProbe(self, ip)
-	if ip.Is4() {
-		ask = frame.ARPProbe(self, ip)
-	}
-	for range count {
-		if err := send(c, ask); err != nil {
-			return fmt.Errorf("probe for %s on %s: %w", ip, p.dev, err)
-		}
-		if err := p.hear(ctx, c, self, ip, wait); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// listen opens a socket that hears claims on ip, in the port's namespace: the
-// address may be put back from another thread.
-func (p *port) listen(a *netlink.LinkAttrs, ip netip.Addr) (c *packet.Conn, err error) {
-	return p.inside(func() (*packet.Conn, error) { return listenHere(a, ip) })
-}
-
-// inside opens a socket in the port's namespace.
-func (p *port) inside(open func() (*packet.Conn, error)) (c *packet.Conn, err error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	here, err := netns.GetFromPath("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, err
-	}
-	defer here.Close() //nolint:errcheck // a handle on the namespace, nothing is lost with it
-	if here.Equal(p.ns) {
-		return open()
-	}
-	if err := netns.Set(p.ns); err != nil {
-		return nil, fmt.Errorf("enter network namespace: %w", err)
-	}
-	c, err = open()
-	if back := netns.Set(here); back != nil {
-		runtime.LockOSThread() // never unlocked twice: the runtime ends the strayed thread
-		return c, errors.Join(err, fmt.Errorf("return to network namespace: %w", back))
-	}
-	return c, err
-}
-
-func listenHere(a *netlink.LinkAttrs, ip netip.Addr) (*packet.Conn, error) {
-	if ip.Is4() {
-		return listenARP(a, ip)
-	}
-	filter, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 58, SkipTrue: 3},
-		bpf.LoadAbsolute{Off: 54, Size: 1}, // ICMPv6 type
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 135, SkipTrue: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 136, SkipTrue: 1},
-		bpf.RetConstant{Val: 0},
-		bpf.RetConstant{Val: 2048},
-	})
-	if err != nil {
-		return nil, err
-	}
-	c, err := packet.Listen(netInterface(a), packet.Raw, frame.EtherIPv6, &packet.Config{Filter: filter})
-	if err != nil {
-		return nil, err
-	}
-	_, group := frame.SolicitedNode(ip)
-	if err := errors.Join(c.JoinGroup(group[:]), c.JoinGroup(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1})); err != nil {
-		_ = c.Close() // the first error is the one to report
-		return nil, err
-	}
-	return c, nil
-}
-
-// listenARP hears ARP messages whose sender has, or asks for, ip.
-func listenARP(a *netlink.LinkAttrs, ip netip.Addr) (*packet.Conn, error) {
-	addr := ip.As4()
-	word := binary.BigEndian.Uint32(addr[:])
-	filter, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: 28, Size: 4}, // sender
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: word, SkipTrue: 2},
-		bpf.LoadAbsolute{Off: 38, Size: 4}, // target: of a probe
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: word, SkipTrue: 1},
-		bpf.RetConstant{Val: 2048},
-		bpf.RetConstant{Val: 0},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return packet.Listen(netInterface(a), packet.Raw, frame.EtherARP, &packet.Config{Filter: filter})
-}
-
-func (p *port) hear(ctx context.Context, c *packet.Conn, self frame.MAC, ip netip.Addr, wait time.Duration) error {
-	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
-		return err
-	}
-	buf := make([]byte, 2048)
-	for ctx.Err() == nil {
-		n, _, err := c.ReadFrom(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w", p.dev, err)
-		}
-		claim, ok := claimOf(buf[:n], ip)
-		if ok && claim.Addr == ip && claim.MAC != self {
-			return &ConflictError{Addr: ip, Dev: p.dev, MAC: claim.MAC, Probing: claim.Probe}
-		}
-	}
-	return ctx.Err()
 }

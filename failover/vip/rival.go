@@ -20,15 +20,15 @@ func (p *port) listenForRivals(ip netip.Addr) (*ear, error) {
 	if p.out == nil {
 		return nil, nil //nolint:nilnil // nobody to hear
 	}
-	l, err := p.link()
+	l, err := p.baseLink()
 	if err != nil {
 		return nil, err
 	}
 	conn, err := p.listen(l.Attrs(), ip)
 	if err != nil {
-		return nil, fmt.Errorf("listen for other claims of %s on %s: %w", ip, p.dev, err)
+		return nil, fmt.Errorf("listen for other claims of %s on %s: %w", ip, p.site.Dev, err)
 	}
-	self := frame.MAC(l.Attrs().HardwareAddr)
+	self := frame.MAC(l.Attrs().HardwareAddr) // that of a virtual MAC is a twin's: what is sent here is not heard
 	return newEar(conn, func(e *ear) { e.claims(self, ip) }), nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,8 +42,8 @@ func DefaultAnnounce() []time.Duration {
 
 // Config describes one service address. Only Prefix and Dev have no default.
 type Config struct {
-	Prefix netip.Prefix // address with its prefix length, IPv4 or IPv6
-	Dev    string       // device that carries it
+	Site
+	Owner string // of devices that are made, for Sweep: a word, such as cluster/resource; 0 to 200 bytes
 
 	Probes    int           // 0: DefaultProbes; below 0: do not look for another holder
 	ProbeWait time.Duration // after each probe; 0: DefaultProbeWait
@@ -122,7 +123,7 @@ func New(cfg Config) (*Address, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
-	log := cfg.Logger.With(zap.Stringer("address", cfg.Prefix), zap.String("dev", cfg.Dev))
+	log := cfg.Logger.With(zap.Stringer("address", cfg.Prefix), zap.String("dev", cfg.Device()))
 	return &Address{cfg: cfg, ip: cfg.Prefix.Addr(), log: log}, nil
 }
 
@@ -139,6 +140,8 @@ func check(cfg Config) error {
 		return errors.New("must not carry a zone; dev names the device")
 	case cfg.Dev == "" || len(cfg.Dev) > 15:
 		return errors.New("device name must have 1 to 15 characters")
+	case len(cfg.Owner) > ownerMax || strings.ContainsAny(cfg.Owner, " \n\x00"):
+		return fmt.Errorf("owner %q, must be a word of at most %d bytes", cfg.Owner, ownerMax)
 	case cfg.Probes > probesMax:
 		return fmt.Errorf("%d probes, at most %d", cfg.Probes, probesMax)
 	case cfg.ProbeWait < 0 || cfg.ProbeWait > probeWaitMax:
@@ -147,6 +150,11 @@ func check(cfg Config) error {
 		return fmt.Errorf("insist every %s, must be at least 10ms", cfg.Insist)
 	case len(cfg.Announce) > announceMax:
 		return fmt.Errorf("%d announcements, at most %d", len(cfg.Announce), announceMax)
+	}
+	if cfg.Virtual() {
+		if err := cfg.MAC.Stations(); err != nil {
+			return fmt.Errorf("virtual MAC: %w", err)
+		}
 	}
 	for i, at := range cfg.Announce {
 		if at < 0 || i > 0 && at < cfg.Announce[i-1] {
@@ -174,6 +182,7 @@ type ConflictError struct {
 	Dev     string
 	MAC     frame.MAC // the other's
 	Probing bool      // it is about to take the address as well
+	Twin    bool      // it has the virtual MAC of the address as well
 }
 
 // Error says who has the address.
@@ -182,7 +191,11 @@ func (e *ConflictError) Error() string {
 	if e.Probing {
 		verb = "is about to be taken by"
 	}
-	return fmt.Sprintf("%s %s %s on %s", e.Addr, verb, e.MAC, e.Dev)
+	also := ""
+	if e.Twin {
+		also = ", which is its virtual MAC"
+	}
+	return fmt.Sprintf("%s %s %s on %s%s", e.Addr, verb, e.MAC, e.Dev, also)
 }
 
 // ElsewhereError is returned when this node has the address, but not as
@@ -212,7 +225,7 @@ func (a *Address) Start(ctx context.Context) error {
 
 func (a *Address) start(ctx context.Context) error {
 	a.release()
-	p, err := openPort(a.cfg.Dev)
+	p, err := a.open()
 	if err != nil {
 		return err
 	}
@@ -234,11 +247,13 @@ func (a *Address) take(ctx context.Context, p *port) error {
 	if err := a.probe(ctx, p); err != nil {
 		return err
 	}
-	if had {
+	if had && !a.cfg.Virtual() {
 		return nil
 	}
 	return p.add(a.cfg.Prefix)
 }
+
+func (a *Address) open() (*port, error) { return openPort(a.cfg.Site, a.cfg.Owner) }
 
 func (a *Address) probe(ctx context.Context, p *port) error {
 	if a.cfg.Probes < 0 {
@@ -284,7 +299,7 @@ func (a *Address) borrow(f func(*port) error) error {
 	if a.port != nil {
 		return f(a.port)
 	}
-	p, err := openPort(a.cfg.Dev)
+	p, err := a.open()
 	if err != nil {
 		return err
 	}
@@ -316,7 +331,7 @@ func (a *Address) Remove() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.release()
-	p, err := openPort(a.cfg.Dev)
+	p, err := a.open()
 	var gone *NoDeviceError
 	if errors.As(err, &gone) {
 		return nil

@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"hapair/failover/vip/frame"
 )
 
 func parseMAC(s string) (net.HardwareAddr, error) { return net.ParseMAC(s) }
@@ -24,7 +26,7 @@ var families = map[string]string{"IPv4": four, "IPv6": six}
 
 func (l *lab) address(prefix string, change func(*Config)) *Address {
 	l.t.Helper()
-	cfg := Config{Prefix: netip.MustParsePrefix(prefix), Dev: "eth0"}
+	cfg := Config{Site: Site{Prefix: netip.MustParsePrefix(prefix), Dev: "eth0"}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -304,7 +306,7 @@ func TestCanceledProbeTakesNothing(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	good := Config{Prefix: netip.MustParsePrefix(four), Dev: "eth0"}
+	good := Config{Site: Site{Prefix: netip.MustParsePrefix(four), Dev: "eth0"}}
 	if _, err := New(good); err != nil {
 		t.Fatal(err)
 	}
@@ -320,6 +322,9 @@ func TestCheck(t *testing.T) {
 		"long wait":       func(c *Config) { c.ProbeWait = time.Minute },
 		"announce back":   func(c *Config) { c.Announce = []time.Duration{2, 1} },
 		"announce before": func(c *Config) { c.Announce = []time.Duration{-1} },
+		"group MAC":       func(c *Config) { c.MAC = frame.MAC{3} },
+		"VRRP's MAC":      func(c *Config) { c.MAC = frame.MAC{0, 0, 0x5e, 0, 1, 51} },
+		"two owners":      func(c *Config) { c.Owner = "a b" },
 		"announce often":  func(c *Config) { c.Announce = make([]time.Duration, 65) },
 	} {
 		cfg := good

@@ -154,7 +154,7 @@ func (w *watcher) run(ctx context.Context) {
 			if !ok {
 				w.links = nil
 			} else if int(u.Index) == w.p.index {
-				w.onLink(u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0)
+				w.onLink(ctx, u)
 			}
 		case u, ok := <-w.addrs:
 			if !ok {
@@ -179,7 +179,12 @@ func sameIP(u netlink.AddrUpdate, ip netip.Addr) bool {
 	return ok && got.Unmap() == ip
 }
 
-func (w *watcher) onLink(up bool) {
+func (w *watcher) onLink(ctx context.Context, u netlink.LinkUpdate) {
+	if w.p.site.Virtual() && (u.Header.Type == unix.RTM_DELLINK || !whole(u.Link, w.p.site)) {
+		w.onStripped(ctx)
+		return
+	}
+	up := u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0
 	if up == w.carrier {
 		return
 	}
@@ -235,6 +240,9 @@ func (w *watcher) onRefresh(ctx context.Context) {
 	if err == nil && !there {
 		w.onStripped(ctx)
 		return
+	}
+	if err := w.p.mend(); err != nil {
+		w.a.log.Warn("the device of the virtual MAC is not as it should be", zap.Error(err))
 	}
 	w.announce()
 }

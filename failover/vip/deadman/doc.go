@@ -8,8 +8,9 @@
 package deadman
 
 import (
-	"net/netip"
 	"time"
+
+	"hapair/failover/vip"
 )
 
 // Lead is how long before the end of a lease the addresses go: the next holder
@@ -18,9 +19,8 @@ const Lead = 25 * time.Millisecond
 
 // Held is an address that must not outlive the lease of a resource.
 type Held struct {
-	Resource string       `json:"resource"`
-	Prefix   netip.Prefix `json:"prefix"`
-	Dev      string       `json:"dev"`
+	Resource string `json:"resource"`
+	vip.Site
 }
 
 // What the agent says, one JSON text a line, and the answer to each: the same

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapair/failover/lease"
+	"hapair/failover/vip"
 )
 
 const (
@@ -35,8 +37,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if len(os.Args) == 3 && os.Args[1] == "holder" {
-		if err := hold(os.Args[2]); err != nil {
+	if len(os.Args) == 4 && os.Args[1] == "holder" {
+		if err := hold(os.Args[2], os.Args[3]); err != nil {
 			panic(err)
 		}
 		os.Exit(0)
@@ -44,28 +46,27 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// hold is an agent: it has an address, renews its lease, and says so. With a
-// line on its standard input it ends in order.
-func hold(lock string) error {
+// hold is an agent: it has an address, with a virtual MAC or with "", renews its lease,
+// and says so. With a line on its standard input it ends in order.
+func hold(lock, mac string) error {
 	g, err := Start(Config{Program: "/proc/self/exe", Lock: lock, Resources: []string{"other", "pg"}, Log: zap.NewExample()})
 	if err != nil {
 		return err
 	}
 	clock := lease.Boottime()
 	g.Renew("pg", clock()+testLease)
-	h := Held{Resource: "pg", Prefix: netip.MustParsePrefix(testPrefix), Dev: "eth0"}
+	h := Held{Resource: "pg", Site: vip.Site{Prefix: netip.MustParsePrefix(testPrefix), Dev: "eth0"}}
+	if err := h.MAC.UnmarshalText([]byte(mac)); err != nil {
+		return err
+	}
 	if err := g.Hold(h); err != nil {
 		return err
 	}
-	link, err := netlink.LinkByName("eth0")
+	address, err := vip.New(vip.Config{Site: h.Site, Probes: -1, Announce: []time.Duration{}, MayHold: func() bool { return false }})
 	if err != nil {
 		return err
 	}
-	addr, err := netlink.ParseAddr(testPrefix)
-	if err != nil {
-		return err
-	}
-	if err := netlink.AddrAdd(link, addr); err != nil {
+	if err := address.Start(context.Background()); err != nil {
 		return err
 	}
 	fmt.Println("holds", g.helper.cmd.Process.Pid)
@@ -79,7 +80,7 @@ func hold(lock string) error {
 		case <-tick.C:
 			g.Renew("pg", clock()+testLease)
 		case <-done:
-			if err := netlink.AddrDel(link, addr); err != nil {
+			if err := address.Remove(); err != nil {
 				return err
 			}
 			for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // a helper that was killed is replaced
@@ -151,14 +152,10 @@ func (s *station) apart(f func() error) {
 	}
 }
 
-// has reports whether the device carries the address.
+// has reports whether a device carries the address.
 func (s *station) has() bool {
 	s.t.Helper()
-	link, err := s.h.LinkByName("eth0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	addrs, err := s.h.AddrList(link, unix.AF_INET)
+	addrs, err := s.h.AddrList(nil, unix.AF_INET)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -174,10 +171,10 @@ func (s *station) await(what string, ok func() bool) {
 	}
 }
 
-// holder starts an agent that has the address.
-func (s *station) holder(lock string) (cmd *exec.Cmd, helper int, end func()) {
+// holder starts an agent that has the address, with a virtual MAC or with "".
+func (s *station) holder(lock, mac string) (cmd *exec.Cmd, helper int, end func()) {
 	s.t.Helper()
-	cmd = exec.Command("/proc/self/exe", "holder", lock)
+	cmd = exec.Command("/proc/self/exe", "holder", lock, mac)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -213,7 +210,7 @@ func TestAddressOfAnAgentThatIsGone(t *testing.T) {
 	for name, signal := range map[string]unix.Signal{"killed": unix.SIGKILL, "stopped": unix.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
 			s, lock := newStation(t), filepath.Join(t.TempDir(), "lock")
-			cmd, helper, _ := s.holder(lock)
+			cmd, helper, _ := s.holder(lock, "")
 			for end := time.Now().Add(3 * testLease / 2); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 				if !s.has() {
 					t.Fatal("the address is gone while its lease is renewed")
@@ -248,6 +245,38 @@ func TestAddressOfAnAgentThatIsGone(t *testing.T) {
 	}
 }
 
+// A virtual MAC must not be left behind either: with it on two nodes a switch sends now
+// to the one, now to the other.
+func TestVirtualMACOfAnAgentThatIsGone(t *testing.T) {
+	s, lock := newStation(t), filepath.Join(t.TempDir(), "lock")
+	err := s.h.LinkAdd(&netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "asked", ParentIndex: s.link().Attrs().Index}})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("this kernel has no macvlan devices (CONFIG_MACVLAN)")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, helper, _ := s.holder(lock, "02:48:41:00:00:01")
+	made := vip.Site{Dev: "eth0", MAC: [6]byte{2, 0x48, 0x41, 0, 0, 1}}.Device()
+	if _, err := s.h.LinkByName(made); err != nil || !s.has() {
+		t.Fatalf("the address is not on %s: %v", made, err)
+	}
+	if err := cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the device is gone", func() bool {
+		_, err := s.h.LinkByName(made)
+		return errors.As(err, &netlink.LinkNotFoundError{})
+	})
+	if s.has() {
+		t.Error("the address is left")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the helper has ended", func() bool { return gone(helper) })
+}
+
 func (s *station) link() netlink.Link {
 	link, err := s.h.LinkByName("eth0")
 	if err != nil {
@@ -268,11 +297,11 @@ func (s *station) addr() *netlink.Addr {
 // its earlier life has ended, not taken away by it.
 func TestAgentThatComesBack(t *testing.T) {
 	s, lock := newStation(t), filepath.Join(t.TempDir(), "lock")
-	first, old, _ := s.holder(lock)
+	first, old, _ := s.holder(lock, "")
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	second, helper, end := s.holder(lock) // waits for the old one
+	second, helper, end := s.holder(lock, "") // waits for the old one
 	s.await("the helper of the first life has ended", func() bool { return gone(old) })
 	if !s.has() {
 		t.Error("the address is gone under a new lease")

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hapair/failover/lease"
-	"hapair/failover/vip"
 )
 
 // Descriptors of the helper.
@@ -56,25 +55,27 @@ func Serve(lock string) error {
 	if err != nil {
 		return fmt.Errorf("wait for the deadman's lock: %w", err)
 	}
-	s := server{clock: lease.Boottime(), until: page.until, remove: remove, log: os.Stderr}
+	s := server{clock: lease.Boottime(), until: page.until, silence: silence, remove: remove, log: os.Stderr}
 	return s.run(os.NewFile(ordersFD, "orders"))
 }
 
-func remove(h Held) error {
-	a, err := vip.New(vip.Config{Prefix: h.Prefix, Dev: h.Dev})
-	if err != nil {
-		return err
+func remove(h Held) error { return h.Clear() }
+
+// silence is for what takes longer to remove.
+func silence(h Held) {
+	if h.Virtual() {
+		h.Silence()
 	}
-	return a.Remove()
 }
 
 // server is the helper without its process.
 type server struct {
-	watch  watch
-	clock  lease.Clock
-	until  func(slot int) time.Duration
-	remove func(Held) error
-	log    io.Writer
+	watch   watch
+	clock   lease.Clock
+	until   func(slot int) time.Duration
+	silence func(Held) // as much of remove as is quick
+	remove  func(Held) error
+	log     io.Writer
 }
 
 // run carries orders out, each answered with itself, until conn ends and
@@ -136,9 +137,15 @@ func (s *server) obey(line []byte) error {
 	return nil
 }
 
-// turn takes away what is due.
+// turn takes away what is due: first every address, then the devices that were made for
+// some, each of which takes the kernel as long as there may be left.
 func (s *server) turn() (armed bool, wait time.Duration) {
 	gone, armed, wait := s.watch.due(s.clock(), s.until)
+	for _, i := range gone {
+		if h := s.watch.held[i]; s.until(h.Slot)-Lead <= s.clock() {
+			s.silence(h.Held)
+		}
+	}
 	for _, i := range gone {
 		h := s.watch.held[i]
 		end := s.until(h.Slot)

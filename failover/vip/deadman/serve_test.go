@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func TestServerInsists(t *testing.T) {
 	removed := make(chan Held, 1)
 	var log bytes.Buffer
 	s := server{clock: func() time.Duration { return time.Duration(now.Load()) }, until: func(int) time.Duration { return time.Duration(end.Load()) }, log: &log,
+		silence: func(Held) {},
 		remove: func(h Held) error {
 			if tries.Add(1) < 3 {
 				return errors.New("busy")
@@ -50,6 +52,20 @@ func TestServerInsists(t *testing.T) {
 	}
 }
 
+// All addresses go before the first device: the kernel is in no hurry with those.
+func TestServerSilencesFirst(t *testing.T) {
+	var did []string
+	s := server{clock: func() time.Duration { return time.Hour }, until: func(int) time.Duration { return time.Minute }, log: io.Discard,
+		silence: func(h Held) { did = append(did, "silence "+h.Prefix.String()) },
+		remove:  func(h Held) error { did = append(did, "remove "+h.Prefix.String()); return nil }}
+	s.watch.hold(at(0, "10.0.0.1/24"))
+	s.watch.hold(at(1, "10.0.0.2/24"))
+	s.turn()
+	if want := []string{"silence 10.0.0.1/24", "silence 10.0.0.2/24", "remove 10.0.0.1/24", "remove 10.0.0.2/24"}; !slices.Equal(did, want) {
+		t.Errorf("%q", did)
+	}
+}
+
 func TestServerRefuses(t *testing.T) {
 	for _, line := range []string{"nonsense\n", `{"hold":{"slot":-1,"prefix":"10.0.0.1/24"}}` + "\n", `{"release":{"slot":512,"prefix":"10.0.0.1/24"}}` + "\n"} {
 		ours, theirs := net.Pipe()
@@ -68,6 +84,7 @@ func TestServerRefuses(t *testing.T) {
 
 func FuzzOrder(f *testing.F) {
 	f.Add([]byte(`{"hold":{"resource":"pg","prefix":"10.0.0.1/24","dev":"eth0","slot":1}}`))
+	f.Add([]byte(`{"hold":{"resource":"pg","prefix":"10.0.0.1/24","dev":"eth0","mac":"02:48:41:00:00:01","slot":1}}`))
 	f.Add([]byte(`{"release":{"slot":4}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var s server

@@ -5,10 +5,12 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"hapair/failover/vip"
 )
 
 func at(slot int, prefix string) holding {
-	return holding{Held: Held{Resource: "pg", Prefix: netip.MustParsePrefix(prefix), Dev: "eth0"}, Slot: slot}
+	return holding{Held: Held{Resource: "pg", Site: vip.Site{Prefix: netip.MustParsePrefix(prefix), Dev: "eth0"}}, Slot: slot}
 }
 
 func TestWatch(t *testing.T) {
