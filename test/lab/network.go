@@ -279,6 +279,9 @@ func (l *Lab) unplug(n *node) error {
 		return nil
 	}
 	err = inside(name, func(h *netlink.Handle) error {
+		if err := dropStacked(h); err != nil {
+			return err
+		}
 		for _, dev := range n.devices() {
 			if err := park(h, dev, parkName(n, dev), lan); err != nil {
 				return err
@@ -287,6 +290,25 @@ func (l *Lab) unplug(n *node) error {
 		return nil
 	})
 	return errors.Join(err, dropNamespace(name))
+}
+
+// dropStacked deletes the devices that a node's programs made on its cables' ends: a
+// namespace lives as long as its last socket, one that tells its end to a dark cable for
+// minutes, and such a device would speak by a cable that is plugged in again.
+func dropStacked(h *netlink.Handle) error {
+	all, err := h.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, x := range all {
+		if _, macvlan := x.(*netlink.Macvlan); !macvlan {
+			continue
+		}
+		if err := h.LinkDel(x); err != nil && !errors.Is(err, unix.ENODEV) { // it went meanwhile
+			return fmt.Errorf("device %s: %w", x.Attrs().Name, err)
+		}
+	}
+	return nil
 }
 
 func park(h *netlink.Handle, dev, as string, lan netns.NsHandle) error {
