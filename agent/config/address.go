@@ -19,7 +19,18 @@ type AddressService struct {
 	Announce bool `yaml:"announce"`
 	// VirtualMAC moves with the address.
 	VirtualMAC VirtualMAC `yaml:"virtual_mac"`
+	// SourceFor is where what has no source of its own leaves with the address.
+	SourceFor SourceFor `yaml:"source_for"`
 }
+
+// SourceFor is SourceForOff, SourceForDefault or a network.
+type SourceFor string
+
+// Nowhere, and wherever the default route leads.
+const (
+	SourceForOff     SourceFor = "off"
+	SourceForDefault SourceFor = "default"
+)
 
 // VirtualMAC is VirtualMACOff, VirtualMACAuto or a MAC.
 type VirtualMAC string
@@ -31,11 +42,23 @@ const (
 )
 
 func (a *AddressService) vip() *vip.Config {
-	c := &vip.Config{Site: vip.Site{Prefix: a.IP, Dev: a.Dev}}
+	c := &vip.Config{Site: vip.Site{Prefix: a.IP, Dev: a.Dev, SourceFor: a.sourceFor()}}
 	if !a.Announce {
 		c.Announce = []time.Duration{}
 	}
 	return c
+}
+
+// sourceFor is the network; not valid: none.
+func (a *AddressService) sourceFor() netip.Prefix {
+	switch a.SourceFor {
+	case SourceForOff, "":
+		return netip.Prefix{}
+	case SourceForDefault:
+		return netip.PrefixFrom(a.IP.Addr(), 0).Masked()
+	}
+	p, _ := netip.ParsePrefix(string(a.SourceFor)) // anything else was refused
+	return p
 }
 
 // VirtualMAC is the MAC of an address of a resource; zero: that of its device. A
@@ -85,6 +108,51 @@ func (c *checker) vip(at string, a *AddressService, vips map[netip.Addr]string) 
 		c.fail(at+".dev", "as in dev: eth0", "%q is not the name of a network device", a.Dev)
 	}
 	c.virtualMAC(at+".virtual_mac", a.VirtualMAC)
+	c.sourceFor(at+".source_for", a)
+}
+
+func (c *checker) sourceFor(at string, a *AddressService) {
+	if a.SourceFor == SourceForOff || a.SourceFor == SourceForDefault {
+		return
+	}
+	p, err := netip.ParsePrefix(string(a.SourceFor))
+	switch {
+	case err != nil:
+		c.fail(at, "", "%q: want off, default, or a network such as 10.0.0.0/8", a.SourceFor)
+	case p.Bits() == 0:
+		c.fail(at, "source_for: default", "%s is wherever the default route leads", p)
+	case p.Addr().Is4() != a.IP.Addr().Is4():
+		c.fail(at, "", "%s and %s are of two families: the one cannot be the source for the other", a.IP.Addr(), p)
+	case p != p.Masked():
+		c.fail(at, fmt.Sprintf("did you mean %s?", p.Masked()), "%s is an address, not a network", p)
+	}
+}
+
+// sources refuses two sources for the same: both may be on one node. A network is more
+// than what the default route leads to.
+func (c *checker) sources() {
+	type place struct {
+		at string
+		to netip.Prefix
+	}
+	var all []place
+	for i := range c.cfg.Resources {
+		r := &c.cfg.Resources[i]
+		for j := range r.Services {
+			a := r.Services[j].Address
+			if a == nil || !a.sourceFor().IsValid() {
+				continue
+			}
+			here := place{fmt.Sprintf("resources.%s.services[%d].address.source_for", r.Name, j), a.sourceFor()}
+			for _, was := range all {
+				if was.to.Overlaps(here.to) && (was.to.Bits() == 0) == (here.to.Bits() == 0) {
+					c.fail(here.at, "one source for each: both may be on one node", "another address is the source for %s already, %s", was.to, c.place(was.at))
+					break
+				}
+			}
+			all = append(all, here)
+		}
+	}
 }
 
 func (c *checker) virtualMAC(at string, v VirtualMAC) {

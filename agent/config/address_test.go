@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"testing"
 
 	"hapair/failover/vip/frame"
@@ -40,5 +41,26 @@ resources:
 	again := mustParse(t, cfg.Render())
 	if got := again.VirtualMAC(again.Resource("pg"), again.Resource("pg").Services[4].Address); got != mac(pg, 4) {
 		t.Errorf("rendered, it is %s:\n%s", got, cfg.Render())
+	}
+}
+
+func TestSourceFor(t *testing.T) {
+	cfg := mustParse(t, `nodes: {alpha: 10.99.0.1, beta: 10.99.0.2}
+resources:
+  pg:
+    volumes: [{disk: /dev/vdb}]
+    services:
+      - address: {ip: 192.168.1.50/24, dev: eth0}
+      - address: {ip: 192.168.1.51/24, dev: eth0, source_for: default}
+      - address: {ip: "fd00::51/64", dev: eth0, source_for: default}
+      - address: {ip: 192.168.1.52/24, dev: eth0, source_for: 10.0.0.0/8}
+`)
+	again := mustParse(t, cfg.Render())
+	for i, want := range []netip.Prefix{{}, netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"), netip.MustParsePrefix("10.0.0.0/8")} {
+		for _, c := range []*Config{cfg, again} {
+			if got := c.Resources[0].Services[i].Spec().Address.SourceFor; got != want {
+				t.Errorf("service %d: %s, want %s", i, got, want)
+			}
+		}
 	}
 }

@@ -26,6 +26,7 @@ func (c *checker) resources() {
 		c.services(at, r, vips, mounts)
 	}
 	c.virtualMACs()
+	c.sources()
 }
 
 func (c *checker) resourceSettings(at string, r *Resource) {

@@ -15,6 +15,9 @@ type Site struct {
 	// MAC, when not zero, is the virtual MAC: the address is put on a device of
 	// its own over Dev, which all addresses with this MAC share.
 	MAC frame.MAC `json:"mac,omitzero"`
+	// SourceFor, when valid, is where what leaves without a source of its own leaves
+	// with this address: a network of the same family.
+	SourceFor netip.Prefix `json:"source_for,omitzero"`
 }
 
 // Clear takes away what was put there, like [Address.Remove].

@@ -30,7 +30,8 @@ const (
 	probesMax    = 20
 	probeWaitMax = 5 * time.Second
 	announceMax  = 64
-	restoreEvery = time.Second // at most, when something keeps stripping the address
+	restoreEvery = time.Second            // at most, when something keeps stripping the address
+	leadEvery    = 100 * time.Millisecond // at most, when routes keep changing
 )
 
 // DefaultAnnounce returns the instants after the take-over at which the
@@ -156,6 +157,9 @@ func check(cfg Config) error {
 			return fmt.Errorf("virtual MAC: %w", err)
 		}
 	}
+	if to := cfg.SourceFor; to.IsValid() && (to.Addr().Is4() != ip.Is4() || to != to.Masked()) {
+		return fmt.Errorf("source for %s: must be a network of the address's family", to)
+	}
 	for i, at := range cfg.Announce {
 		if at < 0 || i > 0 && at < cfg.Announce[i-1] {
 			return fmt.Errorf("announcement %d at %s: must not go back", i+1, at)
@@ -247,10 +251,15 @@ func (a *Address) take(ctx context.Context, p *port) error {
 	if err := a.probe(ctx, p); err != nil {
 		return err
 	}
-	if had && !a.cfg.Virtual() {
-		return nil
+	if !had || a.cfg.Virtual() {
+		err = p.add(a.cfg.Prefix)
 	}
-	return p.add(a.cfg.Prefix)
+	if err == nil {
+		if _, err = p.lead(); err != nil && !had {
+			err = errors.Join(err, p.unlead(), p.remove(a.cfg.Prefix))
+		}
+	}
+	return err
 }
 
 func (a *Address) open() (*port, error) { return openPort(a.cfg.Site, a.cfg.Owner) }
@@ -331,15 +340,17 @@ func (a *Address) Remove() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.release()
+	kept := a.cfg.unlead() // before the address goes: nobody's source lets no connection come about
 	p, err := a.open()
 	var gone *NoDeviceError
-	if errors.As(err, &gone) {
-		return nil
-	}
 	if err == nil {
 		defer p.close()
 		err = p.remove(a.cfg.Prefix)
 	}
+	if errors.As(err, &gone) {
+		err = nil
+	}
+	err = errors.Join(err, kept)
 	if err != nil {
 		return fmt.Errorf("remove address %s from %s: %w", a.cfg.Prefix, a.cfg.Dev, err)
 	}

@@ -221,8 +221,8 @@ func (p *port) delete(l netlink.Link) error {
 }
 
 // Sweep deletes the devices that were made for owners whose names begin with prefix,
-// with the addresses on them: for an agent that begins, and has no lease. It returns
-// the names of the devices.
+// with the addresses on them, and all that has an address be a source: for an agent that
+// begins, and has no lease. It returns the names of what it deleted.
 func Sweep(prefix string) (swept []string, err error) {
 	p, err := bare()
 	if err != nil {
@@ -243,8 +243,10 @@ func Sweep(prefix string) (swept []string, err error) {
 		swept = append(swept, l.Attrs().Name)
 		err = errors.Join(err, p.delete(l))
 	}
+	tables, serr := p.sweepSources()
+	swept, err = append(swept, tables...), errors.Join(err, serr)
 	if err != nil {
-		return swept, fmt.Errorf("remove what is left of virtual MACs: %w", err)
+		return swept, fmt.Errorf("remove what an earlier life left: %w", err)
 	}
 	return swept, nil
 }

@@ -42,6 +42,7 @@ type watcher struct {
 
 	links   chan netlink.LinkUpdate // nil when it could not be subscribed
 	addrs   chan netlink.AddrUpdate
+	routes  chan netlink.RouteUpdate // nil too where the address is no source
 	unsub   chan struct{}
 	carrier bool
 	since   time.Time // start of the present round of announcements
@@ -49,6 +50,8 @@ type watcher struct {
 	users   *ear      // nil when a neighbour was heard, or cannot be
 	rivals  *ear      // nil when they cannot be heard
 	rival   time.Time // last told of one
+	stray   bool      // routes have changed
+	led     time.Time // last look at them
 	missing bool      // stripped and not yet back
 	tried   time.Time // last attempt to put it back
 }
@@ -69,6 +72,15 @@ func (w *watcher) subscribe() {
 		return
 	}
 	w.addrs = addrs
+	if !w.p.site.SourceFor.IsValid() {
+		return
+	}
+	routes := make(chan netlink.RouteUpdate, 16)
+	if err := netlink.RouteSubscribeWithOptions(routes, w.unsub, netlink.RouteSubscribeOptions{ErrorCallback: w.unless(failed)}); err != nil {
+		failed(err)
+		return
+	}
+	w.routes = routes
 }
 
 // unless silences the error that closing the subscription brings about.
@@ -90,6 +102,10 @@ func (w *watcher) unsubscribe() {
 	}
 	if w.addrs != nil {
 		for range w.addrs {
+		}
+	}
+	if w.routes != nil {
+		for range w.routes {
 		}
 	}
 }
@@ -135,6 +151,8 @@ func (w *watcher) wait() time.Duration {
 	}
 	if w.missing {
 		due = min(due, time.Until(w.tried.Add(restoreEvery)))
+	} else if w.stray {
+		due = min(due, time.Until(w.led.Add(leadEvery)))
 	}
 	return max(due, 0)
 }
@@ -161,6 +179,12 @@ func (w *watcher) run(ctx context.Context) {
 				w.addrs = nil
 			} else if !u.NewAddr && u.LinkIndex == w.p.index && sameIP(u, w.a.ip) {
 				w.onStripped(ctx)
+			}
+		case u, ok := <-w.routes:
+			if !ok {
+				w.routes = nil
+			} else if w.p.site.concerned(&u.Route) {
+				w.stray = true
 			}
 		case mac := <-w.users.macs():
 			w.deafen()
@@ -213,6 +237,9 @@ func (w *watcher) onStripped(ctx context.Context) {
 		w.missing = true
 		w.tell(Stripped, nil)
 	}
+	if err := w.p.unlead(); err != nil { // a source that nobody has lets no connection come about
+		w.a.log.Error("the address is gone, and may still be the source of what leaves", zap.Error(err))
+	}
 	if time.Since(w.tried) >= restoreEvery {
 		w.restore(ctx)
 	}
@@ -223,6 +250,8 @@ func (w *watcher) onTime(ctx context.Context) {
 	case w.missing && time.Since(w.tried) >= restoreEvery:
 		w.restore(ctx)
 	case w.missing:
+	case w.stray && time.Since(w.led) >= leadEvery:
+		w.lead()
 	case w.next < len(w.a.cfg.Announce):
 		if time.Until(w.since.Add(w.a.cfg.Announce[w.next])) <= 0 {
 			w.next++
@@ -241,10 +270,23 @@ func (w *watcher) onRefresh(ctx context.Context) {
 		w.onStripped(ctx)
 		return
 	}
+	w.lead()
 	if err := w.p.mend(); err != nil {
 		w.a.log.Warn("the device of the virtual MAC is not as it should be", zap.Error(err))
 	}
 	w.announce()
+}
+
+// lead has the address be the source again, as the routes of the node now are.
+func (w *watcher) lead() {
+	w.stray, w.led = false, time.Now()
+	did, err := w.p.lead()
+	switch {
+	case err != nil:
+		w.a.log.Warn("the address is not the source of what leaves", zap.Stringer("to", w.p.site.SourceFor), zap.Error(err))
+	case did:
+		w.a.log.Info("what leaves with the address as its source follows the routes of the node again", zap.Stringer("to", w.p.site.SourceFor))
+	}
 }
 
 func (w *watcher) restore(ctx context.Context) {

@@ -51,13 +51,27 @@ func (p *pair) noVirtualMAC(node string) {
 	})
 }
 
+// sourceIs waits until what a node opens towards the client has a source.
+func (p *pair) sourceIs(node, want string) {
+	p.t.Helper()
+	p.eventually(node+" sends from "+want, func() error {
+		out, err := p.Run(p.ctx, node, "ip", "route", "get", p.Address(lab.Client, lab.LAN))
+		if err == nil && !strings.Contains(out, " src "+want+" ") {
+			err = errors.New(out)
+		}
+		return err
+	})
+}
+
 // The agent of the Primary hangs. The virtual MAC leaves that node without it, and is
 // at the other one: a client that heeds no announcement goes on, and knows the same
-// MAC as before.
+// MAC as before. So with what the nodes open without a source: it comes from the service
+// address where that is.
 func TestVirtualMAC(t *testing.T) {
-	p := newVirtualPair(t, ", virtual_mac: auto")
+	p := newVirtualPair(t, ", virtual_mac: auto, source_for: 192.168.1.0/24")
 	primary, survivor := p.settle()
 	p.noVirtualMAC(survivor)
+	p.sourceIs(primary, lab.ServiceAddress)
 	w := p.write()
 	w.progress(steady)
 	mac := p.serviceMAC()
@@ -72,6 +86,8 @@ func TestVirtualMAC(t *testing.T) {
 	p.must(p.Pause(primary))
 	p.takeover(survivor)
 	p.noVirtualMAC(primary) // while its agent hangs
+	p.sourceIs(primary, p.Address(primary, lab.LAN))
+	p.sourceIs(survivor, lab.ServiceAddress)
 	w.progress(steady)
 	p.must(p.Resume(primary))
 	p.rejoined(primary)

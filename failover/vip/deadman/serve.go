@@ -63,7 +63,7 @@ func remove(h Held) error { return h.Clear() }
 
 // silence is for what takes longer to remove.
 func silence(h Held) {
-	if h.Virtual() {
+	if h.Virtual() || h.SourceFor.IsValid() {
 		h.Silence()
 	}
 }
