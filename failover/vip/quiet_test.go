@@ -59,7 +59,7 @@ func heardOf(t *testing.T, c interface {
 	ReadFrom([]byte) (int, net.Addr, error)
 }, until netip.Addr, only frame.MAC) bool {
 	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 2048)

@@ -28,6 +28,7 @@ var aways = map[string]away{
 
 func newAway(t *testing.T, x away) away {
 	t.Helper()
+	t.Parallel()
 	x.lab = newLab(t)
 	bits := netip.MustParseAddr(x.far).BitLen()
 	x.addrOn(x.client, "lo", fmt.Sprintf("%s/%d", x.far, bits))
@@ -95,7 +96,7 @@ func (x away) from(to, source string) string {
 	defer server.Close()
 	var local string
 	x.in(x.one, func() error {
-		d := net.Dialer{Timeout: 5 * time.Second}
+		d := net.Dialer{Timeout: 20 * time.Second}
 		if source != "" {
 			d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(source)}
 		}
@@ -111,14 +112,27 @@ func (x away) from(to, source string) string {
 	return local
 }
 
+// asked is the routing table that says the way to what is far.
+func (x away) asked(source net.IP) (table int) {
+	x.t.Helper()
+	x.ip(x.one, func(h *netlink.Handle) error {
+		all, err := h.RouteGetWithOptions(net.ParseIP(x.far), &netlink.RouteGetOptions{SrcAddr: source})
+		if err == nil {
+			table = all[0].Table
+		}
+		return err
+	})
+	return table
+}
+
 func (x away) ipOf() string { return netip.MustParsePrefix(x.vip).Addr().String() }
 
 // until waits for what changes in the background.
 func (x away) until(what string, ok func() bool) {
 	x.t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			x.t.Fatalf("not within 5 s: %s", what)
+			x.t.Fatalf("not within 20 s: %s", what)
 		}
 	}
 }
@@ -154,6 +168,11 @@ func TestSource(t *testing.T) {
 		}
 		if now := x.main(); now != before {
 			t.Errorf("the node's routes were\n%sand are\n%s", before, now)
+		}
+		if x.all == "0.0.0.0/0" {
+			if without, with := x.asked(nil), x.asked(net.ParseIP(x.own)); without != a.cfg.table() || with != unix.RT_TABLE_MAIN {
+				t.Errorf("without a source table %d is asked, with one table %d", without, with)
+			}
 		}
 		x.remove(x.one, a)
 		if got := x.from(x.far, ""); got != x.own || x.ruled() != 0 || x.main() != before {
@@ -195,7 +214,7 @@ func TestSourceFollows(t *testing.T) {
 	eachFamily(t, func(t *testing.T, x away) {
 		other := netip.MustParseAddr(x.near).Next().String()
 		x.addr(x.client, other+"/"+strings.Split(x.vip, "/")[1])
-		a := x.led(func(c *Config) { c.Refresh, c.Announce = 30*time.Millisecond, []time.Duration{0} })
+		a := x.led(nil)
 		if err := x.start(x.one, a); err != nil {
 			t.Fatal(err)
 		}
@@ -220,12 +239,29 @@ func TestSourceFollows(t *testing.T) {
 		x.route(x.near, (*netlink.Handle).RouteAdd)
 		x.until("the first router is taken again", func() bool { return gateway() == x.near })
 		x.ip(x.one, func(h *netlink.Handle) error {
-			_, own := a.cfg.rules()
-			return errors.Join(h.RuleDel(own), h.RouteDel(&netlink.Route{Table: a.cfg.table(), Dst: ipNet(a.cfg.SourceFor)}))
+			return h.RouteDel(&netlink.Route{Table: a.cfg.table(), Dst: ipNet(a.cfg.SourceFor)})
 		})
-		x.until("what was stripped is back", func() bool { return x.ruled() == 2 && gateway() == x.near })
+		x.until("the route is back", func() bool { return gateway() == x.near })
 		x.strip(x.one, x.vip)
 		x.until("the address is back, and the source", func() bool { return x.has(x.one, x.vip) && gateway() == x.near })
+		if got := x.from(x.far, ""); got != x.ipOf() {
+			t.Errorf("from %s", got)
+		}
+	})
+}
+
+// A rule that is stripped is back with the next refresh: of those nobody is told.
+func TestSourceRuleIsPutBack(t *testing.T) {
+	eachFamily(t, func(t *testing.T, x away) {
+		a := x.led(func(c *Config) { c.Refresh, c.Announce = 30*time.Millisecond, []time.Duration{0} })
+		if err := x.start(x.one, a); err != nil {
+			t.Fatal(err)
+		}
+		specific, own := a.cfg.rules()
+		for _, r := range []*netlink.Rule{specific, own} {
+			x.ip(x.one, func(h *netlink.Handle) error { return h.RuleDel(r) })
+			x.until("the rule is back", func() bool { return x.ruled() == 2 })
+		}
 		if got := x.from(x.far, ""); got != x.ipOf() {
 			t.Errorf("from %s", got)
 		}
@@ -257,10 +293,11 @@ func TestSourceAfterACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.Close()
-		if err := x.start(x.one, x.led(nil)); err != nil { // a next life that holds it
+		b := x.led(nil)
+		if err := x.start(x.one, b); err != nil { // a next life that holds it
 			t.Fatal(err)
 		}
-		a.Close()
+		b.Close()
 		x.strip(x.one, x.vip)
 		x.in(x.one, func() error {
 			swept, err := Sweep("shop/")

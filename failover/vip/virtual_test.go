@@ -25,6 +25,7 @@ const testMACText = "02:48:41:00:00:01"
 // macvlan devices.
 func virtualLab(t *testing.T) *lab {
 	t.Helper()
+	t.Parallel()
 	l := newLab(t)
 	l.ip(l.client, func(h *netlink.Handle) error {
 		x, err := h.LinkByName("lo")
@@ -110,7 +111,7 @@ func (l *lab) converse(node netns.NsHandle, prefix string) error {
 	var err error
 	l.in(l.client, func() error {
 		var c net.Conn
-		if c, err = net.DialTimeout("tcp", server.Addr().String(), 5*time.Second); err == nil {
+		if c, err = net.DialTimeout("tcp", server.Addr().String(), 20*time.Second); err == nil {
 			c.Close()
 		}
 		return nil
@@ -259,7 +260,7 @@ func TestVirtualMACComesBack(t *testing.T) {
 					if e.What != want || e.Err != nil {
 						t.Fatalf("%+v, want %s", e, want)
 					}
-				case <-time.After(10 * time.Second):
+				case <-time.After(20 * time.Second):
 					t.Fatalf("not told: %s", want)
 				}
 			}
@@ -296,7 +297,7 @@ func TestVirtualMACOfATwin(t *testing.T) {
 			if err := l.start(l.two, again); err != nil {
 				t.Fatal(err)
 			}
-			within := time.After(10 * time.Second)
+			within := time.After(20 * time.Second)
 			for told := false; !told; {
 				select {
 				case e := <-events:
