@@ -147,7 +147,9 @@ func (s *Service) setDefaults() {
 	s.MonitorTimeout, s.MonitorInterval = DefaultMonitorTimeout, DefaultMonitorInterval
 }
 
-func (a *AddressService) setDefaults() { a.Announce, a.VirtualMAC, a.SourceFor = true, VirtualMACOff, SourceForOff }
+func (a *AddressService) setDefaults() {
+	a.Announce, a.VirtualMAC, a.SourceFor = true, VirtualMACOff, SourceForOff
+}
 
 func (d *FenceDevice) setDefaults() {
 	d.Timeout, d.MonitorInterval = DefaultFenceTimeout, DefaultFenceMonitorInterval
