@@ -19,6 +19,7 @@ type request struct {
 	vol     int
 	node    *node
 	sent    bool // a frame has carried it to the peer
+	here    bool // the node's own disk has done it
 }
 
 // submit lets the Primary's application do something: mostly one request,

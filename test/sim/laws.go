@@ -53,7 +53,7 @@ func (w *World) apartFrom(n *node, r *block.Request, q *request) {
 	for s := int(r.Offset / block.SectorBytes); s < int(r.End()/block.SectorBytes); s++ {
 		lacks = lacks || w.hists[q.vol].Check(s, p.vols[q.vol].disk.at(s)) != nil
 	}
-	if p.bad && w.record.Primary != p.name {
+	if p.bad && (w.record.Primary != p.name || p == q.node && q.here) {
 		return // a disk that failed a flush may have lost what it had answered
 	}
 	if !lacks || p.lost || slices.Contains(w.record.InSync, p.name) {

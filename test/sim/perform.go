@@ -106,11 +106,21 @@ func (n *node) localIO(f *engine.Effect) {
 		}
 		if err == nil {
 			v.disk.apply(r)
+			n.w.done(n, f.Volume, r)
 		} else {
 			v.disk.spoil(r, n.w.rng)
 		}
 		n.step(&engine.Event{Kind: engine.LocalDone, Request: r, Err: err})
 	}, torn: func() { v.disk.tear(r, n.w.rng) }})
+}
+
+// done notes that the disk of a node has done what an application asked it for.
+func (w *World) done(n *node, vol int, r *block.Request) {
+	for asked, q := range w.inflight {
+		if q.node == n && q.vol == vol && asked.Op == r.Op && asked.Offset == r.Offset && asked.Length == r.Length {
+			q.here = true
+		}
+	}
 }
 
 // fills: the node writes what it was just given because it lacks it, as a Primary.
@@ -170,7 +180,7 @@ func (n *node) performMeta(f *engine.Effect) {
 		n.meta("page", func() { v.pages[page] = data }, engine.Event{Kind: engine.PageDone, Volume: vol, Page: page, Version: f.Version})
 	case engine.WriteSuper:
 		super := *f.Super
-		if n.command == engine.Invalidate && n.counted && super.FullSync && slices.Contains(n.w.record.InSync, n.name) {
+		if n.command == engine.Invalidate && n.counted && super.FullSync && !v.super.FullSync && slices.Contains(n.w.record.InSync, n.name) {
 			n.w.fail(fmt.Errorf("%s gives its copy up, and is in the in-sync set", n.name))
 		}
 		n.meta("super", func() { v.super = super }, engine.Event{Kind: engine.SuperDone, Volume: vol, Version: f.Version})
