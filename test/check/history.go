@@ -38,6 +38,7 @@ type register struct {
 	flushed Version
 	maybe   []Version
 	past    []Version // up to acked, not before flushed: what a double failure may bring back
+	sure    []Version // of past and acked: those that were answered, or shown by a read
 	touched bool
 	free    bool // it was cut off: until it is written again anything may be there
 }
@@ -77,6 +78,7 @@ func (h *History) Acked(v Version) {
 	for i := s.first; i < s.first+s.n; i++ {
 		r := &h.sectors[i]
 		r.acked, r.free = v, false
+		r.sure = append(r.sure, v)
 		for _, m := range r.maybe {
 			if m <= v {
 				r.past = append(r.past, m)
@@ -111,6 +113,7 @@ func (h *History) Seen(sector int, found, last Version) error {
 	for i, m := range r.maybe {
 		if m > r.acked && m <= last && h.matches(found, m) {
 			r.acked = m
+			r.sure = append(r.sure, m)
 			r.past = append(r.past, r.maybe[:i+1]...)
 			r.maybe = slices.Delete(r.maybe, 0, i+1)
 			break
@@ -127,6 +130,7 @@ func (h *History) Flushed(before []Version) {
 		r.flushed = max(r.flushed, v)
 		if !h.byOne {
 			r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m < r.flushed })
+			r.sure = slices.DeleteFunc(r.sure, func(m Version) bool { return m < r.flushed })
 		}
 	}
 }
@@ -185,7 +189,8 @@ func (h *History) Rebase(sector int, found Version) error {
 			r.maybe = append(r.maybe, m)
 		}
 	}
-	r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m > at })
+	later := func(m Version) bool { return m > at }
+	r.past, r.sure = slices.DeleteFunc(r.past, later), append(slices.DeleteFunc(r.sure, later), at)
 	r.acked = at
 	return nil
 }
@@ -225,8 +230,9 @@ func (h *History) Durable(sector int, found Version) error {
 func (h *History) FlushedByOne() { h.byOne = true }
 
 // Lose accepts that a copy without the writes of lost takes over: what was
-// answered is the latest of the others. Those of lost are undecided, for the copy
-// that has them may still be the one that counts. Other says that the flushes
+// answered is the latest of the others that were. Those of lost are undecided, for the
+// copy that has them may still be the one that counts, and so are those that nobody was
+// told about. Other says that the flushes
 // were another copy's: then durable is what this one has on stable storage.
 func (h *History) Lose(lost map[Version]bool, other bool, durable func(sector int) Version) {
 	for _, i := range h.touched {
@@ -234,15 +240,16 @@ func (h *History) Lose(lost map[Version]bool, other bool, durable func(sector in
 		kept := Version(0)
 		var gone []Version
 		for _, m := range append(r.past, r.acked) {
-			if !lost[m] {
+			if !lost[m] && slices.Contains(r.sure, m) {
 				kept = max(kept, m)
-			} else if !slices.Contains(gone, m) {
+			} else if m != 0 && !slices.Contains(gone, m) {
 				gone = append(gone, m)
 			}
 		}
 		if lost[r.acked] {
 			r.acked = kept
-			r.past = slices.DeleteFunc(r.past, func(m Version) bool { return m > kept })
+			later := func(m Version) bool { return m > kept }
+			r.past, r.sure = slices.DeleteFunc(r.past, later), slices.DeleteFunc(r.sure, later)
 			for _, m := range gone {
 				if m > kept && !slices.Contains(r.maybe, m) {
 					r.maybe = append(r.maybe, m)

@@ -35,10 +35,21 @@ func (w *World) tell() {
 	}
 }
 
+// asked is a change of the in-sync set that a node asks for, and how the node was
+// then: it may be another when that is decided.
+type asked struct {
+	change  engine.EffectKind
+	who     string
+	token   uint64
+	broken  bool
+	crashed bool
+}
+
 // changeInSync is one change of the in-sync set, decided now; the node hears
 // of it later.
-func (w *World) changeInSync(n *node, change engine.EffectKind, who string, token uint64, askedBroken bool) error {
-	if w.record.Token != token {
+func (w *World) changeInSync(n *node, a asked) error {
+	change, who := a.change, a.who
+	if w.record.Token != a.token {
 		return engine.ErrStaleToken
 	}
 	r := w.record
@@ -77,10 +88,10 @@ func (w *World) changeInSync(n *node, change engine.EffectKind, who string, toke
 			return nil
 		}
 		r.InSync = slices.DeleteFunc(slices.Clone(r.InSync), func(s string) bool { return s == who })
-		if p := n.peer(); n.broken() && askedBroken && !p.broken() && !p.bad {
+		if p := n.peer(); n.broken() && a.broken && !p.broken() && !p.bad {
 			w.fail(fmt.Errorf("%s, whose disk has failed, takes the healthy %s out of the set", n.name, p.name))
 		}
-		if p := n.peer(); n.crashed && !n.lossy && w.record.Primary != n.name && p.up && !p.crashed && !p.bad && !p.lossy {
+		if p := n.peer(); n.crashed && a.crashed && !n.lossy && w.record.Primary != n.name && p.up && !p.crashed && !p.bad && !p.lossy && w.lacks(n, p) {
 			w.fail(fmt.Errorf("%s came back from a crash and takes %s, which did not crash, out of the set", n.name, p.name))
 		}
 	default:
@@ -89,6 +100,18 @@ func (w *World) changeInSync(n *node, change engine.EffectKind, who string, toke
 	r.Token++
 	w.setRecord(r)
 	return nil
+}
+
+// lacks: a copy has not all that its peer's has.
+func (w *World) lacks(n, p *node) bool {
+	for i := range n.vols {
+		for _, s := range w.hists[i].Touched() {
+			if n.holds(i, s) != p.holds(i, s) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // included: the target has everything that the source has.

@@ -226,13 +226,13 @@ func (n *node) meta(what string, store func(), done engine.Event) {
 // ledger asks for a change; when it is decided, the answer travels on its own.
 func (n *node) ledger(change engine.EffectKind, who string, token uint64) {
 	n.asking++
-	broken := n.broken() // a disk that fails later cannot take back what is on its way
+	a := asked{change, who, token, n.broken(), n.crashed}
 	what := fmt.Sprintf("%s ledger: change %d of %s at %d", n.name, change, who, token)
 	n.later(&work{what: what, can: func() bool { return n.w.quorum(n) },
-		torn: func() { n.w.judgeLater(n.w.changeInSync(n, change, who, token, broken)) },
+		torn: func() { n.w.judgeLater(n.w.changeInSync(n, a)) },
 		run: func() {
 			n.asking--
-			err := n.w.changeInSync(n, change, who, token, broken)
+			err := n.w.changeInSync(n, a)
 			r := n.w.record
 			n.later(&work{what: n.name + " hears of it", can: func() bool { return n.w.one(6) }, run: func() {
 				n.fence.Told(r.Tenure)
