@@ -32,6 +32,48 @@ halab: ## a pair on one machine, for tests and trials
 haagent-lab: ## the agent with the layer that injects faults; never for production
 	$(GOBUILD) -tags lab -o bin/haagent-lab ./agent
 
+# make install, as root or into a DESTDIR. What is installed depends on the programs in
+# bin/ and on nothing of this machine.
+DESTDIR ?=
+PREFIX ?= /usr
+SBINDIR = $(PREFIX)/sbin
+BINDIR = $(PREFIX)/bin
+MANDIR = $(PREFIX)/share/man
+DOCDIR = $(PREFIX)/share/doc/hapair
+UNITDIR = $(PREFIX)/lib/systemd/system
+LOGINDIR = $(PREFIX)/lib/systemd/logind.conf.d
+COMPLETIONS = bash:share/bash-completion/completions/hactl zsh:share/zsh/site-functions/_hactl fish:share/fish/vendor_completions.d/hactl.fish
+UNITS := hapair.service hapair-witness.service
+INSTALL_FILE = install -D -m 0644
+
+.PHONY: install uninstall
+install: ## programs, units, man pages, completions below DESTDIR= PREFIX=/usr, after make build
+	@for p in haagent hactl; do [ -x bin/$$p ] || { echo "bin/$$p is not there: make build first (not as root)" >&2; exit 1; }; done
+	install -D -m 0755 bin/haagent $(DESTDIR)$(SBINDIR)/haagent
+	install -D -m 0755 bin/hactl $(DESTDIR)$(BINDIR)/hactl
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT; \
+	for u in $(UNITS); do \
+		sed -e 's|@SBINDIR@|$(SBINDIR)|g' -e 's|@DOCDIR@|$(DOCDIR)|g' agent/systemd/$$u.in >$$tmp/unit; \
+		$(INSTALL_FILE) $$tmp/unit $(DESTDIR)$(UNITDIR)/$$u; \
+	done; \
+	bin/hactl man $$tmp/man; \
+	$(INSTALL_FILE) -t $(DESTDIR)$(MANDIR)/man8 $$tmp/man/*.8 agent/systemd/haagent.8; \
+	for c in $(COMPLETIONS); do \
+		bin/hactl completion $${c%%:*} >$$tmp/completion; \
+		$(INSTALL_FILE) $$tmp/completion $(DESTDIR)$(PREFIX)/$${c#*:}; \
+	done
+	$(INSTALL_FILE) agent/systemd/logind.conf $(DESTDIR)$(LOGINDIR)/50-hapair.conf
+	$(INSTALL_FILE) -t $(DESTDIR)$(DOCDIR) README.md CHANGELOG.md LICENSE
+	$(INSTALL_FILE) -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
+	$(INSTALL_FILE) agent/systemd/hapair.yaml $(DESTDIR)$(DOCDIR)/examples/hapair.yaml
+	@[ -n "$(DESTDIR)" ] || ! type -P systemctl >/dev/null || systemctl daemon-reload || true
+uninstall: ## remove what make install installed, with the same DESTDIR= and PREFIX=; configuration and state stay
+	rm -f $(DESTDIR)$(SBINDIR)/haagent $(DESTDIR)$(BINDIR)/hactl
+	rm -f $(UNITS:%=$(DESTDIR)$(UNITDIR)/%) $(DESTDIR)$(LOGINDIR)/50-hapair.conf
+	rm -f $(DESTDIR)$(MANDIR)/man8/haagent.8 $(DESTDIR)$(MANDIR)/man8/hactl.8 $(DESTDIR)$(MANDIR)/man8/hactl-*.8
+	@for c in $(COMPLETIONS); do rm -f $(DESTDIR)$(PREFIX)/$${c#*:}; done
+	rm -rf $(DESTDIR)$(DOCDIR)
+
 .PHONY: deps
 deps: ## install the Debian packages the tests need, or say which are missing
 	@missing=; \

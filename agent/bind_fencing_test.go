@@ -14,6 +14,7 @@ import (
 	"hapair/agent/api"
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
+	"hapair/agent/systemd"
 	"hapair/fencing"
 	"hapair/heartbeat"
 )
@@ -25,7 +26,7 @@ func fencingAgent(t *testing.T, devices string) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{cfg: cfg, self: "alpha", log: zap.NewNop(), hub: api.NewHub("alpha", time.Now)}
+	a := &agent{cfg: cfg, self: "alpha", log: zap.NewNop(), boss: systemd.New(zap.NewNop()), hub: api.NewHub("alpha", time.Now)}
 	nodes, order := addresses(cfg)
 	if a.heart, err = heartbeat.New(heartbeat.Config{Cluster: "c", Self: "alpha", Nodes: nodes, Order: order, Port: 7791, Key: make([]byte, 32)}); err != nil {
 		t.Fatal(err)

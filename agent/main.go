@@ -28,6 +28,9 @@ const (
 	exitOK     = 0
 	exitFailed = 1
 	exitUsage  = 2
+	// exitConfig is EX_CONFIG, on which the unit does not start it again: it would
+	// read the same file. Not 2, with which the runtime ends a panic.
+	exitConfig = 78
 )
 
 // flags are the command line.
@@ -74,7 +77,7 @@ func command(f flags) int {
 	cfg, self, err := load(f)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "haagent: %v\n", err)
-		return exitUsage
+		return exitConfig
 	}
 	log, err := logger(f.debug)
 	if err != nil {

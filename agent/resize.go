@@ -150,7 +150,7 @@ func (r *resource) resize(ctx context.Context, q apiv1.ResizeRequest) (done []re
 			o.Size = limit // of the configuration, or none
 		} else if limit != 0 && o.Size != limit {
 			return done, &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("the configuration says size: %s for volume %d, %d bytes are asked for", r.conf.Volumes[i].Size, v.Number, o.Size),
-				Hint: "change size in the configuration of both nodes, or leave it out, and restart haagent"}
+				Hint: "change size in the configuration of both nodes, or leave it out, and systemctl restart hapair on each, one after the other"}
 		}
 		now, err := r.mirror.Resize(ctx, o)
 		if err != nil {

@@ -98,7 +98,9 @@ func (a *agent) startResources(ctx context.Context) error {
 		return err
 	}
 	a.startArbitration()
+	a.awaitDisks(ctx)
 	for i := range a.cfg.Resources {
+		a.boss.Stage("starting: disks of "+a.cfg.Resources[i].Name, stopPatience)
 		r, err := a.openResource(ctx, &a.cfg.Resources[i])
 		if err != nil {
 			// One bad disk does not take the other resources down.
@@ -122,10 +124,9 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.net.Handle(reconnectPurpose, a.acceptReconnect)
 	a.net.Handle(leftPurpose, a.acceptLeft)
 	a.net.Handle(drillPurpose, a.acceptDrill)
+	a.onStopWithin("controllers", a.leavesWithin, a.leaveAll)
 	for _, r := range a.order {
-		if err := r.start(); err != nil {
-			return err
-		}
+		r.start()
 	}
 	return nil
 }
@@ -297,13 +298,10 @@ func (r *resource) clearUp() {
 	}
 }
 
-// leavePatience bounds the hand-over at an orderly stop; without a quorum there
-// is none to be had, and the resource is taken down here.
-const leavePatience = 15 * time.Second
-
 // start lets the mirror connect and the controller decide.
-func (r *resource) start() error {
+func (r *resource) start() {
 	if r.group != nil {
+		r.a.boss.Stage("starting: services of an earlier life of "+r.name, stopPatience)
 		r.clearUp()
 	}
 	r.mirror.Start()
@@ -317,15 +315,12 @@ func (r *resource) start() error {
 	if r.group != nil {
 		monitoring.Go(func() { r.monitor(ctx) })
 	}
-	r.a.onStop("controller of "+r.name, func(stopCtx context.Context) error {
-		leave, done := context.WithTimeout(stopCtx, leavePatience)
-		err := r.control.Leave(leave)
-		done()
+	r.a.leaves = append(r.a.leaves, leave{name: r.name, within: r.leavesWithin(), empty: func(stopCtx context.Context) error {
+		err := r.leave(stopCtx)
 		cancel()
 		monitoring.Wait()
 		return errors.Join(err, ignoreCancelled(<-ended))
-	})
-	return nil
+	}})
 }
 
 // returned takes the note of this node's last orderly stop out of the ledger,
@@ -359,11 +354,11 @@ func ignoreCancelled(err error) error {
 // close lets go of the services and the disks.
 func (r *resource) close(ctx context.Context) error {
 	var err error
-	if r.group != nil {
-		err = r.group.Close(ctx)
-	}
 	if r.mirror.View().Tenure != 0 {
-		err = errors.Join(err, r.mirror.Abort(ctx, errors.New("the agent stops while Primary")))
+		err = r.takeDown(ctx)
+	}
+	if r.group != nil {
+		err = errors.Join(err, r.group.Close(ctx))
 	}
 	return errors.Join(err, r.mirror.Close(ctx))
 }

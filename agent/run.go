@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"hapair/agent/api"
@@ -20,6 +19,7 @@ import (
 	"hapair/agent/paths"
 	"hapair/agent/peering"
 	"hapair/agent/recorder"
+	"hapair/agent/systemd"
 	"hapair/failover"
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
@@ -41,6 +41,7 @@ type agent struct {
 	log   *zap.Logger
 	clock lease.Clock
 	began time.Time
+	boss  *systemd.Manager // who started this process
 
 	hub      *api.Hub
 	record   *recorder.Recorder
@@ -58,7 +59,8 @@ type agent struct {
 	server   *api.Server
 	drilling atomic.Bool // this node leads a drill
 
-	stops []stage // what to undo, last first
+	stops  []stage // what to undo, last first
+	leaves []leave // of what the stop empties this node, in any order
 
 	problems problems
 
@@ -67,25 +69,23 @@ type agent struct {
 
 // stage is one numbered step of the start, with its undoing.
 type stage struct {
-	name string
-	stop func(ctx context.Context) error
+	name   string
+	within func() time.Duration
+	stop   func(ctx context.Context) error
 }
 
-// run starts everything, waits for ctx, and stops everything in reverse.
+// run starts everything, waits for ctx or for the end of the machine, and stops
+// everything in reverse.
 func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) error {
-	a := &agent{cfg: cfg, self: self, log: log, clock: lease.Boottime(), began: time.Now(),
+	a := &agent{cfg: cfg, self: self, log: log, clock: lease.Boottime(), began: time.Now(), boss: systemd.New(log),
 		hub: api.NewHub(self, time.Now), res: map[string]*resource{}}
-	err := a.start(ctx)
-	if err == nil {
-		a.log.Info("running", zap.String("version", version), zap.String("cluster", cfg.Cluster))
-		a.event(apiv1.EventAgent, "", "the agent runs, version "+version)
-		a.notify(daemon.SdNotifyReady)
-		<-ctx.Done()
-		a.event(apiv1.EventAgent, "", "the agent stops in order")
-		a.notify(daemon.SdNotifyStopping)
-		a.log.Info("stopping in order")
+	if err := a.start(ctx); err != nil {
+		return errors.Join(err, a.stop())
 	}
-	return errors.Join(err, a.stop())
+	a.log.Info("running", zap.String("version", version), zap.String("cluster", cfg.Cluster))
+	a.event(apiv1.EventAgent, "", "the agent runs, version "+version)
+	a.boss.Ready(a.summary())
+	return a.serve(ctx)
 }
 
 func (a *agent) start(ctx context.Context) error {
@@ -105,6 +105,7 @@ func (a *agent) start(ctx context.Context) error {
 		{"10 control socket", a.startAPI},
 	}
 	for _, s := range steps {
+		a.boss.Stage("starting: "+s.name, stopPatience)
 		if err := s.fn(ctx); err != nil {
 			return fmt.Errorf("start %s: %w", s.name, err)
 		}
@@ -112,28 +113,29 @@ func (a *agent) start(ctx context.Context) error {
 	return nil
 }
 
-// onStop says how to undo what was just started.
+// onStop says how to undo what was just started, within stopPatience.
 func (a *agent) onStop(name string, fn func(context.Context) error) {
-	a.stops = append(a.stops, stage{name, fn})
+	a.onStopWithin(name, func() time.Duration { return stopPatience }, fn)
+}
+
+// onStopWithin is for what may take longer, as is known when it begins.
+func (a *agent) onStopWithin(name string, within func() time.Duration, fn func(context.Context) error) {
+	a.stops = append(a.stops, stage{name, within, fn})
 }
 
 func (a *agent) stop() error {
 	var errs []error
 	for i := len(a.stops) - 1; i >= 0; i-- {
 		s := a.stops[i]
-		ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+		within := s.within()
+		a.boss.Stage("stopping: "+s.name, within)
+		ctx, cancel := context.WithTimeout(context.Background(), within)
 		if err := s.stop(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))
 		}
 		cancel()
 	}
 	return errors.Join(errs...)
-}
-
-func (a *agent) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		a.log.Warn("systemd was not told", zap.String("state", state), zap.Error(err))
-	}
 }
 
 func (a *agent) event(kind, resource, text string) { a.publish(kind, resource, text, nil) }

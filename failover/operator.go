@@ -243,51 +243,6 @@ func (c *Controller) mark(ctx context.Context, name string, on bool, reason stri
 	return nil
 }
 
-// Leave empties this node for an orderly stop of the agent: the peer takes
-// the resource if it can, else the services stop and nobody is Primary. The
-// controller promotes nothing afterwards.
-func (c *Controller) Leave(ctx context.Context) error {
-	v := c.View()
-	c.mu.Lock()
-	c.mu.leaving = true
-	c.mu.Unlock()
-	c.Wake("the agent stops")
-	if err := c.markLeft(ctx, v); err != nil {
-		c.log.Warn("the peer could not be told that this node's copy is the better one", zap.Error(err))
-	}
-	if v.Ledger.Record.Primary != c.cfg.Self {
-		return nil
-	}
-	err := c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: c.cfg.Peer})
-	var r *Refusal
-	if errors.As(err, &r) {
-		err = c.ask(ctx, plan.Wish{Kind: plan.Demote})
-	}
-	return err
-}
-
-// markLeft notes in the ledger that this node leaves with a copy that is in
-// line while its peer, still counted as in sync, crashed or is away.
-func (c *Controller) markLeft(ctx context.Context, v plan.View) error {
-	name := MarkLeft(c.cfg.Resource, c.cfg.Self)
-	r := v.Ledger.Record
-	if v.Self.Suspect || !r.Has(c.cfg.Self) || !r.Has(c.cfg.Peer) || v.Mirror.Replication == state.Established || c.needs.Marks.Marked(name) {
-		return nil
-	}
-	return bounded(ctx, ledgerTimeout, func(ctx context.Context) error {
-		return c.needs.Marks.Mark(ctx, name, "stopped in order while "+c.cfg.Peer+" was not connected")
-	})
-}
-
-// Returned takes the note of an orderly stop away, until ctx ends.
-func (c *Controller) Returned(ctx context.Context) error {
-	name := MarkLeft(c.cfg.Resource, c.cfg.Self)
-	if !c.needs.Marks.Marked(name) {
-		return nil
-	}
-	return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) })
-}
-
 // raise takes the operator's earlier demotion back; undo restores it.
 func (c *Controller) raise(ctx context.Context, force bool, reason string) (undo func(context.Context) error, err error) {
 	name := MarkDown(c.cfg.Resource)
@@ -322,7 +277,7 @@ func (c *Controller) submit(w plan.Wish, peer bool) (*request, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.closed {
-		return nil, refused(CodeClosed, "systemctl start haagent", "%s: the agent stops", c.cfg.Resource)
+		return nil, refused(CodeClosed, "systemctl start hapair", "%s: the agent stops", c.cfg.Resource)
 	}
 	if was := c.mu.request; was != nil {
 		return nil, refused(CodePending, "wait for it, or interrupt it", "%s of %s, asked %s ago, is still under way",
@@ -387,7 +342,8 @@ func (c *Controller) answer(v plan.View, d plan.Decision) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.owed = c.mu.owed || err == nil && owes(&v)
+	// not when the agent ends: the resource is not to stay down
+	c.mu.owed = c.mu.owed || err == nil && owes(&v) && !c.mu.leaving
 	c.mu.end(err)
 	return true
 }

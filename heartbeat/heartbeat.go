@@ -43,6 +43,7 @@ type Heartbeat struct {
 		sync.Mutex
 		det         *detect.Detector
 		lastStep    time.Duration
+		turned      time.Duration   // when run came round, last
 		changes     []detect.Change // not yet told
 		told        map[string]*Told
 		deaf        map[[2]string]bool // node and path: see Deafen
@@ -160,6 +161,7 @@ func (h *Heartbeat) run(ctx context.Context) {
 		}
 		h.mu.Lock()
 		err := h.stepLocked()
+		h.mu.turned = h.mu.lastStep
 		changes := h.mu.changes
 		h.mu.changes = nil
 		wait := time.Hour
@@ -173,6 +175,15 @@ func (h *Heartbeat) run(ctx context.Context) {
 		timer.Reset(wait)
 		h.tell(changes)
 	}
+}
+
+// Turned is when the loop that passes verdicts last came round, on Config.Clock.
+// It asks for another turn.
+func (h *Heartbeat) Turned() time.Duration {
+	h.poke()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.turned
 }
 
 func (h *Heartbeat) tell(changes []detect.Change) {

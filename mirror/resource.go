@@ -72,6 +72,7 @@ type Resource struct {
 	}
 
 	back        takeBack
+	turned      atomic.Int64 // when tick came round, as a time.Duration on the Clock
 	takenBackAt atomic.Int64 // when a disk is attached by itself, as a time.Duration; 0: none is about to be
 
 	admin    sync.Mutex  // one command at a time
@@ -173,11 +174,16 @@ func (r *Resource) tick() {
 			r.watchDisks()
 			r.takeBackDisks()
 			r.step(&engine.Event{Kind: engine.Tick})
+			r.turned.Store(int64(r.cfg.Clock()))
 		case <-r.ctx.Done():
 			return
 		}
 	}
 }
+
+// Turned is when the loop behind all timers of the resource last came round, on the
+// Clock.
+func (r *Resource) Turned() time.Duration { return time.Duration(r.turned.Load()) }
 
 // watchDisks tells the engine of disks that do not answer.
 func (r *Resource) watchDisks() {

@@ -48,9 +48,9 @@ const (
 // NotBuilt lists what is described but answers not_implemented, with what to
 // use instead.
 var NotBuilt = map[string]string{
-	"detach":   "stop the agent on this node: hactl standby NODE, then systemctl stop haagent",
+	"detach":   "stop the agent on this node: hactl standby NODE, then systemctl stop hapair",
 	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",
 	"top":      "hactl status --watch",
 	"doctor":   "hactl status and hactl explain RES",
-	"apply":    "edit the file on every node, hactl config check, then restart haagent",
+	"apply":    "edit the file on every node, hactl config check, then systemctl restart hapair on each, one after the other",
 }

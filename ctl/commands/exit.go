@@ -49,7 +49,7 @@ func judge(err error) (apiv1.Problem, int) {
 		return apiv1.Problem{Code: apiv1.CodeForbidden, Text: "not permitted to use " + gone.Socket,
 			Hint: "as root, or to look: as a member of the group that api.read_group names"}, ExitForbidden
 	case errors.As(err, &gone):
-		return apiv1.Problem{Code: apiv1.CodeUnavailable, Text: err.Error(), Hint: "systemctl status haagent; another socket is named with --socket"}, ExitUnreachable
+		return apiv1.Problem{Code: apiv1.CodeUnavailable, Text: err.Error(), Hint: "systemctl status 'hapair*'; another socket is named with --socket"}, ExitUnreachable
 	case errors.As(err, &bad):
 		return apiv1.Problem{Code: apiv1.CodeBadRequest, Text: err.Error()}, ExitUsage
 	case errors.As(err, &ni):

@@ -131,7 +131,7 @@ func (a *app) invite(ctx context.Context, v *invite) error {
 	if a.output == "json" {
 		return a.json(initDone{v.self, joined})
 	}
-	return a.say("\nnext, on each data node: hactl create-metadata RES && systemctl enable --now haagent")
+	return a.say("\nnext, on each data node: hactl create-metadata RES && systemctl enable --now hapair")
 }
 
 type joinResult struct {

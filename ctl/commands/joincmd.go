@@ -70,9 +70,9 @@ func (a *app) join(ctx context.Context, text, node, root string, force bool) err
 	for _, f := range list {
 		fmt.Fprintf(a.env.Out, "wrote %s\n", place(root, f.path)) //nolint:errcheck // the file is there, told or not
 	}
-	next := "hactl create-metadata RES && systemctl enable --now haagent"
+	next := "hactl create-metadata RES && systemctl enable --now hapair"
 	if cfg.IsWitness(node) {
-		next = "systemctl enable --now haagent"
+		next = "systemctl enable --now hapair-witness"
 	}
 	return a.say("this machine is node %s of cluster %s\nnext: %s", node, cfg.Cluster, next)
 }

@@ -91,6 +91,7 @@ type Ledger struct {
 	onLease  []func(lease.Lease)
 	records  *notifier
 	leases   *notifier
+	turned   atomic.Int64 // when leases came round, as a time.Duration
 }
 
 // Open starts the voter. The directory is created when absent; on an empty one
@@ -281,6 +282,16 @@ func (l *Ledger) tellLease(t lease.Lease) {
 		}
 	})
 }
+
+// Turned is when renewals of leases last reached those who asked for them, or would
+// have, on the ledger's clock. It asks for another turn of that loop.
+func (l *Ledger) Turned() time.Duration {
+	l.leases.post(keyTurned, func() { l.turned.Store(int64(l.cfg.Clock())) })
+	return time.Duration(l.turned.Load())
+}
+
+// keyTurned is the name of no resource.
+const keyTurned = "\x00turned"
 
 func (l *Ledger) event(e Event) {
 	e.Incarnation = l.view.inc()

@@ -162,9 +162,10 @@ func start(cmd *exec.Cmd, input []byte) error {
 // throughShell starts argv through the shell, which becomes it. The program may lie
 // on a device of ours. A process has all that the agent has open until its first
 // program is loaded: it must not wait for the device with /dev/fuse, and no other
-// process can be started before it has done with waiting.
+// process can be started before it has done with waiting. The kernel may end it when
+// memory is short, also where it may not end the agent.
 func throughShell(argv []string) *exec.Cmd {
-	return exec.Command("/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, argv...)...)
+	return exec.Command("/bin/sh", append([]string{"-c", `echo 0 2>/dev/null >/proc/self/oom_score_adj; exec "$@"`, "sh"}, argv...)...)
 }
 
 // supervise waits for the program and, when ctx ends first, ends its process

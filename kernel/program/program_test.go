@@ -154,3 +154,23 @@ func TestTail(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What the agent is to the kernel when memory is short is not inherited.
+func TestMayBeEndedWhenMemoryIsShort(t *testing.T) {
+	const own = "/proc/self/oom_score_adj"
+	was, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(own, []byte("500"), 0); err != nil { // -1000 as the agent's takes a capability
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.WriteFile(own, was, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	if end, err := Run(t.Context(), shell("cat "+own)); err != nil || end.Output != "0" {
+		t.Errorf("%v: %+v", err, end)
+	}
+}

@@ -1,0 +1,69 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// Leave empties this node for an orderly stop of the agent: the peer takes
+// the resource if it can, else the services stop and nobody is Primary. Who keeps
+// them from that is ended: the devices go, whatever happens. The controller
+// promotes nothing afterwards.
+func (c *Controller) Leave(ctx context.Context) error {
+	v := c.View()
+	c.mu.Lock()
+	c.mu.leaving = true
+	c.mu.end(fmt.Errorf("failover %s: the agent stops: %w", c.cfg.Resource, ErrStopped))
+	c.mu.Unlock()
+	c.Wake("the agent stops")
+	if err := c.markLeft(ctx, v); err != nil {
+		c.log.Warn("the peer could not be told that this node's copy is the better one", zap.Error(err))
+	}
+	if v.Ledger.Record.Primary != c.cfg.Self {
+		return nil
+	}
+	err := c.vacate(ctx, false)
+	if err != nil && ctx.Err() == nil {
+		c.log.Warn("does not leave in order, and leaves by force", zap.Error(err))
+		err = c.vacate(ctx, true)
+	}
+	return err
+}
+
+// vacate hands over, or stops here what nobody takes.
+func (c *Controller) vacate(ctx context.Context, force bool) error {
+	err := c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: c.cfg.Peer, Force: force})
+	var r *Refusal
+	if errors.As(err, &r) && ctx.Err() == nil {
+		err = c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force})
+	}
+	return err
+}
+
+// markLeft notes in the ledger that this node leaves with a copy that is in
+// line while its peer, still counted as in sync, crashed or is away.
+func (c *Controller) markLeft(ctx context.Context, v plan.View) error {
+	name := MarkLeft(c.cfg.Resource, c.cfg.Self)
+	r := v.Ledger.Record
+	if v.Self.Suspect || !r.Has(c.cfg.Self) || !r.Has(c.cfg.Peer) || v.Mirror.Replication == state.Established || c.needs.Marks.Marked(name) {
+		return nil
+	}
+	return bounded(ctx, ledgerTimeout, func(ctx context.Context) error {
+		return c.needs.Marks.Mark(ctx, name, "stopped in order while "+c.cfg.Peer+" was not connected")
+	})
+}
+
+// Returned takes the note of an orderly stop away, until ctx ends.
+func (c *Controller) Returned(ctx context.Context) error {
+	name := MarkLeft(c.cfg.Resource, c.cfg.Self)
+	if !c.needs.Marks.Marked(name) {
+		return nil
+	}
+	return bounded(ctx, ledgerTimeout, func(ctx context.Context) error { return c.needs.Marks.Unmark(ctx, name) })
+}

@@ -1,0 +1,70 @@
+package failover
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"hapair/failover/plan"
+	"hapair/mirror/state"
+)
+
+// Who keeps a service or a device from stopping is ended: the agent goes, and the
+// peer serves.
+func TestLeaveEndsWhoHolds(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		w.in(func() { n1.stopFails, n1.holders = 5, []string{"vim (pid 812)"} })
+		if err := n1.ctl.Leave(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		w.until(time.Second, "n2 serves", func() bool { return w.serves("n2") })
+		if n1.role != state.Secondary || n1.running != plan.Stopped || n1.aborts != 1 {
+			t.Errorf("left as %v, services %v, %d aborts", n1.role, n1.running, n1.aborts)
+		}
+	})
+}
+
+// Without a quorum nobody can take it: it is taken down here, at once, and is not
+// to stay down.
+func TestLeaveWithoutQuorum(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		w.crash("n2")
+		w.setCut("n1", "w", true)
+		w.until(5*time.Second, "I/O is frozen", func() bool { return !n1.lease.Valid(w.now()) })
+		began := w.now()
+		if err := n1.ctl.Leave(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		if took := w.now() - began; took > 10*time.Second {
+			t.Errorf("took %v\n%s", took, w.story())
+		}
+		if n1.role != state.Secondary || n1.running != plan.Stopped {
+			t.Errorf("left as %v, services %v", n1.role, n1.running)
+		}
+		w.setCut("n1", "w", false)
+		time.Sleep(20 * time.Second)
+		w.until(0, "nothing says that it stays down", func() bool { return !w.marks[MarkDown("pg")] })
+	})
+}
+
+// What an operator still waits for is answered, and does not hold it up.
+func TestLeaveEndsRequests(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n2 := w.nodes["n2"]
+		w.in(func() { n2.startTakes = time.Minute })
+		ended := make(chan error)
+		go func() { ended <- n2.ctl.Switchover(t.Context(), "n2", false) }()
+		w.until(5*time.Second, "n2 is Primary", func() bool { return w.rec.Primary == "n2" })
+		left := make(chan error)
+		go func() { left <- n2.ctl.Leave(t.Context()) }()
+		if err := <-ended; !errors.Is(err, ErrStopped) {
+			t.Errorf("%v", err)
+		}
+		if err := <-left; err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		w.until(time.Second, "n1 serves", func() bool { return w.serves("n1") })
+	})
+}
