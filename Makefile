@@ -143,6 +143,10 @@ vm-lab: build vmguest ## a power cut and scenarios in virtual machines, by QEMU 
 vmguest: ## process 1 of the virtual machines
 	$(GOBUILD) -o bin/vmguest ./test/vm/guest
 
+.PHONY: systemd-lab
+systemd-lab: build ## a pair of machines with a systemd of their own, in namespaces: shutdown, restart, watchdog (root)
+	HAPAIR_SYSTEMD=1 $(GO) test -count=1 -timeout 15m -v ./test/systemdlab $(ARGS)
+
 .PHONY: bubble
 bubble: ## the cluster on virtual time, with SEEDS=200 seeds
 	HAPAIR_BUBBLE_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 120m -v -run TestChaos ./test/bubble

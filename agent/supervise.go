@@ -17,9 +17,13 @@ import (
 	"hapair/heartbeat/detect"
 )
 
-// goesDownWithin is how long this process, once it is empty because the machine was
-// about to go down, waits for being ended.
-const goesDownWithin = 2 * time.Minute
+const (
+	// goesDownWithin is how long this process, once it is empty because the machine
+	// was about to go down, waits for being ended.
+	goesDownWithin = 2 * time.Minute
+	// emptyWithin is longer than everything that may happen before.
+	emptyWithin = 24 * time.Hour
+)
 
 // errStaysUp ends an agent that has handed over for nothing, so that it is started
 // again.
@@ -29,28 +33,43 @@ var errStaysUp = errors.New("everything was stopped because the machine was abou
 // everything. Logind, where it is there, holds a shutdown up meanwhile: systemd
 // has not begun to stop services, mounts and network then.
 func (a *agent) serve(ctx context.Context) error {
-	watching, cancel := context.WithCancel(context.Background())
-	var own sync.WaitGroup
-	own.Go(func() { a.boss.Watch(watching, systemd.Watch{Clock: a.clock, Loops: a.loops(), Status: a.summary}) })
+	watching, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { a.boss.Watch(watching, systemd.Watch{Clock: a.clock, Loops: a.loops(), Status: a.summary}) })
+	asked, unask := context.WithCancel(context.Background())
 	down := make(chan *systemd.Shutdown, 1)
-	own.Go(func() { a.delayShutdown(watching, down) })
-	why := "the agent stops in order"
+	var delay sync.WaitGroup
+	delay.Go(func() { a.delayShutdown(asked, down) })
 	var box *systemd.Shutdown
 	select {
 	case <-ctx.Done():
 	case box = <-down:
-		why = "the machine is about to go down: the agent stops in order"
-	}
-	a.event(apiv1.EventAgent, "", why)
-	a.log.Info(why)
-	a.boss.Stopping(why)
-	err := a.stop()
-	if box != nil {
-		err = errors.Join(err, box.Release(), a.awaitEnd(ctx, box))
 	}
 	cancel()
-	own.Wait()
+	watch.Wait()
+	err := a.leaveMachine(ctx, box)
+	unask()
+	delay.Wait()
 	return err
+}
+
+// leaveMachine stops everything, because this process is to end or, with box, the
+// machine is.
+func (a *agent) leaveMachine(ctx context.Context, box *systemd.Shutdown) error {
+	const stops = "the agent stops in order"
+	if box == nil {
+		a.log.Info(stops)
+		a.event(apiv1.EventAgent, "", stops)
+		a.boss.Stopping(stops)
+		return a.stop()
+	}
+	const why = "the machine is about to go down: " + stops
+	a.log.Info(why)
+	a.event(apiv1.EventAgent, "", why)
+	a.boss.Emptying(why, emptyWithin)
+	err := errors.Join(a.stop(), box.Release())
+	a.log.Info("everything is stopped: the machine may go down", zap.Error(err))
+	return errors.Join(err, a.awaitEnd(ctx, box))
 }
 
 // delayShutdown has logind hold a shutdown up, and passes one on that begins.

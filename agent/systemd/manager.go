@@ -50,6 +50,17 @@ func (m *Manager) Stage(text string, within time.Duration) {
 	m.tell(statusLine(text), moreTime(within))
 }
 
+// Emptying says that the end has begun, which the manager itself has not asked for
+// and is to ask for yet: told that this process stops, it would wait for that alone.
+// The watchdog rests for so long.
+func (m *Manager) Emptying(text string, within time.Duration) {
+	words := []string{statusLine(text)}
+	if m.watchdog > 0 {
+		words = append(words, fmt.Sprintf("WATCHDOG_USEC=%d", within.Microseconds()))
+	}
+	m.tell(words...)
+}
+
 // Stopping says that the end has begun.
 func (m *Manager) Stopping(text string) { m.tell(daemon.SdNotifyStopping, statusLine(text)) }
 

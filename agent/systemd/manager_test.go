@@ -48,6 +48,8 @@ func (l *listener) next() string {
 
 func TestWordsToTheManager(t *testing.T) {
 	l := newListener(t)
+	t.Setenv("WATCHDOG_PID", "")
+	t.Setenv("WATCHDOG_USEC", "30000000")
 	m := New(zap.NewNop())
 	if !m.Present() {
 		t.Error("nobody is there")
@@ -56,6 +58,7 @@ func TestWordsToTheManager(t *testing.T) {
 		"READY=1\nSTATUS=pg: Primary":                                func() { m.Ready("pg:\n Primary") },
 		"STATUS=stopping: resource pg\nEXTEND_TIMEOUT_USEC=70000000": func() { m.Stage("stopping: resource pg", time.Minute) },
 		"STOPPING=1\nSTATUS=the machine goes down":                   func() { m.Stopping("the machine goes down") },
+		"STATUS=goes down\nWATCHDOG_USEC=60000000":                   func() { m.Emptying("goes down", time.Minute) },
 		"STOPPING=1\nSTATUS=" + strings.Repeat("ä", 200) + " …":      func() { m.Stopping(strings.Repeat("ä", 300)) },
 	} {
 		tell()

@@ -128,34 +128,6 @@ func TestRestartedAgent(t *testing.T) {
 	p.finish()
 }
 
-// An agent is asked to end: the Primary hands over first; the Secondary just
-// leaves. Nothing waits for a lease.
-func TestStoppedAgent(t *testing.T) {
-	p := newPair(t, true, nil)
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
-	p.must(p.Stop(primary))
-	if r := p.takeover(secondary); r.Primary != secondary {
-		t.Errorf("the record names %q as Primary", r.Primary)
-	}
-	w.progress(steady)
-	p.must(p.Start(primary))
-	p.rejoined(primary)
-	if r := p.look(primary); r != nil && r.Suspect {
-		t.Errorf("%s ended in order and is suspect", primary)
-	}
-	w.progress(steady)
-	p.must(p.Stop(primary)) // the Secondary now
-	p.resource(secondary, "is alone in sync", func(r *apiv1.Resource) bool { return serving(r) && len(r.InSync) == 1 })
-	w.progress(steady)
-	p.must(p.Start(primary))
-	p.rejoined(primary)
-	w.progress(steady)
-	w.stop()
-	p.finish()
-}
-
 // A switchover there and back, under a writer.
 func TestSwitchover(t *testing.T) {
 	p := newPair(t, true, nil)
