@@ -17,6 +17,10 @@ func (c *Controller) Hinted(h Hint) error {
 	}
 	now := c.cfg.Clock()
 	c.mu.Lock()
+	if h.Kind == Take && c.mu.leaving { // it would give it back at once, and so on
+		c.mu.Unlock()
+		return refused(CodeClosed, "systemctl start hapair", "%s: the agent of %s stops as well", c.cfg.Resource, c.cfg.Self)
+	}
 	if h.Failures > 0 && h.FailedAgo >= 0 {
 		c.mu.peerFailed = h.failed(now, c.cfg.Settings.Failures)
 	}

@@ -29,12 +29,19 @@ func (c *Controller) Leave(ctx context.Context) error {
 		return nil
 	}
 	err := c.vacate(ctx, false)
-	if err != nil && ctx.Err() == nil {
+	for range forcedLeaves {
+		if err == nil || ctx.Err() != nil {
+			break
+		}
 		c.log.Warn("does not leave in order, and leaves by force", zap.Error(err))
 		err = c.vacate(ctx, true)
 	}
 	return err
 }
+
+// forcedLeaves is how often force is asked for: a request may be answered by the
+// failure of a step that was begun without it.
+const forcedLeaves = 3
 
 // vacate hands over, or stops here what nobody takes.
 func (c *Controller) vacate(ctx context.Context, force bool) error {

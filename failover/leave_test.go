@@ -68,3 +68,23 @@ func TestLeaveEndsRequests(t *testing.T) {
 		w.until(time.Second, "n1 serves", func() bool { return w.serves("n1") })
 	})
 }
+
+// Both machines go down at once: they do not hand it to and fro, and who hands over
+// does not wait for ever.
+func TestBothLeave(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1, n2 := w.nodes["n1"], w.nodes["n2"]
+		if err := n2.ctl.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		began, promotions := w.now(), len(w.promos)
+		if err := n1.ctl.Leave(t.Context()); err != nil {
+			t.Errorf("%v\n%s", err, w.story())
+		}
+		if took := w.now() - began; took > w.set.HandOverGrace+2*time.Second {
+			t.Errorf("took %v\n%s", took, w.story())
+		}
+		time.Sleep(time.Minute)
+		w.until(0, "nobody is Primary", func() bool { return w.rec.Primary == "" && len(w.promos) == promotions })
+	})
+}
