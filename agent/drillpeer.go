@@ -67,6 +67,7 @@ func (a *agent) acceptDrill(c *peering.Conn) {
 	case q.Pause:
 		a.event(apiv1.EventOperator, r.name, fmt.Sprintf("drill pause, asked on %s: this agent stands still for %v", c.Node, lasts))
 		a.give(c, answer)
+		a.boss.Rest(lasts)
 		if err := standStill(a.log, lasts); err != nil {
 			a.event(apiv1.EventProblem, r.name, fmt.Sprintf("drill pause: it does not stand still: %v", err))
 		}

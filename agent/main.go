@@ -73,7 +73,10 @@ func command(f flags) int {
 		fmt.Fprintf(os.Stderr, "haagent: %q is not expected; see haagent -help\n", flag.Args())
 		return exitUsage
 	}
-	lacks := writeout.Prepare()
+	var lacks []error
+	if !f.witness { // it serves no device: nobody's writes wait for it
+		lacks = writeout.Prepare()
+	}
 	cfg, self, err := load(f)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "haagent: %v\n", err)

@@ -56,10 +56,21 @@ func (m *Manager) Stage(text string, within time.Duration) {
 func (m *Manager) Emptying(text string, within time.Duration) {
 	words := []string{statusLine(text)}
 	if m.watchdog > 0 {
-		words = append(words, fmt.Sprintf("WATCHDOG_USEC=%d", within.Microseconds()))
+		words = append(words, watchdogWithin(within))
 	}
 	m.tell(words...)
 }
+
+// Rest is for a process that stands still for a while, as it was asked to.
+func (m *Manager) Rest(lasts time.Duration) {
+	if m.watchdog == 0 {
+		return
+	}
+	m.tell(watchdogWithin(lasts + m.watchdog))
+	time.AfterFunc(lasts, func() { m.tell(watchdogWithin(m.watchdog), daemon.SdNotifyWatchdog) })
+}
+
+func watchdogWithin(d time.Duration) string { return fmt.Sprintf("WATCHDOG_USEC=%d", d.Microseconds()) }
 
 // Stopping says that the end has begun.
 func (m *Manager) Stopping(text string) { m.tell(daemon.SdNotifyStopping, statusLine(text)) }

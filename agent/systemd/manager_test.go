@@ -68,6 +68,19 @@ func TestWordsToTheManager(t *testing.T) {
 	}
 }
 
+// The watchdog does not bite a process that was asked to stand still.
+func TestRest(t *testing.T) {
+	l := newListener(t)
+	m := &Manager{log: zap.NewNop(), watchdog: 30 * time.Second}
+	m.Rest(10 * time.Millisecond)
+	(&Manager{log: zap.NewNop()}).Rest(time.Second) // nobody bites
+	for _, want := range []string{"WATCHDOG_USEC=30010000", "WATCHDOG_USEC=30000000\nWATCHDOG=1"} {
+		if got := l.next(); got != want {
+			t.Errorf("told %q, want %q", got, want)
+		}
+	}
+}
+
 // A manager that is gone is no reason for anything, and is noted once.
 func TestManagerGone(t *testing.T) {
 	core, logged := observer.New(zap.WarnLevel)

@@ -30,6 +30,8 @@ const (
 	// unwatched is the patience with a loop where no watchdog is asked for; it is
 	// then only logged.
 	unwatched = 15 * time.Second
+	// standsStill is after how long without a look the whole process has stood still.
+	standsStill = 5 * lookEvery
 )
 
 // Watch tells the status when it changes, and pets the watchdog while every loop
@@ -38,7 +40,7 @@ const (
 // goroutine stands, and starts it again.
 func (m *Manager) Watch(ctx context.Context, w Watch) {
 	l := look{Watch: w, manager: m, began: w.Clock()}
-	l.petted = l.began
+	l.petted, l.looked = l.began, l.began
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
 	for {
@@ -57,7 +59,8 @@ func (m *Manager) Watch(ctx context.Context, w Watch) {
 type look struct {
 	Watch
 	manager *Manager
-	began   time.Duration
+	began   time.Duration // since when loops are looked at without a break
+	looked  time.Duration
 	petted  time.Duration
 	stuck   []string
 	status  string
@@ -66,6 +69,10 @@ type look struct {
 // turn is one look, and what there is to tell.
 func (l *look) turn() (words []string) {
 	now := l.Clock()
+	if now-l.looked > standsStill { // and with this one all others
+		l.began = now
+	}
+	l.looked = now
 	stuck := l.standStill(now)
 	if !slices.Equal(stuck, l.stuck) {
 		l.report(stuck)

@@ -10,9 +10,15 @@ import (
 	"go.uber.org/zap"
 )
 
+// pass lets time go by, with looks in between that tell nothing of interest.
+func (l *look) pass(now *time.Duration, d time.Duration) {
+	*now += d
+	l.looked = *now
+}
+
 // A watchdog of 40 s: loops may stand still for 20 s, and it is petted every 10 s.
 func testLook(now *time.Duration, turned map[string]*time.Duration) *look {
-	l := &look{manager: &Manager{log: zap.NewNop(), watchdog: 40 * time.Second}, began: *now, petted: *now}
+	l := &look{manager: &Manager{log: zap.NewNop(), watchdog: 40 * time.Second}, began: *now, petted: *now, looked: *now}
 	l.Clock, l.Status = func() time.Duration { return *now }, func() string { return "well" }
 	for _, name := range []string{"heartbeat", "ledger"} {
 		l.Loops = append(l.Loops, Loop{Name: name, Turned: func() time.Duration { return *turned[name] }})
@@ -31,21 +37,21 @@ func TestPettedWhileAllLoopsTurn(t *testing.T) {
 		}
 	}
 	expect("STATUS=well")
-	now += 10 * time.Second
+	l.pass(&now, 10*time.Second)
 	expect("WATCHDOG=1")
 	beat, led = now, now
-	now += 9 * time.Second
+	l.pass(&now, 9*time.Second)
 	expect()
-	now++
+	l.pass(&now, 1)
 	led = now
-	now += time.Second
+	l.pass(&now, time.Second)
 	expect("WATCHDOG=1")
 
-	now += 10 * time.Second // the heartbeat has stood still for 21 s
+	l.pass(&now, 10*time.Second) // the heartbeat has stood still for 21 s
 	expect("STATUS=does not go on: heartbeat")
-	now += time.Minute
+	l.pass(&now, time.Minute)
 	expect("STATUS=does not go on: heartbeat, ledger")
-	now += time.Hour
+	l.pass(&now, time.Hour)
 	expect()
 	beat, led = now, now
 	expect("STATUS=well", "WATCHDOG=1")
@@ -55,9 +61,26 @@ func TestPettedWhileAllLoopsTurn(t *testing.T) {
 func TestLoopThatNeverTurned(t *testing.T) {
 	now, beat, led := time.Hour, time.Duration(0), time.Duration(0)
 	l := testLook(&now, map[string]*time.Duration{"heartbeat": &beat, "ledger": &led})
-	now += 21 * time.Second
+	l.pass(&now, 21*time.Second)
 	if got := l.turn(); !slices.Equal(got, []string{"STATUS=does not go on: heartbeat, ledger"}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// When this whole process has stood still, or the machine slept, no loop is to blame.
+func TestAllStoodStill(t *testing.T) {
+	now, beat, led := time.Hour, time.Hour, time.Hour
+	l := testLook(&now, map[string]*time.Duration{"heartbeat": &beat, "ledger": &led})
+	now += time.Minute
+	if got := l.turn(); !slices.Equal(got, []string{"STATUS=well", "WATCHDOG=1"}) {
+		t.Errorf("%q", got)
+	}
+	for range 21 { // but if they do not go on with it
+		now += time.Second
+		l.turn()
+	}
+	if l.status != "does not go on: heartbeat, ledger" {
+		t.Errorf("%q", l.status)
 	}
 }
 
@@ -66,7 +89,7 @@ func TestNoWatchdog(t *testing.T) {
 	now, beat, led := time.Hour, time.Hour, time.Hour
 	l := testLook(&now, map[string]*time.Duration{"heartbeat": &beat, "ledger": &led})
 	l.manager.watchdog = 0
-	now += time.Minute
+	l.pass(&now, time.Minute)
 	if got := l.turn(); !slices.Equal(got, []string{"STATUS=does not go on: heartbeat, ledger"}) {
 		t.Errorf("%q", got)
 	}
