@@ -113,7 +113,7 @@ func TestExecTimeoutEndsTheWholeGroup(t *testing.T) {
 	pidfile := filepath.Join(t.TempDir(), "pid")
 	m := newMovable(t, Spec{Exec: &Exec{
 		Label: "x", Start: Shell("trap '' TERM; sleep 1000 & echo $! > " + pidfile + "; wait; sleep 1000"), Stop: Shell("true"),
-		StartTimeout: 300 * time.Millisecond,
+		StartTimeout: 2 * time.Second, // which the shell has to write its file
 	}})
 	var e *ExecError
 	if err := m.Start(t.Context()); !errors.Is(err, ErrTimeout) || !errors.As(err, &e) {
