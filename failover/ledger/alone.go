@@ -20,8 +20,8 @@ import (
 // has in its log. In arbitration fencing it is for either node, and refused
 // unless a fence of the other one is confirmed and the two have not met since;
 // what was promoted there has no Primary then. It is refused when the peer answers
-// that it goes on under a higher incarnation. Already alone is success. On return
-// commands are accepted.
+// that it goes on under a higher incarnation, or takes another machine for this
+// node. Already alone is success. On return commands are accepted.
 func (l *Ledger) GoAlone(ctx context.Context, reason string) error {
 	return l.alone(ctx, reason, false)
 }
@@ -41,7 +41,7 @@ func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
 	if len(reason) > record.MaxText {
 		reason = reason[:record.MaxText]
 	}
-	if err := l.probe(ctx); err != nil {
+	if err := errors.Join(l.probe(ctx), l.wasReplaced()); err != nil {
 		return fmt.Errorf("go alone: %w", err)
 	}
 	l.admin.Lock()

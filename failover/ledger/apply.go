@@ -240,6 +240,7 @@ func (l *Ledger) serveCalls(node string, c net.Conn) {
 		}
 		l.heard(ask.Stamp)
 		l.contactWith(node)
+		l.heardSeat(node)
 		budget := min(max(ask.Budget, 0), defaultLimit)
 		ctx, cancel := context.WithTimeout(l.ctx, budget)
 		reply := l.answer(ctx, node, ask)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
@@ -68,42 +69,76 @@ func (l *Ledger) noteMet(you hello) {
 	}
 }
 
-// unmet judges what was heard: the others that are still to be met, and the floor.
-func (l *Ledger) unmet() (missing []string, f floor) {
+// heardOf sorts the others that keep this node from beginning: those it has not met,
+// nor what is taken for them by others, and those that have not given it its seat.
+func (l *Ledger) heardOf() (missing, refuse []string, f floor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fresh := len(l.met) > 0
 	for _, node := range l.cfg.others() {
 		you, ok := l.met[node]
 		switch {
-		case !ok:
+		case !ok, l.doubtful(&you):
 			missing = append(missing, node)
+		case !l.gave(&you):
+			fresh = false
+			refuse = append(refuse, node)
 		case !you.Blank && you.LastIndex > 1: // it has more than the entry that all begin with
 			fresh = false
 			f.raise(you)
 		}
 	}
 	if fresh {
-		return nil, floor{} // a new group
+		return nil, nil, floor{} // a new group
 	}
-	return missing, f
+	return missing, refuse, f
+}
+
+// doubtful: another voter takes another machine for this one. mu is held.
+func (l *Ledger) doubtful(you *hello) bool {
+	for _, other := range l.met {
+		if s := other.Seats[you.Node]; s.Machine != "" && you.Machine != "" && s.Machine != you.Machine {
+			return true
+		}
+	}
+	return false
 }
 
 // Begin has a blank node vote though not every other voter was met, by an operator's
 // word that those are gone for good. What was committed by this node and such a one
 // alone is lost. At least one must have been met. Success where nothing is blank.
-func (l *Ledger) Begin(_ context.Context, reason string) error {
+func (l *Ledger) Begin(ctx context.Context, reason string) error {
 	if err := l.usable(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	missing, _ := l.unmet()
+	missing, _, _ := l.heardOf()
 	if l.isBlank() && len(missing) == len(l.cfg.others()) {
 		return fmt.Errorf("begin: none of %s was met: %w", strings.Join(missing, ", "), ErrBlank)
 	}
-	if err := l.begin(reason, true); err != nil {
-		return fmt.Errorf("begin: %w", err)
+	l.mu.Lock()
+	l.vouched = true
+	l.mu.Unlock()
+	for {
+		if err := l.begin(reason, true); err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+		if !l.isBlank() {
+			return nil
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("begin: %w: %w", l.stillRefused(), ctx.Err())
+		case <-l.ctx.Done():
+			return ErrClosed
+		}
 	}
-	return nil
+}
+
+// stillRefused says who has not given this node its seat.
+func (l *Ledger) stillRefused() error {
+	_, refuse, _ := l.heardOf()
+	return fmt.Errorf("%s still take another machine for %s: %w", strings.Join(refuse, ", "), l.cfg.Self, ErrSeat)
 }
 
 // awaitMeetings begins as soon as enough was heard.
@@ -126,8 +161,8 @@ func (l *Ledger) awaitMeetings() {
 func (l *Ledger) begin(because string, without bool) error {
 	l.admin.Lock()
 	defer l.admin.Unlock()
-	missing, f := l.unmet()
-	if !l.isBlank() || len(missing) > 0 && !without || l.usable() != nil {
+	missing, refuse, f := l.heardOf()
+	if !l.isBlank() || len(missing) > 0 && !without || len(refuse) > 0 || l.usable() != nil {
 		return nil
 	}
 	id := l.id()
@@ -220,12 +255,14 @@ func (t *transport) mayRun() error {
 	return nil
 }
 
-// missing lists who is still to be met by a blank node, sorted; nil by any other.
-func (l *Ledger) missing() []string {
+// missing lists who is still to be met by a blank node, and who refuses it its seat,
+// sorted; nobody by any other.
+func (l *Ledger) missing() (missing, refuse []string) {
 	if !l.isBlank() {
-		return nil
+		return nil, nil
 	}
-	names, _ := l.unmet()
-	slices.Sort(names)
-	return names
+	missing, refuse, _ = l.heardOf()
+	slices.Sort(missing)
+	slices.Sort(refuse)
+	return missing, refuse
 }

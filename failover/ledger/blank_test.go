@@ -82,8 +82,8 @@ func TestVoterThatLostItsDirectoryWaitsForAll(t *testing.T) {
 		}
 		c.open("b")
 		c.eventually(5*time.Second, "a serves", c.holds("a", "r"))
-		c.crash("b")
 		c.eventually(5*time.Second, "w counts", func() bool { return c.node("w").Status().Promising })
+		c.crash("b")
 		time.Sleep(5 * time.Second)
 		if !c.holds("a", "r")() {
 			t.Fatal("with the witness back")

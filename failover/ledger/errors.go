@@ -3,6 +3,8 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"hapair/failover/ledger/record"
 )
@@ -59,6 +61,10 @@ var (
 	// ErrBlank: this node's directory was empty, and it has not met every other
 	// voter since.
 	ErrBlank = errors.New("this node remembers nothing, and has not met the others")
+	// ErrReplaced: another machine has this node's name since.
+	ErrReplaced = errors.New("this machine was replaced by another")
+	// ErrSeat: a new machine does not have its node's place yet.
+	ErrSeat = errors.New("the place of this node is another machine's yet")
 	// ErrDisk: the ledger's directory cannot be written any more.
 	ErrDisk = errors.New("ledger disk failed")
 )
@@ -78,6 +84,7 @@ const (
 	EventDisk       EventKind = "disk"       // the directory failed; the node votes no more
 	EventStall      EventKind = "stall"      // a leader gave up leading: its disk does not answer
 	EventLeft       EventKind = "left"       // this node left gracefully
+	EventReplaced   EventKind = "replaced"   // another machine is taken for Node; this node itself: it is refused
 )
 
 // Event is one line for the operator.
@@ -102,3 +109,44 @@ func (e *SupersededError) Error() string {
 
 // Is makes errors.Is(err, ErrSuperseded) hold.
 func (e *SupersededError) Is(target error) bool { return target == ErrSuperseded }
+
+// SeatError says which machine came for a node, which one is taken for it, and where;
+// it matches ErrReplaced or ErrSeat.
+type SeatError struct {
+	Node      string
+	Came, Has string // machines; Has is "" when the last one was said to be gone for good
+	At        string // the voter that judged
+	Replaced  bool   // Came was replaced; else it is new
+	Why       string // a new one does not get the place yet
+}
+
+// Error implements error.
+func (e *SeatError) Error() string {
+	has := "the one " + nameMachine(e.Has)
+	if e.Has == "" {
+		has = "none since it was replaced (hactl replace)"
+	}
+	if e.Replaced {
+		return fmt.Sprintf("%s takes another machine for %s: %s; this one, %s, was replaced: "+
+			"keep it off, or empty its ledger directory to have it join as a new one", e.At, e.Node, has, nameMachine(e.Came))
+	}
+	return fmt.Sprintf("a new machine, %s, is not taken for %s at %s yet, which has %s: %s", nameMachine(e.Came), e.Node, e.At, has, e.Why)
+}
+
+// Is makes errors.Is(err, ErrReplaced) and errors.Is(err, ErrSeat) hold.
+func (e *SeatError) Is(target error) bool {
+	return target == ErrReplaced && e.Replaced || target == ErrSeat && !e.Replaced
+}
+
+// nameMachine is an identity for people.
+func nameMachine(m string) string {
+	begun, mark, found := strings.Cut(m, "-")
+	at, err := time.Parse("20060102T150405Z", begun)
+	switch {
+	case m == "":
+		return "of an earlier release"
+	case err != nil || !found:
+		return fmt.Sprintf("%.20q", m)
+	}
+	return fmt.Sprintf("begun %s UTC (%.4s)", at.Format("2006-01-02 15:04:05"), mark)
+}

@@ -33,6 +33,7 @@ type identity struct {
 	Wiping      bool             `json:"wiping,omitempty"`  // the old snapshot is still to be removed
 	Blank       bool             `json:"blank,omitempty"`   // takes no part in raft yet, see blank.go
 	Floor       *floor           `json:"floor,omitempty"`   // nil: nothing was ever forgotten
+	Machine     string           `json:"machine,omitempty"` // see seat.go
 }
 
 // Keys in the stable store beside raft's own.
@@ -63,6 +64,8 @@ type Ledger struct {
 	ident     identity
 	split     string            // the node that went alone too, "" for none
 	met       map[string]hello  // who was met since this node is blank
+	vouched   bool              // an operator's word: who was not met is gone for good
+	replaced  map[string]error  // by whom this machine is refused
 	own       map[string]Record // what the log said when this node started
 	left      bool
 	closed    bool
@@ -72,7 +75,7 @@ type Ledger struct {
 	// transferring counts hand-overs of the leadership under way: meanwhile
 	// nothing waits for an absent peer
 	transferring atomic.Int32
-	conns        map[net.Conn]struct{} // accepted streams
+	conns        map[net.Conn]string // accepted streams, and from whom
 
 	view   *view
 	hands  *hands
@@ -80,6 +83,8 @@ type Ledger struct {
 	peers  map[string]*peer
 	self   *peer
 	fence  fences
+	seat   seats
+	dialed dialed
 	joinMu sync.Mutex // one join at a time
 
 	rejoinCh chan hello
@@ -109,7 +114,7 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		cfg: cfg, log: cfg.Logger.With(zap.String("node", cfg.Self)), clock: cfg.Clock, session: rand.Text(),
-		conns: map[net.Conn]struct{}{}, peers: map[string]*peer{}, met: map[string]hello{},
+		conns: map[net.Conn]string{}, peers: map[string]*peer{}, met: map[string]hello{}, replaced: map[string]error{},
 		rejoinCh: make(chan hello, 1), catchCh: make(chan struct{}, 1), metCh: make(chan struct{}, 1),
 	}
 	l.raftLog = newRaftLog(l.log)
@@ -171,10 +176,16 @@ func (l *Ledger) openStore() (err error) {
 			return err
 		}
 	}
+	if err = l.fits(); err != nil {
+		return err
+	}
 	if s, err := l.replayAll(); err == nil { // only told to an operator; what is broken shows when raft starts
 		l.own = s.Records
 	}
 	if err = l.openFence(); err != nil {
+		return err
+	}
+	if err = l.loadSeats(); err != nil {
 		return err
 	}
 	longest, err := l.longestLease()
@@ -191,7 +202,7 @@ func (l *Ledger) loadIdentity() error {
 		return err
 	}
 	if len(b) == 0 {
-		return l.saveIdentity(identity{Incarnation: 1, Lineage: []record.Founder{{Incarnation: 1}}, Blank: l.cfg.Arbitration == ArbitrationWitness})
+		return l.saveIdentity(identity{Incarnation: 1, Lineage: []record.Founder{{Incarnation: 1}}, Blank: l.cfg.Arbitration == ArbitrationWitness, Machine: newMachine()})
 	}
 	var id identity
 	if err := json.Unmarshal(b, &id); err != nil {
@@ -199,7 +210,13 @@ func (l *Ledger) loadIdentity() error {
 	}
 	l.ident = id
 	if id.Wiping {
-		return l.finishWipe()
+		if err := l.finishWipe(); err != nil {
+			return err
+		}
+	}
+	if id = l.id(); id.Machine == "" { // begun by a release before
+		id.Machine = newMachine()
+		return l.saveIdentity(id)
 	}
 	return nil
 }

@@ -24,8 +24,10 @@ const (
 )
 
 func (l *Ledger) greeting() hello {
+	seats := l.tellSeats() // before the log is looked at: see give
 	id := l.id()
-	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank, Arbitration: l.cfg.Arbitration.String()}
+	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank, Arbitration: l.cfg.Arbitration.String(),
+		Machine: id.Machine, Claims: l.claims(), Seats: seats}
 	l.view.mu.Lock()
 	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
 	l.view.mu.Unlock()
@@ -102,6 +104,9 @@ func descends(high, low hello) bool {
 
 // meet acts on a peer's greeting: nil when the two may talk.
 func (l *Ledger) meet(you hello) error {
+	if err := l.seated(&you); err != nil {
+		return err
+	}
 	me := l.greeting()
 	if me.Left {
 		return fmt.Errorf("%s: %w", l.cfg.Self, ErrClosed)
@@ -158,6 +163,7 @@ func (l *Ledger) dial(ctx context.Context, node, purpose string) (net.Conn, erro
 	if err != nil {
 		return nil, fmt.Errorf("dial %s for %s: %w", node, purpose, err)
 	}
+	c = l.dialed.add(node, c)
 	limit := 2 * l.cfg.Timing.Heartbeat
 	if at, ok := ctx.Deadline(); ok {
 		limit = time.Until(at)
@@ -227,7 +233,7 @@ func (l *Ledger) serve() {
 // fn returns true when it has given the stream away.
 func (l *Ledger) serving(fn func(string, net.Conn) bool) func(string, net.Conn) {
 	return func(node string, c net.Conn) {
-		if !l.enter(c) {
+		if !l.enter(node, c) {
 			c.Close() //nolint:errcheck // nobody is here to use it
 			return
 		}
@@ -246,13 +252,13 @@ func (l *Ledger) serving(fn func(string, net.Conn) bool) func(string, net.Conn) 
 	}
 }
 
-func (l *Ledger) enter(c net.Conn) bool {
+func (l *Ledger) enter(node string, c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return false
 	}
-	l.conns[c] = struct{}{}
+	l.conns[c] = node
 	l.wg.Add(1)
 	return true
 }

@@ -115,6 +115,7 @@ func (p *peer) renewOnce() (again time.Duration, err error) {
 	p.contact = t0
 	p.mu.Unlock()
 	p.l.contactWith(p.node)
+	p.l.heardSeat(p.node)
 	return p.l.hands.answered(p.node, t0, ask, reply), nil
 }
 

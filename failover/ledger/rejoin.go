@@ -52,7 +52,7 @@ func (l *Ledger) adopt(you hello, because string) error {
 	l.voter.setCaught(false)
 	l.voter.forget()
 	l.hands.drop("the ledger it rests on is discarded")
-	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true}); err != nil {
+	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Machine: l.Machine()}); err != nil {
 		return err
 	}
 	gone := l.view.all()
@@ -84,7 +84,11 @@ func (l *Ledger) wipe(id identity) error {
 	if err != nil {
 		return err
 	}
-	if err := l.store.Reset(map[string][]byte{keyIdentity: b, keyLongest: longest, keyFence: asked}); err != nil {
+	seats, err := l.store.Get([]byte(keySeats))
+	if err != nil {
+		return err
+	}
+	if err := l.store.Reset(map[string][]byte{keyIdentity: b, keyLongest: longest, keyFence: asked, keySeats: seats}); err != nil {
 		return err
 	}
 	l.mu.Lock()

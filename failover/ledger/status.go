@@ -14,11 +14,12 @@ type VoterStatus struct {
 	Reachable bool
 	Contact   time.Duration // since the sending of the last message it answered; -1: never
 	Why       string        // it is not reachable
+	Machine   string        // that is taken for it here; "" where none is known
 }
 
 // Status is what this node knows of the ledger.
 type Status struct {
-	State       string // leader, follower, candidate, blank, joining, left, failed, split brain, restarting
+	State       string // leader, follower, candidate, blank, joining, left, failed, replaced, split brain, restarting
 	Leader      string // "" when none is known
 	Arbitration Arbitration
 	Incarnation uint64
@@ -31,6 +32,8 @@ type Status struct {
 	Promising   bool // this node's voter grants leases
 	SplitBrain  string
 	Unmet       []string // of a blank node: who is to be met before it takes part
+	Refusing    []string // of a blank node: who has been met, and takes another machine for it yet
+	Replaced    error    // another voter takes another machine for this node; nil: none does
 	Applied     uint64
 	Maintenance map[string]string
 	Forced      []record.Forced
@@ -109,12 +112,12 @@ func (l *Ledger) Status() Status {
 	} else {
 		s.State = "restarting"
 	}
-	s.Unmet = l.missing()
+	s.Unmet, s.Refusing = l.missing()
 	for _, v := range l.cfg.Voters { // a blank node has not joined the others yet
-		voting[v.Node] = voting[v.Node] || len(s.Unmet) > 0
+		voting[v.Node] = voting[v.Node] || len(s.Unmet)+len(s.Refusing) > 0
 	}
 	l.statusOfVoters(&s, voting)
-	s.Quorum = s.Quorum && len(s.Unmet) == 0
+	s.Quorum = s.Quorum && len(s.Unmet)+len(s.Refusing) == 0
 	l.view.mu.Lock()
 	s.Incarnation, s.Lineage, s.Maintenance = l.view.incarnation, l.view.lineage, l.view.marks
 	s.Forced, s.Fences = l.view.forced, l.view.fences
@@ -122,11 +125,16 @@ func (l *Ledger) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.SplitBrain, s.Err = l.split, l.diskErr
+	for _, err := range l.replaced {
+		s.Replaced, s.Promising = err, false
+	}
 	switch {
 	case l.left || l.closed:
 		s.State = "left"
 	case l.diskErr != nil:
 		s.State = "failed"
+	case s.Replaced != nil:
+		s.State = "replaced"
 	case l.split != "":
 		s.State = "split brain"
 	case l.ident.Blank:
@@ -154,9 +162,10 @@ func (l *Ledger) statusOfVoters(s *Status, voting map[string]bool) {
 	for _, v := range l.cfg.Voters {
 		st := VoterStatus{Node: v.Node, Witness: v.Witness, Voting: voting[v.Node], Contact: -1}
 		if p := l.peers[v.Node]; p == nil {
-			st.Reachable, st.Contact = true, 0
+			st.Reachable, st.Contact, st.Machine = true, 0, l.Machine()
 		} else {
 			p.mu.Lock()
+			st.Machine = l.machineOf(v.Node)
 			st.Reachable = p.reached
 			if p.contact > 0 {
 				st.Contact = now - p.contact

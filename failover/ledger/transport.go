@@ -21,7 +21,7 @@ type streamLayer struct {
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	conns map[net.Conn]string // and to or from whom
 }
 
 type nodeAddr string
@@ -30,7 +30,7 @@ func (a nodeAddr) Network() string { return "hapair" }
 func (a nodeAddr) String() string  { return string(a) }
 
 func newStreamLayer(l *Ledger) *streamLayer {
-	s := &streamLayer{l: l, accept: make(chan net.Conn), done: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	s := &streamLayer{l: l, accept: make(chan net.Conn), done: make(chan struct{}), conns: map[net.Conn]string{}}
 	s.ctx, s.cancel = context.WithCancel(l.ctx)
 	return s
 }
@@ -61,7 +61,7 @@ func (s *streamLayer) track(c net.Conn, peer string) net.Conn {
 		return nil
 	default:
 	}
-	s.conns[c] = struct{}{}
+	s.conns[c] = peer
 	return &tracked{c, s, nodeAddr(peer)}
 }
 
@@ -114,6 +114,17 @@ func (s *streamLayer) Close() error {
 	}
 	clear(s.conns)
 	return nil
+}
+
+// cut breaks every connection with a node; raft closes them.
+func (s *streamLayer) cut(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, peer := range s.conns {
+		if peer == node {
+			c.Close() //nolint:errcheck // it is closed again by its user
+		}
+	}
 }
 
 // Addr implements net.Listener.

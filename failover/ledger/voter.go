@@ -89,6 +89,13 @@ func (v *voter) ready() bool {
 	return v.caught.Load() && v.table.Ready(v.l.clock())
 }
 
+// outlasted tells whether what this voter promised before it restarted has run out.
+func (v *voter) outlasted() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.table.Ready(v.l.clock())
+}
+
 // caughtUp takes no lock: it is asked with view.mu held, and judge asks the view
 // with v.mu held.
 func (v *voter) caughtUp() bool { return v.caught.Load() }
@@ -123,6 +130,7 @@ func (l *Ledger) serveLeases(node string, c net.Conn) {
 		}
 		l.heard(ask.Stamp)
 		l.contactWith(node)
+		l.heardSeat(node)
 		reply := l.voter.judge(node, ask)
 		reply.Stamp = l.stamp()
 		if err := c.SetWriteDeadline(time.Now().Add(l.cfg.Timing.silence())); err != nil {

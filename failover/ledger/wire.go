@@ -41,6 +41,9 @@ type hello struct {
 	Refused     string           `json:"refused,omitempty"`
 	Blank       bool             `json:"blank,omitempty"` // nothing is remembered, see blank.go
 	Term        uint64           `json:"term,omitempty"`  // the highest this node has reached; not told by release 0
+	Machine     string           `json:"machine,omitempty"`
+	Claims      bool             `json:"claims,omitempty"` // asks for its seat, see seat.go
+	Seats       map[string]seat  `json:"seats,omitempty"`  // of other voters
 }
 
 func (h *hello) check() error {
@@ -51,6 +54,13 @@ func (h *hello) check() error {
 		return fmt.Errorf("%w: protocol version %d, this node speaks %d", ErrWire, h.Version, helloVersion)
 	case h.Node == "" || len(h.Node) > record.MaxName:
 		return fmt.Errorf("%w: node name of %d bytes", ErrWire, len(h.Node))
+	case len(h.Machine) > maxMachine || len(h.Seats) > maxSeats:
+		return fmt.Errorf("%w: identity of %d bytes, %d seats", ErrWire, len(h.Machine), len(h.Seats))
+	}
+	for node, s := range h.Seats {
+		if len(node) > record.MaxName || len(s.Machine) > maxMachine || len(s.Former) > keepFormer {
+			return fmt.Errorf("%w: seat of a name of %d bytes, machine of %d, %d before it", ErrWire, len(node), len(s.Machine), len(s.Former))
+		}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 func FuzzMessages(f *testing.F) {
 	for _, m := range []any{
 		hello{Magic: helloMagic, Version: 1, Node: "a", Incarnation: 2, Lineage: []record.Founder{{Incarnation: 1}, {Incarnation: 2, Node: "a"}}},
+		hello{Magic: helloMagic, Version: 1, Node: "a", Machine: "20000101T000000Z-ABCD", Claims: true, Seats: map[string]seat{"b": {Machine: "x", Turn: 2, Former: []string{"y"}, Free: true}, "c": {Turn: 1, Open: true}}},
 		leaseAsk{Session: "s", Incarnation: 1, Items: []leaseItem{{Resource: "r", Tenure: 2, Seq: 3, Duration: 5}}},
 		leaseReply{Results: []leaseResult{{Refused: "x"}}},
 		call{Kind: callApply, Data: []byte("{}")},
