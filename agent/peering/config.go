@@ -28,7 +28,7 @@ const (
 	// MaxTextBytes bounds the sentence of a refusal.
 	MaxTextBytes = 512
 	// MaxHelloBytes bounds hello and answer, whatever they say: the largest
-	// hello is 4*(1+63)+1+128+24 bytes.
+	// hello is 5*(1+63)+1+128+24 bytes.
 	MaxHelloBytes = 1024
 	// MaxHandshakes bounds the strangers that may be on the doorstep of one path
 	// at once, so that a crowd on one path does not block another.
@@ -86,6 +86,13 @@ type Config struct {
 	// incarnation supersedes the other, and both are listened to. It is called like
 	// Incarnation.
 	Apart func(node string) bool
+	// Machine, if set, returns the identity of this machine, of at most MaxNameBytes,
+	// "" while it is not known; Stranger whether a machine is another than the one that
+	// has a node's name: it is not talked to then, but about the ledger, which gives
+	// the names. An identity of "" is of a peer that tells none. Both are called
+	// like Incarnation.
+	Machine  func() string
+	Stranger func(node, machine string) error
 	// Refused, if set, is told of every refusal, in either direction: this is
 	// where a node learns that it has been left behind. It must not block.
 	Refused func(*RefusedError)

@@ -16,6 +16,7 @@ type Conn struct {
 	net.Conn
 	Node, Path, Purpose string
 	Incarnation         uint64 // the peer's, when the stream came about
+	Machine             string // the peer's, "" where it was not told
 
 	net      *Net
 	accepted bool

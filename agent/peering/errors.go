@@ -32,11 +32,13 @@ const (
 	UnknownPurpose        // nobody here handles the purpose
 	Busy                  // MaxConns reached
 	Closing               // the node stops
+	Replaced              // another machine is taken for that node
 )
 
 var codeNames = [...]string{
 	"accepted", "wrong cluster", "unknown node", "wrong node", "lower incarnation of the dialing node",
 	"lower incarnation of the accepting node", "no common version", "unknown purpose", "too many streams", "node stops",
+	"another machine",
 }
 
 // String returns the reason in words.

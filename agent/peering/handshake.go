@@ -50,7 +50,7 @@ func (n *Net) introduce(ctx context.Context, conn *net.TCPConn, node, path, purp
 		return nil, err
 	}
 	own := n.cfg.Incarnation()
-	h := hello{min: MinVersion, max: MaxVersion, incarnation: own, cluster: n.cfg.Cluster, from: n.cfg.Node, to: node, path: path, purpose: purpose}
+	h := hello{min: MinVersion, max: MaxVersion, incarnation: own, cluster: n.cfg.Cluster, from: n.cfg.Node, to: node, path: path, purpose: purpose, machine: n.machine()}
 	if err := s.send(h.append(nil)); err != nil {
 		return nil, fmt.Errorf("send hello: %w", err)
 	}
@@ -62,7 +62,7 @@ func (n *Net) introduce(ctx context.Context, conn *net.TCPConn, node, path, purp
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
-	if refusal := judgeAnswer(a, own, node, n.ordered(node, purpose)); refusal != nil {
+	if refusal := judgeAnswer(a, own, node, n.ordered(node, purpose), n.stranger(node, a.machine, purpose)); refusal != nil {
 		refusal.Path, refusal.Purpose, refusal.Dialed = path, purpose, true
 		n.tell(refusal)
 		return nil, refusal
@@ -70,18 +70,20 @@ func (n *Net) introduce(ctx context.Context, conn *net.TCPConn, node, path, purp
 	if err := untie(); err != nil {
 		return nil, err
 	}
-	return &Conn{Conn: s.Conn, Node: node, Path: path, Purpose: purpose, Incarnation: a.incarnation, net: n, raw: conn}, nil
+	return &Conn{Conn: s.Conn, Node: node, Path: path, Purpose: purpose, Incarnation: a.incarnation, Machine: a.machine, net: n, raw: conn}, nil
 }
 
 // judgeAnswer looks at the answer with the dialing node's own eyes: an old
 // node may accept what this one must not use. ordered: a higher incarnation is
-// the later one.
-func judgeAnswer(a *answer, own uint64, node string, ordered bool) *RefusedError {
+// the later one. stranger: why the machine that answered is not node.
+func judgeAnswer(a *answer, own uint64, node string, ordered bool, stranger error) *RefusedError {
 	e := &RefusedError{Code: a.code, Text: a.text, Node: a.node, PeerIncarnation: a.incarnation}
 	switch {
 	case a.code != Accepted:
 	case a.node != node:
 		e.Code, e.Text = WrongNode, fmt.Sprintf("reached node %q, wanted %q", a.node, node)
+	case stranger != nil:
+		e.Code, e.Text = Replaced, stranger.Error()
 	case a.incarnation < own && ordered:
 		e.Code, e.Text = PeerIncarnation, fmt.Sprintf("peer is of incarnation %d, this node of %d", a.incarnation, own)
 	case a.incarnation > own && ordered:
@@ -104,6 +106,22 @@ func exempt(purpose string) bool {
 // by side, whatever their numbers: only the data tell what each of them has.
 func (n *Net) ordered(node, purpose string) bool {
 	return !exempt(purpose) && (n.cfg.Apart == nil || !n.cfg.Apart(node))
+}
+
+func (n *Net) machine() string {
+	if n.cfg.Machine == nil {
+		return ""
+	}
+	return n.cfg.Machine()
+}
+
+// stranger says why a machine is not talked to for a purpose. The ledger hears every
+// one: there a machine gets its name, and learns that it has lost it.
+func (n *Net) stranger(node, machine, purpose string) error {
+	if n.cfg.Stranger == nil || hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger") {
+		return nil
+	}
+	return n.cfg.Stranger(node, machine)
 }
 
 func (n *Net) acceptLoop(l net.Listener, path string) {
@@ -185,7 +203,7 @@ func (n *Net) receive(conn *net.TCPConn, path string) (*Conn, func(*Conn), error
 	if err != nil {
 		return nil, nil, fmt.Errorf("read hello: %w", err)
 	}
-	c := &Conn{Conn: s.Conn, Node: h.from, Path: path, Purpose: h.purpose, Incarnation: h.incarnation, net: n, raw: conn, accepted: true}
+	c := &Conn{Conn: s.Conn, Node: h.from, Path: path, Purpose: h.purpose, Incarnation: h.incarnation, Machine: h.machine, net: n, raw: conn, accepted: true}
 	fn, err := n.reply(s, h, c)
 	if err == nil {
 		err = untie()
@@ -202,7 +220,7 @@ func (n *Net) receive(conn *net.TCPConn, path string) (*Conn, func(*Conn), error
 func (n *Net) reply(s *secured, h *hello, c *Conn) (func(*Conn), error) {
 	own := n.cfg.Incarnation()
 	fn := n.handler(h.purpose)
-	a := answer{version: min(h.max, MaxVersion), incarnation: own, node: n.cfg.Node}
+	a := answer{version: min(h.max, MaxVersion), incarnation: own, node: n.cfg.Node, machine: n.machine()}
 	a.code, a.text = n.judgeHello(h, s.peer, own, fn != nil)
 	if a.code == Accepted {
 		a.code, a.text = n.reserve(c)
@@ -223,6 +241,7 @@ func (n *Net) judgeHello(h *hello, proven string, own uint64, handled bool) (Cod
 	n.mu.Lock()
 	_, known := n.mu.nodes[h.from]
 	n.mu.Unlock()
+	stranger := n.stranger(h.from, h.machine, h.purpose)
 	switch {
 	case h.cluster != n.cfg.Cluster:
 		return WrongCluster, fmt.Sprintf("node %s of cluster %q reached a node of cluster %q", h.from, h.cluster, n.cfg.Cluster)
@@ -236,6 +255,8 @@ func (n *Net) judgeHello(h *hello, proven string, own uint64, handled bool) (Cod
 		return UnknownNode, fmt.Sprintf("node %q is not in the configuration of %q", h.from, n.cfg.Node)
 	case h.min > MaxVersion || h.max < MinVersion:
 		return NoVersion, fmt.Sprintf("peer speaks versions %d to %d, this node %d to %d", h.min, h.max, MinVersion, MaxVersion)
+	case stranger != nil:
+		return Replaced, stranger.Error()
 	case h.incarnation < own && n.ordered(h.from, h.purpose):
 		return LowerIncarnation, fmt.Sprintf("node %s is of incarnation %d, node %s of %d: it must rejoin", h.from, h.incarnation, n.cfg.Node, own)
 	case h.incarnation > own && n.ordered(h.from, h.purpose):
@@ -252,6 +273,9 @@ func (n *Net) reserve(c *Conn) (Code, string) {
 	defer n.mu.Unlock()
 	if n.mu.closed {
 		return Closing, fmt.Sprintf("node %s stops", n.cfg.Node)
+	}
+	if err := n.stranger(c.Node, c.Machine, c.Purpose); err != nil { // again: see CloseStrangers
+		return Replaced, err.Error()
 	}
 	if n.isShut(c.Node, c.Path) {
 		return Closing, fmt.Sprintf("path %s of node %s is shut for a drill", c.Path, n.cfg.Node)

@@ -16,7 +16,7 @@ const (
 // are one byte of length and their bytes; numbers are little-endian:
 //
 //	1 format, 1 | 2 min version | 2 max version | 8 incarnation |
-//	cluster | from | to | path | purpose
+//	cluster | from | to | path | purpose | machine, not told by release 0
 //
 // Bytes after these are a later release's and skipped.
 type hello struct {
@@ -26,17 +26,20 @@ type hello struct {
 	from, to    string
 	path        string
 	purpose     string
+	machine     string // the identity of who dials, "" where it is not told
 }
 
 // answer is what the accepting node replies:
 //
-//	1 format, 1 | 1 Code | 2 version | 8 incarnation | node | 2+text
+//	1 format, 1 | 1 Code | 2 version | 8 incarnation | node | 2+text |
+//	machine, not told by release 0
 type answer struct {
 	code        Code
 	version     uint16
 	incarnation uint64
 	node        string
 	text        string
+	machine     string
 }
 
 const helloFormat = 1
@@ -50,7 +53,14 @@ func (h *hello) append(b []byte) []byte {
 	for _, s := range []string{h.cluster, h.from, h.to, h.path, h.purpose} {
 		b = append(append(b, byte(len(s))), s...)
 	}
-	return b
+	return appendMachine(b, h.machine)
+}
+
+func appendMachine(b []byte, machine string) []byte {
+	if machine == "" {
+		return b
+	}
+	return append(append(b, byte(len(machine))), machine...)
 }
 
 func parseHello(b []byte) (*hello, error) {
@@ -59,6 +69,7 @@ func parseHello(b []byte) (*hello, error) {
 	h := &hello{min: r.u16("lowest version"), max: r.u16("highest version"), incarnation: r.u64("incarnation")}
 	h.cluster, h.from, h.to = r.name("cluster", MaxNameBytes), r.name("from", MaxNameBytes), r.name("to", MaxNameBytes)
 	h.path, h.purpose = r.name("path", MaxNameBytes), r.name("purpose", MaxPurposeBytes)
+	h.machine = r.machine()
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -90,7 +101,7 @@ func (a *answer) append(b []byte) []byte {
 	b = le.AppendUint64(b, a.incarnation)
 	b = append(append(b, byte(len(a.node))), a.node...)
 	text := a.text[:min(len(a.text), MaxTextBytes)]
-	return append(le.AppendUint16(b, uint16(len(text))), text...)
+	return appendMachine(append(le.AppendUint16(b, uint16(len(text))), text...), a.machine)
 }
 
 func parseAnswer(b []byte) (*answer, error) {
@@ -103,6 +114,7 @@ func parseAnswer(b []byte) (*answer, error) {
 		return nil, fmt.Errorf("answer with a text of %d bytes, limit %d: %w", n, MaxTextBytes, ErrProtocol)
 	}
 	a.text = strings.ToValidUTF8(string(r.take(n, "text")), "?")
+	a.machine = r.machine()
 	if r.err == nil && a.code == Accepted && (a.version < MinVersion || a.version > MaxVersion) {
 		return nil, fmt.Errorf("answer with version %d, offered were %d to %d: %w", a.version, MinVersion, MaxVersion, ErrProtocol)
 	}
@@ -132,6 +144,14 @@ func (r *reader) format(what string) {
 	if f := r.u8("format"); r.err == nil && f != helloFormat {
 		r.err = fmt.Errorf("%s in format %d, this release reads %d: %w", what, f, helloFormat, ErrProtocol)
 	}
+}
+
+// machine is at the end, or not there.
+func (r *reader) machine() string {
+	if r.err != nil || len(r.b) == 0 {
+		return ""
+	}
+	return r.name("machine", MaxNameBytes)
 }
 
 func (r *reader) u8(what string) uint8 {

@@ -66,6 +66,8 @@ func FuzzParseHello(f *testing.F) {
 	h := hello{min: 1, max: 2, incarnation: 3, cluster: "shop", from: "alpha", to: "beta", path: "lan", purpose: "mirror/pg/data"}
 	f.Add(h.append(nil))
 	f.Add(h.append(nil)[:20])
+	h.machine = "20261127T065000Z-ABCDEFGHIJKLMNOP"
+	f.Add(h.append(nil))
 	f.Add((&answer{code: Busy, version: 1, node: "beta", text: "no"}).append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if h, err := parseHello(b); err == nil {

@@ -236,6 +236,12 @@ func (n *Net) CloseBelow(incarnation uint64) {
 	})
 }
 
+// CloseStrangers closes every stream of a machine that is another than the one that
+// has its node's name, for the moment when that has changed.
+func (n *Net) CloseStrangers() {
+	n.closeWhere("another machine is taken for the peer", func(c *Conn) bool { return n.stranger(c.Node, c.Machine, c.Purpose) != nil })
+}
+
 func (n *Net) closeWhere(because string, match func(*Conn) bool) {
 	var closing []*Conn
 	n.mu.Lock()
@@ -287,6 +293,9 @@ func (n *Net) adopt(ctx context.Context, c *Conn) error {
 	}
 	if n.isShut(c.Node, c.Path) {
 		return ErrPathDown
+	}
+	if err := n.stranger(c.Node, c.Machine, c.Purpose); err != nil { // again: see CloseStrangers
+		return err
 	}
 	n.mu.conns[c] = struct{}{}
 	return nil
