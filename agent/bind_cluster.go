@@ -63,7 +63,7 @@ func witnessPathOf(cfg *config.Config) string {
 func (a *agent) startPeering(context.Context) error {
 	nodes, order := addresses(a.cfg)
 	pc := peering.Config{Cluster: a.cfg.Cluster, Node: a.self, Nodes: onPort(nodes, a.cfg.Port), PathOrder: order, Logger: a.log,
-		Incarnation: a.incarnation, Apart: a.apart}
+		Incarnation: a.incarnation, Apart: a.apart, Machine: a.machine, Stranger: a.stranger}
 	var err error
 	switch a.cfg.Security.Mode {
 	case config.SecurityPSK:
@@ -100,6 +100,22 @@ func (a *agent) incarnation() uint64 {
 
 // apart tells whether the ledgers of this node and another one are a split brain.
 func (a *agent) apart(node string) bool { return a.ledger != nil && a.ledger.SplitFrom() == node }
+
+// machine is this machine's identity, "" before the ledger has said it.
+func (a *agent) machine() string {
+	if a.ledger == nil {
+		return ""
+	}
+	return a.ledger.Machine()
+}
+
+// stranger says why a machine is not the one that has a node's name.
+func (a *agent) stranger(node, machine string) error {
+	if a.ledger == nil {
+		return nil
+	}
+	return a.ledger.Stranger(node, machine)
+}
 
 // streams is what the ledger needs of peering.
 type streams struct{ a *agent }
@@ -159,6 +175,9 @@ func (a *agent) ledgerEvent(e ledger.Event) {
 	kind := apiv1.EventQuorum
 	if e.Err != nil {
 		text, kind = text+": "+e.Err.Error(), apiv1.EventProblem
+	}
+	if e.Kind == ledger.EventReplaced {
+		a.net.CloseStrangers()
 	}
 	a.log.Info(text, zap.Error(e.Err))
 	a.event(kind, "", text)

@@ -24,7 +24,8 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	ls := a.ledger.Status()
 	s := apiv1.Status{Node: a.self, Cluster: a.cfg.Cluster, Version: version, Time: time.Now().UTC(), UptimeS: int64(time.Since(a.began).Seconds()),
 		Arbitration: string(a.cfg.Arbitration), EventSeq: a.hub.Seq(),
-		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum, Unmet: ls.Unmet}}
+		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum, Unmet: ls.Unmet,
+			Refusing: ls.Refusing, Replaced: errText(ls.Replaced)}}
 	s.Maintenance, s.Standby = marked(&ls)
 	for _, r := range a.order {
 		s.Resources = append(s.Resources, r.status(&ls))
@@ -35,7 +36,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	for _, x := range a.broken {
 		s.Resources = append(s.Resources, a.brokenStatus(x))
 	}
-	s.Members, s.WriteOut = a.members(), writeOut()
+	s.Members, s.WriteOut = machines(a.members(), &ls), writeOut()
 	s.Fencing, s.Fences = a.fencingStatus()
 	s.LastProblem = a.problems.last("", true)
 	return s, nil

@@ -29,6 +29,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(apiv1.PathFence, clusterVerb(s, "fence", b.Fence))
 	mux.HandleFunc(apiv1.PathFenceConfirm, clusterVerb(s, "fence-confirm", b.FenceConfirm))
 	mux.HandleFunc(apiv1.PathLedgerBegin, clusterVerb(s, "ledger-begin", b.LedgerBegin))
+	mux.HandleFunc(apiv1.PathReplace, clusterVerb(s, "replace", b.Replace))
 
 	verb := func(name string) string { return apiv1.PathResources + "{name}/" + name }
 	mux.HandleFunc(verb(apiv1.VerbExplain), s.get(s.explain))

@@ -124,6 +124,14 @@ type LedgerBeginRequest struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
+// ReplaceRequest has the machine of another node refused for good, so that a new one
+// takes its place. Checked is the operator's word that it is off, and stays so.
+type ReplaceRequest struct {
+	Node    string `json:"node"`
+	Checked bool   `json:"checked"`
+	Reason  string `json:"reason,omitempty"`
+}
+
 // CreateMetadataRequest writes fresh metadata on a disk this agent does not
 // have attached. AssumeClean declares the copies equal already. Force overwrites
 // metadata that is there.

@@ -15,6 +15,7 @@ const (
 	PathMaintenance = "/v1/maintenance"
 	PathStandby     = "/v1/standby"
 	PathLedgerBegin = "/v1/ledger-begin"
+	PathReplace     = "/v1/replace"
 
 	PathFence        = "/v1/fence"
 	PathFenceConfirm = "/v1/fence-confirm"

@@ -55,6 +55,10 @@ type Quorum struct {
 	HasQuorum   bool   `json:"has_quorum"`
 	// Unmet is whom this node has to meet before it votes: its ledger was lost.
 	Unmet []string `json:"unmet,omitempty"`
+	// Refusing is who has been met, and does not yet take this new machine for the node.
+	Refusing []string `json:"refusing,omitempty"`
+	// Replaced says who takes another machine for this node: it takes no part.
+	Replaced string `json:"replaced,omitempty"`
 }
 
 // Resource is one replicated data set as this node sees it.
@@ -240,12 +244,15 @@ const (
 
 // Member is a node of the cluster as the heartbeat of this node sees it.
 type Member struct {
-	Name    string   `json:"name"`
-	Kind    string   `json:"kind"`  // data, witness
-	State   string   `json:"state"` // alive, suspect, dead, unknown
-	Self    bool     `json:"self"`
-	UptimeS int64    `json:"uptime_s"` // of its agent; 0 when not known
-	Version string   `json:"version"`
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`  // data, witness
+	State   string `json:"state"` // alive, suspect, dead, unknown
+	Self    bool   `json:"self"`
+	UptimeS int64  `json:"uptime_s"` // of its agent; 0 when not known
+	Version string `json:"version"`
+	// Machine is the identity of the machine that has the name, begun with its ledger
+	// directory; "" where none is known, or a new one is waited for.
+	Machine string   `json:"machine,omitempty"`
 	Paths   []Path   `json:"paths"`
 	Reasons []string `json:"reasons"` // the evidence, newest first
 }

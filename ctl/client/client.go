@@ -139,6 +139,11 @@ func (c *Client) LedgerBegin(ctx context.Context, req apiv1.LedgerBeginRequest) 
 	return c.change(ctx, apiv1.PathLedgerBegin, req)
 }
 
+// Replace has the machine of another node refused for good.
+func (c *Client) Replace(ctx context.Context, req apiv1.ReplaceRequest) (apiv1.Changed, error) {
+	return c.change(ctx, apiv1.PathReplace, req)
+}
+
 // Standby marks a node as not to be promoted.
 func (c *Client) Standby(ctx context.Context, req apiv1.StandbyRequest) (apiv1.Changed, error) {
 	return c.change(ctx, apiv1.PathStandby, req)

@@ -130,6 +130,10 @@ func connectedTo(r *apiv1.Resource, node string) bool {
 func votersText(q apiv1.Quorum, s style) string {
 	text := fmt.Sprintf("%d of %d voters", q.Reachable, q.Voters)
 	switch {
+	case q.Replaced != "":
+		return s.bad("this machine was replaced: " + clean(q.Replaced))
+	case len(q.Refusing) > 0 && len(q.Unmet) == 0:
+		return s.bad("this machine is new: it votes when " + clean(strings.Join(q.Refusing, " and ")) + " find the one before it silent")
 	case len(q.Unmet) > 0:
 		return s.bad("the ledger here was lost: it votes when it has met " + clean(strings.Join(q.Unmet, " and ")))
 	case !q.HasQuorum:

@@ -243,3 +243,8 @@ func Sample() apiv1.Status {
 func (b *Backend) LedgerBegin(ctx context.Context, r apiv1.LedgerBeginRequest) (apiv1.Changed, error) {
 	return b.change(ctx, "ledger-begin", "", r, "blank", "follower")
 }
+
+// Replace records the request.
+func (b *Backend) Replace(ctx context.Context, r apiv1.ReplaceRequest) (apiv1.Changed, error) {
+	return b.change(ctx, "replace", "", r, "beta", "nobody")
+}
