@@ -20,10 +20,13 @@ import (
 // witnessPath names the one path to a witness.
 const witnessPath = "lan"
 
+// whereabouts are every node's address per path.
+type whereabouts = map[string]map[string]netip.Addr
+
 // addresses lists every node's address per path, and the paths in their order.
 // The witness has one address; it is dialed, and dials, over it.
-func addresses(cfg *config.Config) (nodes map[string]map[string]netip.Addr, order []string) {
-	nodes = map[string]map[string]netip.Addr{}
+func addresses(cfg *config.Config) (nodes whereabouts, order []string) {
+	nodes = whereabouts{}
 	for _, n := range cfg.Nodes {
 		nodes[n.Name] = map[string]netip.Addr{}
 		for _, ad := range n.Addresses {
@@ -40,7 +43,7 @@ func addresses(cfg *config.Config) (nodes map[string]map[string]netip.Addr, orde
 }
 
 // onPort are the same addresses as a dialer wants them.
-func onPort(nodes map[string]map[string]netip.Addr, port uint16) map[string]map[string]string {
+func onPort(nodes whereabouts, port uint16) map[string]map[string]string {
 	out := map[string]map[string]string{}
 	for name, paths := range nodes {
 		out[name] = map[string]string{}

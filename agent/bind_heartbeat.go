@@ -130,7 +130,7 @@ func (a *agent) members() []apiv1.Member {
 	if a.cfg.Witness != nil {
 		names = append(names, a.cfg.Witness.Name)
 	}
-	nodes, _ := addresses(a.cfg)
+	nodes := *a.where.Load()
 	var out []apiv1.Member
 	for _, name := range names {
 		m := apiv1.Member{Name: name, Kind: kindOf(a.cfg, name), State: apiv1.MemberUnknown, Self: name == a.self}

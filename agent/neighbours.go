@@ -19,15 +19,15 @@ func (r *resource) mayTake(c *vip.ConflictError) bool {
 	if c.Twin { // nobody but the peer has this one
 		return true
 	}
-	peer := r.a.cfg.Node(r.peer)
+	peer := (*r.a.where.Load())[r.peer]
 	neighbours, err := netlink.NeighList(0, netlink.FAMILY_ALL)
 	if err != nil {
 		r.a.log.Warn("the neighbour table cannot be read", zap.Error(err))
 		return false
 	}
 	for _, n := range neighbours {
-		for _, ad := range peer.Addresses {
-			if n.IP.Equal(net.IP(ad.IP.AsSlice())) && n.HardwareAddr.String() == c.MAC.String() {
+		for _, ip := range peer {
+			if n.IP.Equal(net.IP(ip.AsSlice())) && n.HardwareAddr.String() == c.MAC.String() {
 				return true
 			}
 		}

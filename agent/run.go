@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +59,8 @@ type agent struct {
 	broken   []broken    // resources without their disks
 	server   *api.Server
 	drilling atomic.Bool // this node leads a drill
+	where    atomic.Pointer[whereabouts]
+	applying sync.Mutex // one change of addresses at a time
 
 	stops  []stage // what to undo, last first
 	leaves []leave // of what the stop empties this node, in any order
@@ -79,6 +82,8 @@ type stage struct {
 func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) error {
 	a := &agent{cfg: cfg, self: self, log: log, clock: lease.Boottime(), began: time.Now(), boss: systemd.New(log),
 		hub: api.NewHub(self, time.Now), res: map[string]*resource{}}
+	nodes, _ := addresses(cfg)
+	a.where.Store(&nodes)
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.stop())
 	}

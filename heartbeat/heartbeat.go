@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -75,6 +76,9 @@ func New(cfg Config) (*Heartbeat, error) {
 	}
 	return h, nil
 }
+
+// ErrFixed says that something else than a peer's address was to change.
+var ErrFixed = errors.New("only the addresses of peers can change")
 
 // ErrStarted is returned by a second Start. A Heartbeat runs once.
 var ErrStarted = errors.New("heartbeat has been started before")
@@ -254,6 +258,35 @@ func (h *Heartbeat) Snapshot() Snapshot {
 		s.Nodes[v.Node] = Node{Verdict: v, Told: h.toldLocked(v.Node).clone()}
 	}
 	return s
+}
+
+// SetAddresses has peers be looked for, and accepted, at other addresses, on the paths
+// that they have. It is an error where nodes or paths are others than those of New, or
+// this node's own addresses change.
+func (h *Heartbeat) SetAddresses(nodes map[string]map[string]netip.Addr) error {
+	next := h.cfg
+	next.Nodes = nodes
+	if err := next.checkNodes(); err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	for node, paths := range h.cfg.Nodes {
+		if len(nodes) != len(h.cfg.Nodes) || len(nodes[node]) != len(paths) {
+			return fmt.Errorf("heartbeat: %d nodes, %s with %d paths: had %d and %d: %w", len(nodes), node, len(nodes[node]), len(h.cfg.Nodes), len(paths), ErrFixed)
+		}
+		for path, addr := range paths {
+			if now := nodes[node][path]; !now.IsValid() || node == h.cfg.Self && now != addr {
+				return fmt.Errorf("heartbeat: %s on %s: was %s, now %s: %w", node, path, addr, now, ErrFixed)
+			}
+		}
+	}
+	for _, r := range h.rings {
+		r.mu.Lock()
+		for node := range r.peer {
+			r.peer[node] = nodes[node][r.path]
+		}
+		r.mu.Unlock()
+	}
+	return nil
 }
 
 // SetIncarnation tells the peers that this node's ledger has another

@@ -170,6 +170,68 @@ func TestThreeNodesOneSilent(t *testing.T) {
 	})
 }
 
+// A peer comes back at another address, having stopped or died: it is found as soon as
+// it is said where.
+func TestPeerMoves(t *testing.T) {
+	for _, orderly := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			defer settle()
+			w, nodes := newWires(), two()
+			a, _ := watched(t, inMemory(Config{Self: "alpha", Nodes: nodes}, w))
+			defer a.Stop()
+			b, _ := watched(t, inMemory(Config{Self: "beta", Nodes: nodes}, w))
+			await(t, a, "beta", 5*time.Second, allPaths(detect.Alive))
+			if !orderly {
+				w.set(true, "127.9.0.2:7000", "127.9.1.2:7000")
+				await(t, a, "beta", 5*time.Second, is(detect.Dead))
+			}
+			b.Stop()
+			moved := two()
+			moved["beta"] = addrs("crossover", "127.9.0.22", "lan", "127.9.1.22")
+			b, _ = watched(t, inMemory(Config{Self: "beta", Nodes: moved}, w))
+			defer b.Stop()
+			time.Sleep(5 * time.Second)
+			if n := a.Snapshot().Nodes["beta"]; n.State != detect.Dead {
+				t.Errorf("taken from where it should not be: %+v", n)
+			}
+			if err := a.SetAddresses(moved); err != nil {
+				t.Fatal(err)
+			}
+			await(t, a, "beta", 5*time.Second, allPaths(detect.Alive))
+			await(t, b, "alpha", 5*time.Second, allPaths(detect.Alive))
+		})
+	}
+}
+
+// Nothing else than where the peers are can change.
+func TestOnlyPeersMove(t *testing.T) {
+	a, err := New(Config{Self: "alpha", Nodes: two(), Port: 7000, Cluster: "shop", Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(map[string]map[string]netip.Addr){
+		"this node moves": func(n map[string]map[string]netip.Addr) { n["alpha"]["lan"] = netip.MustParseAddr("127.9.1.9") },
+		"a path less":     func(n map[string]map[string]netip.Addr) { delete(n["beta"], "lan") },
+		"a path renamed": func(n map[string]map[string]netip.Addr) {
+			delete(n["beta"], "lan")
+			n["beta"]["wan"] = netip.MustParseAddr("127.9.1.9")
+		},
+		"a node more":    func(n map[string]map[string]netip.Addr) { n["gamma"] = addrs("lan", "127.9.1.3") },
+		"a node renamed": func(n map[string]map[string]netip.Addr) { n["gamma"] = n["beta"]; delete(n, "beta") },
+	} {
+		nodes := two()
+		change(nodes)
+		if err := a.SetAddresses(nodes); !errors.Is(err, ErrFixed) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	double := two()
+	double["beta"]["lan"] = double["alpha"]["lan"]
+	if err := a.SetAddresses(double); err == nil {
+		t.Error("two have one address")
+	}
+}
+
 func TestMirrorLinkKeepsAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		defer settle()

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +30,10 @@ type ring struct {
 	h    *Heartbeat
 	path string
 	self netip.Addr
-	peer map[string]netip.Addr
 	log  *zap.Logger
+
+	mu   sync.Mutex // a leaf
+	peer map[string]netip.Addr
 
 	ml          *memberlist.Memberlist // nil until it could be opened; owned by run after Start
 	lastErr     string                 // of opening, so that it is logged once; likewise
@@ -49,6 +53,13 @@ func newRing(h *Heartbeat, path string) *ring {
 	return r
 }
 
+// peers are the others and where they are.
+func (r *ring) peers() map[string]netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.peer)
+}
+
 // config is tuned for two or three nodes on a good network: the library's own
 // values take five seconds to give a peer up.
 func (r *ring) config() (*memberlist.Config, error) {
@@ -65,6 +76,9 @@ func (r *ring) config() (*memberlist.Config, error) {
 	c.PushPullInterval = 50 * r.h.cfg.Probe
 	c.TCPTimeout = 5 * r.h.cfg.Probe
 	c.DNSConfigPath = "" // addresses only
+	// One that is dead may come back at another address; which is right, NotifyAlive
+	// knows from the configuration.
+	c.DeadNodeReclaimTime = time.Nanosecond
 	c.Logger = log.New(&zapWriter{log: r.log}, "", 0)
 	c.Events, c.Ping, c.Alive, c.Delegate = r, r, r, r
 	if r.h.cfg.transport != nil {
@@ -124,7 +138,7 @@ func (r *ring) join() {
 	for _, m := range r.ml.Members() {
 		alive[m.Name] = true
 	}
-	for node, addr := range r.peer {
+	for node, addr := range r.peers() {
 		if alive[node] {
 			continue
 		}
@@ -204,7 +218,7 @@ func (r *ring) NotifyLeave(n *memberlist.Node) {
 // NotifyAlive refuses nodes that the configuration does not name, or that are
 // not where it says.
 func (r *ring) NotifyAlive(n *memberlist.Node) error {
-	want, ok := r.peer[n.Name]
+	want, ok := r.peers()[n.Name]
 	if n.Name == r.h.cfg.Self {
 		want, ok = r.self, true
 	}

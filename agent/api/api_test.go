@@ -184,7 +184,8 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/fence", "", apiv1.CodeBadMethod},
 		{"POST", "/v1/fence", `{"wait_ms":-1}`, apiv1.CodeBadRequest},
 		{"POST", "/v1/fence-confirm", `{"i_have_checked":"yes"}`, apiv1.CodeBadRequest},
-		{"POST", "/v1/config/apply", "", apiv1.CodeNotImplemented},
+		{"GET", "/v1/config/apply", "", apiv1.CodeBadMethod},
+		{"POST", "/v1/replace", `{"checked":"yes"}`, apiv1.CodeBadRequest},
 	} {
 		if p := w.problem(t, c.method, c.path, c.body); p.Code != c.code {
 			t.Errorf("%s %s %.40s: %+v, want %s", c.method, c.path, c.body, p, c.code)

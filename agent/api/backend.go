@@ -60,5 +60,6 @@ type ClusterChanger interface {
 	FenceConfirm(ctx context.Context, r apiv1.FenceConfirmRequest) (apiv1.Changed, error)
 	LedgerBegin(ctx context.Context, r apiv1.LedgerBeginRequest) (apiv1.Changed, error)
 	Replace(ctx context.Context, r apiv1.ReplaceRequest) (apiv1.Changed, error)
+	ConfigApply(ctx context.Context, r apiv1.ConfigApplyRequest) (apiv1.Changed, error)
 	CreateMetadata(ctx context.Context, resource string, r apiv1.CreateMetadataRequest) (apiv1.CreatedMetadata, error)
 }

@@ -30,6 +30,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc(apiv1.PathFenceConfirm, clusterVerb(s, "fence-confirm", b.FenceConfirm))
 	mux.HandleFunc(apiv1.PathLedgerBegin, clusterVerb(s, "ledger-begin", b.LedgerBegin))
 	mux.HandleFunc(apiv1.PathReplace, clusterVerb(s, "replace", b.Replace))
+	mux.HandleFunc(apiv1.PathConfigApply, clusterVerb(s, "config apply", b.ConfigApply))
 
 	verb := func(name string) string { return apiv1.PathResources + "{name}/" + name }
 	mux.HandleFunc(verb(apiv1.VerbExplain), s.get(s.explain))

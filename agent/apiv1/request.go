@@ -124,6 +124,10 @@ type LedgerBeginRequest struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
+// ConfigApplyRequest has the agent read its configuration again, for the addresses of
+// other members.
+type ConfigApplyRequest struct{}
+
 // ReplaceRequest has the machine of another node refused for good, so that a new one
 // takes its place. Checked is the operator's word that it is off, and stays so.
 type ReplaceRequest struct {

@@ -16,6 +16,7 @@ const (
 	PathStandby     = "/v1/standby"
 	PathLedgerBegin = "/v1/ledger-begin"
 	PathReplace     = "/v1/replace"
+	PathConfigApply = "/v1/config/apply"
 
 	PathFence        = "/v1/fence"
 	PathFenceConfirm = "/v1/fence-confirm"
@@ -53,5 +54,4 @@ var NotBuilt = map[string]string{
 	"snapshot": "use snapshots of the layer below or above the volume (LVM, btrfs)",
 	"top":      "hactl status --watch",
 	"doctor":   "hactl status and hactl explain RES",
-	"apply":    "edit the file on every node, hactl config check, then systemctl restart hapair on each, one after the other",
 }

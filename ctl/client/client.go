@@ -144,6 +144,11 @@ func (c *Client) Replace(ctx context.Context, req apiv1.ReplaceRequest) (apiv1.C
 	return c.change(ctx, apiv1.PathReplace, req)
 }
 
+// ConfigApply has the agent read its configuration again.
+func (c *Client) ConfigApply(ctx context.Context, req apiv1.ConfigApplyRequest) (apiv1.Changed, error) {
+	return c.change(ctx, apiv1.PathConfigApply, req)
+}
+
 // Standby marks a node as not to be promoted.
 func (c *Client) Standby(ctx context.Context, req apiv1.StandbyRequest) (apiv1.Changed, error) {
 	return c.change(ctx, apiv1.PathStandby, req)

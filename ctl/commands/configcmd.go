@@ -20,8 +20,20 @@ func (a *app) configCmd() *cobra.Command {
 		Use: "config", Short: "check and show the configuration", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(a.configCheckCmd(), a.configShowCmd(), a.notBuilt("apply", "hand a changed file to both nodes"))
+	c.AddCommand(a.configCheckCmd(), a.configShowCmd(), a.configApplyCmd())
 	return c
+}
+
+func (a *app) configApplyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "apply", Short: "have this node's agent look for the other members at the addresses that the file says now", Args: cobra.NoArgs,
+		Long: "The agent of this node reads its configuration file again. Addresses of other\n" +
+			"members are taken over at once, and nothing is interrupted; what else has changed\n" +
+			"is refused, and takes a restart of the agent. To be run on each node.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.changed(a.client().ConfigApply(cmd.Context(), apiv1.ConfigApplyRequest{}))
+		},
+	}
 }
 
 // checkReport is the JSON of config check.

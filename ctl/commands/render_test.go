@@ -37,6 +37,13 @@ func golden(t *testing.T, name, got string) {
 // stories are statuses of days that are not all good.
 var stories = map[string]func(*apiv1.Status){
 	"healthy": func(*apiv1.Status) {},
+	"replaced": func(st *apiv1.Status) {
+		st.Quorum.HasQuorum, st.Quorum.Reachable, st.Quorum.Leader = false, 1, ""
+		st.Quorum.Replaced = "beta takes another machine for alpha: the one begun 2026-03-01 12:00:00 UTC (K7Q2); this one, begun 2025-01-01 00:00:00 UTC (A1B2), was replaced: keep it off, or empty its ledger directory to have it join as a new one"
+	},
+	"new-machine": func(st *apiv1.Status) {
+		st.Quorum.HasQuorum, st.Quorum.Refusing = false, []string{"beta", "gamma"}
+	},
 	"fencing": func(st *apiv1.Status) {
 		st.Fencing = []apiv1.Fencing{{Node: "beta", Because: "no fence device of node beta can be used: level 1: fence_ipmilan 10.0.0.1: monitor: exit code 3 (login denied)",
 			UnderWay: &apiv1.FenceUnderWay{Because: "it is dead", Since: st.Time.Add(-75 * time.Second), Level: 2, Failed: "level 1: fence_ipmilan 10.0.0.1: refused: login denied", WaitsForOperator: true}}}

@@ -248,3 +248,8 @@ func (b *Backend) LedgerBegin(ctx context.Context, r apiv1.LedgerBeginRequest) (
 func (b *Backend) Replace(ctx context.Context, r apiv1.ReplaceRequest) (apiv1.Changed, error) {
 	return b.change(ctx, "replace", "", r, "beta", "nobody")
 }
+
+// ConfigApply records the request.
+func (b *Backend) ConfigApply(ctx context.Context, r apiv1.ConfigApplyRequest) (apiv1.Changed, error) {
+	return b.change(ctx, "config apply", "", r, "gamma lan 192.168.1.13", "gamma lan 192.168.1.14")
+}
