@@ -78,7 +78,10 @@ func (l *Ledger) heardOf() (missing, refuse []string, f floor) {
 	for _, node := range l.cfg.others() {
 		you, ok := l.met[node]
 		switch {
-		case !ok, l.doubtful(&you):
+		case !ok:
+			missing = append(missing, node)
+		case l.doubtful(&you):
+			fresh = false
 			missing = append(missing, node)
 		case !l.gave(&you):
 			fresh = false
