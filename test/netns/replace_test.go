@@ -3,9 +3,13 @@ package netns
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"hapair/agent/apiv1"
+	"hapair/test/lab"
 )
 
 // machineDirs are what a machine has of its own: its state and its disks.
@@ -83,7 +87,6 @@ func (p *pair) replaced(w *writer, primary, gone string) {
 	p.must(p.Start(gone))
 	p.rejoined(gone)
 	p.unmoved(primary)
-	w.progress(steady)
 }
 
 // A data node dies for good. A new machine of its name joins as if blank and is
@@ -123,4 +126,164 @@ func TestReplacedMachineDoesNotServe(t *testing.T) {
 	w.progress(steady)
 	w.stop()
 	p.finish()
+}
+
+// moved has the configuration of all nodes say another address of one.
+func (p *pair) moved(from, to string, nodes ...string) {
+	p.t.Helper()
+	for _, node := range nodes {
+		file := filepath.Join(p.Dir(), node, "etc", "hapair.yaml")
+		text, err := os.ReadFile(file)
+		p.must(err)
+		p.must(os.WriteFile(file, regexp.MustCompile(`\b`+regexp.QuoteMeta(from)+`\b`).ReplaceAll(text, []byte(to)), 0o600))
+	}
+}
+
+// readdress gives a node another address on the machine itself.
+func (p *pair) readdress(node, dev, from, to string) {
+	p.t.Helper()
+	p.run(node, "ip", "address", "del", from+"/24", "dev", dev) // with it go others of its network
+	p.run(node, "ip", "address", "add", to+"/24", "dev", dev)
+}
+
+// counts waits until the witness is reached and votes.
+func (p *pair) counts(node string) {
+	p.t.Helper()
+	p.status(node, "reaches all voters", func(s *apiv1.Status) bool { return s.Quorum.HasQuorum && s.Quorum.Reachable == 3 })
+	p.status("gamma", "votes", func(s *apiv1.Status) bool { return s.Quorum.HasQuorum && len(s.Quorum.Refusing) == 0 })
+	p.member(node, "gamma", apiv1.MemberAlive)
+}
+
+// The witness dies for good. Another machine, at another address, takes its place,
+// without a restart of anybody else and without a pause of I/O; then it is half of a
+// majority. The old one is refused.
+func TestReplaceWitness(t *testing.T) {
+	long(t)
+	const was, now = "192.168.1.13", "192.168.1.63"
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.PowerOff("gamma"))
+	p.member(primary, "gamma", apiv1.MemberDead)
+	p.say("%s", p.run(secondary, "hactl", "replace", "gamma", "--i-have-checked", "--reason", "burned"))
+	p.takenAway("gamma", ".old")
+	p.moved(was, now, primary, secondary, "gamma")
+	for _, node := range []string{primary, secondary} {
+		p.say("%s", p.run(node, "hactl", "config", "apply"))
+	}
+	p.must(p.PowerOn("gamma"))
+	p.must(p.AwaitAPI(p.ctx, "gamma"))
+	p.readdress("gamma", "eth0", was, now)
+	p.counts(primary)
+	p.counts(secondary)
+	p.unmoved(primary)
+	if gap := w.stop(); gap > leaseMax {
+		t.Errorf("nothing was answered for %s", gap)
+	}
+	w = p.write()
+	w.progress(steady)
+	p.must(p.PowerOff(secondary))
+	p.resource(primary, "goes on, with the new witness", func(r *apiv1.Resource) bool { return serving(r) && len(r.InSync) == 1 })
+	w.progress(steady)
+	p.must(p.PowerOn(secondary))
+	p.rejoined(secondary)
+	p.moved(now, was, "gamma")
+	p.putBack("gamma", ".old", ".new")
+	p.sayReplaced("gamma", primary)
+	w.progress(steady)
+	w.stop()
+	p.finish()
+}
+
+// Both data nodes get other addresses, one after another: each restarts its agent once,
+// as Secondary; the others take the address over while they run. Nothing is copied as
+// a whole, and the resource moves only where it is told to.
+func TestNodesMove(t *testing.T) {
+	long(t)
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	for _, node := range []string{secondary, primary} {
+		if node == primary {
+			p.switchTo(w, secondary)
+		}
+		was := p.Address(node, lab.Crossover)
+		now := strings.Replace(was, "10.99.0.", "10.99.0.2", 1)
+		p.moved(was, now, primary, secondary, "gamma")
+		for _, other := range []string{p.other(node), "gamma"} {
+			p.run(other, "hactl", "config", "apply")
+		}
+		p.refused(node, "more than addresses of other members", "config", "apply")
+		copied := p.watchResync(p.other(node))
+		p.must(p.Stop(node))
+		p.readdress(node, "eth1", was, now)
+		p.must(p.Start(node))
+		p.must(p.AwaitAPI(p.ctx, node))
+		p.rejoined(node)
+		p.pathOf(p.other(node), lab.Crossover)
+		p.status(p.other(node), "knows the address", func(s *apiv1.Status) bool {
+			return slices.ContainsFunc(s.Members, func(m apiv1.Member) bool {
+				return m.Name == node && slices.ContainsFunc(m.Paths, func(x apiv1.Path) bool { return x.Address == now && x.State == apiv1.MemberAlive })
+			})
+		})
+		p.unmoved(p.other(node))
+		if got := copied(); got > smallVolume/4 {
+			t.Errorf("%d MiB of %d were to be copied", got/mib, smallVolume/mib)
+		}
+		w.progress(steady)
+	}
+	w.stop()
+	p.finish()
+}
+
+// Another arbitration: with all nodes stopped in order the ledgers are begun anew, and
+// the operator says which copy is current; both are, so nothing is copied. A node with
+// the old ledger under the new configuration does not start before that.
+func TestAnotherArbitration(t *testing.T) {
+	long(t)
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	w.stop()
+	for _, node := range p.Data() {
+		p.arbitrate(node, "witness", "manual", func(text string) string { return regexp.MustCompile(`(?m)^witness: .*\n`).ReplaceAllString(text, "") })
+	}
+	p.must(p.Stop(secondary))
+	p.must(p.Start(secondary))
+	p.eventually(secondary+" does not start: its ledger has another voter", func() error {
+		text, err := os.ReadFile(p.LogFile(secondary))
+		return wants(string(text), err, "other voters than the configuration: alpha, beta, gamma in /var/lib/hapair/ledger; alpha, beta configured, arbitration manual")
+	})
+	p.must(p.Verb(p.ctx, primary, apiv1.VerbDemote, apiv1.DemoteRequest{}, nil))
+	for _, node := range []string{primary, "gamma"} {
+		p.must(p.Stop(node))
+	}
+	for _, node := range []string{primary, secondary} {
+		p.run(node, "rm", "-r", "/var/lib/hapair/ledger")
+		p.must(p.Start(node))
+		p.must(p.AwaitAPI(p.ctx, node))
+	}
+	copied := p.watchResync(primary)
+	p.run(primary, "hactl", "promote", p.Resource(), "--force", "--reason", "another arbitration")
+	p.takeover(primary)
+	p.rejoined(secondary)
+	if got := copied(); got > smallVolume/4 {
+		t.Errorf("%d MiB of %d were to be copied", got/mib, smallVolume/mib)
+	}
+	w = p.write()
+	w.progress(steady)
+	w.stop()
+	p.finish()
+}
+
+// arbitrate has the configuration of a node say another arbitration.
+func (p *pair) arbitrate(node, was, now string, change func(string) string) {
+	p.t.Helper()
+	file := filepath.Join(p.Dir(), node, "etc", "hapair.yaml")
+	text, err := os.ReadFile(file)
+	p.must(err)
+	p.must(os.WriteFile(file, []byte(strings.Replace(change(string(text)), "arbitration: "+was, "arbitration: "+now, 1)), 0o600))
 }
