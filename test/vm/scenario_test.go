@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"hapair/agent/apiv1"
 	"hapair/test/play"
 	"hapair/test/script"
 )
@@ -47,9 +49,41 @@ func TestScenarios(t *testing.T) {
 		}
 	})
 	o.Say("four machines are up after %s", time.Since(began).Round(time.Millisecond))
+	for _, node := range []string{script.Alpha, script.Beta} {
+		readyForShortMemory(ctx, t, l, node)
+	}
 	for _, s := range all {
 		if !t.Run(s.Name, func(t *testing.T) { playOn(ctx, t, l, s) }) {
 			return // what it left is not what the next one expects
+		}
+	}
+}
+
+// readyForShortMemory wants a node's agent to be granted what it asks the kernel for:
+// here it is root of a whole machine.
+func readyForShortMemory(ctx context.Context, t *testing.T, l *Lab, node string) {
+	t.Helper()
+	s := l.status(ctx, t, node)
+	if w := s.WriteOut; !w.Ready || w.Flushers != w.Threads || w.Threads == 0 {
+		t.Errorf("%s is not ready for when memory is short: %+v", node, w)
+	}
+}
+
+// status waits for a node's agent to answer: it may have just been started.
+func (l *Lab) status(ctx context.Context, t *testing.T, node string) *apiv1.Status {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, doTimeout)
+	defer cancel()
+	for {
+		var s apiv1.Status
+		err := l.Call(ctx, node, http.MethodGet, apiv1.PathStatus, nil, &s)
+		if err == nil {
+			return &s
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(err)
+		case <-time.After(time.Second):
 		}
 	}
 }
