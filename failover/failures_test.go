@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"hapair/failover/lease"
 	"hapair/failover/plan"
 )
 
@@ -86,5 +87,23 @@ func TestFailuresOfAnEarlierRelease(t *testing.T) {
 	f := Hint{Failures: 3, FailedAgo: time.Second}.failed(time.Minute, p)
 	if f.Limit != 3 || f.At != 59*time.Second || f.Until != f.At+time.Hour {
 		t.Errorf("%+v", f)
+	}
+}
+
+// A node that stood still finds its addresses gone, because its lease is: that is no
+// failure of theirs here, or a node that stands still now and then would be one on which
+// services fail.
+func TestWhatGoesWithTheLeaseIsNoFailure(t *testing.T) {
+	for until, want := range map[time.Duration]int{time.Second: 0, 3 * time.Second: 1} {
+		m := memory{failures: plan.NewFailureLog(plan.FailurePolicy{Threshold: 3, Within: time.Minute, Forget: time.Hour}, nil)}
+		v := plan.View{Now: 500 * time.Millisecond}
+		v.Lease.Own = lease.Lease{Resource: "pg", Tenure: 2, Until: until}
+		v.Services.State = plan.Started
+		m.follow(&v, "")
+		v.Now, v.Services.State, v.Services.FailedName = 2*time.Second, plan.Broken, "address:192.168.1.50/24"
+		m.follow(&v, "")
+		if f := m.failures.Worst(v.Now); f.Count != want {
+			t.Errorf("lease until %v: %+v", until, f)
+		}
 	}
 }

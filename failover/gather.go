@@ -146,8 +146,10 @@ func (m *memory) follow(v *plan.View, causes string) (changes []Entry) {
 		})
 		m.verdict = v.Peer.Verdict
 	}
-	if v.Services.State == plan.Broken && m.services == plan.Started {
-		m.failures.Add(v.Now, v.Services.FailedName, v.Services.Failed) // a failed start is counted by its step
+	// A failed start is counted by its step. What is gone after the lease went with it:
+	// a process that stood still finds its addresses taken away.
+	if v.Services.State == plan.Broken && m.services == plan.Started && v.Lease.Own.Valid(v.Now) {
+		m.failures.Add(v.Now, v.Services.FailedName, v.Services.Failed)
 	}
 	m.services = v.Services.State
 	if !v.Lease.PeerLapsed {
