@@ -179,6 +179,35 @@ func TestSourceThatCanReadNothing(t *testing.T) {
 	b.none(Problem)
 }
 
+// Of two flushes at a disk one fails, and may have lost what it was to make durable:
+// the other one, which comes back well after it, covers nothing. Neither does one that the
+// peer asked for.
+func TestFlushBesideOneThatFailed(t *testing.T) {
+	b := mirrored(t, equal())
+	b.eng.passOn = true
+	for range 2 {
+		b.submit(block.Flush, 0, 0)
+	}
+	b.localDone(errSdb)
+	b.localDone(nil)
+	for range 2 {
+		b.ack(b.message(wire.Flush))
+		if err := b.answered(); !errors.Is(err, block.ErrIO) {
+			t.Errorf("a flush is answered with %v", err)
+		}
+	}
+	b = newBox(t, equal())
+	b.greet(func(h *wire.HelloBody) { h.Role = state.Primary })
+	for id := range uint64(2) {
+		b.receive(wire.Message{Kind: wire.Flush, ID: id + 1, Token: b.eng.seen})
+	}
+	b.localDone(errSdb)
+	b.localDone(nil)
+	if f, ok := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == wire.Ack && f.Message.Status == wire.OK }); ok {
+		t.Errorf("a flush is acknowledged: %+v", f.Message)
+	}
+}
+
 // A read that comes back after its disk has failed is not believed: the flush
 // that failed may have lost what was answered.
 func TestReadFromADiskThatHasFailedMeanwhile(t *testing.T) {

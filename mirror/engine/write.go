@@ -164,6 +164,9 @@ func (e *Engine) localDone(o *op, err error) {
 	if o.disk.Kept {
 		o.leaveMemory()
 	}
+	if err == nil && o.disk.Op == block.Flush && !o.vol.disk.HasData() {
+		err = errDiskFailed // another one failed meanwhile: what that lost this one did not find
+	}
 	switch o.kind {
 	case opFill:
 		e.fillDone(o, err)

@@ -106,6 +106,7 @@ mutant detach-without-bitmap control.go 'stale && v.disk.HasData()' 'stale && fa
 mutant read-ignores-writes conflict.go 'o.asks() == block.Read && !o.mends' 'o.asks() == block.Read && !o.mends; if reading { return false }' TestReadWaitsForTheWriteBeforeIt
 mutant write-overtakes-read conflict.go 'return o.kind == opApplication && !reading && v.reads.overlaps(o)' 'return false'
 mutant failed-disk-is-read write.go 'if o.err == nil && !v.disk.HasData() && !e.forward.on {' 'if false {' TestReadFromADiskThatHasFailedMeanwhile
+mutant flush-beside-a-failed-one write.go 'o.disk.Op == block.Flush && !o.vol.disk.HasData()' 'false' TestFlushBesideOneThatFailed
 mutant failed-disk-serves super.go 'v.failed = state.Failed, err' 'v.failed = was, err'
 mutant failed-disk-excludes write.go 'if e.anyFailed() {' 'if false {' TestFailedDiskDoesNotExcludeTheHealthyPeer
 mutant dropped-session-obeyed session.go 'e.session.closing && m.Kind != wire.Refuse' 'false' TestDroppedSessionIsDeaf
