@@ -20,6 +20,7 @@ type request struct {
 	node    *node
 	sent    bool // a frame has carried it to the peer
 	here    bool // the node's own disk has done it
+	gone    bool // the only copy, its peer's, lost its cache since it was asked for
 }
 
 // submit lets the Primary's application do something: mostly one request,
@@ -121,6 +122,7 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 	hist := w.hists[q.vol]
 	if err == nil {
 		w.answers++
+		n.answers = true
 		if w.play != nil {
 			w.play.answered()
 		}
@@ -151,12 +153,16 @@ func (w *World) answered(n *node, r *block.Request, err error) {
 		default:
 			hist.Acked(q.version)
 			w.order.Acked(q.vol, q.version, r.Flags&block.FUA != 0)
-			if w.early != nil {
+			switch {
+			case q.gone: // an answer that waited, for the lease; as one before, which was not flushed
+				w.rebase(n.peer())
+			case w.early != nil:
 				w.answersEarly(n, r, q)
-			} else {
+				w.apart(r, q)
+			default:
 				w.everywhere(r, q)
+				w.apart(r, q)
 			}
-			w.apart(r, q)
 		}
 	}
 	w.release(r, err)

@@ -276,6 +276,9 @@ func (w *World) cacheLost(n *node) {
 	if len(w.record.InSync) == 1 && w.record.InSync[0] == n.name {
 		w.rebase(n)
 		n.crashed = true
+		for _, q := range w.inflight {
+			q.gone = q.gone || q.node != n
+		}
 	}
 }
 

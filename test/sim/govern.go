@@ -106,7 +106,7 @@ func (w *World) promote(n *node) {
 	r.Tenure, r.Primary = r.Token, n.name
 	w.leaseHolder, w.leaseUntil = n.i, w.now
 	w.pen.Returned(n.name) // of an earlier tenure, which it knows to be over
-	n.leaseTenure = r.Tenure
+	n.leaseTenure, n.answers = r.Tenure, false
 	w.setRecord(r)
 	if !w.one(3) { // else the node hears of its promotion before its replica shows it
 		w.views[n.i] = r.Token

@@ -133,7 +133,7 @@ func (n *node) remake(f *engine.Effect) {
 	v, super, size := n.vols[f.Volume], *f.Super, f.Size
 	log, bits := f.Log, f.Bitmap
 	if size < v.size {
-		n.w.cutOff(f.Volume, size)
+		n.w.cutOff(n, f.Volume, size)
 		n.layOver(f.Volume, size)
 	}
 	n.meta("remake", func() {
@@ -162,9 +162,11 @@ func (n *node) layOver(vol int, size int64) {
 }
 
 // cutOff: from now on the volume may be found smaller, and what lay behind may be gone.
-func (w *World) cutOff(i int, size int64) {
+// Whoever shows more has shown nothing of it before it has answered something, and goes on
+// with more only when the ledger does not count this copy any more.
+func (w *World) cutOff(cut *node, i int, size int64) {
 	for _, n := range w.nodes {
-		if n.holdsPen() && n.eng.View().Volumes[i].SizeBytes > size {
+		if n.holdsPen() && n.answers && n.eng.View().Volumes[i].SizeBytes > size && slices.Contains(w.record.InSync, cut.name) {
 			w.fail(fmt.Errorf("volume %d is made smaller while %s is Primary and shows more", i, n.name))
 		}
 	}

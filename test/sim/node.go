@@ -42,6 +42,7 @@ type node struct {
 	fence   *check.Fence
 
 	leaseTenure uint64
+	answers     bool             // something in this tenure
 	command     engine.EventKind // Promote, Demote, Abort, Invalidate or Detach that runs, 0 none
 	deposed     bool
 	detached    bool // replied: the copy is closed
