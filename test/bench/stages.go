@@ -98,6 +98,9 @@ func stagesOf(entries []apiv1.TimelineEntry, node string, a *act) (s stages, err
 			s.detect, s.ledger, s.lease = took(e, "took_detect"), took(e, "took_ledger"), took(e, "took_lease")
 			s.mirror, s.services = took(e, "took_mirror"), took(e, "took_services")
 			s.heard = a.outage.end.Sub(e.Time)
+			if s.noticed < 0 { // the peer was not trusted yet, after the event before
+				s.noticed, s.detect = 0, s.detect+s.noticed
+			}
 		}
 	}
 	if err == nil && !promoted {

@@ -207,7 +207,7 @@ func (w *World) showsOnce(n *node, r *block.Request, vol, sector int, found chec
 // sizes: what is shown can be held, and never becomes less.
 func (w *World) showsWell() {
 	for _, p := range w.nodes {
-		if !p.holdsPen() {
+		if !p.holdsPen() || !p.answers { // see cutOff
 			continue
 		}
 		for i, v := range p.eng.View().Volumes {
