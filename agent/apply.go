@@ -26,7 +26,7 @@ func (b *backend) ConfigApply(context.Context, apiv1.ConfigApplyRequest) (apiv1.
 	if was, now := a.cfg.Beyond(next, a.self); was != "" {
 		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeRefused,
 			Text: fmt.Sprintf("%s: more than addresses of other members has changed since %s started: was %q, now %q", a.cfg.File(), a.self, strings.TrimSpace(was), strings.TrimSpace(now)),
-			Hint: "undo that, or restart haagent on this node in its turn (operations.md, Planned work); addresses of this node itself need a restart, too"}
+			Hint: "undo that, or systemctl restart hapair on this node in its turn (operations.md, Planned work); addresses of this node itself need a restart, too"}
 	}
 	nodes, _ := addresses(next)
 	was, now := moves(*a.where.Load(), nodes)

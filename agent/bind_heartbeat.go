@@ -126,13 +126,9 @@ func carrier(p detect.PathVerdict) string {
 // members is the cluster as the heartbeat sees it.
 func (a *agent) members() []apiv1.Member {
 	snap := a.heart.Snapshot()
-	names := a.cfg.NodeNames()
-	if a.cfg.Witness != nil {
-		names = append(names, a.cfg.Witness.Name)
-	}
 	nodes := *a.where.Load()
 	var out []apiv1.Member
-	for _, name := range names {
+	for _, name := range a.cfg.Members() {
 		m := apiv1.Member{Name: name, Kind: kindOf(a.cfg, name), State: apiv1.MemberUnknown, Self: name == a.self}
 		if m.Self {
 			m.State, m.UptimeS, m.Version = apiv1.MemberAlive, int64(time.Since(a.began).Seconds()), version

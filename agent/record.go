@@ -24,8 +24,7 @@ const recordPurpose = "record"
 const recordPatience = 2 * time.Second
 
 func (a *agent) startRecorder(context.Context) error {
-	others := slices.DeleteFunc(a.cfg.Members(), func(name string) bool { return name == a.self })
-	r, err := recorder.New(recorder.Config{Self: a.self, Others: others, Dir: filepath.Join(a.cfg.StateDir, "record"), Now: time.Now, Log: a.log,
+	r, err := recorder.New(recorder.Config{Self: a.self, Others: others(a.cfg, a.self), Dir: filepath.Join(a.cfg.StateDir, "record"), Now: time.Now, Log: a.log,
 		Dial: a.dialRecord, Foreign: unknownThere, Trouble: func(text string) { a.event(apiv1.EventProblem, "", text) }})
 	if err != nil {
 		return err

@@ -86,15 +86,11 @@ func (b *backend) mayReplace(q *apiv1.ReplaceRequest) error {
 
 func answering(node, because string) *apiv1.Problem {
 	return &apiv1.Problem{Code: apiv1.CodePeerConnected, Text: fmt.Sprintf("%s runs: %s", node, because),
-		Hint: "a machine that runs is not replaced: stop it (hactl standby " + node + ", then systemctl stop haagent there), switch it off, and repeat this"}
+		Hint: "a machine that runs is not replaced: stop it (hactl standby " + node + ", then systemctl stop hapair there), switch it off, and repeat this"}
 }
 
 func others(cfg *config.Config, self string) []string {
-	names := slices.Clone(cfg.NodeNames())
-	if cfg.Witness != nil {
-		names = append(names, cfg.Witness.Name)
-	}
-	return slices.DeleteFunc(names, func(n string) bool { return n == self })
+	return slices.DeleteFunc(cfg.Members(), func(n string) bool { return n == self })
 }
 
 // untold are the other nodes that do not know yet.

@@ -16,7 +16,7 @@ func (a *app) replaceCmd() *cobra.Command {
 			"copy counts as current no more. A new machine of the same name joins with an empty\n" +
 			"state directory and new metadata, and is filled:\n\n" +
 			"  here:    hactl replace NODE --i-have-checked, then hactl invite NODE\n" +
-			"  there:   hactl join CODE, hactl create-metadata RES, systemctl enable --now haagent\n\n" +
+			"  there:   hactl join CODE, hactl create-metadata RES, systemctl enable --now hapair\n\n" +
 			"A witness needs no metadata. Services go on meanwhile.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Node = args[0]
