@@ -93,9 +93,7 @@ func (r *resource) planDrill(q apiv1.DrillRequest) (*drill, *apiv1.Problem) {
 	switch {
 	case q.Seconds < drillSecondsMin || q.Seconds > drillSecondsMax:
 		return bad("seconds is %d; %d to %d", q.Seconds, drillSecondsMin, drillSecondsMax)
-	case q.Kind == apiv1.DrillAgent:
-		return &drill{r: r, kind: q.Kind, victim: r.peer}, nil
-	case q.Kind == apiv1.DrillPower:
+	case q.Kind == apiv1.DrillAgent, q.Kind == apiv1.DrillPower:
 		return &drill{r: r, kind: q.Kind, victim: r.peer}, nil
 	case q.Kind == apiv1.DrillPause:
 		return &drill{r: r, kind: q.Kind, victim: r.peer, lasts: lasts}, nil

@@ -53,8 +53,7 @@ func (a *agent) acceptDrill(c *peering.Conn) {
 		a.give(c, drillAnswer{Refused: p})
 		return
 	}
-	v := r.mirror.View()
-	answer := drillAnswer{BehindBytes: v.BehindBytes, Protocol: v.Protocol.String()}
+	answer := r.drillAnswer()
 	lasts := time.Duration(q.LastsMS) * time.Millisecond
 	switch {
 	case q.Agent:
@@ -75,6 +74,12 @@ func (a *agent) acceptDrill(c *peering.Conn) {
 		a.give(c, answer)
 		a.closePath(c.Node, q.Path, lasts)
 	}
+}
+
+// drillAnswer says what could be lost now.
+func (r *resource) drillAnswer() drillAnswer {
+	v := r.mirror.View()
+	return drillAnswer{BehindBytes: v.BehindBytes, Protocol: v.Protocol.String()}
 }
 
 // standStill has this process stopped for a while. A shell, which is not stopped

@@ -73,10 +73,10 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // it has.
 func (d *drill) strike(ctx context.Context) (drillAnswer, error) {
 	if d.disk() {
-		v := d.r.mirror.View()
+		told := d.r.drillAnswer()
 		d.r.a.event(apiv1.EventOperator, d.r.name, fmt.Sprintf("drill: the disks here answer with errors for %v", d.lasts))
 		d.r.mirror.FailDisks(errDrilled)
-		return drillAnswer{BehindBytes: v.BehindBytes, Protocol: v.Protocol.String()}, nil
+		return told, nil
 	}
 	if d.power() {
 		return drillAnswer{Protocol: d.r.mirror.View().Protocol.String()}, d.switchOff(ctx)
@@ -96,8 +96,7 @@ func (d *drill) strike(ctx context.Context) (drillAnswer, error) {
 	}
 	if d.path != "" {
 		d.r.a.closePath(d.r.peer, d.path, d.lasts)
-		v := d.r.mirror.View()
-		answer.BehindBytes, answer.Protocol = v.BehindBytes, v.Protocol.String()
+		answer = d.r.drillAnswer()
 	}
 	return answer, nil
 }
