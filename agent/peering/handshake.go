@@ -98,7 +98,12 @@ func judgeAnswer(a *answer, own uint64, node string, ordered bool, stranger erro
 // The ledger judges incarnations itself, and is how a node left behind rejoins;
 // whether a path carries frames is no matter of incarnations.
 func exempt(purpose string) bool {
-	return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger") || hasPrefix(purpose, "path")
+	return ofLedger(purpose) || hasPrefix(purpose, "path")
+}
+
+// ofLedger says whether a purpose is one of those that the ledger judges itself.
+func ofLedger(purpose string) bool {
+	return hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger")
 }
 
 // ordered says whether the lower of two incarnations is left behind and has to
@@ -118,7 +123,7 @@ func (n *Net) machine() string {
 // stranger says why a machine is not talked to for a purpose. The ledger hears every
 // one: there a machine gets its name, and learns that it has lost it.
 func (n *Net) stranger(node, machine, purpose string) error {
-	if n.cfg.Stranger == nil || hasPrefix(purpose, "join") || hasPrefix(purpose, "rejoin") || hasPrefix(purpose, "raft") || hasPrefix(purpose, "ledger") {
+	if n.cfg.Stranger == nil || ofLedger(purpose) {
 		return nil
 	}
 	return n.cfg.Stranger(node, machine)
