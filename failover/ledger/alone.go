@@ -156,20 +156,31 @@ func (l *Ledger) replayAll() (*record.State, error) {
 		}
 		next = m.Index + 1
 	}
-	last, err := l.store.LastIndex()
+	err = l.entriesFrom(next, func(e *raft.Log) {
+		if e.Type == raft.LogCommand {
+			f.Apply(e)
+		}
+	})
 	if err != nil {
 		return nil, err
+	}
+	return f.state, nil
+}
+
+// entriesFrom calls do with each entry of the stored log from an index on.
+func (l *Ledger) entriesFrom(next uint64, do func(*raft.Log)) error {
+	last, err := l.store.LastIndex()
+	if err != nil {
+		return err
 	}
 	for ; next <= last; next++ {
 		var e raft.Log
 		if err := l.store.GetLog(next, &e); err != nil {
-			return nil, fmt.Errorf("log entry %d: %w", next, err)
+			return fmt.Errorf("log entry %d: %w", next, err)
 		}
-		if e.Type == raft.LogCommand {
-			f.Apply(&e)
-		}
+		do(&e)
 	}
-	return f.state, nil
+	return nil
 }
 
 // recover rewrites the store: the same state, this node the only voter, the

@@ -46,18 +46,13 @@ func (l *Ledger) storedVoters() ([]string, error) {
 	if len(metas) > 0 {
 		c, next = metas[0].Configuration, metas[0].Index+1
 	}
-	last, err := l.store.LastIndex()
-	if err != nil {
-		return nil, err
-	}
-	for ; next <= last; next++ {
-		var e raft.Log
-		if err := l.store.GetLog(next, &e); err != nil {
-			return nil, fmt.Errorf("log entry %d: %w", next, err)
-		}
+	err = l.entriesFrom(next, func(e *raft.Log) {
 		if e.Type == raft.LogConfiguration {
 			c = raft.DecodeConfiguration(e.Data)
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	var names []string
 	for _, s := range c.Servers {
