@@ -125,7 +125,7 @@ func (w *World) mayNot(n *node) string {
 		return "a lease still runs"
 	case w.healing && w.record.Primary == p.name && p.leaseTenure != 0:
 		return "its peer is about to be Primary"
-	case !n.serves() || n.old && n.bad && w.stale(n) || v.Replication == state.SyncTarget:
+	case !n.serves() || n.old && n.bad && w.lacking(n) != nil || v.Replication == state.SyncTarget:
 		return "its copy cannot serve"
 	case v.Suspect && w.ab && p.serves() && slices.Contains(w.record.InSync, p.name) && !p.eng.View().Suspect:
 		return "it crashed, and its peer is healthy"

@@ -175,27 +175,22 @@ func (w *World) settled() bool {
 }
 
 func (w *World) checkCopy(n *node, when string) {
-	for i := range n.vols {
-		for _, s := range w.hists[i].Touched() {
-			if err := w.hists[i].Check(s, n.holds(i, s)); err != nil {
-				w.fail(fmt.Errorf("%s %s, volume %d: %w", n.name, when, i, err))
-				return
-			}
-		}
+	if err := w.lacking(n); err != nil {
+		w.fail(fmt.Errorf("%s %s, %w", n.name, when, err))
 	}
 }
 
-// stale: a copy lacks something. Disks that a node had once may hold all the same
-// what counts.
-func (w *World) stale(n *node) bool {
+// lacking is what a copy has not that counts, nil when it has all. Disks that a node
+// had once may have all the same.
+func (w *World) lacking(n *node) error {
 	for i := range n.vols {
 		for _, s := range w.hists[i].Touched() {
-			if w.hists[i].Check(s, n.holds(i, s)) != nil {
-				return true
+			if err := w.hists[i].Check(s, n.holds(i, s)); err != nil {
+				return fmt.Errorf("volume %d: %w", i, err)
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 func (w *World) final() {
