@@ -25,7 +25,7 @@ const (
 // that the agent writes out. It goes on, the Primary stays, and the file is what was
 // written.
 func TestShortMemory(t *testing.T) {
-	ctx, l := up(t)
+	ctx, l := up(t, options(t))
 	for _, node := range []string{script.Alpha, script.Beta} {
 		readyForShortMemory(ctx, t, l, node)
 	}
@@ -38,12 +38,13 @@ func TestShortMemory(t *testing.T) {
 	l.Say("%d MiB written with %d MiB of memory left", fileMiB, left)
 }
 
-// up boots a lab that is taken down with the test, and by whoever interrupts it.
-func up(t *testing.T) (context.Context, *Lab) {
+// up boots a lab that is taken down with the test, and by whoever interrupts it: then
+// nothing is left.
+func up(t *testing.T, o Options) (context.Context, *Lab) {
 	t.Helper()
-	o := options(t)
 	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGINT, syscall.SIGTERM)
 	o.Dir = labDir(t)
+	began := time.Now()
 	l, err := Up(ctx, o)
 	if err != nil {
 		stop()
@@ -58,6 +59,7 @@ func up(t *testing.T) (context.Context, *Lab) {
 			t.Error(err)
 		}
 	})
+	l.Say("four machines are up after %s", time.Since(began).Round(time.Millisecond))
 	return ctx, l
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -31,24 +30,9 @@ var speed = play.Speed{Pace: time.Second, Slow: slow}
 // TestScenarios plays scenarios in virtual machines: make vm-lab.
 func TestScenarios(t *testing.T) {
 	o := options(t)
+	o.Early = 0.3
 	all := chosen(t)
-	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM) // whoever interrupts it finds nothing left
-	defer stop()
-	o.Dir, o.Early = labDir(t), 0.3
-	began := time.Now()
-	l, err := Up(ctx, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			l.tell(t)
-		}
-		if err := l.Down(); err != nil {
-			t.Error(err)
-		}
-	})
-	o.Say("four machines are up after %s", time.Since(began).Round(time.Millisecond))
+	ctx, l := up(t, o)
 	for _, node := range []string{script.Alpha, script.Beta} {
 		readyForShortMemory(ctx, t, l, node)
 	}

@@ -18,7 +18,7 @@ import (
 // while records are written. Nobody minds: leases run by another clock. The Secondary takes
 // over, nothing is lost, and the story is told in the order in which it happened.
 func TestWrongClocks(t *testing.T) {
-	ctx, l := up(t)
+	ctx, l := up(t, options(t))
 	primary := servesOn(ctx, t, l)
 	secondary := script.Peer(primary)
 	w, err := l.Write()
