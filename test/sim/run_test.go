@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -121,9 +122,18 @@ type tally struct {
 	next     uint64
 	answers  int
 	troubles map[string]int
-	failed   *story // of the lowest seed
-	why      error
+	failed   []failure
 }
+
+// failure is a story in which a law was broken.
+type failure struct {
+	story
+	why error
+}
+
+// enough failures end a run: a fault that is found so easily needs no more, and a rare
+// one is worth the rest of a long run, for what else there is.
+const enough = 12
 
 // runSeeds runs as many worlds of a kind as usual, or HAPAIR_SIM_SEEDS, or that part
 // of SEEDS, from SEED on, on all processors.
@@ -147,9 +157,8 @@ func runSeeds(t *testing.T, usual, part int, k kind) {
 		})
 	}
 	workers.Wait()
-	if x.failed != nil {
-		short := shrink(*x.failed, story.fails)
-		t.Fatalf("%s\n\nshorter: %s", x.failed.report(x.why), short.report(short.fails()))
+	if len(x.failed) > 0 {
+		t.Fatal(x.report(x.next - first))
 	}
 	if x.answers == 0 {
 		t.Fatal("no request was ever answered: the simulation does nothing")
@@ -167,8 +176,27 @@ func (x *tally) take(end uint64) (seed uint64, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	seed = x.next
-	x.next++
-	return seed, seed < end && x.failed == nil
+	if seed < end && len(x.failed) < enough {
+		x.next++
+		return seed, true
+	}
+	return 0, false
+}
+
+// report tells the failure of the lowest seed in full, and names the others.
+func (x *tally) report(run uint64) string {
+	slices.SortFunc(x.failed, func(a, b failure) int { return cmp.Compare(a.seed, b.seed) })
+	first := x.failed[0]
+	short := shrink(first.story, story.fails)
+	text := fmt.Sprintf("%s\n\nshorter: %s", first.report(first.why), short.report(short.fails()))
+	if len(x.failed) > 1 {
+		text += fmt.Sprintf("\n\n%d of %d seeds fail:", len(x.failed), run)
+		for _, f := range x.failed {
+			words, _, _ := strings.Cut(f.why.Error(), "\n")
+			text += fmt.Sprintf("\n%s: %s", f.story, words)
+		}
+	}
+	return text
 }
 
 func (x *tally) tell(s story) {
@@ -180,15 +208,13 @@ func (x *tally) tell(s story) {
 	for name, n := range w.Troubles() {
 		x.troubles[name] += n
 	}
-	if err != nil && (x.failed == nil || s.seed < x.failed.seed) {
-		x.failed, x.why = &s, err
+	if err != nil {
+		x.failed = append(x.failed, failure{s, err})
 	}
 }
 
-// countFailures says in how many seeds something is wrong, for mutants.sh. A few
-// are enough to know how easily a fault is found.
+// countFailures says in how many seeds something is wrong, for mutants.sh.
 func countFailures(first uint64, seeds int, k kind) {
-	const enough = 12
 	failed, run, words := 0, 0, ""
 	for ; run < seeds && failed < enough; run++ {
 		seed := first + uint64(run)
