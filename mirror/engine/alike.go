@@ -31,7 +31,7 @@ func (e *Engine) handedOver() bool {
 
 // readAlone makes a read owe what its answer takes where the copies may differ.
 func (e *Engine) readAlone(o *op) {
-	if !e.mayDiffer() {
+	if !e.mayDiffer() && !e.unshared(o) {
 		return
 	}
 	if e.anyFailed() {
@@ -40,6 +40,13 @@ func (e *Engine) readAlone(o *op) {
 	}
 	o.owed |= owedLedger
 	e.missPeer()
+}
+
+// unshared: what a read asks for may have been changed with an error for an answer,
+// because a node with a dead disk does not ask for its peer's removal. The peer may
+// lack it, and still be promoted.
+func (e *Engine) unshared(o *op) bool {
+	return e.anyFailed() && e.peerInSync() && !e.replicating() && o.vol.bits.Any(o.disk.Offset, o.disk.Length)
 }
 
 // backInTime: the peer that a read waited for is here, with an equal copy.

@@ -48,6 +48,7 @@ func (e *Engine) failWaiting() {
 			next := o.next
 			if what := owesAuthority(o); what != 0 {
 				v.bits.Set(o.disk.Offset, o.disk.Length)
+				e.alike = e.alike && what&owedLedger == 0 // a read must not show what the peer may lack
 				o.err = why
 				e.paid(o, what)
 			}

@@ -101,6 +101,17 @@ func TestFrozenWriteThatWaitsForTheLedger(t *testing.T) {
 	if got := b.eng.View().Volumes[0].DirtyBytes; got == 0 {
 		t.Error("what the peer may lack is not marked")
 	}
+
+	// With the lease back, it is not shown before the peer is out of the set.
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure, Until: b.now + time.Hour})
+	b.do(Event{Kind: Tick})
+	b.submit(block.Read, 0, 4096)
+	b.localDone(nil)
+	b.unanswered()
+	b.ledger()
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // on_no_quorum: error, with requests that wait for the keeper.

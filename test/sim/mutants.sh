@@ -83,6 +83,8 @@ mutant R8-never-suspect engine.go 'e.suspect = true' 'e.suspect = false'
 mutant R9-crashed-source judge.go 'return theirs.Suspect, "the' 'return mine.Suspect, "the' TestRefusalsOfAHandshake
 mutant R10-read-alone alike.go 'return !e.alike' 'return false' TestR10ReadAloneWaitsForTheExclusion
 mutant R10-trust-an-inherited-session control.go 'e.alike = e.handedOver()' 'e.alike = e.session.repl == state.Established' TestR10ReadWaitsForTheFormerPrimary
+mutant R10-read-what-failed-beside-a-dead-disk alike.go ' && !e.unshared(o)' '' TestReadOfAWriteThatFailed
+mutant R10-read-what-failed-without-a-quorum frozen.go 'e.alike && what&owedLedger == 0' 'e.alike' TestFrozenWriteThatWaitsForTheLedger
 mutant R11-keep-target-in-set hello.go 'e.wantExclude()' 'e.startSource()'
 mutant R11-include-early syncend.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
 mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.seen {' 'if false {'
