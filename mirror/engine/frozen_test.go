@@ -114,6 +114,30 @@ func TestFrozenWriteThatWaitsForTheLedger(t *testing.T) {
 	}
 }
 
+// One that waits for its generation fails, ends at the disk, and waits for a lease to
+// be answered. The generation that comes then is not for it any more.
+func TestFrozenWriteThatWaitsForItsGeneration(t *testing.T) {
+	b := mirrored(t, equal())
+	b.eng.set.FailFrozen = true
+	b.submit(block.Write, 0, 4096)
+	b.linkDown()
+	b.hold[WriteSuper] = true
+	b.ledger()
+	b.do(Event{Kind: LeaseRenewed, Tenure: b.record.Tenure})
+	for range 2 {
+		b.now += frozenMax
+		b.do(Event{Kind: Tick})
+	}
+	b.localDone(nil)
+	b.hold[WriteSuper] = false
+	b.do(b.durable(b.expect(WriteSuper)))
+	b.unanswered()
+	b.do(Event{Kind: Tick})
+	if err := b.answered(); !errors.Is(err, block.ErrIO) {
+		t.Fatalf("answered %v", err)
+	}
+}
+
 // on_no_quorum: error, with requests that wait for the keeper.
 func TestFrozenWhileTheKeeperIsAway(t *testing.T) {
 	b := forwarding(t)

@@ -132,7 +132,7 @@ func (e *Engine) minted() {
 	ids := e.minters
 	e.minters = nil
 	for _, id := range ids {
-		if o := e.pool.find(id); o != nil {
+		if o := e.pool.find(id); o != nil && o.owed&owedSuper != 0 { // else it has failed meanwhile
 			if e.anyFailed() && o.err == nil {
 				o.err = errDiskFailed
 			}
