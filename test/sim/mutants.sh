@@ -84,7 +84,6 @@ mutant R9-crashed-source judge.go 'return theirs.Suspect, "the' 'return mine.Sus
 mutant R10-read-alone alike.go 'return !e.alike' 'return false' TestR10ReadAloneWaitsForTheExclusion
 mutant R10-trust-an-inherited-session control.go 'e.alike = e.handedOver()' 'e.alike = e.session.repl == state.Established' TestR10ReadWaitsForTheFormerPrimary
 mutant R10-read-what-failed-beside-a-dead-disk alike.go ' && !e.unshared(o)' '' TestReadOfAWriteThatFailed
-mutant R10-read-what-failed-without-a-quorum frozen.go 'e.alike && what&owedLedger == 0' 'e.alike' TestFrozenWriteThatWaitsForTheLedger
 mutant R11-keep-target-in-set hello.go 'e.wantExclude()' 'e.startSource()'
 mutant R11-include-early syncend.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
 mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.seen {' 'if false {'
@@ -166,6 +165,11 @@ mutant hang-memory-is-reused stalled.go 'o.req.Kept = true' '_ = o' TestPrimaryL
 mutant hang-peers-memory-is-reused stalled.go 'o.buf = block.GetBuffer(len(o.disk.Data))' '_ = o' TestSecondaryLeavesAHangingDisk
 mutant given-up-for-a-worse-copy forward.go 'e.peerServes() && e.alike' 'e.inSync(e.peer)' TestNothingIsGivenUpForAWorseCopy
 mutant attach-forgets-the-log attach.go 'v.adopt(e.attach(i, c))' 'n := e.attach(i, c); c.Bitmap.ClearAll(); v.adopt(n)' TestSecondaryTakesADisk
+
+# applications that are told of errors, in the world where they are
+world=TestErrorSeeds
+mutant R10-read-what-failed-without-a-quorum frozen.go 'e.alike && what&owedLedger == 0' 'e.alike' TestFrozenWriteThatWaitsForTheLedger
+mutant frozen-write-that-is-settled-twice super.go 'o != nil && o.owed&owedSuper != 0' 'o != nil' TestFrozenWriteThatWaitsForItsGeneration
 
 # volumes that grow, in the world where they do
 world=TestGrowSeeds

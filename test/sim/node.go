@@ -98,7 +98,7 @@ func (n *node) peer() *node { return n.w.nodes[1-n.i] }
 // ledger may lag.
 func (n *node) start() {
 	c := engine.Config{Resource: "r", Self: n.name, Peer: n.peer().name, NewID: n.w.newID, Record: n.w.past[n.w.rng.IntN(len(n.w.past))]}
-	c.Settings = n.w.settings(n)
+	c.Settings, c.PassOn = n.w.settings(n), n.w.told != nil && n.w.told.passOn
 	n.fence = check.NewFence(n.name)
 	for i, v := range n.vols {
 		c.Volumes = append(c.Volumes, n.config(i))

@@ -62,6 +62,7 @@ func (w *World) loosen(seed uint64) {
 // settings are what a node is configured for.
 func (w *World) settings(n *node) (s engine.Settings) {
 	s.PeerTimeout = w.patience
+	s.FailFrozen = w.told != nil && w.told.failFrozen[n.i]
 	if w.early != nil {
 		s.Protocol, s.CongestionFill, s.PullAhead = w.early.of[n.i], w.early.fill, w.early.pull
 	}

@@ -80,7 +80,7 @@ func (s story) fails() error { return s.kind.run(s.world(false), s.steps) }
 // report keeps the log of a story that fails, and says how to tell it again.
 func (s story) report(err error) string {
 	w := s.world(true)
-	if second := s.kind.run(w, s.steps); second == nil || second.Error() != err.Error() {
+	if second := s.kind.run(w, s.steps); second == nil || firstLine(second) != firstLine(err) {
 		return fmt.Sprintf("%s fails differently the second time: %v, then %v", s, err, second)
 	}
 	path := fmt.Sprintf("%s/hapair-sim-%s-%d.log", os.TempDir(), s.kind.name, s.seed)
@@ -88,6 +88,12 @@ func (s story) report(err error) string {
 		path = werr.Error()
 	}
 	return fmt.Sprintf("%s: %v\nlog: %s\nfor seeds.txt: %s", s, err, path, s)
+}
+
+// firstLine is what broke, without the stack of a panic, which is never twice the same.
+func firstLine(err error) string {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return first
 }
 
 // shrink tells a story that fails in fewer steps and with fewer kinds of trouble,
@@ -192,8 +198,7 @@ func (x *tally) report(run uint64) string {
 	if len(x.failed) > 1 {
 		text += fmt.Sprintf("\n\n%d of %d seeds fail:", len(x.failed), run)
 		for _, f := range x.failed {
-			words, _, _ := strings.Cut(f.why.Error(), "\n")
-			text += fmt.Sprintf("\n%s: %s", f.story, words)
+			text += fmt.Sprintf("\n%s: %s", f.story, firstLine(f.why))
 		}
 	}
 	return text
@@ -220,8 +225,7 @@ func countFailures(first uint64, seeds int, k kind) {
 		seed := first + uint64(run)
 		if err := k.run(k.make(seed, false), stepsPerSeed); err != nil {
 			if failed++; failed == 1 {
-				first, _, _ := strings.Cut(err.Error(), "\n")
-				words = fmt.Sprintf("; seed %d: %.90s", seed, first)
+				words = fmt.Sprintf("; seed %d: %.90s", seed, firstLine(err))
 			}
 		}
 	}

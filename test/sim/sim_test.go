@@ -30,6 +30,10 @@ func TestProtocolSeeds(t *testing.T) { runSeeds(t, 60, 2, loose) }
 // no reason: nothing that was answered is lost by it.
 func TestGiveUpSeeds(t *testing.T) { runSeeds(t, 30, 20, giveUp) }
 
+// TestErrorSeeds runs worlds in which applications are told of errors: I/O fails where
+// there is no quorum for long, and where a disk fails.
+func TestErrorSeeds(t *testing.T) { runSeeds(t, 60, 4, errs) }
+
 // TestEverySeeds runs worlds in which all of this happens at once.
 func TestEverySeeds(t *testing.T) { runSeeds(t, 60, 4, every) }
 
@@ -47,8 +51,9 @@ var (
 	grow   = kind{"grow", NewGrow, (*World).Run}
 	loose  = kind{"protocol", NewEarly, (*World).Run}
 	giveUp = kind{"give-up", NewGiveUp, (*World).Run}
+	errs   = kind{"errors", NewErrors, (*World).Run}
 	every  = kind{"every", NewEvery, (*World).RunRot}
-	kinds  = map[string]kind{every.name: every, plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp}
+	kinds  = map[string]kind{every.name: every, plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp, errs.name: errs}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

@@ -66,6 +66,7 @@ type World struct {
 	shown     []int64                  // the most a volume has shown
 	cuts      []int64                  // what it was cut to, until the copies have met with one size; 0: nothing
 	blank     map[rotten]check.Version // what was shown of it before anybody wrote there
+	told      *told                    // applications are told of errors
 	givesUp   bool                     // somebody gives up sides for no reason
 	hangs     bool                     // disks do not answer
 	early     *early                   // applications are answered by another protocol than C
@@ -201,6 +202,9 @@ func (w *World) step() {
 		}
 		if w.hangs {
 			w.hangTrouble()
+		}
+		if w.told != nil {
+			w.quorumTrouble()
 		}
 		if w.grows {
 			w.growTrouble()
