@@ -26,17 +26,17 @@ func (l *Ledger) GoAlone(ctx context.Context, reason string) error {
 	return l.alone(ctx, reason, false)
 }
 
-// ForceAlone is GoAlone for an operator on a node that is not the Primary. What
-// the other node did after the two lost each other is given up; if it goes on,
-// too, that is split brain. So it is where this node had not rejoined: the other
-// one went on without it before.
+// ForceAlone is GoAlone for an operator on a node that is not the Primary, and in
+// arbitration witness on any data node without a majority. What the others did after
+// this node lost them is given up; if they go on, too, that is split brain. So it is
+// where this node had not rejoined: they went on without it before.
 func (l *Ledger) ForceAlone(ctx context.Context, reason string) error {
 	return l.alone(ctx, reason, true)
 }
 
 func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
-	if !l.cfg.pair() {
-		return fmt.Errorf("go alone: arbitration is %v: %w", l.cfg.Arbitration, ErrNotPair)
+	if err := l.canBeAlone(force); err != nil {
+		return fmt.Errorf("go alone: arbitration is %v: %w", l.cfg.Arbitration, err)
 	}
 	if len(reason) > record.MaxText {
 		reason = reason[:record.MaxText]
@@ -79,6 +79,21 @@ func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
 	l.log.Warn("ledger goes on alone", zap.Uint64("was", was), zap.Uint64("now", l.view.inc()),
 		zap.String("because", reason), zap.Bool("forced", force), zap.Duration("took", time.Since(began)))
 	l.event(Event{Kind: EventAlone, Node: l.cfg.Self, Because: reason})
+	return nil
+}
+
+// canBeAlone says why this node never runs by itself as it is configured, or not now.
+func (l *Ledger) canBeAlone(force bool) error {
+	switch {
+	case l.cfg.pair():
+		return nil
+	case l.cfg.isWitness(l.cfg.Self):
+		return ErrHasNoData
+	case !force:
+		return ErrNotPair
+	case l.CanChange() && !l.isOnlyVoter():
+		return ErrQuorum
+	}
 	return nil
 }
 
@@ -189,13 +204,7 @@ func (l *Ledger) entriesFrom(next uint64, do func(*raft.Log)) error {
 // the node whose confirmed fence allows it, "" for none.
 func (l *Ledger) recover(reason, fenced string) error {
 	id := l.id()
-	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage)}
-	f.alone = func(s *record.State) {
-		s.GoAlone(l.cfg.Self, reason, id.Joining)
-		if fenced != "" {
-			s.Fenced(record.Fence{Node: fenced, Outcome: plan.FenceConfirmed.String(), Reason: reason, At: time.Now().UnixNano()})
-		}
-	}
+	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage), alone: l.founding(reason, fenced)}
 	layer := newStreamLayer(l)
 	trans := newTransport(l, layer)
 	defer trans.Close() //nolint:errcheck // it was never used
@@ -203,7 +212,8 @@ func (l *Ledger) recover(reason, fenced string) error {
 	has, err := raft.HasExistingState(l.store, l.store, l.snaps)
 	if err == nil && !has {
 		// A node that was still joining has nothing: it begins anew.
-		f.state.GoAlone(l.cfg.Self, reason, true)
+		f.alone(f.state)
+		f.alone = nil
 		id.Incarnation, id.Lineage = f.state.Incarnation, f.state.Lineage
 		if err = l.saveIdentity(id); err == nil {
 			err = raft.BootstrapCluster(l.raftConfig(), l.store, l.store, l.snaps, trans, only)
@@ -215,11 +225,28 @@ func (l *Ledger) recover(reason, fenced string) error {
 	if err != nil {
 		return fmt.Errorf("recover as the only voter: %w", err)
 	}
-	if id.Joining {
-		id.Joining = false
+	if fork := !l.cfg.pair(); id.Joining || id.Blank || fork != id.Forked {
+		id.Joining, id.Blank, id.Forked = false, false, fork
 		return l.saveIdentity(id)
 	}
 	return nil
+}
+
+// founding starts the next incarnation of a state. Of three voters the other two may
+// go on: then it is kept from where (R27). Nothing is added to the log any more.
+func (l *Ledger) founding(reason, fenced string) func(*record.State) {
+	apart := l.id().Joining
+	index, term := uint64(0), uint64(0)
+	if !l.cfg.pair() {
+		index, term = l.lastLog()
+		term = max(term, 1)
+	}
+	return func(s *record.State) {
+		s.Fork(l.cfg.Self, reason, apart, index, term)
+		if fenced != "" {
+			s.Fenced(record.Fence{Node: fenced, Outcome: plan.FenceConfirmed.String(), Reason: reason, At: time.Now().UnixNano()})
+		}
+	}
 }
 
 func (l *Ledger) awaitLead(ctx context.Context) error {

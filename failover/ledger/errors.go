@@ -35,8 +35,15 @@ var (
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	// ErrClosed: the ledger is closed or has left.
 	ErrClosed = errors.New("ledger is closed")
-	// ErrNotPair: going alone is for two voters, so arbitration manual or fencing.
+	// ErrNotPair: going alone without an operator's force is for two voters, so
+	// arbitration manual or fencing.
 	ErrNotPair = errors.New("only with two voters: arbitration manual or fencing")
+	// ErrHasNoData: a witness never runs by itself.
+	ErrHasNoData = errors.New("a witness has no data to go on with")
+	// ErrQuorum: with a quorum nobody is left behind, not even by force.
+	ErrQuorum = errors.New("a majority of the voters answers, with a leader: nobody is to be left behind")
+	// ErrNotSplit: there is nobody to surrender to.
+	ErrNotSplit = errors.New("no node is known that went on alone")
 	// ErrNotPrimaryHere: a node goes alone by itself only when it is the
 	// Primary of every resource that has one.
 	ErrNotPrimaryHere = errors.New("this node is not the primary of every promoted resource")

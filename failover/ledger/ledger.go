@@ -34,6 +34,7 @@ type identity struct {
 	Blank       bool             `json:"blank,omitempty"`   // takes no part in raft yet, see blank.go
 	Floor       *floor           `json:"floor,omitempty"`   // nil: nothing was ever forgotten
 	Machine     string           `json:"machine,omitempty"` // see seat.go
+	Forked      bool             `json:"forked,omitempty"`  // one of three was forced: the group may have fewer voters than configured
 }
 
 // Keys in the stable store beside raft's own.
@@ -62,11 +63,12 @@ type Ledger struct {
 	mu        sync.Mutex // guards what follows; nothing is called under it
 	grp       *group
 	ident     identity
-	split     string            // the node that went alone too, "" for none
-	met       map[string]hello  // who was met since this node is blank
-	vouched   bool              // an operator's word: who was not met is gone for good
-	replaced  map[string]error  // by whom this machine is refused
-	own       map[string]Record // what the log said when this node started
+	split     string                    // the node that went alone too, "" for none
+	apart     map[string]record.Founder // by whom the group of a node was founded that went alone
+	met       map[string]hello          // who was met since this node is blank
+	vouched   bool                      // an operator's word: who was not met is gone for good
+	replaced  map[string]error          // by whom this machine is refused
+	own       map[string]Record         // what the log said when this node started
 	left      bool
 	closed    bool
 	diskErr   error
@@ -114,7 +116,7 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		cfg: cfg, log: cfg.Logger.With(zap.String("node", cfg.Self)), clock: cfg.Clock, session: rand.Text(),
-		conns: map[net.Conn]string{}, peers: map[string]*peer{}, met: map[string]hello{}, replaced: map[string]error{},
+		conns: map[net.Conn]string{}, peers: map[string]*peer{}, met: map[string]hello{}, replaced: map[string]error{}, apart: map[string]record.Founder{},
 		rejoinCh: make(chan hello, 1), catchCh: make(chan struct{}, 1), metCh: make(chan struct{}, 1),
 	}
 	l.raftLog = newRaftLog(l.log)

@@ -50,10 +50,16 @@ func TestManualPrimaryGoesOnAlone(t *testing.T) {
 	})
 }
 
-// alwaysHeld checks that node's lease never lapses until the returned func has
-// returned: it waits for a look that is under way, which would otherwise meet
-// the nodes that the test stops next.
+// alwaysHeld checks that node's lease never lapses, and that nobody else has one,
+// until the returned func is called.
 func (c *cluster) alwaysHeld(node, resource string) (stop func()) {
+	return c.always(node+" holds the lease of "+resource, c.holds(node, resource))
+}
+
+// always checks that something stays so until the returned func has returned: it
+// waits for a look that is under way, which would otherwise meet the nodes that the
+// test stops next.
+func (c *cluster) always(what string, ok func() bool) (stop func()) {
 	done, over := make(chan bool), make(chan bool)
 	c.wg.Go(func() {
 		defer close(over)
@@ -63,8 +69,8 @@ func (c *cluster) alwaysHeld(node, resource string) (stop func()) {
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
-			if !c.holds(node, resource)() {
-				c.t.Errorf("at %v %s does not hold the lease of %s", time.Since(c.start), node, resource)
+			if !ok() {
+				c.t.Errorf("at %v not so any more: %s", time.Since(c.start), what)
 				return
 			}
 		}

@@ -53,12 +53,12 @@ func judge(me, you hello) verdict {
 		}
 		return judgeMembers(me, you)
 	case me.Incarnation < you.Incarnation:
-		if !descends(you, me) {
+		if !descends(you, me) || wentOn(you, me) {
 			return split
 		}
 		return behind
 	default:
-		if !descends(me, you) {
+		if !descends(me, you) || wentOn(me, you) {
 			return split
 		}
 		return ahead
@@ -102,6 +102,17 @@ func descends(high, low hello) bool {
 	return known && was == mine
 }
 
+// wentOn tells whether low's group did anything after high's history left it. Two of
+// three voters may, while the third is forced (R27).
+func wentOn(high, low hello) bool {
+	if low.Joining {
+		return false
+	}
+	left, known := record.Founding(high.Lineage, low.Incarnation+1)
+	return known && left.Term != 0 &&
+		(low.LastTerm > left.Term || low.LastTerm == left.Term && low.LastIndex > left.Index)
+}
+
 // meet acts on a peer's greeting: nil when the two may talk.
 func (l *Ledger) meet(you hello) error {
 	if err := l.seated(&you); err != nil {
@@ -120,13 +131,13 @@ func (l *Ledger) meet(you hello) error {
 		l.metIn(&you)
 		return nil
 	case split:
+		if l.abandoned(you) {
+			l.askRejoin(you)
+		}
 		return fmt.Errorf("%w: %s is at incarnation %d, %s at %d", ErrSplitBrain, me.Node, me.Incarnation, you.Node, you.Incarnation)
 	case behind:
-		if l.cfg.pair() {
-			select {
-			case l.rejoinCh <- you:
-			default:
-			}
+		if !l.isBlank() || lone(you.Voters, you.Node) { // else its seat is to be given by all before
+			l.askRejoin(you)
 		}
 		return &SupersededError{Node: you.Node, Incarnation: you.Incarnation}
 	default: // ahead: it rejoins when it reads our greeting
@@ -134,14 +145,46 @@ func (l *Ledger) meet(you hello) error {
 	}
 }
 
+// askRejoin has manage discard this node's ledger for the peer's.
+func (l *Ledger) askRejoin(you hello) {
+	select {
+	case l.rejoinCh <- you:
+	default: // it is asked already
+	}
+}
+
+// foundingOf is the group of a greeting: its incarnation, and who founded it.
+func foundingOf(h hello) record.Founder {
+	node, _ := record.FounderOf(h.Lineage, h.Incarnation)
+	return record.Founder{Incarnation: h.Incarnation, Node: node}
+}
+
+// abandoned tells whether every data node is of one other group: a witness left
+// behind by both has nothing that anybody wants. To an older group it goes only when
+// both are settled there, because it forgets its votes.
+func (l *Ledger) abandoned(you hello) bool {
+	if !l.cfg.isWitness(l.cfg.Self) || you.Joining && you.Incarnation < l.view.inc() {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, v := range l.cfg.Voters {
+		if theirs, met := l.apart[v.Node]; !v.Witness && (!met || theirs != foundingOf(you)) {
+			return false
+		}
+	}
+	return true
+}
+
 // noteSplit remembers and reports a split brain once, and forgets it when the
 // same node has become one of us again.
 func (l *Ledger) noteSplit(v verdict, you hello) {
 	l.mu.Lock()
 	was := l.split
+	delete(l.apart, you.Node)
 	switch {
 	case v == split:
-		l.split = you.Node
+		l.split, l.apart[you.Node] = you.Node, foundingOf(you)
 	case was == you.Node:
 		l.split = ""
 	}

@@ -11,19 +11,25 @@ import (
 	"go.uber.org/zap"
 )
 
-const joinEvery = 50 * time.Millisecond
+const (
+	joinEvery  = 50 * time.Millisecond
+	joinSeldom = 500 * time.Millisecond
+)
 
 // manage replaces this node's ledger when a peer goes on without it, and keeps
 // asking until it is a voter again.
 func (l *Ledger) manage() {
+	again := joinEvery
 	for {
 		wait := time.Hour
 		if l.id().Joining {
-			wait = joinEvery
+			wait = again
 			l.join()
+			again = min(2*again, joinSeldom) // a group that waits for another voter may wait for long
 		}
 		select {
 		case you := <-l.rejoinCh:
+			again = joinEvery
 			if err := l.discard(you); err != nil {
 				l.log.Error("cannot discard the ledger to rejoin", zap.String("peer", you.Node), zap.Error(err))
 				l.diskFailed(err)
@@ -40,7 +46,7 @@ func (l *Ledger) discard(you hello) error {
 	l.admin.Lock()
 	defer l.admin.Unlock()
 	// Judge again: what was seen may be settled since.
-	if l.usable() != nil || judge(l.greeting(), you) != behind {
+	if l.usable() != nil || judge(l.greeting(), you) != behind && !l.abandoned(you) {
 		return nil
 	}
 	return l.adopt(you, "the peer goes on without this node")
@@ -52,7 +58,7 @@ func (l *Ledger) adopt(you hello, because string) error {
 	l.voter.setCaught(false)
 	l.voter.forget()
 	l.hands.drop("the ledger it rests on is discarded")
-	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Machine: l.Machine()}); err != nil {
+	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Machine: l.Machine(), Forked: !l.cfg.pair()}); err != nil {
 		return err
 	}
 	gone := l.view.all()
@@ -110,32 +116,39 @@ func (l *Ledger) finishWipe() error {
 // two went through: the operator's way out of a split brain, on the node whose
 // history is given up.
 func (l *Ledger) Surrender(ctx context.Context, reason string) error {
-	if !l.cfg.pair() {
-		return fmt.Errorf("surrender: %w", ErrNotPair)
+	node := l.SplitFrom()
+	if node == "" && l.cfg.pair() {
+		node = l.cfg.others()[0]
 	}
-	for _, node := range l.cfg.others() {
-		c, err := l.cfg.Streams.Dial(ctx, node, PurposeCall)
-		if err != nil {
-			return fmt.Errorf("surrender to %s: %w", node, err)
-		}
-		var you hello
-		err = exchange(c, 2*l.cfg.Timing.Heartbeat, l.greeting(), &you)
-		c.Close() //nolint:errcheck // only the greeting was wanted
-		if err == nil {
-			err = you.check()
-		}
-		if err != nil {
-			return fmt.Errorf("surrender to %s: %w", node, err)
-		}
-		l.admin.Lock()
-		err = l.adopt(you, "surrendered: "+reason)
-		l.admin.Unlock()
-		if err != nil {
-			return fmt.Errorf("surrender to %s: %w", node, err)
-		}
+	if node == "" {
+		return fmt.Errorf("surrender: %w", ErrNotSplit)
+	}
+	you, err := l.askGreeting(ctx, node)
+	if err != nil {
+		return fmt.Errorf("surrender to %s: %w", node, err)
+	}
+	l.admin.Lock()
+	err = l.adopt(you, "surrendered: "+reason)
+	l.admin.Unlock()
+	if err != nil {
+		return fmt.Errorf("surrender to %s: %w", node, err)
 	}
 	l.poke()
 	return nil
+}
+
+// askGreeting asks a node who it is, whatever it is to this one.
+func (l *Ledger) askGreeting(ctx context.Context, node string) (you hello, err error) {
+	c, err := l.cfg.Streams.Dial(ctx, node, PurposeCall)
+	if err != nil {
+		return you, err
+	}
+	err = exchange(c, 2*l.cfg.Timing.Heartbeat, l.greeting(), &you)
+	c.Close() //nolint:errcheck // only the greeting was wanted
+	if err == nil {
+		err = you.check()
+	}
+	return you, err
 }
 
 // poke wakes manage.
@@ -188,8 +201,8 @@ func (l *Ledger) joined() {
 // vote interrupts neither commits nor leases.
 func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	p := l.peers[node]
-	if p == nil || !l.cfg.pair() {
-		return callReply{Status: statusRefused, Detail: "not a node of this pair, or not a pair of two voters"}
+	if p == nil {
+		return callReply{Status: statusRefused, Detail: "not a node of this pair"}
 	}
 	if !l.joinMu.TryLock() {
 		return callReply{Status: statusRefused, Detail: "already under way"}
@@ -207,12 +220,33 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	if !l.awaitReady(ctx, g, p) {
 		return callReply{Status: statusRefused, Detail: "not caught up yet"}
 	}
+	if other := l.stillAway(ctx, g, node); other != "" {
+		return callReply{Status: statusRefused, Detail: other + " is not back yet: of two voters neither could be lost"}
+	}
 	r := awaitRaft(ctx, g.raft.AddVoter(id, addr, 0, enqueueTimeout))
 	if r.Status == statusOK {
 		l.log.Info("ledger voter returned", zap.String("peer", node))
 		l.event(Event{Kind: EventRejoined, Node: node})
 	}
 	return r
+}
+
+// stillAway names a voter of three without which node's vote would do harm: a lone voter
+// serves on when its only other one is lost, one of two does not.
+func (l *Ledger) stillAway(ctx context.Context, g *group, node string) string {
+	if l.cfg.pair() {
+		return ""
+	}
+	for _, other := range l.cfg.others() {
+		if other == node || slices.Contains(voterNames(g.raft), other) {
+			continue
+		}
+		r, _, err := l.peers[other].call(ctx, call{Kind: callReady, Incarnation: l.view.inc(), Budget: l.cfg.Timing.silence()})
+		if err != nil || r.Status != statusOK || !r.Ready {
+			return other
+		}
+	}
+	return ""
 }
 
 func (l *Ledger) awaitReady(ctx context.Context, g *group, p *peer) bool {

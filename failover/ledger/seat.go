@@ -284,12 +284,13 @@ func (l *Ledger) mayClaim() bool {
 }
 
 // claims tells whether this node asks for its seat: where all others have been met and
-// would give it, so that none gives it in vain.
+// would give it, so that none gives it in vain. To the group of one that was forced to go
+// on alone nobody else's word counts: it has no other voter yet.
 func (l *Ledger) claims() bool {
 	if !l.mayClaim() {
 		return false
 	}
-	if l.cfg.pair() {
+	if l.cfg.pair() || l.id().Joining {
 		return true
 	}
 	l.mu.Lock()

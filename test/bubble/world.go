@@ -90,6 +90,7 @@ type World struct {
 	pace   time.Duration
 	gun    gun  // what nodes fence each other with
 	quiet  bool // the applications rest
+	split  bool // an operator forced a node: two may serve, each with writes of its own
 	failed int
 }
 
@@ -219,6 +220,14 @@ func (w *World) resting() bool {
 	return w.quiet
 }
 
+// diverges says that from now on each node may serve for itself: the laws hold on
+// each side, and are broken seen from both.
+func (w *World) diverges() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.split = true
+}
+
 func (w *World) now() time.Duration { return time.Since(w.start) }
 
 // notef keeps what the test does among the log's lines.
@@ -231,6 +240,10 @@ func (w *World) failf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	w.log.Error("!!! " + text)
 	w.mu.Lock()
+	if w.split {
+		w.mu.Unlock()
+		return
+	}
 	w.failed++
 	n := w.failed
 	w.mu.Unlock()

@@ -1,5 +1,5 @@
 /* The last of three voters, promoted by force: an operator says that the other two are gone for good. Ledgers only; the data are alone.pml's.
- * It is a plan: in arbitration witness the code refuses it. The two may be alive: what they decide meanwhile nobody discards. The incarnation that is
+ * The two may be alive: what they decide meanwhile nobody discards. The incarnation that is
  * founded keeps from which entry it left (fx). A group that has an entry beyond it is split from it, one that has none gives way.
  * gid is what a group really is; the code goes by incarnation and founder. A log is the number of its last entry, which one group's nodes can only
  * have in common. A node that gives its ledger up for a group that lists it still is a voter there at once, with nothing. */

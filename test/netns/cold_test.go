@@ -144,6 +144,13 @@ func TestPowerOffDuringTakeover(t *testing.T) {
 	}
 }
 
+// All lose power, two of the three for good, as it seems: the operator forces the one
+// that comes back. The others return to it empty-handed.
+func TestForcedAfterAPowerCut(t *testing.T) {
+	long(t)
+	newPair(t, true, nil).forcedAfterAPowerCut()
+}
+
 // stays watches a node for a while: it must not become Primary.
 func (p *pair) stays(node string) {
 	p.t.Helper()

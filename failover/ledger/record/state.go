@@ -17,6 +17,10 @@ type Founder struct {
 	// Apart: Node had not rejoined the group that it left, which goes on by itself
 	// and is not superseded.
 	Apart bool `json:"apart,omitempty"`
+	// Index and Term say from which entry Node left a group that may go on without it:
+	// the last that it had (R27). They are 0 where the rest cannot go on.
+	Index uint64 `json:"index,omitempty"`
+	Term  uint64 `json:"term,omitempty"`
 }
 
 // Forced is one forced change, kept for the operator.
@@ -86,12 +90,16 @@ func Founding(lineage []Founder, incarnation uint64) (Founder, bool) {
 // GoAlone starts the next incarnation, founded by node; apart: see Founder. Then
 // the incarnation that was left is none of the new one's history: voters of a
 // release that does not know Apart find by that, too, that they are not superseded.
-func (s *State) GoAlone(node, reason string, apart bool) {
+func (s *State) GoAlone(node, reason string, apart bool) { s.Fork(node, reason, apart, 0, 0) }
+
+// Fork is GoAlone away from a group that may go on without node, after the entry of
+// an index and a term.
+func (s *State) Fork(node, reason string, apart bool, index, term uint64) {
 	if apart {
 		s.Lineage = slices.DeleteFunc(slices.Clone(s.Lineage), func(f Founder) bool { return f.Incarnation == s.Incarnation })
 	}
 	s.Incarnation++
-	s.Lineage = keepLast(append(s.Lineage, Founder{s.Incarnation, node, reason, apart}), keepFounders)
+	s.Lineage = keepLast(append(s.Lineage, Founder{s.Incarnation, node, reason, apart, index, term}), keepFounders)
 }
 
 // Fenced keeps a confirmed fence: nobody is Primary any more of what f.Node was
