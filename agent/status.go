@@ -25,7 +25,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	s := apiv1.Status{Node: a.self, Cluster: a.cfg.Cluster, Version: version, Time: time.Now().UTC(), UptimeS: int64(time.Since(a.began).Seconds()),
 		Arbitration: string(a.cfg.Arbitration), EventSeq: a.hub.Seq(),
 		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum, Unmet: ls.Unmet,
-			Refusing: ls.Refusing, Replaced: errText(ls.Replaced)}}
+			Refusing: ls.Refusing, Alone: ls.Alone, Joining: ls.Joining, Replaced: errText(ls.Replaced)}}
 	s.Maintenance, s.Standby = marked(&ls)
 	for _, r := range a.order {
 		s.Resources = append(s.Resources, r.status(&ls))

@@ -57,6 +57,10 @@ type Quorum struct {
 	Unmet []string `json:"unmet,omitempty"`
 	// Refusing is who has been met, and does not yet take this new machine for the node.
 	Refusing []string `json:"refusing,omitempty"`
+	// Alone: this node goes on as the only voter of a larger group, Joining: it is no
+	// voter again yet. Of three those that return vote again both or neither.
+	Alone   bool `json:"alone,omitempty"`
+	Joining bool `json:"joining,omitempty"`
 	// Replaced says who takes another machine for this node: it takes no part.
 	Replaced string `json:"replaced,omitempty"`
 }

@@ -41,7 +41,7 @@ func renderHead(b *strings.Builder, st *apiv1.Status, r *apiv1.Resource, s style
 	if r.Primary != "" {
 		who = "Primary " + s.bold(clean(r.Primary))
 	}
-	fmt.Fprintf(b, "%s  %s  token %d  arbitration %s (%s)", s.bold(r.Name), who, r.Token, r.Arbitration, votersText(st.Quorum, s))
+	fmt.Fprintf(b, "%s  %s  token %d  arbitration %s (%s)", s.bold(r.Name), who, r.Token, r.Arbitration, votersText(st, s))
 }
 
 // renderProtocol ends the head with the protocol, where that is not the one that
@@ -127,7 +127,8 @@ func connectedTo(r *apiv1.Resource, node string) bool {
 	return slices.ContainsFunc(r.Peers, func(p apiv1.Peer) bool { return p.Node == node && p.Connection == "Connected" })
 }
 
-func votersText(q apiv1.Quorum, s style) string {
+func votersText(st *apiv1.Status, s style) string {
+	q := st.Quorum
 	text := fmt.Sprintf("%d of %d voters", q.Reachable, q.Voters)
 	switch {
 	case q.Replaced != "":
@@ -136,12 +137,25 @@ func votersText(q apiv1.Quorum, s style) string {
 		return s.bad("this machine is new: it votes when " + clean(strings.Join(q.Refusing, " and ")) + " find the one before it silent")
 	case len(q.Unmet) > 0:
 		return s.bad("the ledger here was lost: it votes when it has met " + clean(strings.Join(q.Unmet, " and ")))
+	case q.Joining:
+		return s.warn("no vote here yet" + backText(st, ": catching up", "; it counts again when all three are there"))
 	case !q.HasQuorum:
 		return s.bad(text + ", NO QUORUM")
+	case q.Alone:
+		return s.warn("alone" + backText(st, ": the other votes again when it is back", ": the others vote again when both are back"))
 	case q.Reachable < q.Voters:
 		return s.warn(text)
 	}
 	return text
+}
+
+// backText is what an incomplete group waits for: of three, those that return vote
+// again both or neither.
+func backText(st *apiv1.Status, pair, three string) string {
+	if st.Arbitration == "witness" {
+		return three
+	}
+	return pair
 }
 
 // renderCopies draws a line for this node's copy and one per peer, in columns.

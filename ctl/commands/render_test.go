@@ -44,6 +44,12 @@ var stories = map[string]func(*apiv1.Status){
 	"new-machine": func(st *apiv1.Status) {
 		st.Quorum.HasQuorum, st.Quorum.Refusing = false, []string{"beta", "gamma"}
 	},
+	"alone": func(st *apiv1.Status) {
+		st.Quorum.Voters, st.Quorum.Reachable, st.Quorum.Alone = 1, 1, true
+	},
+	"joining": func(st *apiv1.Status) {
+		st.Quorum.HasQuorum, st.Quorum.Joining, st.Arbitration, st.Resources[0].Arbitration = true, true, "manual", "manual"
+	},
 	"fencing": func(st *apiv1.Status) {
 		st.Fencing = []apiv1.Fencing{{Node: "beta", Because: "no fence device of node beta can be used: level 1: fence_ipmilan 10.0.0.1: monitor: exit code 3 (login denied)",
 			UnderWay: &apiv1.FenceUnderWay{Because: "it is dead", Since: st.Time.Add(-75 * time.Second), Level: 2, Failed: "level 1: fence_ipmilan 10.0.0.1: refused: login denied", WaitsForOperator: true}}}

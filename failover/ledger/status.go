@@ -29,6 +29,7 @@ type Status struct {
 	Of          int  // voters in the group
 	Quorum      bool // Reachable is a majority
 	Alone       bool // this node is the only voter of a group configured larger
+	Joining     bool // this node is no voter again yet
 	Promising   bool // this node's voter grants leases
 	SplitBrain  string
 	Unmet       []string // of a blank node: who is to be met before it takes part
@@ -124,7 +125,7 @@ func (l *Ledger) Status() Status {
 	l.view.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s.SplitBrain, s.Err = l.split, l.diskErr
+	s.SplitBrain, s.Err, s.Joining = l.split, l.diskErr, l.ident.Joining
 	for _, err := range l.replaced {
 		s.Replaced, s.Promising = err, false
 	}
