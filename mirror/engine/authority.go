@@ -105,7 +105,8 @@ func (e *Engine) forgetLastPrimary() {
 
 // judgeOwnCopy: a copy that the ledger has removed is Outdated; one that it
 // counts, and that knows of no damage, is UpToDate. It reports whether that
-// changed.
+// changed. That a copy counts again which was Outdated is doubted until it is promoted,
+// or was compared: it may be an operator's force, and the promotion follows (R20).
 func (e *Engine) judgeOwnCopy() (changed bool) {
 	if len(e.record.InSync) == 0 || e.role == state.Primary {
 		return false
@@ -117,7 +118,7 @@ func (e *Engine) judgeOwnCopy() (changed bool) {
 		case !e.inSync(e.self) && v.disk == state.UpToDate && !syncing:
 			v.disk = state.Outdated
 		case e.inSync(e.self) && v.disk == state.Outdated:
-			v.disk = state.UpToDate
+			v.disk, v.doubt = state.UpToDate, true
 		case e.inSync(e.self) && v.assume && v.disk == state.Inconsistent && !v.full:
 			v.disk = state.UpToDate // declared equal by the operator
 		}

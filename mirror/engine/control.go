@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hapair/mirror/block"
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -98,12 +99,13 @@ func (e *Engine) promote(tenure uint64, force bool) {
 	for _, v := range e.vols {
 		if !v.disk.CanServe() {
 			forced = true
-			v.disk, v.full = state.UpToDate, false
+			v.full = false
 		}
-		v.disk, v.last, v.assume = state.UpToDate, true, v.assume && !forced
+		forced = forced || v.doubt && force // the ledger's word of it comes first
+		v.disk, v.doubt, v.last, v.assume = state.UpToDate, false, true, v.assume && !forced
 	}
 	if forced {
-		e.mint("promoted by force", func(*volume) bool { return true })
+		e.mint("promoted by force", func(v *volume, id genid.ID) { e.begins(v, v.gen.Force(id)) })
 	}
 	e.split.givesUp = false
 	e.role, e.tenure, e.seen, e.suspect, e.deposed, e.leaseTo = state.Primary, tenure, max(e.seen, tenure), false, false, 0

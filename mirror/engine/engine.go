@@ -80,6 +80,7 @@ type volume struct {
 	assume bool
 	full   bool // FullSync
 	parted parted
+	doubt  bool // the ledger counts this copy again, and did not before
 	unused bool // gen is of a full resync of which no target has been told
 
 	bits *dirty.Bitmap

@@ -184,7 +184,7 @@ func (e *Engine) onFilled() {
 func (e *Engine) adoptFill(h *wire.HelloBody) {
 	for i, v := range e.vols {
 		v.gen = v.gen.Adopt(genid.FromWords(h.Volumes[i].Gen))
-		v.disk, v.full, v.assume = state.UpToDate, false, false
+		v.disk, v.full, v.assume, v.doubt = state.UpToDate, false, false, false
 	}
 	e.inSessionAfterSupers(agreed, func() {
 		e.forward.back = true

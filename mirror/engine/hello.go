@@ -164,6 +164,9 @@ func (e *Engine) decide() {
 		e.session.phase, e.session.repl = agreed, state.Established
 		e.alike = true
 		e.closeGeneration()
+		for _, v := range e.vols {
+			v.doubt = false
+		}
 		e.resumeFlushes()
 		e.established()
 	case actSource:

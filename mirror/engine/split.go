@@ -106,9 +106,13 @@ func judgeGivenUp(mine, theirs *wire.HelloBody, kept action) (d decision, ok boo
 	if kept == actTarget {
 		d.why = mine.Node + " gives up what only it has"
 	}
+	blank := map[action]genid.Verdict{actSource: genid.SourceFullNew, actTarget: genid.TargetFullNew}[kept]
 	for i := range mine.Volumes {
 		switch genid.Compare(genid.FromWords(mine.Volumes[i].Gen), genid.FromWords(theirs.Volumes[i].Gen)) {
 		case genid.Equal:
+			continue
+		case blank: // the side that is given up has nothing of this volume
+			d.full[i] = true
 			continue
 		case genid.SplitBrain, genid.SourceBitmap, genid.TargetBitmap:
 		case genid.SplitBrainFull, genid.SourceFull, genid.TargetFull:

@@ -336,3 +336,78 @@ func TestAnUndoneCopySaysSo(t *testing.T) {
 		t.Fatal("it does not")
 	}
 }
+
+// A copy that the ledger did not count is promoted by force. It hears of the force
+// before its promotion. The other one, which was Primary and has written nothing without
+// it, may have what this one has lost: it is not overwritten unless somebody says so.
+func TestForcedCopyIsApartFromTheOneBefore(t *testing.T) {
+	b := newBox(t, equal())
+	b.record = wire.Record{Token: 2, Tenure: 2, Primary: "beta", InSync: []string{"beta"}}
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.record = wire.Record{Token: 3, Tenure: 2, InSync: []string{"alpha"}}
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.record = wire.Record{Token: 4, Tenure: 4, Primary: "alpha", InSync: []string{"alpha"}}
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.do(Event{Kind: Promote, Tenure: 4, Force: true})
+	if f := b.expect(Reply); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	if g := b.super[0]; g.Gen.Bitmap != 77 || !g.Gen.Forced() {
+		t.Fatalf("promoted by force, the copy is %+v", g)
+	}
+	before := func(h *wire.HelloBody) { h.Volumes[0].Gen = genid.Set{Current: 77}.Words(); tells(h, nil) }
+	b.greet(before)
+	if m := b.message(wire.Refuse); m.Status != wire.SplitBrain {
+		t.Fatalf("%s: %s", m.Status, m.Data)
+	}
+	b.linkDown()
+	b.greet(both(before, givesUp))
+	b.ledger()
+	b.message(wire.SyncStart)
+}
+
+// Promoted by force though it counts, a copy begins no generation: its peer comes back
+// without being asked for anything.
+func TestForcedThoughItCounts(t *testing.T) {
+	b := newBox(t, equal())
+	b.record = wire.Record{Token: 2, Tenure: 2, Primary: "alpha", InSync: []string{"alpha", "beta"}}
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.do(Event{Kind: Promote, Tenure: 2, Force: true})
+	if f := b.expect(Reply); f.Err != nil || b.super[0].Gen != (genid.Set{Current: 77}) {
+		t.Fatalf("%v, %+v", f.Err, b.super[0])
+	}
+	b.greet(nil)
+	if got := b.eng.View().Replication; got != state.Established {
+		t.Fatal(got)
+	}
+}
+
+// The side that is given up has lost the disk of one volume: that is sent as a whole.
+func TestTheVictimHasANewDisk(t *testing.T) {
+	two := equal()
+	two.volumes = 2
+	two.super.Gen = genid.Set{Current: 80, Bitmap: 77}
+	b := newBox(t, two)
+	blank := func(h *wire.HelloBody) {
+		h.Volumes[0].Gen, h.Volumes[0].Disk, h.Volumes[0].FullSync = genid.New().Words(), state.Inconsistent, true
+		h.Volumes[1].Gen = genid.Set{Current: 81, Bitmap: 77}.Words()
+		tells(h, nil)
+	}
+	mine := b.eng.hello()
+	m := b.peerHello(wire.Hello, both(blank, givesUp))
+	theirs, err := wire.ParseHello(m.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine.Record, theirs.Record = wire.Record{Token: 3, InSync: []string{"alpha"}}, wire.Record{Token: 3, InSync: []string{"alpha"}}
+	if d := judge(mine, theirs); d.action != actSource || !slices.Equal(d.full, []bool{true, false}) {
+		t.Fatalf("%+v", d)
+	}
+	if d := judge(theirs, mine); d.action != actTarget || !slices.Equal(d.full, []bool{true, false}) {
+		t.Fatalf("seen from there: %+v", d)
+	}
+	mine.Split.GivesUp, theirs.Split.GivesUp = true, false
+	if d := judge(mine, theirs); d.refuse == nil {
+		t.Fatalf("a side with data is given up for a blank disk: %+v", d)
+	}
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -112,17 +113,23 @@ func (e *Engine) owesGeneration(o *op) {
 // mintWhereDue begins it for the volumes that have not begun one: what the
 // peer lacks of the others is found by the one they have.
 func (e *Engine) mintWhereDue() {
-	e.mint("writing without "+e.peer, func(v *volume) bool { return v.gen.Bitmap == 0 })
+	e.mint("writing without "+e.peer, func(v *volume, id genid.ID) {
+		if v.gen.Bitmap == 0 {
+			e.begins(v, v.gen.Mint(id))
+		}
+	})
 }
 
-func (e *Engine) mint(why string, due func(*volume) bool) {
+// begins: a copy goes on under another generation than its peer's.
+func (e *Engine) begins(v *volume, gen genid.Set) {
+	e.part(v)
+	v.gen, v.assume, v.unused = gen, false, false
+}
+
+func (e *Engine) mint(why string, begin func(*volume, genid.ID)) {
 	id := e.newID()
 	for _, v := range e.vols {
-		if due(v) {
-			e.part(v)
-			v.gen = v.gen.Mint(id)
-			v.assume, v.unused = false, false
-		}
+		begin(v, id)
 	}
 	e.note(fmt.Sprintf("new generation %s: %s", id, why))
 }

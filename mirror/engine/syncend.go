@@ -80,7 +80,7 @@ func (e *Engine) onSyncDone(m *wire.Message) {
 	}
 	for i, v := range e.vols {
 		v.gen = v.gen.Adopt(genid.FromWords(h.Volumes[i].Gen))
-		v.disk, v.full, v.assume = state.UpToDate, false, false
+		v.disk, v.full, v.assume, v.doubt = state.UpToDate, false, false, false
 		v.bits.ClearAll()
 	}
 	e.suspect = false
@@ -109,7 +109,7 @@ func (e *Engine) syncDoneAcked(m *wire.Message) {
 func (e *Engine) included() {
 	for _, v := range e.vols {
 		v.touch()
-		v.full = false
+		v.full, v.doubt = false, false
 	}
 	e.suspect, e.whole = false, wholeSync{}
 	e.verify.found.resynced()

@@ -60,7 +60,8 @@ func (v Verdict) Inverse() Verdict {
 //
 // Sets that contradict each other (each says the other is behind) cannot come
 // from honest copies; they are called SplitBrainFull, so that nothing is
-// overwritten without an operator. A set without a current generation is
+// overwritten without an operator. So is, or SplitBrain, what was promoted by force
+// (Set.Force). A set without a current generation is
 // Unrelated to every other.
 func Compare(mine, peer Set) Verdict {
 	if mine.Current == 0 || peer.Current == 0 {
@@ -73,10 +74,10 @@ func Compare(mine, peer Set) Verdict {
 		return Equal
 	}
 	if v := direction(peer.follows(mine.Current), mine.follows(peer.Current), TargetBitmap); v != NoVerdict {
-		return v
+		return forcedApart(v, SplitBrain, mine, peer)
 	}
 	if v := direction(peer.ancestor(mine.Current), mine.ancestor(peer.Current), TargetFull); v != NoVerdict {
-		return v
+		return forcedApart(v, SplitBrainFull, mine, peer)
 	}
 	if mine.Bitmap.known() && peer.follows(mine.Bitmap) || peer.Bitmap.known() && mine.follows(peer.Bitmap) {
 		return SplitBrain
@@ -85,6 +86,19 @@ func Compare(mine, peer Set) Verdict {
 		return SplitBrainFull
 	}
 	return Unrelated
+}
+
+// forcedApart is the verdict v between a copy and one that is behind it, unless the
+// first was promoted by force and the other has what came before. One that is being
+// filled from there has been given up.
+func forcedApart(v, split Verdict, ahead, behind Set) Verdict {
+	if v == TargetBitmap || v == TargetFull {
+		ahead, behind = behind, ahead
+	}
+	if ahead.Forced() && behind.Current != ahead.SyncID() {
+		return split
+	}
+	return v
 }
 
 // follows reports whether the bitmap of s says what a copy that carries id

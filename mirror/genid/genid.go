@@ -64,12 +64,47 @@ func (s Set) Mint(id ID) Set {
 	if !id.known() || id == s.Current {
 		panic("genid: Mint needs a new identifier, got " + id.String())
 	}
+	forced := s.Forced()
+	s = s.unmarked()
 	if s.Bitmap == 0 {
 		s.Bitmap = s.Current
 	} else {
 		s.History = push(push(s.History, s.SyncID()), s.Current)
 	}
 	s.Current = id
+	return s.marked(forced)
+}
+
+// Force is Mint on a copy that did not count and was promoted by force. It may lack
+// what was answered before, though its peer began no generation since. So it is apart
+// from a copy that has its base, until the two are in line again. What says so is a
+// mark in the history, which is no generation.
+func (s Set) Force(id ID) Set { return s.Mint(id).unmarked().marked(true) }
+
+// Forced reports whether the set is as Force made it, or went on from there without
+// its peer.
+func (s Set) Forced() bool {
+	return s.Bitmap != 0 && slices.Contains(s.History[:], derive("forced", s.Current))
+}
+
+// marked puts the mark of Force into the history, unmarked takes it away.
+func (s Set) marked(forced bool) Set {
+	if forced {
+		s.History = push(s.History, derive("forced", s.Current))
+	}
+	return s
+}
+
+func (s Set) unmarked() Set {
+	was, mark := s.History, derive("forced", s.Current)
+	s.History = [HistoryLen]ID{}
+	n := 0
+	for _, id := range was {
+		if id != mark {
+			s.History[n] = id
+			n++
+		}
+	}
 	return s
 }
 
@@ -110,7 +145,7 @@ func derive(what string, ids ...ID) ID {
 // finds the target it is about to fill, and no copy that was in line with it,
 // or half filled from it, before. id is as for Mint.
 func (s Set) Rebase(id ID) Set {
-	return Set{Current: id, Bitmap: derive("everything", id), History: push(s.past(), s.SyncID())}
+	return Set{Current: id, Bitmap: derive("everything", id), History: push(s.past(), s.SyncID())}.marked(s.Forced())
 }
 
 // Rebased reports whether the set is as Rebase made it: a generation that no other
@@ -120,7 +155,7 @@ func (s Set) Rebased() bool { return s.Bitmap != 0 && s.Bitmap == derive("everyt
 // past is the history of a set that goes on under another generation. What
 // Rebase made was never anybody else's, and needs no remembering.
 func (s Set) past() [HistoryLen]ID {
-	if s.Rebased() {
+	if s = s.unmarked(); s.Rebased() {
 		return s.History
 	}
 	return push(push(s.History, s.Bitmap), s.Current)

@@ -266,3 +266,45 @@ func TestNames(t *testing.T) {
 		t.Fatal("verdict names are out of step")
 	}
 }
+
+// A copy that did not count and was promoted by force is apart from every copy that has
+// what came before, until that is filled from it; then it is as any other.
+func TestForcedIsApart(t *testing.T) {
+	for name, before := range map[string]Set{"in line once": set(50, 0, 49), "had gone on alone": set(50, 48, 47), "half filled": set(50, 0).Begin(set(52, 50))} {
+		base := before.Bitmap
+		if base == 0 {
+			base = before.Current
+		}
+		forced := before.Force(60)
+		for when, s := range map[string]Set{"at once": forced, "after it went on": forced.Mint(61), "after another force": forced.Force(62)} {
+			if got := Compare(s, set(base, 0)); got != SplitBrain || !s.Forced() {
+				t.Errorf("%s, %s: its base is %s", name, when, got)
+			}
+			if got := Compare(set(base, 0), s); got != SplitBrain {
+				t.Errorf("%s, %s: seen from its base, %s", name, when, got)
+			}
+			if got := Compare(s, set(base, 0).Mint(70)); got != SplitBrain {
+				t.Errorf("%s, %s: what was written meanwhile is %s", name, when, got)
+			}
+			if got := Compare(s, set(base, 0).Begin(s)); got != SourceBitmap {
+				t.Errorf("%s, %s: being filled from there, %s", name, when, got)
+			}
+			if done := s.Finish(); done.Forced() || Compare(done.Mint(80), done) != SourceBitmap {
+				t.Errorf("%s, %s: in line again, %s", name, when, done)
+			}
+			if all := s.Rebase(90); Compare(all, set(base, 0)) != SplitBrainFull || Compare(all, set(base, 0).Begin(all)) != SourceBitmap {
+				t.Errorf("%s, %s: all is to be sent, %s", name, when, Compare(all, set(base, 0)))
+			}
+		}
+	}
+}
+
+// However often it is forced, it is known by.
+func TestManyForcesLeaveTheHistoryAlone(t *testing.T) {
+	s, peer := set(50, 0, 49), set(50, 0)
+	for id := ID(60); id < 60+HistoryLen; id++ {
+		if s = s.Force(id); Compare(s, peer) != SplitBrain {
+			t.Fatalf("%s: %s", s, Compare(s, peer))
+		}
+	}
+}
