@@ -5,6 +5,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -261,5 +262,24 @@ func (h *History) Lose(lost map[Version]bool, other bool, durable func(sector in
 			r.flushed = 0
 		}
 		r.flushed = min(r.flushed, r.acked)
+	}
+}
+
+// Fork is the history of a copy that is to count from now on with what is found there,
+// whatever was answered before. Versions go on from those of h.
+func (h *History) Fork(found func(sector int) Version) *History {
+	f := &History{sectors: make([]register, len(h.sectors)), touched: slices.Clone(h.touched), next: h.next, open: maps.Clone(h.open), byOne: h.byOne}
+	for _, i := range f.touched {
+		v := found(i)
+		f.sectors[i] = register{acked: v, past: []Version{v}, sure: []Version{v}, touched: true}
+	}
+	return f
+}
+
+// After has the versions of h go on from those of another history of the volume.
+func (h *History) After(other *History) {
+	h.next = max(h.next, other.next)
+	for v, s := range other.open {
+		h.open[v] = s
 	}
 }

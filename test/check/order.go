@@ -45,6 +45,13 @@ func (o *Order) Forget() {
 	}
 }
 
+// On begins anew with other histories of the same volumes, whose versions go on from
+// those of before.
+func (o *Order) On(hists []*History) *Order {
+	o.Forget()
+	return &Order{hists: hists, clock: o.clock, vols: o.vols}
+}
+
 // Cut records that a volume was told to end before a sector, as the History of it
 // does: nothing is promised of what lies behind any more.
 func (o *Order) Cut(volume, first int) {

@@ -30,7 +30,7 @@ func (w *World) submit() {
 	if !n.up || n.paused || w.unanswered(n) > 12 {
 		return
 	}
-	if n.eng.Role() != state.Primary || n.command != 0 {
+	if n.eng.Role() != state.Primary || n.command != 0 || n.forced {
 		return
 	}
 	count := 1

@@ -178,6 +178,9 @@ func (w *World) operate() {
 
 func (w *World) invalidate(n *node) {
 	n.counted = slices.Contains(n.eng.View().Record.InSync, n.name)
+	if w.fork != nil && n == w.fork.left {
+		w.fork.given = true
+	}
 	n.run(&engine.Event{Kind: engine.Invalidate})
 	if n.up && n.anyDisk(func(d state.Disk) bool { return d == state.Inconsistent }) {
 		n.bad = true
@@ -273,7 +276,7 @@ func (n *node) detachedNow() {
 // may two that crash one after the other.
 func (w *World) cacheLost(n *node) {
 	n.lost = true
-	if len(w.record.InSync) == 1 && w.record.InSync[0] == n.name {
+	if len(w.record.InSync) == 1 && w.record.InSync[0] == n.name && !n.forced {
 		w.rebase(n)
 		n.crashed = true
 		for _, q := range w.inflight {

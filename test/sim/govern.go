@@ -60,6 +60,9 @@ func (n *node) replied(of engine.EventKind, err error) {
 	if p := n.w.play; p != nil && p.reply != nil {
 		p.reply(n, of, err)
 	}
+	if of == engine.DiscardData && n.w.forces {
+		n.w.discarded(n, err)
+	}
 	if of == engine.Pause || of == engine.Resume || of != n.command {
 		return
 	}
@@ -85,6 +88,9 @@ func (w *World) renew(n *node) {
 	}
 	w.leaseHolder, w.leaseUntil = n.i, w.now+leaseFor
 	w.judge(w.pen.Granted(w.now, n.name, w.leaseUntil))
+	if n.forced && n.atDisk() {
+		return // what it will have is not known yet
+	}
 	if !n.judged && n.command == 0 {
 		n.judged = true
 		w.judgePrimary(n)
@@ -100,7 +106,13 @@ func (w *World) promote(n *node) {
 	if !w.quorum(n) || !slices.Contains(w.record.InSync, n.name) || !w.one(4) || w.mayNot(n) != "" {
 		return
 	}
-	n.lossy, n.judged = n.lossy || n.eng.View().Suspect, false
+	n.lossy = n.lossy || n.eng.View().Suspect
+	w.grant(n, false)
+}
+
+// grant has the ledger name a node that then takes its place, by force or not.
+func (w *World) grant(n *node, force bool) {
+	n.judged, n.byForce = false, force
 	r := w.record
 	r.Token++
 	r.Tenure, r.Primary = r.Token, n.name
@@ -112,7 +124,7 @@ func (w *World) promote(n *node) {
 		w.views[n.i] = r.Token
 		n.record(r)
 	}
-	n.run(&engine.Event{Kind: engine.Promote, Tenure: r.Tenure})
+	n.run(&engine.Event{Kind: engine.Promote, Tenure: r.Tenure, Force: force})
 	n.fence.Told(n.eng.View().Seen)
 }
 
@@ -138,6 +150,10 @@ func (w *World) mayNot(n *node) string {
 func (w *World) judgePrimary(n *node) {
 	if n.broken() {
 		return // it failed while it was promoted: nothing of it is served
+	}
+	if n.forced {
+		w.part(n)
+		return
 	}
 	if !n.lossy {
 		w.inOrder(n, true)

@@ -128,7 +128,7 @@ func (w *World) marks() {
 	}
 	for _, n := range w.nodes {
 		for _, v := range n.vols {
-			if slices.Contains(w.record.InSync, n.name) && !n.bad {
+			if slices.Contains(w.record.InSync, n.name) && !n.bad && !n.forced {
 				w.judge(check.InSet(n.name, v.super.Disk == state.Inconsistent))
 			}
 		}

@@ -98,6 +98,7 @@ func (w *World) changeInSync(n *node, a asked) error {
 		return nil
 	}
 	r.Token++
+	w.soon = w.forces && len(r.InSync) < len(w.record.InSync) && w.one(2)
 	w.setRecord(r)
 	return nil
 }
@@ -127,5 +128,6 @@ func (w *World) included(source, target *node) {
 	bad := target.up && target.anyDisk(func(d state.Disk) bool { return !d.CanServe() && d != state.Outdated })
 	target.lossy, target.lost, target.bad, target.crashed = false, false, bad, false
 	w.inLine(target)
+	w.fork = nil
 	w.logf("%s is in line with %s", target.name, source.name)
 }

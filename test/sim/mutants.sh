@@ -21,7 +21,7 @@ for room in block state genid dirty actlog aftersplit wire engine; do cp -r "mir
 rm -f "$work"/mirror/*/*_test.go
 mkdir "$work/stories"
 cp mirror/engine/*_test.go "$work/stories"
-cp -r "$work/mirror/engine" "$work/engine.sane"
+cp -r "$work/mirror" "$work/mirror.sane"
 cp -r "$work/test/sim" "$work/sim.sane"
 missed=0
 world=${WORLD:-TestSeeds}
@@ -34,8 +34,8 @@ mutant() {
 	local name=$1 file=$2
 	[[ $file == */* ]] || file=mirror/engine/$file
 	[[ ${#only[@]} -eq 0 || " ${only[*]} " == *" $name "* ]] || return 0
-	rm -rf "$work/mirror/engine" "$work/test/sim"
-	cp -r "$work/engine.sane" "$work/mirror/engine"
+	rm -rf "$work/mirror" "$work/test/sim"
+	cp -r "$work/mirror.sane" "$work/mirror"
 	cp -r "$work/sim.sane" "$work/test/sim"
 	if ! OLD=$3 NEW=$4 perl -0777 -i -pe 'BEGIN { $o = $ENV{OLD}; $n = $ENV{NEW} } $hit += s/\Q$o\E/$n/; END { exit !$hit }' "$work/$file"; then
 		echo "$name: not in $file any more: $3"
@@ -170,6 +170,13 @@ mutant attach-forgets-the-log attach.go 'v.adopt(e.attach(i, c))' 'n := e.attach
 world=TestErrorSeeds
 mutant R10-read-what-failed-without-a-quorum frozen.go 'e.alike && what&owedLedger == 0' 'e.alike' TestFrozenWriteThatWaitsForTheLedger
 mutant frozen-write-that-is-settled-twice super.go 'o != nil && o.owed&owedSuper != 0' 'o != nil' TestFrozenWriteThatWaitsForItsGeneration
+
+# copies that are promoted by force, in the world where they are
+world=TestForceSeeds
+mutant R20-force-leaves-no-mark mirror/genid/genid.go 'unmarked().marked(true) }' 'unmarked() }' TestForcedCopyIsApartFromTheOneBefore
+mutant R20-force-heard-after-the-record control.go 'forced || v.doubt && force' 'forced' TestForcedCopyIsApartFromTheOneBefore
+mutant R20-force-begins-no-generation control.go 'v.gen.Force(id)' 'v.gen' TestForcedCopyIsApartFromTheOneBefore
+mutant discard-refused-beside-a-new-disk split.go 'case blank:' 'case blank + 100:' TestTheVictimHasANewDisk
 
 # volumes that grow, in the world where they do
 world=TestGrowSeeds

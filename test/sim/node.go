@@ -49,23 +49,26 @@ type node struct {
 	standAlone  bool
 
 	// what an observer from outside knows
-	asking  int             // changes of the ledger that are on their way
-	crashed bool            // it crashed and was not brought in line since
-	lossy   bool            // it may lack answered writes, and nobody better was in reach
-	lost    bool            // its cache was lost and it was not brought in line since
-	bad     bool            // its disk failed or it was invalidated, and it was not brought in line since
-	unread  map[rotten]bool // sectors that cannot be read until they are written
-	counted bool            // when it was told to give its copy up, it knew itself in the set
-	ill     bool            // its disk may fail any moment
-	sore    bool            // its disk has sectors that cannot be read
-	dead    bool            // its disk does nothing any more
-	old     bool            // its disks had been taken out and were put back
-	drawer  []*volume       // the disks it had before
-	judged  bool            // its copy has been checked in this tenure
-	hung    bool            // its disks do not answer
-	given   map[int]bool    // the volumes whose disk was given up because of that
-	ghosts  []func()        // what such disks may still do
-	restTo  time.Duration   // it leaves its peer alone until then
+	asking  int              // changes of the ledger that are on their way
+	crashed bool             // it crashed and was not brought in line since
+	lossy   bool             // it may lack answered writes, and nobody better was in reach
+	lost    bool             // its cache was lost and it was not brought in line since
+	bad     bool             // its disk failed or it was invalidated, and it was not brought in line since
+	unread  map[rotten]bool  // sectors that cannot be read until they are written
+	counted bool             // when it was told to give its copy up, it knew itself in the set
+	ill     bool             // its disk may fail any moment
+	sore    bool             // its disk has sectors that cannot be read
+	dead    bool             // its disk does nothing any more
+	old     bool             // its disks had been taken out and were put back
+	drawer  []*volume        // the disks it had before
+	byForce bool             // this promotion was
+	forced  bool             // it was promoted by force, and has answered nothing yet
+	mine    []*check.History // then: what it had when it was left behind before
+	judged  bool             // its copy has been checked in this tenure
+	hung    bool             // its disks do not answer
+	given   map[int]bool     // the volumes whose disk was given up because of that
+	ghosts  []func()         // what such disks may still do
+	restTo  time.Duration    // it leaves its peer alone until then
 }
 
 // work is an effect on its way; run carries it out, torn what a crash leaves.

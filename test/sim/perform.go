@@ -69,7 +69,7 @@ func (n *node) goStandAlone(f *engine.Effect) {
 			return
 		}
 	}
-	if n.command != engine.Detach && !n.broken() {
+	if n.command != engine.Detach && !n.broken() && !n.w.split(f.Err) {
 		n.w.fail(fmt.Errorf("%s goes StandAlone: %w", n.name, f.Err))
 	}
 	n.standAlone = true

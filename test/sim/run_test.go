@@ -80,7 +80,7 @@ func (s story) fails() error { return s.kind.run(s.world(false), s.steps) }
 // report keeps the log of a story that fails, and says how to tell it again.
 func (s story) report(err error) string {
 	w := s.world(true)
-	if second := s.kind.run(w, s.steps); second == nil || firstLine(second) != firstLine(err) {
+	if second := s.kind.run(w, s.steps); second == nil || lawOf(second) != lawOf(err) {
 		return fmt.Sprintf("%s fails differently the second time: %v, then %v", s, err, second)
 	}
 	path := fmt.Sprintf("%s/hapair-sim-%s-%d.log", os.TempDir(), s.kind.name, s.seed)

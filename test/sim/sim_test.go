@@ -34,6 +34,9 @@ func TestGiveUpSeeds(t *testing.T) { runSeeds(t, 30, 20, giveUp) }
 // there is no quorum for long, and where a disk fails.
 func TestErrorSeeds(t *testing.T) { runSeeds(t, 60, 4, errs) }
 
+// TestForceSeeds runs worlds in which copies that are not current are promoted by force.
+func TestForceSeeds(t *testing.T) { runSeeds(t, 60, 4, force) }
+
 // TestEverySeeds runs worlds in which all of this happens at once.
 func TestEverySeeds(t *testing.T) { runSeeds(t, 60, 4, every) }
 
@@ -52,8 +55,9 @@ var (
 	loose  = kind{"protocol", NewEarly, (*World).Run}
 	giveUp = kind{"give-up", NewGiveUp, (*World).Run}
 	errs   = kind{"errors", NewErrors, (*World).Run}
+	force  = kind{"force", NewForce, (*World).Run}
 	every  = kind{"every", NewEvery, (*World).RunRot}
-	kinds  = map[string]kind{every.name: every, plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp, errs.name: errs}
+	kinds  = map[string]kind{every.name: every, plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp, errs.name: errs, force.name: force}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

@@ -66,6 +66,9 @@ type World struct {
 	shown     []int64                  // the most a volume has shown
 	cuts      []int64                  // what it was cut to, until the copies have met with one size; 0: nothing
 	blank     map[rotten]check.Version // what was shown of it before anybody wrote there
+	soon      bool                     // then: the only copy that is current goes out of reach at once
+	forces    bool                     // operators promote by force
+	fork      *fork                    // then: what that has left behind
 	told      *told                    // applications are told of errors
 	givesUp   bool                     // somebody gives up sides for no reason
 	hangs     bool                     // disks do not answer
@@ -193,6 +196,7 @@ func (w *World) step() {
 	w.now += time.Duration(w.rng.IntN(2_000_000))
 	switch {
 	case w.healing:
+		w.resolve()
 	case w.play != nil:
 		w.play.trouble()
 	default:
@@ -205,6 +209,9 @@ func (w *World) step() {
 		}
 		if w.told != nil {
 			w.quorumTrouble()
+		}
+		if w.forces {
+			w.forceTrouble()
 		}
 		if w.grows {
 			w.growTrouble()
