@@ -25,7 +25,7 @@ func (b *backend) find(name string) (*resource, error) {
 	for _, x := range b.a.broken {
 		if x.name == name {
 			return nil, &apiv1.Problem{Code: apiv1.CodeUnavailable, Text: fmt.Sprintf("%s is not attached on this node: %v", name, x.err),
-				Hint: "mend it (hactl create-metadata " + name + " for a new disk, with the agent stopped), then start haagent again"}
+				Hint: "mend it (for a new disk: systemctl stop hapair, hactl create-metadata " + name + "), then systemctl restart hapair"}
 		}
 	}
 	if b.a.witness() && b.a.cfg.Resource(name) != nil {

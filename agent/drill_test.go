@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"testing"
 	"time"
 
@@ -104,14 +103,6 @@ func TestDrillOfThePowerIsGuarded(t *testing.T) {
 	s.unfit = "its outlet does not answer"
 	if p := s.obstacle(); p == nil || !strings.Contains(p.Text, "alpha could not be fenced now: its outlet") {
 		t.Error(p)
-	}
-}
-
-func TestPatienceOfSystemd(t *testing.T) {
-	for value, want := range map[string]time.Duration{"30000000": 30 * time.Second, "": math.MaxInt64, "-1": math.MaxInt64, "soon": math.MaxInt64, "9223372036854775807": math.MaxInt64} {
-		if got := patienceOf(func(string) string { return value }); got != want {
-			t.Errorf("WATCHDOG_USEC=%q: %v", value, got)
-		}
 	}
 }
 

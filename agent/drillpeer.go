@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path"
@@ -112,8 +111,6 @@ func (r *resource) mayPlay(q *drillQuestion) *apiv1.Problem {
 		return refuse("it leads a drill itself")
 	case (q.Agent || q.Pause) && s.primary != r.a.self:
 		return refuse("not Primary any more")
-	case q.Pause && patienceOf(os.Getenv) <= lasts:
-		return refuse("systemd ends an agent that is not heard for %v (WatchdogSec=): ask for fewer seconds than that", patienceOf(os.Getenv))
 	case q.Agent && supervisor(os.Getenv) == "":
 		return refuse("nothing would start its agent again: it does not run under systemd with Restart=, nor does %s name who does", supervisorVariable)
 	case !q.Agent && (lasts <= 0 || lasts > drillSecondsMax*time.Second):
@@ -164,16 +161,6 @@ func supervisor(getenv func(string) string) string {
 		return ""
 	}
 	return "systemd (" + unit + ")"
-}
-
-// patienceOf is for how long systemd lets an agent be that is not heard; practically
-// for ever where it does not watch.
-func patienceOf(getenv func(string) string) time.Duration {
-	us, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || us <= 0 || us > math.MaxInt64/1000 {
-		return math.MaxInt64
-	}
-	return time.Duration(us) * time.Microsecond
 }
 
 // unitOf finds the unit in the words of /proc/self/cgroup.

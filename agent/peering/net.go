@@ -228,14 +228,6 @@ func (n *Net) PathUp(node, path string) {
 	delete(n.mu.down, pathKey{node, path})
 }
 
-// CloseBelow closes every stream whose peer belonged to a lower incarnation
-// when it came about, for the moment when this node's own has grown.
-func (n *Net) CloseBelow(incarnation uint64) {
-	n.closeWhere("peer belongs to a lower incarnation", func(c *Conn) bool {
-		return c.Incarnation < incarnation && !exempt(c.Purpose)
-	})
-}
-
 // CloseStrangers closes every stream of a machine that is another than the one that
 // has its node's name, for the moment when that has changed.
 func (n *Net) CloseStrangers() {

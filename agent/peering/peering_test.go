@@ -424,21 +424,6 @@ func TestHandshakeIsBounded(t *testing.T) {
 	})
 }
 
-func TestCloseBelow(t *testing.T) {
-	w := newWorld(t, PSK, nil)
-	w.beta.Handle("mirror", echo)
-	c, err := w.alpha.Dial(testContext(t), "beta", "", "mirror/pg/data")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.beta.CloseBelow(5)
-	talk(t, c, []byte("still of the same incarnation"))
-	w.beta.CloseBelow(6)
-	if _, err := c.Read(make([]byte, 1)); err == nil {
-		t.Fatal("a stream to a node left behind")
-	}
-}
-
 func TestCloseEndsEverything(t *testing.T) {
 	w := newWorld(t, TLS, nil)
 	w.beta.Handle("raft", echo)

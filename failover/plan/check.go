@@ -166,7 +166,7 @@ func checkSuspect(v View) Reason {
 		return good(CodeSuspect, "this node crashed, but its copy is the only one in sync")
 	}
 	if v.Peer.Left {
-		return bad(CodeSuspect, fmt.Sprintf("start haagent on %s, or hactl promote %s --force", v.Peer.Name, v.Resource),
+		return bad(CodeSuspect, fmt.Sprintf("systemctl start hapair on %s, or hactl promote %s --force", v.Peer.Name, v.Resource),
 			"this node crashed, and %s, in sync, was stopped in order with a better copy", v.Peer.Name)
 	}
 	unheard := v.Peer.Verdict == Unheard && v.Now < v.Started+v.Settings.ColdGrace // not yet, which says nothing
