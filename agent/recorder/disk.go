@@ -164,11 +164,23 @@ func (d *disk) write(batch []*story.Entry) error {
 	}
 	var errs []error
 	for node, b := range parts {
-		if err := d.series[node].write(b); err != nil {
+		if err := d.of(node).write(b); err != nil {
 			errs = append(errs, fmt.Errorf("record of %s: %w", node, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// of are the files of a node. One that came later may have been here in an earlier
+// life: what it left is read first.
+func (d *disk) of(node string) *series {
+	s := d.series[node]
+	if s == nil {
+		s = &series{dir: filepath.Join(d.r.cfg.Dir, node), next: 1}
+		d.series[node] = s
+		d.note(d.loadOf(node, s))
+	}
+	return s
 }
 
 func (d *disk) sync() error {
@@ -312,19 +324,24 @@ func (s *series) trim(most int64) error {
 func (d *disk) load() error {
 	var errs []error
 	for node, s := range d.series {
-		entries, err := s.load()
-		if err != nil {
-			errs = append(errs, fmt.Errorf("record of %s: %w", node, err))
-		}
-		mine := entries[:0]
-		for _, e := range entries {
-			if e.Node == node {
-				mine = append(mine, e)
-			}
-		}
-		d.r.restore(mine)
+		errs = append(errs, d.loadOf(node, s))
 	}
 	return errors.Join(errs...)
+}
+
+func (d *disk) loadOf(node string, s *series) error {
+	entries, err := s.load()
+	if err != nil {
+		err = fmt.Errorf("record of %s: %w", node, err)
+	}
+	mine := entries[:0]
+	for _, e := range entries {
+		if e.Node == node {
+			mine = append(mine, e)
+		}
+	}
+	d.r.restore(mine)
+	return err
 }
 
 func (s *series) load() (all []story.Entry, err error) {

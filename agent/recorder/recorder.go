@@ -117,6 +117,18 @@ func (r *Recorder) Start() {
 	}
 }
 
+// Follow has another node followed that was none of the others of New; one that is
+// already is let be. It is called after Start.
+func (r *Recorder) Follow(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.closed || r.ctx.Err() != nil || node == r.cfg.Self || r.mu.sources[node] != nil {
+		return
+	}
+	r.mu.sources[node] = newSource(r.cfg.Now())
+	r.wg.Go(func() { r.follow(node) })
+}
+
 // AwaitLoaded waits until what earlier lives left was read, or ctx ends: so that
 // what is recorded from then on is later by its stamp, too, if the clock went back.
 func (r *Recorder) AwaitLoaded(ctx context.Context) error {
@@ -175,12 +187,12 @@ func (r *Recorder) learn(e *story.Entry) bool {
 	return true
 }
 
-// foreign reports an entry of the cluster that was not made by this very life.
+// foreign reports an entry of the cluster that was not made by this very life. mu is held.
 func (r *Recorder) foreign(e *story.Entry) bool {
 	if e.Node == r.cfg.Self {
 		return e.Life != r.life
 	}
-	return slices.Contains(r.cfg.Others, e.Node)
+	return r.mu.sources[e.Node] != nil
 }
 
 // restore takes back what was on disk.
@@ -230,7 +242,9 @@ func (r *Recorder) write(e *story.Entry) {
 // Close ends the following, and waits for what is on its way to the disk, until
 // ctx ends.
 func (r *Recorder) Close(ctx context.Context) error {
-	r.cancel()
+	r.mu.Lock()
+	r.cancel() // nobody begins to follow after it
+	r.mu.Unlock()
 	r.wg.Wait()
 	r.mu.Lock()
 	again := r.mu.closed
