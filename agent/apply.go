@@ -31,7 +31,7 @@ func (b *backend) ConfigApply(context.Context, apiv1.ConfigApplyRequest) (apiv1.
 	nodes, _ := addresses(next)
 	was, now := moves(*a.where.Load(), nodes)
 	if len(now) > 0 {
-		if err := errors.Join(a.net.SetNodes(onPort(nodes, a.cfg.Port)), a.heart.SetAddresses(nodes)); err != nil {
+		if err := errors.Join(a.net.SetNodes(onPort(nodes, a.cfg.Port)), a.heart.SetNodes(nodes)); err != nil {
 			return apiv1.Changed{}, fmt.Errorf("config apply: %w", err)
 		}
 		a.where.Store(&nodes)

@@ -20,7 +20,7 @@ import (
 type Config struct {
 	Cluster     string // messages of another cluster are ignored
 	Self        string
-	Incarnation uint64 // of this node's ledger; the peers see it
+	Incarnation uint64 // of this node's ledger when it began; the peers see it
 	Version     string // of this node's program, likewise; at most 64 bytes of it
 	// Nodes holds every node's address on every path it has, this node's
 	// included. Paths are watched in the order of their names, unless Order

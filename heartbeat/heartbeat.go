@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type Node struct {
 // Heartbeat watches the peers. Its methods are safe for concurrent use.
 type Heartbeat struct {
 	cfg   Config
+	wish  detect.Config // as it was given: the times in it follow from how many peers there are
 	log   *zap.Logger
 	began time.Duration
 	rings []*ring
@@ -47,7 +49,8 @@ type Heartbeat struct {
 		turned      time.Duration   // when run came round, last
 		changes     []detect.Change // not yet told
 		told        map[string]*Told
-		deaf        map[[2]string]bool // node and path: see Deafen
+		nodes       map[string]map[string]netip.Addr // as SetNodes said
+		deaf        map[[2]string]bool               // node and path: see Deafen
 		subscribers map[int]func(Snapshot)
 		nextID      int
 	}
@@ -55,11 +58,12 @@ type Heartbeat struct {
 
 // New checks cfg. It opens nothing.
 func New(cfg Config) (*Heartbeat, error) {
+	wish := cfg.Detect
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("heartbeat: %w", err)
 	}
-	h := &Heartbeat{cfg: cfg, log: cfg.Logger.With(zap.String("component", "heartbeat")), wake: make(chan struct{}, 1)}
-	h.mu.told = map[string]*Told{}
+	h := &Heartbeat{cfg: cfg, wish: wish, log: cfg.Logger.With(zap.String("component", "heartbeat")), wake: make(chan struct{}, 1)}
+	h.mu.told, h.mu.nodes = map[string]*Told{}, cfg.Nodes
 	h.mu.deaf = map[[2]string]bool{}
 	h.mu.subscribers = map[int]func(Snapshot){}
 	h.began = cfg.Clock()
@@ -77,8 +81,8 @@ func New(cfg Config) (*Heartbeat, error) {
 	return h, nil
 }
 
-// ErrFixed says that something else than a peer's address was to change.
-var ErrFixed = errors.New("only the addresses of peers can change")
+// ErrFixed says that something was to change that cannot while a Heartbeat runs.
+var ErrFixed = errors.New("only peers, and their addresses, can change")
 
 // ErrStarted is returned by a second Start. A Heartbeat runs once.
 var ErrStarted = errors.New("heartbeat has been started before")
@@ -260,43 +264,52 @@ func (h *Heartbeat) Snapshot() Snapshot {
 	return s
 }
 
-// SetAddresses has peers be looked for, and accepted, at other addresses, on the paths
-// that they have. It is an error where nodes or paths are others than those of New, or
-// this node's own addresses change.
-func (h *Heartbeat) SetAddresses(nodes map[string]map[string]netip.Addr) error {
+// SetNodes has the peers be others from now on, or be looked for, and accepted, at
+// other addresses. It is an error where this node's own addresses change, where a peer
+// that stays has other paths, or a new one has a path on which this node watched nobody.
+func (h *Heartbeat) SetNodes(nodes map[string]map[string]netip.Addr) error {
 	next := h.cfg
-	next.Nodes = nodes
+	next.Nodes, next.Detect = nodes, h.wish
 	if err := next.checkNodes(); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	for node, paths := range h.cfg.Nodes {
-		if len(nodes) != len(h.cfg.Nodes) || len(nodes[node]) != len(paths) {
-			return fmt.Errorf("heartbeat: %d nodes, %s with %d paths: had %d and %d: %w", len(nodes), node, len(nodes[node]), len(h.cfg.Nodes), len(paths), ErrFixed)
-		}
-		for path, addr := range paths {
-			if now := nodes[node][path]; !now.IsValid() || node == h.cfg.Self && now != addr {
-				return fmt.Errorf("heartbeat: %s on %s: was %s, now %s: %w", node, path, addr, now, ErrFixed)
-			}
-		}
+	next.completeDetect()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.fixed(h.mu.nodes, nodes); err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
 	}
+	if err := h.mu.det.Watch(next.Detect); err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	h.mu.nodes = nodes
 	for _, r := range h.rings {
 		r.mu.Lock()
-		for node := range r.peer {
-			r.peer[node] = nodes[node][r.path]
+		clear(r.peer)
+		for node, paths := range nodes {
+			if addr := paths[r.path]; node != h.cfg.Self && addr.IsValid() {
+				r.peer[node] = addr
+			}
 		}
 		r.mu.Unlock()
 	}
 	return nil
 }
 
-// SetIncarnation tells the peers that this node's ledger has another
-// incarnation now.
-func (h *Heartbeat) SetIncarnation(n uint64) {
-	for _, r := range h.rings {
-		r.incarnation.Store(n)
-		select {
-		case r.news <- struct{}{}:
-		default: // it is about to tell
+// fixed says what cannot change while a Heartbeat runs.
+func (h *Heartbeat) fixed(old, nodes map[string]map[string]netip.Addr) error {
+	for node, paths := range nodes {
+		had, stays := old[node]
+		for path, now := range paths {
+			watched := slices.ContainsFunc(h.rings, func(r *ring) bool { return r.path == path })
+			was := had[path]
+			if node == h.cfg.Self && now != was || stays && !was.IsValid() || !stays && !watched {
+				return fmt.Errorf("%s on %s: was %s, now %s: %w", node, path, was, now, ErrFixed)
+			}
+		}
+		if stays && len(paths) != len(had) {
+			return fmt.Errorf("%s with %d paths: had %d: %w", node, len(paths), len(had), ErrFixed)
 		}
 	}
+	return nil
 }

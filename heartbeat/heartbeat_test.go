@@ -106,8 +106,6 @@ func TestPartitions(t *testing.T) {
 		defer b.Stop()
 		await(t, a, "beta", 5*time.Second, allPaths(detect.Alive))
 		await(t, b, "alpha", 5*time.Second, func(n Node) bool { return n.Incarnation == 3 })
-		a.SetIncarnation(5)
-		await(t, b, "alpha", 5*time.Second, func(n Node) bool { return n.Incarnation == 5 })
 
 		w.set(true, "127.9.0.2:7000") // the crossover
 		begin := time.Now()
@@ -194,7 +192,7 @@ func TestPeerMoves(t *testing.T) {
 			if n := a.Snapshot().Nodes["beta"]; n.State != detect.Dead {
 				t.Errorf("taken from where it should not be: %+v", n)
 			}
-			if err := a.SetAddresses(moved); err != nil {
+			if err := a.SetNodes(moved); err != nil {
 				t.Fatal(err)
 			}
 			await(t, a, "beta", 5*time.Second, allPaths(detect.Alive))
@@ -203,7 +201,54 @@ func TestPeerMoves(t *testing.T) {
 	}
 }
 
-// Nothing else than where the peers are can change.
+// A witness comes, is watched as if it had always been there, and goes; the other peer
+// is watched on meanwhile.
+func TestPeersComeAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer settle()
+		w := newWires()
+		a, _ := watched(t, inMemory(Config{Self: "alpha", Nodes: two()}, w))
+		defer a.Stop()
+		b, _ := watched(t, inMemory(Config{Self: "beta", Nodes: two()}, w))
+		defer b.Stop()
+		await(t, a, "beta", 5*time.Second, allPaths(detect.Alive))
+		three := two()
+		three["gamma"] = addrs("lan", "127.9.1.3")
+		g, _ := watched(t, inMemory(Config{Self: "gamma", Nodes: three}, w))
+		await(t, g, "beta", 5*time.Second, allPaths(detect.Alive)) // it is answered, though nobody watches it yet
+		for _, h := range []*Heartbeat{a, b} {
+			if err := h.SetNodes(three); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, h := range []*Heartbeat{a, b} {
+			await(t, h, "gamma", 10*time.Second, allPaths(detect.Alive))
+			await(t, h, other(h), time.Second, allPaths(detect.Alive))
+		}
+		await(t, g, "beta", 10*time.Second, allPaths(detect.Alive))
+		for _, h := range []*Heartbeat{a, b} {
+			if err := h.SetNodes(two()); err != nil {
+				t.Fatal(err)
+			}
+			if n, known := h.Snapshot().Nodes["gamma"]; known {
+				t.Errorf("%+v", n)
+			}
+		}
+		g.Stop()
+		time.Sleep(5 * time.Second)
+		for _, h := range []*Heartbeat{a, b} {
+			if n := h.Snapshot().Nodes[other(h)]; n.State != detect.Alive {
+				t.Errorf("%+v", n)
+			}
+		}
+	})
+}
+
+func other(h *Heartbeat) string {
+	return map[string]string{"alpha": "beta", "beta": "alpha"}[h.cfg.Self]
+}
+
+// Nothing else than who the peers are, and where, can change.
 func TestOnlyPeersMove(t *testing.T) {
 	a, err := New(Config{Self: "alpha", Nodes: two(), Port: 7000, Cluster: "shop", Key: key})
 	if err != nil {
@@ -216,18 +261,17 @@ func TestOnlyPeersMove(t *testing.T) {
 			delete(n["beta"], "lan")
 			n["beta"]["wan"] = netip.MustParseAddr("127.9.1.9")
 		},
-		"a node more":    func(n map[string]map[string]netip.Addr) { n["gamma"] = addrs("lan", "127.9.1.3") },
-		"a node renamed": func(n map[string]map[string]netip.Addr) { n["gamma"] = n["beta"]; delete(n, "beta") },
+		"a node on another path": func(n map[string]map[string]netip.Addr) { n["gamma"] = addrs("wan", "127.9.1.3") },
 	} {
 		nodes := two()
 		change(nodes)
-		if err := a.SetAddresses(nodes); !errors.Is(err, ErrFixed) {
+		if err := a.SetNodes(nodes); !errors.Is(err, ErrFixed) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	double := two()
 	double["beta"]["lan"] = double["alpha"]["lan"]
-	if err := a.SetAddresses(double); err == nil {
+	if err := a.SetNodes(double); err == nil {
 		t.Error("two have one address")
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -35,16 +34,13 @@ type ring struct {
 	mu   sync.Mutex // a leaf
 	peer map[string]netip.Addr
 
-	ml          *memberlist.Memberlist // nil until it could be opened; owned by run after Start
-	lastErr     string                 // of opening, so that it is logged once; likewise
-	incarnation atomic.Uint64
-	news        chan struct{} // 1: the peers are to be told of it
+	ml      *memberlist.Memberlist // nil until it could be opened; owned by run after Start
+	lastErr string                 // of opening, so that it is logged once; likewise
 }
 
 func newRing(h *Heartbeat, path string) *ring {
-	r := &ring{h: h, path: path, self: h.cfg.Nodes[h.cfg.Self][path], peer: map[string]netip.Addr{}, news: make(chan struct{}, 1)}
+	r := &ring{h: h, path: path, self: h.cfg.Nodes[h.cfg.Self][path], peer: map[string]netip.Addr{}}
 	r.log = h.cfg.Logger.With(zap.String("component", "memberlist"), zap.String("path", path))
-	r.incarnation.Store(h.cfg.Incarnation)
 	for node, paths := range h.cfg.Nodes {
 		if addr := paths[path]; node != h.cfg.Self && addr.IsValid() {
 			r.peer[node] = addr
@@ -117,8 +113,6 @@ func (r *ring) run(ctx context.Context) {
 		case <-ctx.Done():
 			r.close()
 			return
-		case <-r.news:
-			r.tell()
 		case <-again.C:
 			if r.ml == nil {
 				r.open()
@@ -149,16 +143,6 @@ func (r *ring) join() {
 	}
 }
 
-// tell spreads this node's metadata.
-func (r *ring) tell() {
-	if r.ml == nil {
-		return // it will be told on joining
-	}
-	if err := r.ml.UpdateNode(leaveTimeout); err != nil {
-		r.log.Info("new incarnation told, not confirmed", zap.Error(err))
-	}
-}
-
 func (r *ring) close() {
 	if r.ml == nil {
 		return
@@ -180,8 +164,8 @@ func (r *ring) observe(kind detect.Kind, node, note string) {
 
 // NotifyPingComplete is called when a peer answered a probe.
 func (r *ring) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
-	if r.h.deafTo(n.Name, r.path) {
-		return
+	if _, known := r.peers()[n.Name]; !known || r.h.deafTo(n.Name, r.path) {
+		return // one that was a peer until just now
 	}
 	r.h.learnAnswer(n.Name, r.path, rtt, payload)
 	r.observe(detect.Heard, n.Name, "")
@@ -210,7 +194,7 @@ func (r *ring) NotifyUpdate(n *memberlist.Node) {
 // library does not tell which (Node.State is never filled in). Either is less
 // than silence: the detector believes it only of a peer not heard lately.
 func (r *ring) NotifyLeave(n *memberlist.Node) {
-	if n.Name != r.h.cfg.Self {
+	if _, known := r.peers()[n.Name]; known {
 		r.observe(detect.MemberDead, n.Name, "or it left")
 	}
 }
@@ -230,7 +214,7 @@ func (r *ring) NotifyAlive(n *memberlist.Node) error {
 }
 
 // NodeMeta is what this node tells of itself.
-func (r *ring) NodeMeta(int) []byte { return appendMeta(nil, r.incarnation.Load(), r.h.cfg.Version) }
+func (r *ring) NodeMeta(int) []byte { return appendMeta(nil, r.h.cfg.Incarnation, r.h.cfg.Version) }
 
 // NotifyMsg, GetBroadcasts, LocalState and MergeRemoteState are not used.
 func (r *ring) NotifyMsg([]byte) {}

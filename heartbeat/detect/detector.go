@@ -9,7 +9,6 @@ import (
 // Detector holds what is known. It is not safe for concurrent use.
 type Detector struct {
 	cfg   Config
-	start time.Duration
 	now   time.Duration
 	local map[string]*end // by path
 	peers []*peer
@@ -50,7 +49,8 @@ const (
 )
 
 type path struct {
-	name string
+	name  string
+	start time.Duration // of listening
 
 	heard    bool // ever
 	heardAt  time.Duration
@@ -75,17 +75,45 @@ func New(cfg Config, now time.Duration) (*Detector, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("detector: %w", err)
 	}
-	d := &Detector{cfg: cfg, start: now, now: now, local: map[string]*end{}}
+	d := &Detector{cfg: cfg, now: now, local: map[string]*end{}}
 	for _, c := range cfg.Peers {
-		p := &peer{name: c.Node, since: now}
-		for _, name := range c.Paths {
-			p.paths = append(p.paths, &path{name: name, since: now})
-			d.local[name] = &end{}
-		}
-		d.peers = append(d.peers, p)
+		d.peers = append(d.peers, d.begin(c))
 	}
 	d.judge()
 	return d, nil
+}
+
+// begin begins to listen to a peer.
+func (d *Detector) begin(c Peer) *peer {
+	p := &peer{name: c.Node, since: d.now}
+	for _, name := range c.Paths {
+		p.paths = append(p.paths, &path{name: name, start: d.now, since: d.now})
+		if d.local[name] == nil {
+			d.local[name] = &end{}
+		}
+	}
+	return p
+}
+
+// Watch has the peers be those of cfg from now on, and its times be in force. Whoever
+// was watched before is known as it was, on the paths that it had; who is new was not
+// heard yet. The next Step tells what changed.
+func (d *Detector) Watch(cfg Config) error {
+	cfg.Peers = slices.Clone(cfg.Peers)
+	if err := cfg.complete(); err != nil {
+		return fmt.Errorf("detector: %w", err)
+	}
+	had := d.peers
+	d.cfg, d.peers = cfg, nil
+	for _, c := range cfg.Peers {
+		i := slices.IndexFunc(had, func(p *peer) bool { return p.name == c.Node })
+		if i < 0 {
+			d.peers = append(d.peers, d.begin(c))
+		} else {
+			d.peers = append(d.peers, had[i])
+		}
+	}
+	return nil
 }
 
 // Step takes evidence that arrived at now and returns what changed, paths
@@ -110,11 +138,11 @@ func (d *Detector) advance(now time.Duration) {
 	if missed <= 0 {
 		return
 	}
-	d.start += missed
 	for _, p := range d.peers {
 		p.linkAt += missed
 		p.lostSince += missed
 		for _, x := range p.paths {
+			x.start += missed
 			x.heardAt += missed
 			x.memberAt += missed
 			x.mendedAt += missed
@@ -211,7 +239,6 @@ func (d *Detector) Deadline() (at time.Duration, ok bool) {
 	if len(d.peers) > 0 {
 		consider(d.now + d.cfg.Stall/2)
 	}
-	consider(d.start + d.cfg.Grace)
 	for _, p := range d.peers {
 		if p.linkKnown && p.linkAlive {
 			consider(p.linkAt + d.cfg.LinkFresh)
@@ -220,7 +247,9 @@ func (d *Detector) Deadline() (at time.Duration, ok bool) {
 			consider(p.lostSince + d.cfg.Confirm)
 		}
 		for _, x := range p.paths {
-			if x.heard {
+			if !x.heard {
+				consider(x.start + d.cfg.Grace)
+			} else {
 				consider(x.heardAt + d.cfg.SuspectAfter)
 				consider(x.heardAt + d.cfg.DeadAfter)
 			}

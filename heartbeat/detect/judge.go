@@ -70,7 +70,7 @@ func (d *Detector) evident(x *path) (State, Reason) {
 		return Dead, Reason{Code: Left, Text: "said that it leaves, and has not been heard since"}
 	case x.member == left:
 		return Suspect, Reason{Code: Left, Text: "says that it leaves; a frozen node may say so falsely"}
-	case !x.heard && d.now-d.start >= d.cfg.Grace:
+	case !x.heard && d.now-x.start >= d.cfg.Grace:
 		return Dead, Reason{Code: NeverHeard, Text: "never heard since this node began to listen"}
 	case !x.heard:
 		return Unknown, Reason{Code: NotYetHeard, Text: "not heard yet"}
