@@ -164,7 +164,7 @@ func (a *agent) startLedger(context.Context) error {
 // decide alone.
 func (a *agent) stopLedger(ctx context.Context) error {
 	var err error
-	if a.cfg.Arbitration != config.ArbitrateWitness {
+	if a.ledger.Arbitration() != ledger.ArbitrationWitness {
 		err = a.ledger.Leave(ctx)
 	}
 	return errors.Join(err, a.ledger.Shutdown(ctx))
@@ -179,8 +179,12 @@ func (a *agent) ledgerEvent(e ledger.Event) {
 	if e.Err != nil {
 		text, kind = text+": "+e.Err.Error(), apiv1.EventProblem
 	}
-	if e.Kind == ledger.EventReplaced {
+	switch e.Kind {
+	case ledger.EventReplaced:
 		a.net.CloseStrangers()
+	case ledger.EventVoters:
+		a.relocate()
+	default:
 	}
 	a.log.Info(text, zap.Error(e.Err))
 	a.event(kind, "", text)

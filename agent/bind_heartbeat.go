@@ -128,8 +128,8 @@ func (a *agent) members() []apiv1.Member {
 	snap := a.heart.Snapshot()
 	nodes := *a.where.Load()
 	var out []apiv1.Member
-	for _, name := range a.cfg.Members() {
-		m := apiv1.Member{Name: name, Kind: kindOf(a.cfg, name), State: apiv1.MemberUnknown, Self: name == a.self}
+	for _, name := range a.memberNames() {
+		m := apiv1.Member{Name: name, Kind: a.kindOf(name), State: apiv1.MemberUnknown, Self: name == a.self}
 		if m.Self {
 			m.State, m.UptimeS, m.Version = apiv1.MemberAlive, int64(time.Since(a.began).Seconds()), version
 		}

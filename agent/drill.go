@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"hapair/agent/apiv1"
-	"hapair/agent/config"
+	"hapair/failover/ledger"
 )
 
 // Bounds of a drill.
@@ -149,4 +149,4 @@ func (d *drill) plan() []string {
 }
 
 // promotesItself reports whether a survivor takes over without an operator.
-func promotesItself(a config.Arbitration) bool { return a == config.ArbitrateWitness }
+func promotesItself(a ledger.Arbitration) bool { return a == ledger.ArbitrationWitness }

@@ -45,7 +45,7 @@ func (d *drill) sight() *drillSight {
 	st := r.control.Status()
 	s := &drillSight{kind: d.kind, resource: r.name, self: r.a.self, peer: r.peer, victim: d.victim, path: d.path,
 		mirror: r.mirror.View(), primary: rec.Primary, inSync: rec.InSync, reachable: ls.Reachable, of: ls.Of,
-		takesOver: promotesItself(r.a.cfg.Arbitration) && r.conf.AutoPromote, passesOn: r.conf.OnIOError == config.PassOnError, rests: inOrder(&st), why: st.Decision.Because, paths: map[string]string{}}
+		takesOver: promotesItself(r.a.ledger.Arbitration()) && r.conf.AutoPromote, passesOn: r.conf.OnIOError == config.PassOnError, rests: inOrder(&st), why: st.Decision.Because, paths: map[string]string{}}
 	maintenance, standby := marked(&ls)
 	s.maintenance, s.standby = maintenance, len(standby) > 0
 	if d.power() {

@@ -24,7 +24,7 @@ const recordPurpose = "record"
 const recordPatience = 2 * time.Second
 
 func (a *agent) startRecorder(context.Context) error {
-	r, err := recorder.New(recorder.Config{Self: a.self, Others: others(a.cfg, a.self), Dir: filepath.Join(a.cfg.StateDir, "record"), Now: time.Now, Log: a.log,
+	r, err := recorder.New(recorder.Config{Self: a.self, Others: slices.DeleteFunc(a.cfg.Members(), func(n string) bool { return n == a.self }), Dir: filepath.Join(a.cfg.StateDir, "record"), Now: time.Now, Log: a.log,
 		Dial: a.dialRecord, Foreign: unknownThere, Trouble: func(text string) { a.event(apiv1.EventProblem, "", text) }})
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ const (
 
 // Timeline tells the story of all nodes, as far as it is known here.
 func (b *backend) Timeline(_ context.Context, q apiv1.TimelineQuery) (apiv1.Timeline, error) {
-	if q.Node != "" && !slices.Contains(b.a.cfg.Members(), q.Node) {
+	if q.Node != "" && !slices.Contains(b.a.memberNames(), q.Node) {
 		return apiv1.Timeline{}, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no node %q", q.Node), Hint: "hactl status"}
 	}
 	if q.Resource != "" && b.a.cfg.Resource(q.Resource) == nil {

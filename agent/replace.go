@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"hapair/agent/apiv1"
-	"hapair/agent/config"
 	"hapair/failover/ledger"
 )
 
@@ -58,8 +57,8 @@ func (b *backend) nextSteps(node string) string {
 // mayReplace says why nothing is done.
 func (b *backend) mayReplace(q *apiv1.ReplaceRequest) error {
 	a := b.a
-	if q.Node == a.self || a.cfg.Node(q.Node) == nil && !a.cfg.IsWitness(q.Node) {
-		return &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("%q is no other node of this cluster; here is %s, there are %q", q.Node, a.self, others(a.cfg, a.self)),
+	if q.Node == a.self || !slices.Contains(a.memberNames(), q.Node) {
+		return &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("%q is no other node of this cluster; here is %s, there are %q", q.Node, a.self, a.others()),
 			Hint: "run it on a node that stays; a node of another name is put into the configuration first"}
 	}
 	for _, m := range a.members() {
@@ -89,13 +88,13 @@ func answering(node, because string) *apiv1.Problem {
 		Hint: "a machine that runs is not replaced: stop it (hactl standby " + node + ", then systemctl stop hapair there), switch it off, and repeat this"}
 }
 
-func others(cfg *config.Config, self string) []string {
-	return slices.DeleteFunc(cfg.Members(), func(n string) bool { return n == self })
+func (a *agent) others() []string {
+	return slices.DeleteFunc(a.memberNames(), func(n string) bool { return n == a.self })
 }
 
 // untold are the other nodes that do not know yet.
 func (b *backend) untold(node string, told []string) []string {
-	return slices.DeleteFunc(others(b.a.cfg, b.a.self), func(n string) bool { return n == node || slices.Contains(told, n) })
+	return slices.DeleteFunc(b.a.others(), func(n string) bool { return n == node || slices.Contains(told, n) })
 }
 
 // excludeFrom takes the copies of a node out of the in-sync sets, and says of which

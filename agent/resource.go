@@ -265,7 +265,7 @@ func (r *resource) newController() error {
 	if r.a.fences != nil {
 		needs.Fencer = r.a.fences
 	}
-	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Policies: r.policies(), Needs: needs,
+	c, err := failover.New(failover.Config{Resource: r.name, Self: r.a.self, Peer: r.peer, Settings: s, Arbitration: r.a.arbitration, Policies: r.policies(), Needs: needs,
 		Clock: r.a.clock, Log: r.a.log, Events: r.entry})
 	if err != nil {
 		return err

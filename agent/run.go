@@ -60,7 +60,8 @@ type agent struct {
 	server   *api.Server
 	drilling atomic.Bool // this node leads a drill
 	where    atomic.Pointer[whereabouts]
-	applying sync.Mutex // one change of addresses at a time
+	applied  atomic.Pointer[config.Config] // as last applied: other addresses, another witness
+	applying sync.Mutex                    // one change of them at a time
 
 	stops  []stage // what to undo, last first
 	leaves []leave // of what the stop empties this node, in any order
@@ -84,6 +85,7 @@ func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) 
 		hub: api.NewHub(self, time.Now), res: map[string]*resource{}}
 	nodes, _ := addresses(cfg)
 	a.where.Store(&nodes)
+	a.applied.Store(cfg)
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.stop())
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"hapair/agent/apiv1"
-	"hapair/agent/config"
 	"hapair/failover"
 	"hapair/failover/ledger"
 	"hapair/kernel/writeout"
@@ -23,9 +22,9 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	a := b.a
 	ls := a.ledger.Status()
 	s := apiv1.Status{Node: a.self, Cluster: a.cfg.Cluster, Version: version, Time: time.Now().UTC(), UptimeS: int64(time.Since(a.began).Seconds()),
-		Arbitration: string(a.cfg.Arbitration), EventSeq: a.hub.Seq(),
+		Arbitration: ls.Arbitration.String(), EventSeq: a.hub.Seq(),
 		Quorum: apiv1.Quorum{Voters: ls.Of, Reachable: ls.Reachable, Leader: ls.Leader, Incarnation: ls.Incarnation, HasQuorum: ls.Quorum, Unmet: ls.Unmet,
-			Refusing: ls.Refusing, Alone: ls.Alone, Joining: ls.Joining, Replaced: errText(ls.Replaced)}}
+			Refusing: ls.Refusing, Alone: ls.Alone, Joining: ls.Joining, Replaced: errText(ls.Replaced), Arranging: ls.Arranging}}
 	s.Maintenance, s.Standby = marked(&ls)
 	for _, r := range a.order {
 		s.Resources = append(s.Resources, r.status(&ls))
@@ -87,7 +86,7 @@ func lookAtMemory() apiv1.WriteOut {
 func (a *agent) brokenStatus(x broken) apiv1.Resource {
 	rec, _ := a.ledger.Record(x.name)
 	return apiv1.Resource{Name: x.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: state.RoleUnknown.String(),
-		DiskState: state.Diskless.String(), Arbitration: string(a.cfg.Arbitration), Because: "not attached: " + x.err.Error(),
+		DiskState: state.Diskless.String(), Arbitration: a.ledger.Arbitration().String(), Because: "not attached: " + x.err.Error(),
 		LastProblem: a.problems.last(x.name, false)}
 }
 
@@ -97,7 +96,7 @@ func (a *agent) witnessed(ls *ledger.Status) (out []apiv1.Resource) {
 		rc := &a.cfg.Resources[i]
 		rec, _ := a.ledger.Record(rc.Name)
 		out = append(out, apiv1.Resource{Name: rc.Name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: state.RoleUnknown.String(),
-			DiskState: state.Diskless.String(), Protocol: string(rc.Protocol), Arbitration: string(a.cfg.Arbitration),
+			DiskState: state.Diskless.String(), Protocol: string(rc.Protocol), Arbitration: ls.Arbitration.String(),
 			Because: testimony(rec, ls, a.ledger.PromiseLapsed(rc.Name)), LastProblem: a.problems.last(rc.Name, false)})
 	}
 	return out
@@ -126,7 +125,7 @@ func (r *resource) status(ls *ledger.Status) apiv1.Resource {
 	v, rec := c.mirror, c.record
 	out := apiv1.Resource{Name: r.name, Token: uint64(rec.Token), Primary: rec.Primary, InSync: rec.InSync, Role: v.Role.String(),
 		DiskState: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }).String(), Suspect: v.Suspect,
-		Arbitration: string(r.a.cfg.Arbitration), SinceS: r.roleSince(v.Role), Because: r.control.Status().Decision.Because}
+		Arbitration: ls.Arbitration.String(), SinceS: r.roleSince(v.Role), Because: r.control.Status().Decision.Because}
 	if l := r.a.ledger.Lease(r.name); l.Valid(r.a.clock()) {
 		out.LeaseMS = (l.Until - r.a.clock()).Milliseconds()
 	}
@@ -381,9 +380,9 @@ func resync(v *mirror.View) *apiv1.Resync {
 	return out
 }
 
-// kindOf tells data nodes from the witness.
-func kindOf(cfg *config.Config, node string) string {
-	if cfg.IsWitness(node) {
+// kindOf tells data nodes from a witness.
+func (a *agent) kindOf(node string) string {
+	if a.cfg.Node(node) == nil {
 		return apiv1.KindWitness
 	}
 	return apiv1.KindData

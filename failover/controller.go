@@ -19,10 +19,13 @@ type Config struct {
 	Self     string // this node
 	Peer     string // the other data node
 	Settings plan.Settings
-	Policies map[string]plan.FailurePolicy // of services that have one of their own, by name
-	Needs    Needs
-	Clock    lease.Clock
-	Log      *zap.Logger
+	// Arbitration, if set, is the one in force, in place of that of Settings: it changes
+	// while the controller runs. Fencing only where Settings say so.
+	Arbitration func() plan.Arbitration
+	Policies    map[string]plan.FailurePolicy // of services that have one of their own, by name
+	Needs       Needs
+	Clock       lease.Clock
+	Log         *zap.Logger
 	// Events is called with every fresh journal entry, from the controller's
 	// goroutines: it must not block and must not call the controller.
 	Events func(Entry)

@@ -105,6 +105,9 @@ func (c *Controller) read() plan.View {
 	n, res := c.needs, c.cfg.Resource
 	mv := n.Mirror.View(res)
 	v := plan.View{Resource: res, Now: c.cfg.Clock(), Settings: c.cfg.Settings, Mirror: mv.State}
+	if c.cfg.Arbitration != nil {
+		v.Settings.Arbitration = c.cfg.Arbitration()
+	}
 	v.Self = plan.Node{
 		Name: c.cfg.Self, Role: mv.Role, Disk: mv.Disk, Suspect: mv.Suspect, Tenure: mv.Tenure,
 		Standby: n.Marks.Marked(MarkStandby(c.cfg.Self)), AssumeClean: mv.AssumeClean,

@@ -63,6 +63,9 @@ type Quorum struct {
 	Joining bool `json:"joining,omitempty"`
 	// Replaced says who takes another machine for this node: it takes no part.
 	Replaced string `json:"replaced,omitempty"`
+	// Arranging is why the voters are not those of the configuration yet: a witness
+	// comes or goes, or the two nodes are not configured alike.
+	Arranging string `json:"arranging,omitempty"`
 }
 
 // Resource is one replicated data set as this node sees it.

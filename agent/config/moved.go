@@ -15,7 +15,9 @@ func (c *Config) File() string {
 
 // Beyond compares c, in use on node self, with a later reading: it returns the first
 // line of each that differs otherwise than by the address of another member on a path
-// that it has, as Render writes it; nothing where that is all.
+// that it has, as Render writes it; nothing where that is all. On a data node a witness
+// may have come, gone, or be another, and the arbitration with it; but fencing not,
+// which needs its devices from the start.
 func (c *Config) Beyond(next *Config, self string) (was, now string) {
 	old, n := *c, *next
 	old.src, n.src = nil, nil // what is written as a default is the same as given
@@ -27,6 +29,9 @@ func (c *Config) Beyond(next *Config, self string) (was, now string) {
 	}
 	if w := n.Witness; w != nil && c.IsWitness(w.Name) && w.Name != self {
 		n.Witness = c.Witness
+	}
+	if c.Node(self) != nil && (c.Witness != nil || n.Witness != nil) && (n.Arbitration != ArbitrateFencing || c.Arbitration == ArbitrateFencing) {
+		n.Witness, n.Arbitration, n.Fencing = c.Witness, c.Arbitration, c.Fencing
 	}
 	a, b := old.render().lines, n.render().lines
 	for i := range max(len(a), len(b)) {

@@ -26,10 +26,13 @@ func (a *app) configCmd() *cobra.Command {
 
 func (a *app) configApplyCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "apply", Short: "have this node's agent look for the other members at the addresses that the file says now", Args: cobra.NoArgs,
+		Use: "apply", Short: "have this node's agent take over other addresses of members, and another witness", Args: cobra.NoArgs,
 		Long: "The agent of this node reads its configuration file again. Addresses of other\n" +
-			"members are taken over at once, and nothing is interrupted; what else has changed\n" +
-			"is refused, and takes a restart of the agent. To be run on each node.",
+			"members are taken over at once. A witness that was added, taken away or exchanged\n" +
+			"counts, or counts no more, when this was said on both data nodes; it can be taken\n" +
+			"back as long as it is not done, and goes on after a crash. Nothing is interrupted.\n" +
+			"What else has changed is refused, and takes a restart of the agent. To be run on\n" +
+			"each node.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.changed(a.client().ConfigApply(cmd.Context(), apiv1.ConfigApplyRequest{}))
 		},

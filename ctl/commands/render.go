@@ -143,6 +143,8 @@ func votersText(st *apiv1.Status, s style) string {
 		return s.bad(text + ", NO QUORUM")
 	case q.Alone:
 		return s.warn("alone" + backText(st, ": the other votes again when it is back", ": the others vote again when both are back"))
+	case q.Arranging != "":
+		return s.warn(text + "; they change when this is settled: " + clean(q.Arranging))
 	case q.Reachable < q.Voters:
 		return s.warn(text)
 	}

@@ -50,6 +50,9 @@ var stories = map[string]func(*apiv1.Status){
 	"joining": func(st *apiv1.Status) {
 		st.Quorum.HasQuorum, st.Quorum.Joining, st.Arbitration, st.Resources[0].Arbitration = true, true, "manual", "manual"
 	},
+	"arranging": func(st *apiv1.Status) {
+		st.Quorum.Arranging = "alpha is configured with the witness delta, beta with the witness gamma: put the same configuration on both, then hactl config apply on both"
+	},
 	"fencing": func(st *apiv1.Status) {
 		st.Fencing = []apiv1.Fencing{{Node: "beta", Because: "no fence device of node beta can be used: level 1: fence_ipmilan 10.0.0.1: monitor: exit code 3 (login denied)",
 			UnderWay: &apiv1.FenceUnderWay{Because: "it is dead", Since: st.Time.Add(-75 * time.Second), Level: 2, Failed: "level 1: fence_ipmilan 10.0.0.1: refused: login denied", WaitsForOperator: true}}}

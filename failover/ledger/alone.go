@@ -36,7 +36,7 @@ func (l *Ledger) ForceAlone(ctx context.Context, reason string) error {
 
 func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
 	if err := l.canBeAlone(force); err != nil {
-		return fmt.Errorf("go alone: arbitration is %v: %w", l.cfg.Arbitration, err)
+		return fmt.Errorf("go alone: arbitration is %v: %w", l.Arbitration(), err)
 	}
 	if len(reason) > record.MaxText {
 		reason = reason[:record.MaxText]
@@ -59,8 +59,8 @@ func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
 	err := l.mayGoAlone(force)
 	fenced := ""
 	if err == nil {
-		if !force && l.cfg.Arbitration == ArbitrationFencing {
-			fenced = l.cfg.others()[0]
+		if !force && l.ofPair() == ArbitrationFencing {
+			fenced = l.dataPeer()
 		}
 		err = l.recover(reason, fenced)
 	}
@@ -83,11 +83,13 @@ func (l *Ledger) alone(ctx context.Context, reason string, force bool) error {
 }
 
 // canBeAlone says why this node never runs by itself as it is configured, or not now.
+// A third member, though it has no vote yet, says that both data nodes go alone no more by
+// themselves: the other one may be about to count its vote (R28).
 func (l *Ledger) canBeAlone(force bool) error {
 	switch {
-	case l.cfg.pair():
+	case l.pair():
 		return nil
-	case l.cfg.isWitness(l.cfg.Self):
+	case l.isWitness(l.cfg.Self):
 		return ErrHasNoData
 	case !force:
 		return ErrNotPair
@@ -101,15 +103,13 @@ func (l *Ledger) canBeAlone(force bool) error {
 func (l *Ledger) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timing.Heartbeat/2)
 	defer cancel()
-	for node := range l.peers {
-		c, err := l.dial(ctx, node, PurposeCall)
-		if err == nil {
-			c.Close() //nolint:errcheck // it is there, and one of us
-			continue
-		}
-		if errors.Is(err, ErrSuperseded) || errors.Is(err, ErrSplitBrain) {
-			return err
-		}
+	c, err := l.dial(ctx, l.dataPeer(), PurposeCall)
+	if err == nil {
+		c.Close() //nolint:errcheck // it is there, and one of us
+		return nil
+	}
+	if errors.Is(err, ErrSuperseded) || errors.Is(err, ErrSplitBrain) {
+		return err
 	}
 	return nil
 }
@@ -123,10 +123,13 @@ func (l *Ledger) mayGoAlone(force bool) error {
 	if force {
 		return nil
 	}
+	if !l.pair() {
+		return ErrNotPair
+	}
 	if l.id().Joining {
 		return ErrJoining
 	}
-	if l.cfg.Arbitration == ArbitrationFencing {
+	if l.ofPair() == ArbitrationFencing {
 		if !l.fenced() {
 			return ErrNotFenced
 		}
@@ -204,7 +207,8 @@ func (l *Ledger) entriesFrom(next uint64, do func(*raft.Log)) error {
 // the node whose confirmed fence allows it, "" for none.
 func (l *Ledger) recover(reason, fenced string) error {
 	id := l.id()
-	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage), alone: l.founding(reason, fenced)}
+	fork := !l.pair() // of three: the other two may go on
+	f := &fsm{state: record.NewState(id.Incarnation, id.Lineage), alone: l.founding(reason, fenced, fork)}
 	layer := newStreamLayer(l)
 	trans := newTransport(l, layer)
 	defer trans.Close() //nolint:errcheck // it was never used
@@ -225,7 +229,7 @@ func (l *Ledger) recover(reason, fenced string) error {
 	if err != nil {
 		return fmt.Errorf("recover as the only voter: %w", err)
 	}
-	if fork := !l.cfg.pair(); id.Joining || id.Blank || fork != id.Forked {
+	if id.Joining || id.Blank || fork != id.Forked {
 		id.Joining, id.Blank, id.Forked = false, false, fork
 		return l.saveIdentity(id)
 	}
@@ -234,10 +238,10 @@ func (l *Ledger) recover(reason, fenced string) error {
 
 // founding starts the next incarnation of a state. Of three voters the other two may
 // go on: then it is kept from where (R27). Nothing is added to the log any more.
-func (l *Ledger) founding(reason, fenced string) func(*record.State) {
+func (l *Ledger) founding(reason, fenced string, fork bool) func(*record.State) {
 	apart := l.id().Joining
 	index, term := uint64(0), uint64(0)
-	if !l.cfg.pair() {
+	if fork {
 		index, term = l.lastLog()
 		term = max(term, 1)
 	}
@@ -269,7 +273,7 @@ func (l *Ledger) awaitLead(ctx context.Context) error {
 
 // resetPeers has every stream greeted anew.
 func (l *Ledger) resetPeers() {
-	for _, p := range l.peers {
+	for _, p := range l.others() {
 		p.reset()
 	}
 	l.mu.Lock()

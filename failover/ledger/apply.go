@@ -150,7 +150,7 @@ func (l *Ledger) askLeader(ctx context.Context, g *group, c call) callReply {
 		return l.lead(ctx, g, l.cfg.Self, c)
 	}
 	_, id := g.raft.LeaderWithID()
-	p := l.peers[string(id)]
+	p := l.peer(string(id))
 	if p == nil {
 		return callReply{Status: statusNotLeader, Detail: "no leader"}
 	}
@@ -184,11 +184,12 @@ func (l *Ledger) lead(ctx context.Context, g *group, node string, c call) callRe
 	case callJoin:
 		return l.admit(ctx, g, node)
 	case callRemove:
-		if !l.cfg.pair() {
-			return callReply{Status: statusRefused, Detail: ErrNotPair.Error()}
+		servers, at, err := l.storedMembership()
+		if err != nil || !l.pairOf(servers) {
+			return callReply{Status: statusRefused, Detail: errors.Join(ErrNotPair, err).Error()}
 		}
-		return awaitRaft(ctx, g.raft.RemoveServer(raft.ServerID(node), 0, enqueueTimeout))
-	default: // of a newer version; callLapsed and callReady are for any voter, see answer
+		return awaitRaft(ctx, g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout))
+	default: // of a newer version; callLapsed, callReady and callArrange are for any voter, see answer
 		return callReply{Status: statusRefused, Detail: "unknown call " + string(c.Kind)}
 	}
 }
@@ -271,6 +272,9 @@ func (l *Ledger) answer(ctx context.Context, node string, c call) callReply {
 			r.Index = g.raft.AppliedIndex()
 		}
 		return r
+	case callArrange:
+		l.wantsNow(node, string(c.Data))
+		return callReply{Status: statusOK, Arranged: l.arrangedHere(node)}
 	default: // for the leader
 	}
 	g := l.group()

@@ -69,32 +69,87 @@ func (l *Ledger) noteMet(you hello) {
 	}
 }
 
-// heardOf sorts the others that keep this node from beginning: those it has not met,
-// nor what is taken for them by others, and those that have not given it its seat.
-func (l *Ledger) heardOf() (missing, refuse []string, f floor) {
+// known is what a blank node has heard of the others' ledgers.
+type known struct {
+	missing []string // who is still to be met
+	refuse  []string // who takes another machine for this node yet
+	fresh   bool     // nobody knows anything: all begin anew, as configured
+	joins   bool     // the group goes on, and this node is no voter of it
+	best    hello    // of that group: the highest incarnation
+	floor   floor
+}
+
+// heardOf makes up what was heard: those that it has not met, nor what is taken for
+// them by others, and those that have not given it its seat, keep it from beginning.
+func (l *Ledger) heardOf() (k known) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fresh := len(l.met) > 0
-	for _, node := range l.cfg.others() {
+	k.fresh, k.joins = len(l.met) > 0, true
+	for _, node := range l.toMeet() {
 		you, ok := l.met[node]
 		switch {
 		case !ok:
-			missing = append(missing, node)
+			k.missing = append(k.missing, node)
 		case l.doubtful(&you):
-			fresh = false
-			missing = append(missing, node)
+			k.fresh = false
+			k.missing = append(k.missing, node)
 		case !l.gave(&you):
-			fresh = false
-			refuse = append(refuse, node)
-		case !you.Blank && you.LastIndex > 1: // it has more than the entry that all begin with
-			fresh = false
-			f.raise(you)
+			k.fresh = false
+			k.refuse = append(k.refuse, node)
+		case l.knowsNothing(&you):
+		default:
+			k.fresh = false
+			k.joins = k.joins && !slices.Contains(you.Voters, l.cfg.Self)
+			k.floor.raise(you)
+			if you.Incarnation > k.best.Incarnation {
+				k.best = you
+			}
 		}
 	}
-	if fresh {
-		return nil, nil, floor{} // a new group
+	k.joins = k.joins && k.best.Node != ""
+	if k.fresh {
+		k.missing = nil // a new group, which begins with two
 	}
-	return missing, refuse, f
+	return k
+}
+
+// knowsNothing: who greeted so has no more than the entry that all begin with, and
+// that says what this node is configured with.
+func (l *Ledger) knowsNothing(you *hello) bool {
+	if you.Blank || you.Joining {
+		return true
+	}
+	if you.LastIndex > 1 {
+		return false
+	}
+	for _, node := range you.Voters {
+		if !slices.ContainsFunc(l.cfg.Voters, func(v Voter) bool { return v.Node == node }) {
+			return false
+		}
+	}
+	return len(you.Voters) == 0 || len(you.Voters) == len(l.cfg.Voters)
+}
+
+// toMeet are those that a blank node has to meet: all others of its group, and of
+// which that is say those that know it. As long as nobody is met who does: who is
+// configured. mu is held.
+func (l *Ledger) toMeet() []string {
+	members, several := []string{}, false
+	for _, you := range l.met {
+		if !you.Blank && !you.Joining {
+			members = append(append(members, you.Voters...), you.Learners...)
+			several = several || !lone(you.Voters, you.Node)
+		}
+	}
+	if len(members) == 0 {
+		return l.cfg.others()
+	}
+	if several { // of a group of one nobody else was ever a voter
+		members = append(members, l.cfg.data()...)
+	}
+	slices.Sort(members)
+	members = slices.Compact(members)
+	return slices.DeleteFunc(members, func(n string) bool { return n == l.cfg.Self })
 }
 
 // doubtful: another voter takes another machine for this one. mu is held.
@@ -114,9 +169,8 @@ func (l *Ledger) Begin(ctx context.Context, reason string) error {
 	if err := l.usable(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	missing, _, _ := l.heardOf()
-	if l.isBlank() && len(missing) == len(l.cfg.others()) {
-		return fmt.Errorf("begin: none of %s was met: %w", strings.Join(missing, ", "), ErrBlank)
+	if k := l.heardOf(); l.isBlank() && len(k.missing) == len(l.cfg.others()) {
+		return fmt.Errorf("begin: none of %s was met: %w", strings.Join(k.missing, ", "), ErrBlank)
 	}
 	l.mu.Lock()
 	l.vouched = true
@@ -140,8 +194,7 @@ func (l *Ledger) Begin(ctx context.Context, reason string) error {
 
 // stillRefused says who has not given this node its seat.
 func (l *Ledger) stillRefused() error {
-	_, refuse, _ := l.heardOf()
-	return fmt.Errorf("%s still take another machine for %s: %w", strings.Join(refuse, ", "), l.cfg.Self, ErrSeat)
+	return fmt.Errorf("%s still take another machine for %s: %w", strings.Join(l.heardOf().refuse, ", "), l.cfg.Self, ErrSeat)
 }
 
 // awaitMeetings begins as soon as enough was heard.
@@ -160,31 +213,55 @@ func (l *Ledger) awaitMeetings() {
 }
 
 // begin takes part in raft, unless somebody is still to be met and not done without.
-// The term comes first: a crash before the identity is saved leaves a blank node.
+// A group that goes on gives its log, its first entry too, which is not what this node
+// is configured with where a witness has come or gone. The term comes first: a crash
+// before the identity is saved leaves a blank node.
 func (l *Ledger) begin(because string, without bool) error {
 	l.admin.Lock()
 	defer l.admin.Unlock()
-	missing, refuse, f := l.heardOf()
-	if !l.isBlank() || len(missing) > 0 && !without || len(refuse) > 0 || l.usable() != nil {
+	k := l.heardOf()
+	if !l.isBlank() || len(k.missing) > 0 && !without || len(k.refuse) > 0 || l.usable() != nil {
 		return nil
+	}
+	if k.joins {
+		err := l.adopt(k.best, "its group goes on, and this node is no voter of it yet")
+		l.poke()
+		return err
 	}
 	id := l.id()
 	id.Blank = false
-	if f != (floor{}) {
-		if err := l.passTerm(f.Term); err != nil {
-			return err
-		}
-		id.Floor = &f
+	if err := l.beginLog(&id, &k); err != nil {
+		return err
 	}
 	if err := l.saveIdentity(id); err != nil {
 		return err
 	}
-	l.log.Warn("ledger begun on an empty directory", zap.String("because", because), zap.Strings("without", missing),
-		zap.Uint64("term", f.Term), zap.Uint64("index", f.LastIndex))
+	l.log.Warn("ledger begun on an empty directory", zap.String("because", because), zap.Strings("without", k.missing),
+		zap.Uint64("term", k.floor.Term), zap.Uint64("index", k.floor.LastIndex))
 	l.event(Event{Kind: EventBegun, Node: l.cfg.Self, Because: because})
 	err := l.startGroup()
 	l.kickCatchUp()
 	return err
+}
+
+// beginLog makes the store what a blank node begins with.
+func (l *Ledger) beginLog(id *identity, k *known) error {
+	if k.best.Node == "" {
+		return l.bootstrap()
+	}
+	last, err := l.store.LastIndex()
+	if err == nil && last > 0 { // an entry of the release before, or of a beginning that was broken off
+		err = l.store.DeleteRange(1, last)
+	}
+	if err == nil {
+		err = l.passTerm(max(k.floor.Term, 1))
+	}
+	if err != nil {
+		return err
+	}
+	id.Floor, id.Incarnation, id.Lineage = &k.floor, k.best.Incarnation, k.best.Lineage
+	l.view.reset(*id)
+	return nil
 }
 
 // passTerm has raft begin in a term in which it has no vote any more: it may have
@@ -264,8 +341,8 @@ func (l *Ledger) missing() (missing, refuse []string) {
 	if !l.isBlank() {
 		return nil, nil
 	}
-	missing, refuse, _ = l.heardOf()
-	slices.Sort(missing)
-	slices.Sort(refuse)
-	return missing, refuse
+	k := l.heardOf()
+	slices.Sort(k.missing)
+	slices.Sort(k.refuse)
+	return k.missing, k.refuse
 }

@@ -32,6 +32,8 @@ type cluster struct {
 	start time.Time
 	rate  map[string]float64 // of a node's clock
 
+	opening sync.Mutex // held while a node is opened that another one may open
+
 	mu     sync.Mutex
 	nodes  map[string]*Ledger
 	held   map[string]map[string]time.Time // resource -> node -> until, in global time

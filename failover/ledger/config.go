@@ -190,20 +190,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-// pair tells whether the group is one of two voters, which one may leave.
-func (c *Config) pair() bool {
-	return c.Arbitration == ArbitrationManual || c.Arbitration == ArbitrationFencing
-}
-
-func (c *Config) isWitness(node string) bool {
-	for _, v := range c.Voters {
-		if v.Node == node {
-			return v.Witness
-		}
-	}
-	return false
-}
-
+// others are the configured voters but this node.
 func (c *Config) others() []string {
 	var out []string
 	for _, v := range c.Voters {

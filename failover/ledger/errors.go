@@ -91,6 +91,7 @@ const (
 	EventDisk       EventKind = "disk"       // the directory failed; the node votes no more
 	EventStall      EventKind = "stall"      // a leader gave up leading: its disk does not answer
 	EventLeft       EventKind = "left"       // this node left gracefully
+	EventVoters     EventKind = "voters"     // a witness has come, or gone
 	EventReplaced   EventKind = "replaced"   // another machine is taken for Node; this node itself: it is refused
 )
 

@@ -56,8 +56,11 @@ func (l *Ledger) formerFence() {
 }
 
 // contactWith notes that the peer was heard. What was asked of a device before
-// says nothing about now (R26).
+// says nothing about now (R26). A witness that is to come is nobody's peer.
 func (l *Ledger) contactWith(node string) {
+	if l.isWitness(node) {
+		return
+	}
 	f := &l.fence
 	f.mu.Lock()
 	was := f.state
@@ -80,6 +83,9 @@ func (l *Ledger) contactWith(node string) {
 // metIn notes a peer that greeted us as one of the same history. One of another
 // arbitration may go on without having fenced us.
 func (l *Ledger) metIn(you *hello) {
+	if l.isWitness(you.Node) {
+		return
+	}
 	l.fence.mu.Lock()
 	defer l.fence.mu.Unlock()
 	l.fence.met = you.Arbitration == ArbitrationFencing.String()
@@ -101,8 +107,8 @@ func (l *Ledger) Fence() FenceStatus {
 
 // mayFence says why this node may not have its peer fenced now.
 func (l *Ledger) mayFence() error {
-	if l.cfg.Arbitration != ArbitrationFencing {
-		return fmt.Errorf("arbitration is %v: %w", l.cfg.Arbitration, ErrNotFencing)
+	if a := l.Arbitration(); a != ArbitrationFencing {
+		return fmt.Errorf("arbitration is %v: %w", a, ErrNotFencing)
 	}
 	if err := l.usable(); err != nil {
 		return err
@@ -110,7 +116,7 @@ func (l *Ledger) mayFence() error {
 	if l.id().Joining {
 		return ErrJoining
 	}
-	peer := l.cfg.others()[0]
+	peer := l.dataPeer()
 	voters, ok := l.voters()
 	if !ok || len(voters) != 2 || !slices.Contains(voters, l.cfg.Self) {
 		return fmt.Errorf("the voters are %q: %w", voters, ErrNotPair)

@@ -12,59 +12,63 @@ import (
 // ErrVoters says that the ledger was begun with other voters than are configured.
 var ErrVoters = errors.New("the ledger has other voters than the configuration")
 
-// fits wants the group in the store to be of the configured voters. One that is not
-// configured any more votes yet: with another node it might decide without this one,
-// which by its configuration may go on alone. And a witness that is configured now
-// would look as if it counted. Of three one may have been forced to go on: until both
-// others are back the group has fewer.
+// fits wants the group in the store to be of the configured data nodes, and of one
+// witness at most. Which one, or none, is the ledger's own word: a configuration that
+// says otherwise is not in force (arrange.go). Of three one may have been forced to go
+// on: until both others are back the group has fewer.
 func (l *Ledger) fits() error {
-	have, err := l.storedVoters()
-	if err != nil || len(have) == 0 { // a node that is joining has none
+	servers, err := l.storedServers()
+	if err != nil || len(servers) == 0 { // a node that is joining has none
 		return err
 	}
-	want := []string{}
-	for _, v := range l.cfg.Voters {
-		want = append(want, v.Node)
+	data := l.cfg.data()
+	var have, foreign []string
+	for _, s := range servers {
+		have = append(have, string(s.ID))
+		if !slices.Contains(data, string(s.ID)) {
+			foreign = append(foreign, string(s.ID))
+		}
 	}
-	slices.Sort(want)
-	foreign := slices.ContainsFunc(have, func(node string) bool { return !slices.Contains(want, node) })
-	if foreign || !l.cfg.pair() && !l.id().Forked && len(have) < len(want) {
+	slices.Sort(have)
+	plain := l.cfg.Arbitration == ArbitrationWitness && l.cfg.witness() == "" // three of them have data
+	witness := len(foreign) == 1 && (foreign[0] == l.cfg.witness() || len(have) == 3 && len(data) == 2)
+	if len(foreign) > 0 && !witness || plain && !l.id().Forked && len(have) < len(data) {
+		want := slices.Clone(data)
+		if w := l.cfg.witness(); w != "" {
+			want = append(want, w)
+		}
+		slices.Sort(want)
 		return fmt.Errorf("%w: %s in %s; %s configured, arbitration %v. Undo the change of the configuration; "+
-			"to have other voters, stop all nodes and begin a new ledger (operations.md, \"Another arbitration\")",
+			"a data node keeps its name (operations.md, \"Replace a machine\")",
 			ErrVoters, strings.Join(have, ", "), l.cfg.Dir, strings.Join(want, ", "), l.cfg.Arbitration)
 	}
-	if id := l.id(); id.Forked && len(have) == len(want) {
+	if id := l.id(); id.Forked && len(votersOf(servers)) == 3 {
 		id.Forked = false
 		return l.saveIdentity(id)
 	}
 	return nil
 }
 
-// storedVoters are the voters by all that is in the store, sorted.
-func (l *Ledger) storedVoters() ([]string, error) {
-	var c raft.Configuration
+// storedServers are the members of the group by all that is in the store.
+func (l *Ledger) storedServers() ([]raft.Server, error) {
+	servers, _, err := l.storedMembership()
+	return servers, err
+}
+
+// storedMembership is the newest configuration in the store, and the entry it is in.
+func (l *Ledger) storedMembership() (servers []raft.Server, at uint64, err error) {
 	next := uint64(1)
 	metas, err := l.snaps.List()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if len(metas) > 0 {
-		c, next = metas[0].Configuration, metas[0].Index+1
+		servers, at, next = metas[0].Configuration.Servers, metas[0].ConfigurationIndex, metas[0].Index+1
 	}
 	err = l.entriesFrom(next, func(e *raft.Log) {
 		if e.Type == raft.LogConfiguration {
-			c = raft.DecodeConfiguration(e.Data)
+			servers, at = raft.DecodeConfiguration(e.Data).Servers, e.Index
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, s := range c.Servers {
-		if s.Suffrage == raft.Voter {
-			names = append(names, string(s.ID))
-		}
-	}
-	slices.Sort(names)
-	return names, nil
+	return servers, at, err
 }

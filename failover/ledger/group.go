@@ -184,9 +184,11 @@ func configuration(r *raft.Raft) []raft.Server {
 	return f.Configuration().Servers
 }
 
-func voterNames(r *raft.Raft) []string {
-	var names []string
-	for _, s := range configuration(r) {
+func voterNames(r *raft.Raft) []string { return votersOf(configuration(r)) }
+
+// votersOf are the names of those that vote.
+func votersOf(servers []raft.Server) (names []string) {
+	for _, s := range servers {
 		if s.Suffrage == raft.Voter {
 			names = append(names, string(s.ID))
 		}

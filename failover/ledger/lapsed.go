@@ -50,7 +50,7 @@ func (l *Ledger) askLapsed(ctx context.Context, node string, c call) callReply {
 		lapsed, known := l.voter.lapsed(c.Resource, node, c)
 		return callReply{Status: statusOK, Lapsed: lapsed, Known: known}
 	}
-	p := l.peers[node]
+	p := l.peer(node)
 	if p == nil {
 		return callReply{}
 	}

@@ -42,8 +42,8 @@ func (l *Ledger) handOverLead(ctx context.Context) error {
 	defer l.transferring.Add(-1)
 	err := error(nil)
 	for _, node := range voterNames(g.raft) {
-		p := l.peers[node]
-		if p == nil || l.cfg.isWitness(node) {
+		p := l.peer(node)
+		if p == nil || l.isWitness(node) {
 			continue
 		}
 		select {
@@ -71,7 +71,7 @@ func (l *Ledger) Leave(ctx context.Context) error {
 	if err := l.handBack(ctx); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
-	if l.cfg.pair() && !l.isOnlyVoter() {
+	if l.pair() && !l.isOnlyVoter() {
 		if err := l.removeSelf(ctx); err != nil {
 			return fmt.Errorf("leave: %w", err)
 		}

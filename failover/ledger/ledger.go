@@ -69,6 +69,11 @@ type Ledger struct {
 	vouched   bool                      // an operator's word: who was not met is gone for good
 	replaced  map[string]error          // by whom this machine is refused
 	own       map[string]Record         // what the log said when this node started
+	peers     map[string]*peer          // replaced as a whole, see meetPeers
+	want      string                    // the witness that is to be there by the configuration; "" for none
+	alike     Arbitration               // manual or fencing: while there is none
+	told      map[string]string         // which witness another node is configured with
+	arranging string                    // why the voters are not those of the configuration yet; "" when they are
 	left      bool
 	closed    bool
 	diskErr   error
@@ -79,19 +84,21 @@ type Ledger struct {
 	transferring atomic.Int32
 	conns        map[net.Conn]string // accepted streams, and from whom
 
-	view   *view
-	hands  *hands
-	voter  *voter
-	peers  map[string]*peer
-	self   *peer
-	fence  fences
-	seat   seats
-	dialed dialed
-	joinMu sync.Mutex // one join at a time
+	view              *view
+	hands             *hands
+	voter             *voter
+	self              *peer
+	fence             fences
+	seat              seats
+	dialed            dialed
+	joinMu            sync.Mutex // one change of the voters at a time
+	meeting           sync.Mutex // held while the peers change
+	parting, counting parting    // of arrange alone
 
 	rejoinCh chan hello
 	catchCh  chan struct{}
 	metCh    chan struct{} // somebody was met
+	wantCh   chan struct{} // another witness is wanted
 
 	cbMu     sync.Mutex
 	onRecord []func(string, Record)
@@ -116,8 +123,9 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		cfg: cfg, log: cfg.Logger.With(zap.String("node", cfg.Self)), clock: cfg.Clock, session: rand.Text(),
-		conns: map[net.Conn]string{}, peers: map[string]*peer{}, met: map[string]hello{}, replaced: map[string]error{}, apart: map[string]record.Founder{},
+		conns: map[net.Conn]string{}, peers: map[string]*peer{}, want: cfg.witness(), alike: cfg.ofPair(), met: map[string]hello{}, replaced: map[string]error{}, apart: map[string]record.Founder{}, told: map[string]string{},
 		rejoinCh: make(chan hello, 1), catchCh: make(chan struct{}, 1), metCh: make(chan struct{}, 1),
+		wantCh: make(chan struct{}, 1),
 	}
 	l.raftLog = newRaftLog(l.log)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -127,9 +135,6 @@ func Open(cfg Config) (*Ledger, error) {
 	l.view, l.hands = newView(l.ident), newHands(l)
 	l.records, l.leases = newNotifier(), newNotifier()
 	l.self = newPeer(l, cfg.Self)
-	for _, node := range cfg.others() {
-		l.peers[node] = newPeer(l, node)
-	}
 	if l.isBlank() {
 		l.wg.Go(l.awaitMeetings)
 	} else if err := l.startFirst(); err != nil {
@@ -137,13 +142,13 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l.serve()
 	l.wg.Go(l.self.renewSelf)
-	for _, p := range l.peers {
-		l.wg.Go(p.renew)
-	}
+	l.meetPeers()
 	l.wg.Go(l.manage)
 	l.wg.Go(l.catchUp)
-	if cfg.isWitness(cfg.Self) {
+	if l.isWitness(cfg.Self) {
 		l.wg.Go(l.rescueLog)
+	} else if len(cfg.data()) == 2 {
+		l.wg.Go(l.arrange)
 	}
 	if l.fence.state == plan.FenceVoid {
 		l.wg.Go(l.formerFence)
@@ -173,7 +178,7 @@ func (l *Ledger) openStore() (err error) {
 	if err = l.loadIdentity(); err != nil {
 		return err
 	}
-	if !l.ident.Joining {
+	if !l.ident.Joining && !l.ident.Blank { // a blank one does not know yet of which group it is
 		if err = l.bootstrap(); err != nil {
 			return err
 		}
@@ -379,7 +384,7 @@ func (l *Ledger) Close() error {
 	for c := range conns {
 		c.Close() //nolint:errcheck // ends its server
 	}
-	for _, p := range l.peers {
+	for _, p := range l.others() {
 		p.close()
 	}
 	l.hands.close()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 
 	"hapair/failover/ledger/record"
@@ -26,15 +27,18 @@ const (
 func (l *Ledger) greeting() hello {
 	seats := l.tellSeats() // before the log is looked at: see give
 	id := l.id()
-	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank, Arbitration: l.cfg.Arbitration.String(),
-		Machine: id.Machine, Claims: l.claims(), Seats: seats}
+	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank, Arbitration: l.Arbitration().String(),
+		Forked: id.Forked, Machine: id.Machine, Claims: l.claims(), Seats: seats}
 	l.view.mu.Lock()
 	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
 	l.view.mu.Unlock()
 	l.mu.Lock()
 	h.Left = l.left || l.closed
 	l.mu.Unlock()
-	h.Voters, _ = l.voters()
+	h.Voters, h.Learners = l.tellMembers()
+	if slices.Contains(h.Voters, l.cfg.Self) {
+		h.Joining = false // it has just become a voter: what was decided with its vote is its history
+	}
 	h.LastIndex, h.LastTerm = l.lastLog()
 	if t, err := l.store.GetUint64([]byte(keyTerm)); err == nil {
 		h.Term = t // what raft has is never higher: it saves first
@@ -42,9 +46,27 @@ func (l *Ledger) greeting() hello {
 	return h
 }
 
+// tellMembers is what a greeting says of the group.
+func (l *Ledger) tellMembers() (voters, learners []string) {
+	g := l.group()
+	if g == nil {
+		return nil, nil
+	}
+	for _, s := range configuration(g.raft) {
+		if s.Suffrage == raft.Voter {
+			voters = append(voters, string(s.ID))
+		} else {
+			learners = append(learners, string(s.ID))
+		}
+	}
+	return voters, learners
+}
+
 // judge compares two greetings, mine first. It is pure.
 func judge(me, you hello) verdict {
 	switch {
+	case me.Blank || you.Blank: // who remembers nothing has no history
+		return same
 	case me.Incarnation == you.Incarnation:
 		mine, _ := record.FounderOf(me.Lineage, me.Incarnation)
 		yours, _ := record.FounderOf(you.Lineage, you.Incarnation)
@@ -122,9 +144,14 @@ func (l *Ledger) meet(you hello) error {
 	if me.Left {
 		return fmt.Errorf("%s: %w", l.cfg.Self, ErrClosed)
 	}
+	if err := knowsTheThird(&me, &you); err != nil {
+		return err
+	}
 	l.noteMet(you)
 	v := judge(me, you)
-	l.noteSplit(v, you)
+	if !l.foreign(you.Node) {
+		l.noteSplit(v, you)
+	}
 	l.contactWith(you.Node)
 	switch v {
 	case same:
@@ -136,7 +163,7 @@ func (l *Ledger) meet(you hello) error {
 		}
 		return fmt.Errorf("%w: %s is at incarnation %d, %s at %d", ErrSplitBrain, me.Node, me.Incarnation, you.Node, you.Incarnation)
 	case behind:
-		if !l.isBlank() || lone(you.Voters, you.Node) { // else its seat is to be given by all before
+		if !slices.Contains(you.Voters, me.Node) || len(you.Voters) < 3 { // else it would vote at once, with nothing
 			l.askRejoin(you)
 		}
 		return &SupersededError{Node: you.Node, Incarnation: you.Incarnation}
@@ -163,17 +190,27 @@ func foundingOf(h hello) record.Founder {
 // behind by both has nothing that anybody wants. To an older group it goes only when
 // both are settled there, because it forgets its votes.
 func (l *Ledger) abandoned(you hello) bool {
-	if !l.cfg.isWitness(l.cfg.Self) || you.Joining && you.Incarnation < l.view.inc() {
+	if !l.isWitness(l.cfg.Self) || you.Joining && you.Incarnation < l.view.inc() {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, v := range l.cfg.Voters {
-		if theirs, met := l.apart[v.Node]; !v.Witness && (!met || theirs != foundingOf(you)) {
+	for _, node := range l.cfg.data() {
+		if theirs, met := l.apart[node]; !met || theirs != foundingOf(you) {
 			return false
 		}
 	}
 	return true
+}
+
+// knowsTheThird refuses a data node that remembers nothing and is configured without
+// the witness that is there: it would begin as a voter of two, and help the other one
+// to decide without what it had decided with the witness. It is pure.
+func knowsTheThird(me, you *hello) error {
+	if !me.Blank && !me.Joining && len(me.Voters)+len(me.Learners) > 2 && you.newcomer() && !you.Blank && !you.Joining && len(you.Voters) == 2 {
+		return fmt.Errorf("%s remembers nothing, and is configured without a witness, while the members are %q: put the same configuration there, empty its state_dir, start it: %w", you.Node, append(slices.Clone(me.Voters), me.Learners...), ErrVoters)
+	}
+	return nil
 }
 
 // noteSplit remembers and reports a split brain once, and forgets it when the

@@ -12,9 +12,11 @@ const maxIdle = 4 // call streams kept open per peer
 
 // peer is another voter (or, for renewals, ourselves) as this node reaches it.
 type peer struct {
-	l    *Ledger
-	node string
-	wake chan struct{}
+	l      *Ledger
+	node   string
+	wake   chan struct{}
+	ctx    context.Context // ends with the ledger, or when the node is no peer any more
+	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	closed  bool
@@ -26,13 +28,9 @@ type peer struct {
 	back    chan struct{} // closed while reached
 }
 
-func newPeer(l *Ledger, node string) *peer {
-	return &peer{l: l, node: node, wake: make(chan struct{}, 1), back: make(chan struct{})}
-}
-
 // kick has every voter asked at once.
 func (l *Ledger) kick() {
-	for _, p := range l.peers {
+	for _, p := range l.others() {
 		p.poke()
 	}
 	if l.self != nil {
@@ -65,7 +63,7 @@ func (p *peer) renew() {
 	for {
 		again, err := p.renewOnce()
 		p.note(err)
-		if err != nil && p.l.ctx.Err() == nil {
+		if err != nil && p.ctx.Err() == nil {
 			// A broken stream says nothing about the next one; a refused dial
 			// would spin.
 			again = p.l.cfg.Timing.Renew / 4
@@ -88,7 +86,7 @@ func (p *peer) pause(again time.Duration) bool {
 	select {
 	case <-t.C:
 	case <-p.wake:
-	case <-p.l.ctx.Done():
+	case <-p.ctx.Done():
 		return false
 	}
 	return true
@@ -126,7 +124,7 @@ func (p *peer) leaseStream() (net.Conn, error) {
 	if c != nil {
 		return c, nil
 	}
-	ctx, cancel := context.WithTimeout(p.l.ctx, p.l.cfg.Timing.silence())
+	ctx, cancel := context.WithTimeout(p.ctx, p.l.cfg.Timing.silence())
 	defer cancel()
 	c, err := p.l.dial(ctx, p.node, PurposeLease)
 	if err != nil {

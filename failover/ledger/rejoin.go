@@ -58,7 +58,7 @@ func (l *Ledger) adopt(you hello, because string) error {
 	l.voter.setCaught(false)
 	l.voter.forget()
 	l.hands.drop("the ledger it rests on is discarded")
-	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Machine: l.Machine(), Forked: !l.cfg.pair()}); err != nil {
+	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Machine: l.Machine(), Forked: you.Forked || len(you.Voters)+len(you.Learners) > 2}); err != nil {
 		return err
 	}
 	gone := l.view.all()
@@ -117,8 +117,8 @@ func (l *Ledger) finishWipe() error {
 // history is given up.
 func (l *Ledger) Surrender(ctx context.Context, reason string) error {
 	node := l.SplitFrom()
-	if node == "" && l.cfg.pair() {
-		node = l.cfg.others()[0]
+	if node == "" && l.pair() {
+		node = l.dataPeer()
 	}
 	if node == "" {
 		return fmt.Errorf("surrender: %w", ErrNotSplit)
@@ -167,7 +167,10 @@ func (l *Ledger) join() {
 		l.joined()
 		return
 	}
-	for _, p := range l.peers {
+	if l.isWitness(l.cfg.Self) && !l.id().Forked {
+		return // the leader comes by itself, see arrange.go
+	}
+	for _, p := range l.others() {
 		r, _, err := p.call(ctx, call{Kind: callJoin, Incarnation: l.view.inc(), Budget: time.Second})
 		if err != nil || r.Status != statusOK {
 			l.log.Debug("not a voter yet", zap.String("peer", p.node), zap.String("because", r.Detail), zap.Error(err))
@@ -200,7 +203,7 @@ func (l *Ledger) joined() {
 // caught up, would promise, and has granted what is held. Then counting its
 // vote interrupts neither commits nor leases.
 func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
-	p := l.peers[node]
+	p := l.peer(node)
 	if p == nil {
 		return callReply{Status: statusRefused, Detail: "not a node of this pair"}
 	}
@@ -210,6 +213,9 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	defer l.joinMu.Unlock()
 	if slices.Contains(voterNames(g.raft), node) {
 		return callReply{Status: statusOK}
+	}
+	if forked := l.id().Forked; !forked && (l.isWitness(node) || !l.pair()) {
+		return callReply{Status: statusRefused, Detail: "the group is of three, or is to be: see arrange"}
 	}
 	id, addr := raft.ServerID(node), raft.ServerAddress(node)
 	if !slices.ContainsFunc(configuration(g.raft), func(s raft.Server) bool { return s.ID == id }) {
@@ -234,14 +240,15 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 // stillAway names a voter of three without which node's vote would do harm: a lone voter
 // serves on when its only other one is lost, one of two does not.
 func (l *Ledger) stillAway(ctx context.Context, g *group, node string) string {
-	if l.cfg.pair() {
+	if !l.id().Forked {
 		return ""
 	}
-	for _, other := range l.cfg.others() {
-		if other == node || slices.Contains(voterNames(g.raft), other) {
+	for _, other := range append(l.cfg.data(), l.wanted()) {
+		p := l.peer(other)
+		if p == nil || other == node || slices.Contains(voterNames(g.raft), other) {
 			continue
 		}
-		r, _, err := l.peers[other].call(ctx, call{Kind: callReady, Incarnation: l.view.inc(), Budget: l.cfg.Timing.silence()})
+		r, _, err := p.call(ctx, call{Kind: callReady, Incarnation: l.view.inc(), Budget: l.cfg.Timing.silence()})
 		if err != nil || r.Status != statusOK || !r.Ready {
 			return other
 		}

@@ -13,7 +13,7 @@ import (
 // directory takes its place. It is refused while the machine answers. told are the
 // voters that know when it returns; the others hear of it when they are greeted.
 func (l *Ledger) Vacate(ctx context.Context, node, reason string) (told []string, err error) {
-	p := l.peers[node]
+	p := l.peer(node)
 	if p == nil {
 		return nil, fmt.Errorf("replace %s: it is no other voter: %w", node, ErrInvalid)
 	}
@@ -49,7 +49,7 @@ func (l *Ledger) silent(node string) bool {
 
 // spread greets the voters but one anew, so that they hear of a seat that has changed.
 func (l *Ledger) spread(ctx context.Context, but string) (told []string) {
-	for node := range l.peers {
+	for node := range l.others() {
 		if node == but {
 			continue
 		}

@@ -140,7 +140,7 @@ func (l *Ledger) seated(you *hello) error {
 			err = l.Stranger(you.Node, you.Machine) // another one was faster
 		}
 	}
-	if err == nil {
+	if err == nil && !l.foreign(you.Node) {
 		err = l.heedSeats(you)
 	}
 	if err == nil {
@@ -255,7 +255,7 @@ func (l *Ledger) saveSeats(by map[string]seat) error {
 // and that this node's own is another machine's.
 func (l *Ledger) heedSeats(you *hello) error {
 	for node, theirs := range you.Seats {
-		if node == l.cfg.Self || l.peers[node] == nil {
+		if node == l.cfg.Self || l.peer(node) == nil {
 			continue
 		}
 		theirs.Free, theirs.Quiet = false, false
@@ -276,7 +276,7 @@ func (l *Ledger) heedSeats(you *hello) error {
 // mayClaim tells whether this node remembers nothing, so that it may take its seat over.
 func (l *Ledger) mayClaim() bool {
 	id := l.id()
-	if l.cfg.pair() && !id.Blank && !id.Joining {
+	if !id.Blank && !id.Joining && l.pair() {
 		last, _ := l.lastLog()
 		return last <= 1
 	}
@@ -290,12 +290,12 @@ func (l *Ledger) claims() bool {
 	if !l.mayClaim() {
 		return false
 	}
-	if l.cfg.pair() || l.id().Joining {
+	if l.id().Joining || !l.isBlank() && l.pair() {
 		return true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, node := range l.cfg.others() {
+	for _, node := range l.toMeet() {
 		you, met := l.met[node]
 		s, told := you.Seats[l.cfg.Self]
 		if !met && !l.vouched || told && s.Machine != l.ident.Machine && !s.Free {
@@ -373,7 +373,7 @@ func (l *Ledger) cut(node string) {
 	if g != nil {
 		g.layer.cut(node)
 	}
-	if p := l.peers[node]; p != nil {
+	if p := l.peer(node); p != nil {
 		p.reset()
 	}
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"time"
 
 	"hapair/failover/ledger/record"
@@ -19,9 +20,11 @@ type VoterStatus struct {
 
 // Status is what this node knows of the ledger.
 type Status struct {
-	State       string // leader, follower, candidate, blank, joining, left, failed, replaced, split brain, restarting
-	Leader      string // "" when none is known
-	Arbitration Arbitration
+	State       string      // leader, follower, candidate, blank, joining, left, failed, replaced, split brain, restarting
+	Leader      string      // "" when none is known
+	Arbitration Arbitration // in force
+	Wanted      string      // the witness by the configuration; "" for none
+	Arranging   string      // why the voters are not those of the configuration yet; "" when they are
 	Incarnation uint64
 	Lineage     []record.Founder // who went alone, when, and why; newest last
 	Voters      []VoterStatus
@@ -81,7 +84,7 @@ func (l *Ledger) Answers() bool {
 
 // Alone reports whether this node is the only voter of a group configured larger.
 func (l *Ledger) Alone() bool {
-	return l.isOnlyVoter() && len(l.cfg.Voters) > 1
+	return l.isOnlyVoter() && len(l.cfg.data()) > 1
 }
 
 // SplitFrom names the node that went alone too, "" when there is none.
@@ -101,7 +104,7 @@ func (l *Ledger) reaches(node string) bool {
 
 // Status returns what this node knows now. It waits for nothing.
 func (l *Ledger) Status() Status {
-	s := Status{Arbitration: l.cfg.Arbitration, Promising: l.voter.ready()}
+	s := Status{Arbitration: l.Arbitration(), Promising: l.voter.ready()}
 	voting := map[string]bool{}
 	if g := l.group(); g != nil {
 		_, id := g.raft.LeaderWithID()
@@ -114,7 +117,7 @@ func (l *Ledger) Status() Status {
 		s.State = "restarting"
 	}
 	s.Unmet, s.Refusing = l.missing()
-	for _, v := range l.cfg.Voters { // a blank node has not joined the others yet
+	for _, v := range l.known() { // a blank node has not joined the others yet
 		voting[v.Node] = voting[v.Node] || len(s.Unmet)+len(s.Refusing) > 0
 	}
 	l.statusOfVoters(&s, voting)
@@ -126,6 +129,7 @@ func (l *Ledger) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.SplitBrain, s.Err, s.Joining = l.split, l.diskErr, l.ident.Joining
+	s.Wanted, s.Arranging = l.want, l.arranging
 	for _, err := range l.replaced {
 		s.Replaced, s.Promising = err, false
 	}
@@ -158,13 +162,31 @@ func stateName(raftState string) string {
 	return "stopped"
 }
 
+// known are all that are voters, or are to be: this node's view.
+func (l *Ledger) known() (all []Voter) {
+	for _, node := range l.cfg.data() {
+		all = append(all, Voter{Node: node})
+	}
+	witnesses := []string{l.wanted()}
+	if s, found := l.third(l.servers()); found {
+		witnesses = append(witnesses, string(s.ID))
+	}
+	slices.Sort(witnesses)
+	for _, node := range slices.Compact(witnesses) {
+		if node != "" {
+			all = append(all, Voter{Node: node, Witness: true})
+		}
+	}
+	return all
+}
+
 func (l *Ledger) statusOfVoters(s *Status, voting map[string]bool) {
 	now := l.clock()
-	for _, v := range l.cfg.Voters {
+	for _, v := range l.known() {
 		st := VoterStatus{Node: v.Node, Witness: v.Witness, Voting: voting[v.Node], Contact: -1}
-		if p := l.peers[v.Node]; p == nil {
+		if p := l.peer(v.Node); v.Node == l.cfg.Self {
 			st.Reachable, st.Contact, st.Machine = true, 0, l.Machine()
-		} else {
+		} else if p != nil {
 			p.mu.Lock()
 			st.Machine = l.machineOf(v.Node)
 			st.Reachable = p.reached
@@ -185,5 +207,5 @@ func (l *Ledger) statusOfVoters(s *Status, voting map[string]bool) {
 		}
 	}
 	s.Quorum = s.Of > 0 && s.Reachable > s.Of/2
-	s.Alone = s.Of == 1 && voting[l.cfg.Self] && len(l.cfg.Voters) > 1
+	s.Alone = s.Of == 1 && voting[l.cfg.Self] && len(l.cfg.data()) > 1
 }

@@ -187,7 +187,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 // and when that is to be handed over: raft's transfer waits for this peer's
 // replication without a limit of its own, and refuses every command meanwhile.
 func (t *transport) awaitPeer(node string) error {
-	p := t.l.peers[node]
+	p := t.l.peer(node)
 	if p == nil {
 		return nil
 	}

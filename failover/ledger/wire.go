@@ -33,7 +33,9 @@ type hello struct {
 	Incarnation uint64           `json:"incarnation"`
 	Lineage     []record.Founder `json:"lineage"`
 	Voters      []string         `json:"voters"`
+	Learners    []string         `json:"learners,omitempty"` // members without a vote
 	Joining     bool             `json:"joining,omitempty"`
+	Forked      bool             `json:"forked,omitempty"` // its group is one of three that were left, see identity
 	Left        bool             `json:"left,omitempty"`
 	Arbitration string           `json:"arbitration,omitempty"` // "": of a release that does not say
 	LastTerm    uint64           `json:"lastTerm"`
@@ -102,6 +104,7 @@ const (
 	callReady   callKind = "ready"   // would you promise, and how far have you applied?
 	callJoin    callKind = "join"    // make me a voter
 	callRemove  callKind = "remove"  // make me no voter
+	callArrange callKind = "arrange" // which witness are you configured with? Data is the asking node's, see arrange.go
 )
 
 type call struct {
@@ -131,7 +134,9 @@ type callReply struct {
 	Ready  bool          `json:"ready,omitempty"`
 	Lapsed bool          `json:"lapsed,omitempty"`
 	Known  bool          `json:"known,omitempty"`
-	Stamp  uint64        `json:"hlc,omitempty"`
+	// Arranged answers callArrange; a voter of a release before does not.
+	Arranged *arranged `json:"arranged,omitempty"`
+	Stamp    uint64    `json:"hlc,omitempty"`
 }
 
 // stamp is what this node's messages carry; 0 when nobody wants to know.

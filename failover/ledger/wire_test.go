@@ -15,6 +15,9 @@ func FuzzMessages(f *testing.F) {
 	for _, m := range []any{
 		hello{Magic: helloMagic, Version: 1, Node: "a", Incarnation: 2, Lineage: []record.Founder{{Incarnation: 1}, {Incarnation: 2, Node: "a"}}},
 		hello{Magic: helloMagic, Version: 1, Node: "a", Machine: "20000101T000000Z-ABCD", Claims: true, Seats: map[string]seat{"b": {Machine: "x", Turn: 2, Former: []string{"y"}, Free: true}, "c": {Turn: 1, Open: true}}},
+		hello{Magic: helloMagic, Version: 1, Node: "w", Incarnation: 1, Lineage: []record.Founder{{Incarnation: 1}}, Voters: []string{"a", "b"}, Learners: []string{"w"}, Forked: true, Joining: true},
+		call{Kind: callArrange, Data: []byte("w")},
+		callReply{Status: statusOK, Arranged: &arranged{Witness: "w", Blank: true, Fresh: true, Why: "w is not reached"}},
 		leaseAsk{Session: "s", Incarnation: 1, Items: []leaseItem{{Resource: "r", Tenure: 2, Seq: 3, Duration: 5}}},
 		leaseReply{Results: []leaseResult{{Refused: "x"}}},
 		call{Kind: callApply, Data: []byte("{}")},

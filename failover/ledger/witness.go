@@ -14,7 +14,7 @@ import (
 
 // quietWitness tells whether this node must not ask for votes nor lead now.
 func (l *Ledger) quietWitness() bool {
-	return l.cfg.isWitness(l.cfg.Self) && !l.rescue.Load()
+	return l.isWitness(l.cfg.Self) && !l.rescue.Load()
 }
 
 // rescueLog runs on a witness. Once it has known no leader for Timing.Rescue it

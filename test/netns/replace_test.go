@@ -238,47 +238,6 @@ func TestNodesMove(t *testing.T) {
 	p.finish()
 }
 
-// Another arbitration: with all nodes stopped in order the ledgers are begun anew, and
-// the operator says which copy is current; both are, so nothing is copied. A node with
-// the old ledger under the new configuration does not start before that.
-func TestAnotherArbitration(t *testing.T) {
-	long(t)
-	p := newPair(t, true, nil)
-	primary, secondary := p.settle()
-	w := p.write()
-	w.progress(steady)
-	w.stop()
-	for _, node := range p.Data() {
-		p.arbitrate(node, "witness", "manual", func(text string) string { return regexp.MustCompile(`(?m)^witness: .*\n`).ReplaceAllString(text, "") })
-	}
-	p.must(p.Stop(secondary))
-	p.must(p.Start(secondary))
-	p.eventually(secondary+" does not start: its ledger has another voter", func() error {
-		text, err := os.ReadFile(p.LogFile(secondary))
-		return wants(string(text), err, "other voters than the configuration: alpha, beta, gamma in /var/lib/hapair/ledger; alpha, beta configured, arbitration manual")
-	})
-	p.must(p.Verb(p.ctx, primary, apiv1.VerbDemote, apiv1.DemoteRequest{}, nil))
-	for _, node := range []string{primary, "gamma"} {
-		p.must(p.Stop(node))
-	}
-	for _, node := range []string{primary, secondary} {
-		p.run(node, "rm", "-r", "/var/lib/hapair/ledger")
-		p.must(p.Start(node))
-		p.must(p.AwaitAPI(p.ctx, node))
-	}
-	copied := p.watchResync(primary)
-	p.run(primary, "hactl", "promote", p.Resource(), "--force", "--reason", "another arbitration")
-	p.takeover(primary)
-	p.rejoined(secondary)
-	if got := copied(); got > smallVolume/4 {
-		t.Errorf("%d MiB of %d were to be copied", got/mib, smallVolume/mib)
-	}
-	w = p.write()
-	w.progress(steady)
-	w.stop()
-	p.finish()
-}
-
 // arbitrate has the configuration of a node say another arbitration.
 func (p *pair) arbitrate(node, was, now string, change func(string) string) {
 	p.t.Helper()
