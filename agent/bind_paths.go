@@ -82,13 +82,13 @@ func (a *agent) pathsChanged(changes []choose.Change) {
 	}
 }
 
-// leavePath ends every stream over a path. The mirror's sessions go on over another
-// one.
+// leavePath ends every stream over a path, but those on which the peer finds out for
+// itself whether it is well. The mirror's sessions go on over another one.
 func (a *agent) leavePath(node, path, because string) {
 	why := fmt.Errorf("path %s to %s is bad: %s", path, node, because)
 	a.net.Avoid(node, path)
 	a.sessionsLeave(node, path, why)
-	a.net.PathDown(node, path)
+	a.net.PathDown(node, path, func(c *peering.Conn) bool { return paths.Stays(c.Purpose, c.Accepted()) })
 	a.event(apiv1.EventMember, "", why.Error())
 }
 

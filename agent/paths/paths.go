@@ -280,3 +280,10 @@ func Answer(conn net.Conn) error {
 		}
 	}
 }
+
+// Stays reports whether a stream is left alone where its path is found bad: one that
+// carries the peer's questions. Closing it would take the answers from the peer, who
+// finds the path bad for want of them, closes the stream of this node's questions,
+// and so on in turn, long after the path is well. It ends by itself when nobody asks
+// for askerMax.
+func Stays(purpose string, accepted bool) bool { return accepted && purpose == Purpose }

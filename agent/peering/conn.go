@@ -34,6 +34,9 @@ func (c *Conn) Raw() *net.TCPConn {
 	return c.raw
 }
 
+// Below returns the socket below the stream, for what is set there.
+func (c *Conn) Below() syscall.Conn { return c.raw }
+
 // CloseWrite tells the peer that nothing more will come; it may block as a
 // write may.
 func (c *Conn) CloseWrite() error {
@@ -93,6 +96,9 @@ func freebind(network, _ string, c syscall.RawConn) error {
 	}
 	return set
 }
+
+// Accepted reports whether the peer dialed.
+func (c *Conn) Accepted() bool { return c.accepted }
 
 // OnPath returns Path, for users that know a stream only as a net.Conn.
 func (c *Conn) OnPath() string { return c.Path }

@@ -85,7 +85,7 @@ func TestMirrorLinkOverPeering(t *testing.T) {
 		session := <-asink.num
 		send(session)
 		begun := time.Now()
-		w.alpha.PathDown("beta", "crossover")
+		w.alpha.PathDown("beta", "crossover", nil)
 		if at, bt := <-asink.move, <-bsink.move; at != "lan" || bt != "lan" {
 			t.Fatalf("moved to %q and %q", at, bt)
 		}

@@ -181,12 +181,12 @@ func hasPrefix(purpose, prefix string) bool {
 }
 
 // PathDown says that a node's path is of no use at the moment: its streams
-// are closed at once, dials over it are given up, and Dial leaves it out until
-// PathUp, unless no other path is left. Whoever names the path in Dial gets it
-// nevertheless.
-func (n *Net) PathDown(node, path string) {
+// are closed at once, but for those that stay (nil: none does), dials over it are
+// given up, and Dial leaves it out until PathUp, unless no other path is left.
+// Whoever names the path in Dial gets it nevertheless.
+func (n *Net) PathDown(node, path string, stays func(*Conn) bool) {
 	n.Avoid(node, path)
-	n.closeOver(pathKey{node, path}, "path is down")
+	n.closeOver(pathKey{node, path}, "path is down", stays)
 }
 
 // Avoid is the first half of PathDown: the streams there are stay.
@@ -207,8 +207,10 @@ func (n *Net) cancelDials(key pathKey) {
 	}
 }
 
-func (n *Net) closeOver(key pathKey, because string) {
-	n.closeWhere(because, func(c *Conn) bool { return c.Node == key.node && c.Path == key.path })
+func (n *Net) closeOver(key pathKey, because string, stays func(*Conn) bool) {
+	n.closeWhere(because, func(c *Conn) bool {
+		return c.Node == key.node && c.Path == key.path && (stays == nil || !stays(c))
+	})
 }
 
 // PathWell says that a path which is down would carry streams: where none is up it

@@ -352,7 +352,7 @@ func TestPathDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.alpha.PathDown("beta", "crossover")
+		w.alpha.PathDown("beta", "crossover", nil)
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 			t.Fatalf("a stream on the dead path: %v", err)
 		}
@@ -391,7 +391,7 @@ func TestPathDownCancelsDial(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond) // polled: nobody announces an attempt
 	}
-	w.alpha.PathDown("beta", "crossover")
+	w.alpha.PathDown("beta", "crossover", nil)
 	if err := <-done; !errors.Is(err, ErrPathDown) {
 		t.Fatal(err)
 	}

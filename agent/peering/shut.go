@@ -9,7 +9,7 @@ func (n *Net) Shut(node, path string) {
 	n.mu.shut[key] = struct{}{}
 	n.cancelDials(key)
 	n.mu.Unlock()
-	n.closeOver(key, "path is shut")
+	n.closeOver(key, "path is shut", nil)
 }
 
 // Reopen takes Shut back.

@@ -45,3 +45,28 @@ func TestShut(t *testing.T) {
 		t.Fatalf("%+v, %v", c, err)
 	}
 }
+
+// What is to stay stays, at the end that accepted it, whatever becomes of the rest.
+func TestPathDownSparesSome(t *testing.T) {
+	w := newWorld(t, PSK, nil)
+	w.beta.Handle("raft", echo)
+	w.beta.Handle("path", echo)
+	ctx := testContext(t)
+	asked, err := w.alpha.Dial(ctx, "beta", "crossover", "path")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := w.alpha.Dial(ctx, "beta", "crossover", "raft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.beta.PathDown("alpha", "crossover", func(c *Conn) bool { return c.Accepted() && c.Purpose == "path" })
+	if n, err := c.Read(make([]byte, 1)); err == nil {
+		t.Fatalf("%d bytes came over a stream that was to end", n)
+	}
+	talk(t, asked, []byte("the peer asks on"))
+	w.alpha.PathDown("beta", "crossover", func(c *Conn) bool { return c.Accepted() })
+	if _, err := asked.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("a stream that this node dialed: %v", err)
+	}
+}

@@ -6,8 +6,8 @@ import "testing"
 func TestPathWell(t *testing.T) {
 	w := newWorld(t, PSK, nil)
 	w.beta.Handle("raft", echo)
-	w.alpha.PathDown("beta", "crossover")
-	w.alpha.PathDown("beta", "lan")
+	w.alpha.PathDown("beta", "crossover", nil)
+	w.alpha.PathDown("beta", "lan", nil)
 	w.alpha.PathWell("beta", "lan")
 	if c, err := w.alpha.Dial(testContext(t), "beta", "", "raft"); err != nil || c.Path != "lan" {
 		t.Fatalf("%+v, %v", c, err)
