@@ -46,6 +46,7 @@ type resume struct {
 	able    bool           // the peer can, too
 	history []wire.Message // sent, and not known to have arrived
 	base    uint64         // how many were sent, and have arrived, before these
+	high    uint64         // how many were sent over any strand before this one
 
 	broken bool          // nothing is sent until another strand is there
 	since  time.Duration // valid while broken, by Link.now
@@ -144,6 +145,7 @@ func (s *session) another(old *strand) *strand {
 			p.close(s.log)
 		}
 		if errors.Is(err, errGone) || errors.Is(err, ErrProtocol) {
+			s.log.Info("session cannot be resumed", zap.Error(err))
 			break
 		}
 		s.log.Debug("session not resumed yet", zap.Error(err))
@@ -245,22 +247,23 @@ func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
 }
 
 // rewindLocked queues all that was sent after the first arrived messages, and
-// whatever waits behind. There is no sender. It returns how many were sent before.
+// whatever waits behind. There is no sender. It returns how many were sent before. Some of
+// what has arrived may be queued again already: for an offer of streams that the
+// peer had given up, and that was found later than those it uses.
 func (s *session) rewindLocked(o *outflow, arrived uint64) (again int, err error) {
 	r := &s.mu.resume
 	all := append(append(r.history, o.part...), o.batch[o.next:]...)
-	sent := uint64(len(r.history) + len(o.part)) // of a part some may have gone
-	if arrived < r.base || arrived-r.base > sent {
-		return 0, fmt.Errorf("peer says that %d messages have arrived, %d to %d can have: %w", arrived, r.base, r.base+sent, ErrProtocol)
+	r.high = max(r.high, r.base+uint64(len(r.history)+len(o.part))) // of a part some may have gone
+	if arrived < r.base || arrived > r.high {
+		return 0, fmt.Errorf("peer says that %d messages have arrived, %d to %d can have: %w", arrived, r.base, r.high, ErrProtocol)
 	}
-	again = int(sent - (arrived - r.base))
-	s.mu.queue = append(all[arrived-r.base:], s.mu.queue...)
+	s.mu.queue = append(all, s.mu.queue...)[arrived-r.base:]
 	r.history, r.base = nil, arrived
 	s.mu.messages, s.mu.bytes = len(s.mu.queue), 0
 	for i := range s.mu.queue {
 		s.mu.bytes += int64(wire.HeaderBytes + len(s.mu.queue[i].Data))
 	}
-	return again, nil
+	return int(r.high - arrived), nil
 }
 
 // rejoin gives streams that the peer opened for a session to it, or tells the
@@ -276,14 +279,19 @@ func (l *Link) rejoin(p *pair) {
 	p.close(l.log)
 }
 
-// goOn has p take the place of the strand; false when the session is over, or
-// cannot.
+// goOn has p take the place of the strand, unless the peer has given p up since; false
+// when the session is over, or cannot.
 func (s *session) goOn(p *pair) bool {
 	s.mu.Lock()
 	r := &s.mu.resume
 	if s.mu.ended || s.mu.refusing || !r.able {
 		s.mu.Unlock()
 		return false
+	}
+	if p.joins && p.arrived < r.base { // found late: the peer has said more since
+		s.mu.Unlock()
+		p.close(s.log)
+		return true
 	}
 	spare, st := r.next, s.mu.strand
 	r.next = p

@@ -267,6 +267,64 @@ func TestRewind(t *testing.T) {
 	}
 }
 
+// An offer that the peer has given up is taken late, and nothing is sent over it: what had
+// arrived over the strand before is no surprise.
+func TestRewindTwice(t *testing.T) {
+	s := &session{}
+	s.mu.resume.able = true
+	s.mu.resume.history = []wire.Message{{ID: 0}, {ID: 1}, {ID: 2}}
+	s.mu.queue = []wire.Message{{ID: 3}}
+	for _, c := range []struct {
+		arrived uint64
+		again   int
+		first   uint64
+	}{{0, 3, 0}, {2, 1, 2}, {3, 0, 3}} {
+		again, err := s.rewindLocked(&outflow{}, c.arrived)
+		if err != nil || again != c.again || s.mu.queue[0].ID != c.first || len(s.mu.queue) != int(4-c.first) || s.mu.messages != len(s.mu.queue) {
+			t.Fatalf("%d: again %d, queued %v, %v", c.arrived, again, s.mu.queue, err)
+		}
+	}
+	if _, err := s.rewindLocked(&outflow{}, 4); !errors.Is(err, ErrProtocol) {
+		t.Fatalf("what was never sent: %v", err)
+	}
+}
+
+// Streams that the peer offered before others which it uses are found late: they are
+// closed, and the session goes on over those.
+func TestOldOfferIsClosed(t *testing.T) {
+	r := newRig(t, func(c *Config) { patient(c); c.PingInterval = time.Millisecond }, nil)
+	_, b := r.up()
+	for id := range uint64(10) {
+		r.beta.Send(b, wire.Message{Kind: wire.Ack, ID: id})
+		r.beta.Flush()
+		r.asink.want("message")
+	}
+	s := r.beta.live()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		base := s.mu.resume.base
+		s.mu.Unlock()
+		if base == 10 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are confirmed", base)
+		}
+	}
+	near, far, err := tcpPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close() //nolint:errcheck // its other end is closed
+	r.beta.rejoin(&pair{data: far, control: far, path: "lan", nonce: 9, joins: true, session: s.nonce, arrived: 9})
+	if _, err := near.Read(make([]byte, 1)); err == nil {
+		t.Fatal("it was answered")
+	}
+	r.beta.Send(b, wire.Message{Kind: wire.Ack, ID: 10})
+	r.beta.Flush()
+	r.asink.want("message") // and not moved
+}
+
 // Streams for a session that is over, late, find that out, and the one that lives
 // does not notice.
 func TestLateResumeIsRefused(t *testing.T) {
