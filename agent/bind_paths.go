@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"hapair/agent/apiv1"
+	"hapair/agent/config"
 	"hapair/agent/paths"
 	"hapair/agent/paths/choose"
 	"hapair/agent/peering"
@@ -159,7 +160,7 @@ func (a *agent) acceptLeft(c *peering.Conn) {
 	a.give(c, struct{}{})
 }
 
-// keepMoving has the mirror's sessions go over the preferred path, until ctx ends.
+// keepMoving has the mirror's sessions go over the preferred path, or over all, until ctx ends.
 // The node that does not dial has nothing to do; see link.Link.Move.
 func (a *agent) keepMoving(ctx context.Context) {
 	tick := time.NewTicker(moveEvery)
@@ -173,6 +174,7 @@ func (a *agent) keepMoving(ctx context.Context) {
 		}
 		for _, r := range a.resources() {
 			a.move(ctx, r)
+			a.spread(ctx, r)
 		}
 	}
 }
@@ -190,5 +192,18 @@ func (a *agent) move(ctx context.Context, r *resource) {
 	defer cancel()
 	if err := r.mirror.MovePath(ctx, to); err != nil {
 		a.log.Debug("the mirror stays on its path", zap.String("resource", r.name), zap.String("path", now), zap.Error(err))
+	}
+}
+
+// spread has a mirror that is to use all paths go over those that are fit. The link has
+// nothing to do where it goes over them, or the peer is not to.
+func (a *agent) spread(ctx context.Context, r *resource) {
+	if r.conf.Paths != config.PathsAll || a.self > r.peer || r.mirror.Path() == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	if err := r.mirror.SpreadPaths(ctx, a.paths.Good()); err != nil {
+		a.log.Debug("the mirror does not use all paths", zap.String("resource", r.name), zap.Error(err))
 	}
 }

@@ -199,6 +199,7 @@ func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resourc
 	r.verify = newVerifier(r)
 	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Release: version, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
 		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError,
+		Spread:   rc.Paths == config.PathsAll,
 		Settings: settingsOf(rc).mirror(), Aside: r.asideConfig()}
 	r.set.Store(settingsOf(rc))
 	for i := range rc.Volumes {

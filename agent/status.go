@@ -211,7 +211,7 @@ func (r *resource) peerStatus(v *mirror.View) apiv1.Peer {
 	p := apiv1.Peer{Node: r.peer, Role: v.PeerRole.String(), DiskState: state.DUnknown.String(), Connection: v.State.String(), Replication: v.Replication.String()}
 	if v.Connected {
 		p.DiskState = worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.PeerDisk }).String()
-		p.Path = v.Path
+		p.Path, p.AlsoPaths = v.Path, v.Link.Also
 	} else {
 		p.Reason, p.DownS = errText(v.Reason), r.downFor()
 	}

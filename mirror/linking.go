@@ -20,7 +20,7 @@ type sink struct {
 
 func newLink(r *Resource) *link.Link {
 	return link.New(link.Config{Resource: r.cfg.Resource, Self: r.cfg.Self, Peer: r.cfg.Peer, Needs: r.cfg.Dialer, Sink: &r.sink,
-		Logger: r.cfg.Logger, PingInterval: r.cfg.PingInterval, Silence: r.cfg.Silence})
+		Logger: r.cfg.Logger, PingInterval: r.cfg.PingInterval, Silence: r.cfg.Silence, Spread: r.cfg.Spread})
 }
 
 func (s *sink) Up(session uint64, path string) {
@@ -87,6 +87,11 @@ func (r *Resource) LinkStats() link.Stats { return r.link.Stats() }
 
 // MovePath has the session go on over another path; see link.Link.Move.
 func (r *Resource) MovePath(ctx context.Context, path string) error { return r.link.Move(ctx, path) }
+
+// SpreadPaths has the session go over more paths; see link.Link.Spread.
+func (r *Resource) SpreadPaths(ctx context.Context, paths []string) error {
+	return r.link.Spread(ctx, paths)
+}
 
 // LeavePath gives up what goes over a path; see link.Link.Leave.
 func (r *Resource) LeavePath(path string, why error) { r.link.Leave(path, why) }

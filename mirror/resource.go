@@ -43,6 +43,7 @@ type Config struct {
 	TakeBack     time.Duration // pause before a disk that hung and answers again is attached; 0 is its default
 	PingInterval time.Duration // of the link; 0 is its default
 	Silence      time.Duration // after which the link is given up; 0 is its default
+	Spread       bool          // go over several paths at once, where the peer does, too; see SpreadPaths
 }
 
 // Resource is one replicated data set: volumes that share a peer, a role and a

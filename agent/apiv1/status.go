@@ -183,6 +183,8 @@ type Peer struct {
 	Connection  string `json:"connection"`  // StandAlone, Unconnected, Connecting, Connected
 	Replication string `json:"replication"` // Off, Established, SyncSource, ...
 	Path        string `json:"path"`        // the path in use; "" when not connected
+	// AlsoPaths are the others in use, where all are used at once.
+	AlsoPaths []string `json:"also_paths,omitempty"`
 	// Reason says why it is not connected; "" when it is.
 	Reason     string `json:"reason"`
 	DirtyBytes int64  `json:"dirty_bytes"` // what the copies differ by, as known here

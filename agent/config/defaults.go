@@ -119,7 +119,7 @@ func (t *Timing) setDefaults() {
 func (a *API) setDefaults() { a.ReadGroup = DefaultReadGroup }
 
 func (r *Resource) setDefaults() {
-	r.Frontend, r.Protocol = FrontendAuto, ProtocolC
+	r.Frontend, r.Protocol, r.Paths = FrontendAuto, ProtocolC, PathsOne
 	r.AutoPromote, r.OnNoQuorum, r.OnIOError = true, SuspendIO, DetachOnError
 	r.SplitBrainKeep = KeepAll
 	r.DiskTimeout, r.PeerTimeout = DefaultDiskTimeout, DefaultPeerTimeout

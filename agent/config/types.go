@@ -89,6 +89,9 @@ type Resource struct {
 	// Protocol says when a write is answered. Where the nodes differ the stricter
 	// one counts.
 	Protocol Protocol `yaml:"protocol"`
+	// Paths says whether the mirror goes over one path at a time, or over all that are
+	// fit, for throughput. Both nodes must say all.
+	Paths Paths `yaml:"paths"`
 	// Congestion bounds what protocols A and B answer ahead of the peer's disk.
 	Congestion Congestion `yaml:"congestion"`
 	// AutoPromote lets the pair choose a Primary by itself.
@@ -247,6 +250,15 @@ const (
 	FrontendNBD    Frontend = "nbd"
 	FrontendFUSE   Frontend = "fuse"
 	FrontendExport Frontend = "export"
+)
+
+// Paths says how many of the paths to the peer are used at a time.
+type Paths string
+
+// How many.
+const (
+	PathsOne Paths = "one" // the first that is fit, in the configured order
+	PathsAll Paths = "all"
 )
 
 // Protocol says what has to be true before a write is answered.

@@ -40,6 +40,7 @@ func (c *checker) resourceSettings(at string, r *Resource) {
 	c.patience(at+".disk_timeout", r.DiskTimeout)
 	c.patience(at+".peer_timeout", r.PeerTimeout)
 	c.oneOf(at+".protocol", string(r.Protocol), string(ProtocolC), string(ProtocolB), string(ProtocolA))
+	c.oneOf(at+".paths", string(r.Paths), string(PathsOne), string(PathsAll))
 	c.congestion(at+".congestion", r)
 	if v := r.Verify; v != (Verify{}) {
 		if v.Every < MinVerifyEvery || v.Every > MaxVerifyEvery {

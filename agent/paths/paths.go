@@ -154,6 +154,18 @@ func (w *Watch) Better(now string) string {
 	return ""
 }
 
+// Good are the paths that are known to be fit, in order of preference.
+func (w *Watch) Good() (paths []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, v := range w.mu.chooser.Views() {
+		if v.State == choose.Good {
+			paths = append(paths, v.Path)
+		}
+	}
+	return paths
+}
+
 // View is what is known of a path.
 type View struct {
 	choose.View

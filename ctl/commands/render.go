@@ -191,7 +191,7 @@ func peerText(r *apiv1.Resource, p *apiv1.Peer, s style) string {
 	text := p.Connection
 	if p.Connection == "Connected" {
 		if p.Path != "" {
-			text += " via " + clean(p.Path)
+			text += " via " + clean(strings.Join(append([]string{p.Path}, p.AlsoPaths...), " and "))
 		}
 	} else {
 		text = s.warn(text)

@@ -77,6 +77,7 @@ var stories = map[string]func(*apiv1.Status){
 		*st.Members[1].Paths[0].Streams = apiv1.Streams{Use: apiv1.PathBad, Because: "frames of full size have not come back for 200ms, over another path they do"}
 		st.Resources[0].Peers[0].Path = "lan"
 	},
+	"all-paths": func(st *apiv1.Status) { st.Resources[0].Peers[0].AlsoPaths = []string{"lan"} },
 	"witness": func(st *apiv1.Status) {
 		st.Node, st.UptimeS = "gamma", 90
 		for i := range st.Members {

@@ -102,6 +102,7 @@ type Config struct {
 	Silence      time.Duration // default 500 ms; at least two PingIntervals
 	QueueBytes   int64         // default DefaultQueueBytes; more in the queue ends the session
 	Resume       time.Duration // how long a session may be without streams; default DefaultResume
+	Spread       bool          // go over several paths at once, with a peer that does, too; see Spread
 }
 
 // Link keeps a session with the peer, as long as it is wished for. Its methods
@@ -124,6 +125,7 @@ type Link struct {
 		pending          map[uint64]*half        // by nonce; accepting side
 		next             *pair                   // complete, not begun yet
 		paths            map[string]*counters
+		hold             hold // of lanes
 	}
 	wake chan struct{} // something in mu changed that run waits for; capacity 1
 }

@@ -23,6 +23,7 @@ type pair struct {
 	path          string // of data
 	nonce         uint64
 	resumes       bool // the peer remembers what it sends
+	spreads       bool // the peer wants to go over several paths
 	// where the peer wants to go on with a session: which, and how much of it has
 	// arrived there
 	joins            bool
@@ -129,12 +130,12 @@ func (l *Link) dial(ctx context.Context) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := l.exchange(ctx, p, wire.Message{Kind: wire.Ping, ID: p.nonce, Token: canResume})
+	answer, err := l.exchange(ctx, p, wire.Message{Kind: wire.Ping, ID: p.nonce, Token: l.greeting()})
 	if err != nil {
 		p.close(l.log)
 		return nil, err
 	}
-	p.resumes = answer.Token&canResume != 0
+	p.resumes, p.spreads = answer.Token&canResume != 0, answer.Token&canSpread != 0
 	return p, nil
 }
 
@@ -264,6 +265,10 @@ func (l *Link) Accept(conn net.Conn, purpose string) {
 			return
 		}
 		h.opening = opening
+		if opening.Token&isLane != 0 && !control {
+			l.attach(h)
+			return
+		}
 		l.match(opening.ID, h)
 	}()
 }
@@ -294,7 +299,7 @@ func (l *Link) match(nonce uint64, h *half) {
 	if h.control {
 		h, other = other, h
 	}
-	p := &pair{data: h.conn, control: other.conn, path: h.path, nonce: nonce, resumes: h.opening.Token&canResume != 0}
+	p := &pair{data: h.conn, control: other.conn, path: h.path, nonce: nonce, resumes: h.opening.Token&canResume != 0, spreads: h.opening.Token&canSpread != 0}
 	if p.joins = h.opening.Token&isResuming != 0; p.joins {
 		p.session, p.arrived = h.opening.Offset, h.opening.Length
 		l.mu.Unlock()

@@ -25,17 +25,23 @@ func (s *session) readData(st *strand) error {
 			return fmt.Errorf("read from data stream: %w", err)
 		}
 		if m.Kind == wire.Ping || m.Kind == wire.Pong {
-			return fmt.Errorf("%s on the data stream: %w", m.Kind, ErrProtocol)
-		}
-		st.count.framesIn.Add(1)
-		s.received.Add(1)
-		if s.deaf() {
-			m.Release()
+			if err := s.fromLanes(&m); err != nil {
+				return err
+			}
 			continue
 		}
-		s.link.cfg.Sink.Message(s.id, &m)
-		m.Release()
+		st.count.framesIn.Add(1)
+		s.hand(&m)
 	}
+}
+
+// hand gives the Sink the message that is next.
+func (s *session) hand(m *wire.Message) {
+	s.received.Add(1)
+	if !s.deaf() {
+		s.link.cfg.Sink.Message(s.id, m)
+	}
+	m.Release()
 }
 
 // deaf reports whether what still comes in is of no interest any more.
@@ -48,7 +54,7 @@ func (s *session) deaf() bool {
 // inflow takes frames off a stream.
 type inflow struct {
 	conn   io.Reader
-	s      *session
+	s      *session       // that hears of it; nil: none does
 	count  *atomic.Uint64 // of bytes; nil: not counted
 	before func()         // runs before a read; nil: nothing does
 	buf    []byte
@@ -81,7 +87,9 @@ func (in *inflow) read(p []byte) (int, error) {
 	}
 	n, err := in.conn.Read(p)
 	if n > 0 {
-		in.s.hearing()
+		if in.s != nil {
+			in.s.hearing()
+		}
 		if in.count != nil {
 			in.count.Add(uint64(n))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hapair/mirror/wire"
@@ -35,6 +36,10 @@ const (
 	canResume  = 1 << 0 // whoever says it remembers what it sends
 	isResuming = 1 << 1 // Ping: for the session Offset, of which Length messages have arrived. Pong: likewise
 	isGone     = 1 << 2 // Pong: there is no such session
+
+	canSpread   = 1 << 3 // whoever says it is to go over several paths
+	isLane      = 1 << 4 // Ping: for the strand that Offset opened, as its lane number Length. Pong: taken
+	isElsewhere = 1 << 5 // Ping, in a data stream: the next Length messages come over lane ID
 )
 
 // historyMax bounds the messages that are remembered. The peer confirms them
@@ -103,8 +108,14 @@ func (s *session) broke(st *strand, cause error) {
 		return
 	}
 	r.broken, r.since, r.cause = true, s.link.now(), cause
+	lanes := s.mu.lanes
+	s.mu.spare.Broadcast()
 	s.mu.Unlock()
 	st.pair.close(s.log)
+	s.closeLanes(lanes, cause)
+	if len(lanes) > 0 && !errors.Is(cause, errMoving) {
+		s.holdLanes()
+	}
 	s.notice()
 }
 
@@ -125,6 +136,7 @@ func (s *session) notice() {
 // of the session: nil. Only run calls it, and the Sink is not called meanwhile.
 func (s *session) another(old *strand) *strand {
 	s.quiet() // nobody writes to the old one any more
+	old.work.Wait()
 	s.mu.Lock()
 	since, ended := s.mu.resume.since, s.mu.ended
 	s.mu.Unlock()
@@ -229,6 +241,7 @@ func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
 	cause, took := r.cause, s.link.now()-r.since
 	s.mu.strand, r.broken, r.cause = st, false, nil
 	s.mu.sending, s.mu.handed = false, false
+	s.mu.lanes, s.mu.split = nil, splitter{}
 	var late *pair
 	if s.link.dials() { // of a Move that came beside; what the peer offers later is the better one
 		late, r.next = r.next, nil
@@ -252,16 +265,20 @@ func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
 // peer had given up, and that was found later than those it uses.
 func (s *session) rewindLocked(o *outflow, arrived uint64) (again int, err error) {
 	r := &s.mu.resume
-	all := append(append(r.history, o.part...), o.batch[o.next:]...)
-	r.high = max(r.high, r.base+uint64(len(r.history)+len(o.part))) // of a part some may have gone
+	all, sent := r.history, r.base+uint64(len(r.history))
+	if !o.kept {
+		sent += uint64(len(o.part)) // of a part some may have gone
+		all = append(append(all, o.part...), o.batch[o.next:]...)
+	}
+	r.high = max(r.high, sent)
 	if arrived < r.base || arrived > r.high {
 		return 0, fmt.Errorf("peer says that %d messages have arrived, %d to %d can have: %w", arrived, r.base, r.high, ErrProtocol)
 	}
-	s.mu.queue = append(all, s.mu.queue...)[arrived-r.base:]
+	s.mu.queue = s.mu.split.order(all, s.mu.queue)[arrived-r.base:]
 	r.history, r.base = nil, arrived
 	s.mu.messages, s.mu.bytes = len(s.mu.queue), 0
 	for i := range s.mu.queue {
-		s.mu.bytes += int64(wire.HeaderBytes + len(s.mu.queue[i].Data))
+		s.mu.bytes += sizeOf(&s.mu.queue[i])
 	}
 	return int(r.high - arrived), nil
 }
@@ -337,10 +354,21 @@ func (l *Link) Move(ctx context.Context, path string) error {
 // over another one if it can.
 func (l *Link) Leave(path string, cause error) {
 	if s := l.live(); s != nil {
-		if st, ok := s.whole(); ok && st.pair.path == path {
+		if st, ok := s.whole(); ok && slices.Contains(s.paths(), path) {
 			s.broke(st, cause)
 		}
 	}
+}
+
+// paths are those of the strand, that of the data stream first.
+func (s *session) paths() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []string{s.mu.strand.pair.path}
+	for _, n := range s.mu.lanes {
+		out = append(out, n.path)
+	}
+	return out
 }
 
 // Path is that of the session, "" when there is none, or it has no streams.

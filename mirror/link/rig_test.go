@@ -133,10 +133,11 @@ type cable struct {
 	make  func() (near, far net.Conn, err error)
 	wrap  func(net.Conn, string) net.Conn // of the dialing end
 	far   func(net.Conn, string) net.Conn // of the other one
+	over  func(net.Conn, string) net.Conn // of both, with the path
 	other *Link
 
 	mu    sync.Mutex
-	conns map[string]net.Conn // newest dialing end, by purpose
+	conns map[string]net.Conn // newest dialing end, by purpose, and by path and purpose
 	fail  bool
 	dials int
 }
@@ -152,17 +153,20 @@ func (c *cable) Dial(_ context.Context, path, purpose string) (net.Conn, string,
 	if err != nil {
 		return nil, "", err
 	}
-	if c.far != nil {
-		far = c.far(far, purpose)
-	}
 	if path == "" {
 		path = "crossover"
+	}
+	if c.over != nil {
+		near, far = c.over(near, path), c.over(far, path)
+	}
+	if c.far != nil {
+		far = c.far(far, purpose)
 	}
 	c.other.Accept(onPath{far, path}, purpose)
 	if c.wrap != nil {
 		near = c.wrap(near, purpose)
 	}
-	c.conns[purpose] = near
+	c.conns[purpose], c.conns[path+" "+purpose] = near, near
 	return near, path, nil
 }
 
@@ -222,6 +226,7 @@ type rig struct {
 	cable        *cable
 	alpha, beta  *Link // alpha dials
 	asink, bsink *sink
+	bconfig      func(c *Config) // nil, or what is another at beta
 }
 
 func newRig(t testing.TB, change func(c *Config), prepare func(r *rig)) *rig {
@@ -241,6 +246,9 @@ func newRig(t testing.TB, change func(c *Config), prepare func(r *rig)) *rig {
 	b.Self, b.Peer, b.Sink = "beta", "alpha", r.bsink
 	if prepare != nil {
 		prepare(r)
+	}
+	if r.bconfig != nil {
+		r.bconfig(&b)
 	}
 	r.alpha, r.beta = New(a), New(b)
 	r.cable.other = r.beta

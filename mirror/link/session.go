@@ -19,6 +19,7 @@ import (
 type session struct {
 	id       uint64
 	nonce    uint64 // both ends know it by this
+	spreads  bool   // both ends want it to go over several paths
 	log      *zap.Logger
 	link     *Link
 	heard    atomic.Int64    // when the peer was last heard on either stream, by Link.now
@@ -43,6 +44,12 @@ type session struct {
 		linger   *time.Timer
 		strand   *strand
 		resume   resume
+
+		// where the strand has lanes
+		lanes []*lane // never changed in place
+		split splitter
+		pace  pace      // of the data stream
+		spare sync.Cond // there may be work for a lane, or the strand is over
 	}
 }
 
@@ -52,7 +59,8 @@ type strand struct {
 	out     *outflow  // the sender's
 	in      io.Reader // the data stream
 	count   *counters
-	control sync.Mutex // one write at a time on the control stream
+	control sync.Mutex     // one write at a time on the control stream
+	work    sync.WaitGroup // the goroutines of its lanes
 }
 
 func (l *Link) newStrand(p *pair) (*strand, error) {
@@ -69,7 +77,7 @@ func (l *Link) newStrand(p *pair) (*strand, error) {
 // serve runs a session from pairing to Down.
 func (l *Link) serve(p *pair) {
 	if !l.dials() {
-		if err := p.answer(wire.Message{Kind: wire.Pong, ID: p.nonce, Token: canResume}); err != nil {
+		if err := p.answer(wire.Message{Kind: wire.Pong, ID: p.nonce, Token: l.greeting()}); err != nil {
 			l.log.Info("no session", zap.String("because", "the peer left before it began"), zap.Error(err))
 			p.close(l.log)
 			return
@@ -81,9 +89,9 @@ func (l *Link) serve(p *pair) {
 		p.close(l.log)
 		return
 	}
-	s := &session{nonce: p.nonce, link: l, changed: make(chan struct{}, 1)}
+	s := &session{nonce: p.nonce, spreads: p.spreads && p.resumes && l.cfg.Spread, link: l, changed: make(chan struct{}, 1)}
 	s.over, s.finish = context.WithCancel(context.Background())
-	s.mu.filled.L, s.mu.idle.L = &s.mu.Mutex, &s.mu.Mutex
+	s.mu.filled.L, s.mu.idle.L, s.mu.spare.L = &s.mu.Mutex, &s.mu.Mutex, &s.mu.Mutex
 	s.mu.strand, s.mu.resume.able = st, p.resumes
 	s.heard.Store(int64(l.now()))
 	l.mu.Lock()
@@ -159,9 +167,10 @@ func (s *session) end(reason error) {
 	if r.broken && !ended {
 		r.tried = s.link.now() - r.since
 	}
-	st, spare := s.mu.strand, r.next
+	st, spare, lanes := s.mu.strand, r.next, s.mu.lanes
 	r.next = nil
 	s.mu.filled.Broadcast()
+	s.mu.spare.Broadcast()
 	s.mu.Unlock()
 	if spare != nil {
 		spare.close(s.log)
@@ -171,6 +180,7 @@ func (s *session) end(reason error) {
 	}
 	s.finish()
 	st.pair.close(s.log)
+	s.closeLanes(lanes, reason)
 }
 
 // drop is end, but leaves a Refuse under way its moment.
@@ -188,7 +198,7 @@ func (s *session) drop(reason error) {
 
 // send queues m; flush follows.
 func (s *session) send(m *wire.Message) {
-	size := int64(wire.HeaderBytes + len(m.Data))
+	size := sizeOf(m)
 	s.mu.Lock()
 	if s.mu.ended || s.mu.refusing {
 		s.mu.Unlock()
@@ -203,6 +213,9 @@ func (s *session) send(m *wire.Message) {
 	s.mu.messages++
 	s.mu.bytes += size
 	s.mu.queue = append(s.mu.queue, *m)
+	if s.mu.split.on {
+		s.mu.split.queued(size)
+	}
 	if m.Kind == wire.Refuse {
 		s.mu.refusing = true
 		s.mu.linger = time.AfterFunc(lingerTime, func() { s.end(ErrRefusing) })
@@ -221,6 +234,7 @@ func (s *session) watch() {
 	defer tick.Stop()
 	last := s.link.now()
 	for {
+		s.lookAgain()
 		st, ok := s.whole()
 		if ok {
 			if err := s.tell(st, wire.Ping, uint64(s.link.now())); err != nil {

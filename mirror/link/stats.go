@@ -63,6 +63,7 @@ type PathStats struct {
 type Stats struct {
 	Session        uint64        // number of the live session, 0 when there is none
 	Path           string        // of it
+	Also           []string      // the other paths that it goes over
 	Broken         bool          // it has no streams at the moment
 	Heard          time.Duration // since something came from the peer, in the live session
 	QueuedMessages int
@@ -85,7 +86,7 @@ func (l *Link) Stats() Stats {
 	if s != nil {
 		st, whole := s.whole()
 		out.Broken = !whole
-		out.Session, out.Path, out.Heard = s.id, st.pair.path, l.now()-time.Duration(s.heard.Load())
+		out.Session, out.Path, out.Also, out.Heard = s.id, st.pair.path, s.paths()[1:], l.now()-time.Duration(s.heard.Load())
 		s.mu.Lock()
 		out.QueuedMessages, out.QueuedBytes = s.mu.messages, s.mu.bytes
 		s.mu.Unlock()

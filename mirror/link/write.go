@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"hapair/mirror/stream"
 	"hapair/mirror/wire"
@@ -31,6 +32,8 @@ type outflow struct {
 	next  int            // of batch, not yet in part
 	part  []wire.Message // of batch, with the socket now
 	bytes int64          // of part
+	kept  bool           // the batch is remembered already, with what lanes carry in between
+	begun time.Duration  // valid while kept: when part was made ready, by Link.now
 }
 
 // openFlows takes the socket below a data stream where that may be used itself:
@@ -64,6 +67,7 @@ func (s *session) writersLocked() bool {
 // is about to; otherwise it sees that the writer does. It never waits.
 func (s *session) flush() {
 	s.mu.Lock()
+	s.offerRunsLocked()
 	if s.mu.ended || s.mu.sending || s.mu.resume.broken || len(s.mu.queue) == 0 {
 		s.mu.Unlock()
 		return
@@ -147,6 +151,9 @@ func (s *session) nextPart(o *outflow, wait bool, round int) (more bool, err err
 	}
 	o.part = o.batch[o.next:min(len(o.batch), o.next+batchFrames)]
 	o.next += len(o.part)
+	if o.kept {
+		o.begun = s.link.now()
+	}
 	return true, o.encode()
 }
 
@@ -165,8 +172,14 @@ func (s *session) take(o *outflow, wait bool, round int) bool {
 		s.handOverLocked()
 		return false
 	}
-	o.batch, s.mu.queue = s.mu.queue, o.batch[:0]
-	o.next = 0
+	o.next, o.kept = 0, s.mu.split.on
+	if !o.kept {
+		o.batch, s.mu.queue = s.mu.queue, o.batch[:0]
+		return true
+	}
+	o.batch, s.mu.queue = s.mu.split.front(o.batch[:0], s.mu.queue)
+	s.mu.resume.remember(s.mu.split.ordered(o.batch))
+	s.offerRunsLocked()
 	return true
 }
 
@@ -191,7 +204,12 @@ func (s *session) sent(st *strand) {
 	st.count.framesOut.Add(uint64(messages))
 	st.count.bytesOut.Add(uint64(bytes))
 	s.mu.Lock()
-	s.mu.resume.remember(st.out.part)
+	if now := s.link.now; st.out.kept {
+		s.mu.split.busy -= bytes
+		s.mu.pace.add(bytes, now()-st.out.begun, now())
+	} else {
+		s.mu.resume.remember(st.out.part)
+	}
 	s.mu.messages -= messages
 	s.mu.bytes -= bytes
 	s.mu.Unlock()

@@ -22,5 +22,5 @@ func TestMain(m *testing.M) {
 
 // programs are what the test's own program is on the nodes, by its first word.
 var programs = map[string]func(args []string) error{
-	proberWord: runProber, registerWord: runRegisters, exerciserWord: runExerciser,
+	proberWord: runProber, registerWord: runRegisters, exerciserWord: runExerciser, pourWord: runPour,
 }
