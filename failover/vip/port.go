@@ -3,6 +3,7 @@ package vip
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"runtime"
@@ -268,11 +269,14 @@ func prefixOf(x netlink.Addr) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a.Unmap(), bits), ok
 }
 
+// netlinkAddr is a service address as it is put on a device. One of IPv6 is valid for
+// ever and preferred never (RFC 4862: deprecated): it is answered for and listened on, but
+// what the node opens has another source, unless a route names this one.
 func netlinkAddr(p netip.Prefix) *netlink.Addr {
 	mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
 	x := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: mask}}
 	if p.Addr().Is6() {
-		x.Flags = flagNoDAD
+		x.Flags, x.ValidLft, x.PreferedLft = flagNoDAD, math.MaxUint32, 0
 	}
 	return x
 }

@@ -181,6 +181,33 @@ func TestSource(t *testing.T) {
 	})
 }
 
+// The node does not choose the address of IPv6 for what it opens, though it is the newest:
+// that would end when the address goes. It does where it has no other.
+func TestServiceAddressIsNotPreferred(t *testing.T) {
+	t.Parallel()
+	x := away{lab: newLab(t)}
+	const near, own = "fd09::9", "fd09::1/64"
+	x.addr(x.one, own)
+	a := x.address(six, nil)
+	if err := x.start(x.one, a); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.from(near, ""); got != "fd09::1" {
+		t.Errorf("from %s", got)
+	}
+	x.strip(x.one, six)
+	if mac := x.reach(six); mac != "02:00:00:00:00:01" { // it was put back
+		t.Errorf("the address is at %s", mac)
+	}
+	if got := x.from(near, ""); got != "fd09::1" {
+		t.Errorf("from %s, after it was put back", got)
+	}
+	x.strip(x.one, own)
+	if got := x.from(near, ""); got != "fd09::50" {
+		t.Errorf("from %s, which is not there", got)
+	}
+}
+
 // A network that is named, the node's own, has the address as its source too; with a
 // virtual MAC as without.
 func TestSourceForANetwork(t *testing.T) {
