@@ -16,16 +16,15 @@ var zeros = make([]byte, 1<<20)
 // splitWorld is a queue that a data stream and lanes share, and what a reader makes
 // of what they carry.
 type splitWorld struct {
-	t       *rapid.T
-	p       splitter
-	queue   []wire.Message
-	sent    uint64           // put into the queue
-	data    []wire.Message   // what the data stream carries
-	lanes   [3][]uint64      // what the lanes carry
-	order   []wire.Message   // what was remembered
-	base    uint64           // how many were, before those
-	read    uint64           // of all, by the reader
-	pending map[int][]uint64 // by lane: what it has brought and the reader has not come to
+	t     *rapid.T
+	p     splitter
+	queue []wire.Message
+	sent  uint64         // put into the queue
+	data  []wire.Message // what the data stream carries
+	lanes [3][]uint64    // what the lanes carry
+	order []wire.Message // what was remembered
+	base  uint64         // how many were, before those
+	read  uint64         // of all, by the reader
 }
 
 func (w *splitWorld) send() {

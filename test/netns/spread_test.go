@@ -108,6 +108,7 @@ func (p *pair) carried(of, about string) map[string]int64 {
 // middle of it: no request fails, nobody changes its role, what was answered is there in
 // its place, on both nodes; and (HAPAIR_LONG) the path is used again when it is well.
 func TestSpread(t *testing.T) {
+	long(t)
 	p := newPair(t, false, overAll)
 	primary, secondary := p.settle()
 	p.pathsOf(primary, lab.Crossover, lab.LAN)
