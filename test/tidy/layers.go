@@ -62,6 +62,7 @@ var places = []place{
 	{"kernel/durable", Kernel, "files that a power cut finds whole"},
 	{"kernel/program", Kernel, "programs of others, run with bounds"},
 	{"kernel/secret", Kernel, "files that only root may read"},
+	{"kernel/watchdog", Kernel, "the device that resets the machine"},
 	{"kernel/mounts", Kernel, "the mount tables, in one spelling"},
 	{"kernel/writeout", Kernel, "a process that the kernel writes out through"},
 
@@ -89,13 +90,14 @@ var places = []place{
 // values, and what the kernel asks of every room alike. A second spelling of
 // them would be a second meaning.
 var shared = map[string]string{
-	"mirror/state":   "the plan judges disk states; the API and the log spell them alike",
-	"failover/lease": "the mirror answers under a lease and fences by its token",
-	"kernel/apart":   "the mirror serves the devices that the services mount: a killed agent must leave both",
-	"kernel/durable": "the agent and the metadata keep small files alike",
-	"kernel/secret":  "keys of links and passwords of fence devices are judged alike",
-	"kernel/program": "services and fence devices are programs of others",
-	"kernel/mounts":  "front ends, disks and services look for the same mounts",
+	"mirror/state":    "the plan judges disk states; the API and the log spell them alike",
+	"failover/lease":  "the mirror answers under a lease and fences by its token",
+	"kernel/apart":    "the mirror serves the devices that the services mount: a killed agent must leave both",
+	"kernel/durable":  "the agent and the metadata keep small files alike",
+	"kernel/secret":   "keys of links and passwords of fence devices are judged alike",
+	"kernel/program":  "services and fence devices are programs of others",
+	"kernel/watchdog": "self-fencing pets it, and the configuration looks for it",
+	"kernel/mounts":   "front ends, disks and services look for the same mounts",
 }
 
 // sameLayer lists the imports that stay within one layer, beside those of a
