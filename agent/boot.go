@@ -28,7 +28,7 @@ func (a *agent) awaitDisks(ctx context.Context) {
 	awaitPaths(ctx, a.disks(), func(missing []string) {
 		what := strings.Join(missing, ", ")
 		a.log.Info("the machine boots, and disks are waited for", zap.Strings("missing", missing), zap.Duration("at most", left))
-		a.boss.Stage("starting: waiting for "+what, left)
+		a.stage("starting: waiting for "+what, left)
 	})
 }
 

@@ -111,6 +111,8 @@ func (r *resource) mayPlay(q *drillQuestion) *apiv1.Problem {
 		return refuse("it leads a drill itself")
 	case (q.Agent || q.Pause) && s.primary != r.a.self:
 		return refuse("not Primary any more")
+	case q.Pause && r.a.dog.bites() != 0 && r.a.dog.bites() <= lasts:
+		return refuse("its watchdog resets the machine when it is not petted for %v: ask for fewer seconds than that", r.a.dog.bites())
 	case q.Agent && supervisor(os.Getenv) == "":
 		return refuse("nothing would start its agent again: it does not run under systemd with Restart=, nor does %s name who does", supervisorVariable)
 	case !q.Agent && (lasts <= 0 || lasts > drillSecondsMax*time.Second):

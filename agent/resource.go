@@ -100,7 +100,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	a.startArbitration()
 	a.awaitDisks(ctx)
 	for i := range a.cfg.Resources {
-		a.boss.Stage("starting: disks of "+a.cfg.Resources[i].Name, stopPatience)
+		a.stage("starting: disks of "+a.cfg.Resources[i].Name, stopPatience)
 		r, err := a.openResource(ctx, &a.cfg.Resources[i])
 		if err != nil {
 			// One bad disk does not take the other resources down.
@@ -302,7 +302,7 @@ func (r *resource) clearUp() {
 // start lets the mirror connect and the controller decide.
 func (r *resource) start() {
 	if r.group != nil {
-		r.a.boss.Stage("starting: services of an earlier life of "+r.name, stopPatience)
+		r.a.stage("starting: services of an earlier life of "+r.name, stopPatience)
 		r.clearUp()
 	}
 	r.mirror.Start()

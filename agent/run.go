@@ -52,10 +52,12 @@ type agent struct {
 	fence    *fencing.Room        // nil unless arbitration is by fencing
 	fences   *failover.Fences     // likewise
 	paths    *paths.Watch         // to the other data node; nil on a witness
+	dog      *dog                 // nil without a watchdog
 	deadman  *deadman.Guard       // nil where there is no service address
 	res      map[string]*resource // by name; none on a witness
 	order    []*resource
 	opened   atomic.Bool // res and order are complete
+	failed   bool        // the start
 	broken   []broken    // resources without their disks
 	server   *api.Server
 	drilling atomic.Bool // this node leads a drill
@@ -87,11 +89,13 @@ func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) 
 	a.where.Store(&nodes)
 	a.applied.Store(cfg)
 	if err := a.start(ctx); err != nil {
+		a.failed = true
 		return errors.Join(err, a.stop())
 	}
 	a.log.Info("running", zap.String("version", version), zap.String("cluster", cfg.Cluster))
 	a.event(apiv1.EventAgent, "", "the agent runs, version "+version)
 	a.boss.Ready(a.summary())
+	a.dog.runs(a.loops())
 	return a.serve(ctx)
 }
 
@@ -102,17 +106,18 @@ func (a *agent) start(ctx context.Context) error {
 	}{
 		{"1 directories", a.startDirs},
 		{"2 flight recorder", a.startRecorder},
-		{"3 peering", a.startPeering},
-		{"4 ledger", a.startLedger},
-		{"5 listen", a.startListening},
-		{"6 paths", a.startPaths},
-		{"7 fencing", a.startFencing},
-		{"8 heartbeat", a.startHeartbeat},
-		{"9 resources", a.startResources},
-		{"10 control socket", a.startAPI},
+		{"3 watchdog", a.startWatchdog},
+		{"4 peering", a.startPeering},
+		{"5 ledger", a.startLedger},
+		{"6 listen", a.startListening},
+		{"7 paths", a.startPaths},
+		{"8 fencing", a.startFencing},
+		{"9 heartbeat", a.startHeartbeat},
+		{"10 resources", a.startResources},
+		{"11 control socket", a.startAPI},
 	}
 	for _, s := range steps {
-		a.boss.Stage("starting: "+s.name, stopPatience)
+		a.stage("starting: "+s.name, stopPatience)
 		if err := s.fn(ctx); err != nil {
 			return fmt.Errorf("start %s: %w", s.name, err)
 		}
@@ -135,7 +140,7 @@ func (a *agent) stop() error {
 	for i := len(a.stops) - 1; i >= 0; i-- {
 		s := a.stops[i]
 		within := s.within()
-		a.boss.Stage("stopping: "+s.name, within)
+		a.stage("stopping: "+s.name, within)
 		ctx, cancel := context.WithTimeout(context.Background(), within)
 		if err := s.stop(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))

@@ -37,6 +37,7 @@ func (b *backend) Status(context.Context) (apiv1.Status, error) {
 	}
 	s.Members, s.WriteOut = machines(a.members(), &ls), writeOut()
 	s.Fencing, s.Fences = a.fencingStatus()
+	s.Watchdog = a.watchdogStatus()
 	s.LastProblem = a.problems.last("", true)
 	return s, nil
 }

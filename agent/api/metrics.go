@@ -56,6 +56,9 @@ var (
 	fencesDesc      = desc("fences_total", "Fences by their outcome; only confirmed ones count.", "member", "outcome")
 	fencingDesc     = desc("fence_under_way", "1 while a node is being fenced.", "member")
 
+	watchdogDesc    = desc("watchdog_petted", "1 while the watchdog of this machine is petted; absent without one.")
+	watchdogOutDesc = desc("watchdog_timeout_seconds", "From the last pet to the reset.")
+
 	primaryDesc   = desc("resource_primary", "1 when this node is Primary.", "resource")
 	inSyncDesc    = desc("resource_in_sync", "1 when a node's copy is in the in-sync set.", "resource", "member")
 	tokenDesc     = desc("resource_token", "Fencing token.", "resource")
@@ -106,6 +109,10 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 			m.flag(pathDesc, p.State == apiv1.MemberAlive, x.Name, p.Name)
 			m.streams(p.Streams, x.Name, p.Name)
 		}
+	}
+	if w := st.Watchdog; w != nil {
+		m.flag(watchdogDesc, w.Because == "")
+		m.gauge(watchdogOutDesc, float64(w.TimeoutMS)/1000)
 	}
 	for i := range st.Fencing {
 		m.fencing(&st.Fencing[i])

@@ -41,6 +41,18 @@ type Fencing struct {
 	UnknownTotal   uint64 `json:"unknown_total"`
 }
 
+// Watchdog is a watchdog of the kernel that the agent pets.
+type Watchdog struct {
+	Device     string `json:"device"`
+	Driver     string `json:"driver"`     // by its own word
+	TimeoutMS  int64  `json:"timeout_ms"` // from the last pet to the reset
+	PettedMS   int64  `json:"petted_ms"`  // since it was last petted
+	Because    string `json:"because"`    // why it is not petted now; "" while it is
+	PetsTotal  uint64 `json:"pets_total"`
+	NoWayOut   bool   `json:"no_way_out"`   // it cannot be disarmed
+	OnNoQuorum string `json:"on_no_quorum"` // of a Primary without a lease: wait, reset
+}
+
 // FenceDevice is one device and what it said when it was last looked at.
 type FenceDevice struct {
 	Name    string     `json:"name"`

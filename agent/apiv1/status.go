@@ -20,6 +20,8 @@ type Status struct {
 	// Fences are the last ones, oldest first.
 	Fencing []Fencing `json:"fencing"`
 	Fences  []Fence   `json:"fences"`
+	// Watchdog is what resets this node when its agent does not go on, if there is one.
+	Watchdog *Watchdog `json:"watchdog,omitempty"`
 	// WriteOut is how this node's agent would fare when memory is short.
 	WriteOut WriteOut `json:"write_out"`
 	// EventSeq is the number of the newest event included in this status.

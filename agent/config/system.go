@@ -101,6 +101,9 @@ func (c *Config) checkSystem(ctx context.Context, node string, m machine) error 
 	}
 	k.agents(ctx)
 	k.fenceDevices(ctx, node)
+	if c.Node(node) != nil {
+		k.watchdogDevice()
+	}
 	if len(k.errs) > 0 {
 		return inOrder(k.errs)
 	}

@@ -22,6 +22,8 @@ type Config struct {
 	Resources []Resource `yaml:"resources"`
 	// Fencing lists the fence devices of each node.
 	Fencing []NodeFencing `yaml:"fencing,omitempty" unset:"none"`
+	// Watchdog has each data node reset by its own watchdog; nil: none.
+	Watchdog *Watchdog `yaml:"watchdog,omitempty" unset:"none"`
 
 	// Disk and Metadata are the short form: one resource "data" of one volume.
 	// They are empty after parsing; Resources holds what they meant.

@@ -121,6 +121,7 @@ func (c *checker) validate() {
 	c.resources()
 	c.disks()
 	c.fencing()
+	c.watchdog()
 }
 
 // namePattern is labels of a host name: a node's name stands in its certificate

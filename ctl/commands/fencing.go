@@ -70,9 +70,28 @@ func (a *app) askName(name, question, otherwise string) error {
 	return nil
 }
 
+// renderWatchdog draws what resets this machine.
+func renderWatchdog(w *apiv1.Watchdog, s style) string {
+	if w == nil {
+		return ""
+	}
+	petted := s.good("petted")
+	if w.Because != "" {
+		petted = s.bad("not petted")
+	}
+	text := fmt.Sprintf("watchdog  %s %s (%s), %s ago, time-out %s", petted, clean(w.Device), clean(w.Driver), millisText(w.PettedMS), millisText(w.TimeoutMS))
+	if w.NoWayOut {
+		text += ", cannot be disarmed"
+	}
+	return text + "\n"
+}
+
 // renderFencing draws the nodes that cannot be fenced, are being fenced, or were
 // lately.
 func renderFencing(b *strings.Builder, st *apiv1.Status, s style) {
+	if w := st.Watchdog; w != nil && w.Because != "" {
+		fmt.Fprintf(b, "%s for %s, and is reset at %s: %s\n", s.bad("this machine's watchdog is not petted"), millisText(w.PettedMS), millisText(w.TimeoutMS), clean(w.Because))
+	}
 	for i := range st.Fencing {
 		f := &st.Fencing[i]
 		if !f.Ready {

@@ -30,7 +30,7 @@ func (a *app) statusCmd() *cobra.Command {
 			}
 			text := renderStatus(&st, a.style())
 			if verbose {
-				text += renderPaths(&st, a.style()) + renderWriteOut(&st.WriteOut, a.style())
+				text += renderPaths(&st, a.style()) + renderWatchdog(st.Watchdog, a.style()) + renderWriteOut(&st.WriteOut, a.style())
 			}
 			return a.show(st, text)
 		},

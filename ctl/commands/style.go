@@ -106,3 +106,8 @@ func bar(done, total int64, width int) string {
 	n = max(0, min(n, width))
 	return "[" + strings.Repeat("#", n) + strings.Repeat("-", width-n) + "]"
 }
+
+// millisText is a time as people read it.
+func millisText(ms int64) string {
+	return (time.Duration(ms) * time.Millisecond).Round(100 * time.Millisecond).String()
+}

@@ -61,6 +61,9 @@ func runInit(ready *os.File) error {
 	if err != nil {
 		return err
 	}
+	if err := watchOver(WatchdogDevice, func() { endHere(spec.Dir) }); err != nil {
+		return err
+	}
 	go listen(spec.Dir, outlet)
 	go hang()
 	if _, err := fmt.Fprintln(ready, "ready"); err != nil {

@@ -12,7 +12,8 @@
 //  6. agent.go    start, kill and pause the agent
 //  7. enter.go    run a command inside a node
 //  8. api.go      talk to an agent
-//  9. leak.go     what a lab may leave behind: nothing
+//  9. watchdog.go a node is switched off that does not pet its watchdog
+//  10. leak.go     what a lab may leave behind: nothing
 //
 // A program that uses the package calls Reexec first thing in main or TestMain.
 // It needs root. A Lab is not safe for concurrent use, but for Enter and what

@@ -49,6 +49,11 @@ func listen(dir string, outlet *os.File) {
 		fmt.Fprintln(os.Stderr, "node-init: outlet:", err)
 		return
 	}
+	endHere(dir)
+}
+
+// endHere is the end of this node, in the order that listen says.
+func endHere(dir string) {
 	if err := darkenHere(); err != nil {
 		fmt.Fprintln(os.Stderr, "node-init: outlet:", err)
 	}

@@ -63,7 +63,7 @@ func (a *archive) parents(names []string) {
 // moduleFiles finds the modules of a kernel and what they depend on, each after
 // those it needs. What the kernel has built in is left out, what it does not have at
 // all is an error.
-func moduleFiles(dir string) (names []string, err error) {
+func moduleFiles(dir string, more ...string) (names []string, err error) {
 	all, err := modulesOf(dir)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func moduleFiles(dir string) (names []string, err error) {
 		names = append(names, file)
 		return nil
 	}
-	for _, m := range modules {
+	for _, m := range append(more, modules...) {
 		if err := need(m); err != nil {
 			return nil, err
 		}

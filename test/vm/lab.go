@@ -66,7 +66,9 @@ type Options struct {
 	Busybox string  // static
 	Early   float64 // the chance of a write to reach the medium of a disk before it is flushed, in [0, 1]
 	Liars   bool    // disks answer flushes and do nothing
-	Say     func(format string, args ...any)
+	// Watchdog is the time-out of the kernel's watchdog (softdog) on data nodes; 0: none.
+	Watchdog time.Duration
+	Say      func(format string, args ...any)
 }
 
 // Lab is the four machines.
@@ -224,7 +226,7 @@ func copyFile(from, to string) error {
 
 // pack makes what a machine boots.
 func (l *Lab) pack(m *machine, g spec.Guest, key string) error {
-	found, err := moduleFiles(filepath.Join(l.Kernel, "lib", "modules"))
+	found, err := moduleFiles(filepath.Join(l.Kernel, "lib", "modules"), l.modules()...)
 	if err != nil {
 		return err
 	}
@@ -247,7 +249,7 @@ func (l *Lab) pack(m *machine, g spec.Guest, key string) error {
 	if err != nil {
 		return err
 	}
-	texts := map[string]string{strings.TrimPrefix(spec.File, "/"): string(told), strings.TrimPrefix(lab.ConfigFile, "/"): configuration,
+	texts := map[string]string{strings.TrimPrefix(spec.File, "/"): string(told), strings.TrimPrefix(lab.ConfigFile, "/"): l.configuration(),
 		"etc/hapair/cluster.psk": key[:64] + "\n", "etc/hapair/gossip.key": key[64:] + "\n",
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n"}
 	links := map[string]string{}
@@ -275,6 +277,21 @@ func (l *Lab) Down() error {
 		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(l.Dir))...)
+}
+
+// modules are what the machines need beside what all of them do.
+func (l *Lab) modules() []string {
+	if l.Watchdog == 0 {
+		return nil
+	}
+	return []string{"softdog"}
+}
+
+func (l *Lab) configuration() string {
+	if l.Watchdog == 0 {
+		return configuration
+	}
+	return configuration + fmt.Sprintf("watchdog: {device: /dev/watchdog, timeout: %s}\n", l.Watchdog)
 }
 
 // configuration is that of every node. Leases are longer than by default: these

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"hapair/agent/api"
+	"hapair/agent/config"
+	"hapair/agent/systemd"
+	"hapair/fencing/watchdog"
+	kernel "hapair/kernel/watchdog"
+)
+
+// fakeBox is a machine whose watchdog is held by a test.
+type fakeBox struct {
+	mu      sync.Mutex
+	timer   *time.Timer
+	timeout time.Duration
+	reset   bool
+	left    bool
+}
+
+func (b *fakeBox) Info() kernel.Info { return kernel.Info{Path: "/dev/fake", Timeout: b.timeout} }
+
+func (b *fakeBox) Pet() error { b.timer.Reset(b.timeout); return nil }
+
+func (b *fakeBox) Disarm() error { b.timer.Stop(); return nil }
+
+func (b *fakeBox) Leave() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left = true
+	return nil
+}
+
+func (b *fakeBox) wasReset() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.reset
+}
+
+// dogWorld is an agent with nothing but a watchdog, in a boot of its machine.
+func dogWorld(t *testing.T, boot, dir string) (*agent, *fakeBox) {
+	t.Helper()
+	began := time.Now()
+	b := &fakeBox{timeout: 10 * time.Second}
+	b.timer = time.AfterFunc(b.timeout, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.reset = true
+	})
+	wasOpen, wasBoot := openWatchdog, bootID
+	openWatchdog = func(string, time.Duration) (watchdog.Timer, error) { return b, nil }
+	bootID = func() (string, error) { return boot, nil }
+	t.Cleanup(func() { openWatchdog, bootID = wasOpen, wasBoot })
+	a := &agent{self: "alpha", log: zap.NewNop(), clock: func() time.Duration { return time.Since(began) }, boss: systemd.New(zap.NewNop()), hub: api.NewHub("alpha", time.Now)}
+	a.cfg = &config.Config{RunDir: dir, Nodes: []config.Node{{Name: "alpha"}, {Name: "beta"}},
+		Watchdog: &config.Watchdog{Device: "/dev/fake", Timeout: 10 * time.Second, OnNoQuorum: config.WatchdogWait}}
+	return a, b
+}
+
+// A start, and a stop, may take as long as their stages; loops have to turn, and a
+// stop in order disarms.
+func TestWatchdogOfAnAgent(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		a, b := dogWorld(t, "boot 1", dir)
+		if err := a.startWatchdog(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			a.stage("starting: something", time.Minute)
+			time.Sleep(time.Minute)
+		}
+		turns := true
+		a.dog.runs([]systemd.Loop{{Name: "ledger", Turned: func() time.Duration {
+			if turns {
+				return a.clock()
+			}
+			return 0
+		}}})
+		time.Sleep(time.Hour)
+		if s := a.watchdogStatus(); b.wasReset() || s == nil || s.Because != "" || s.TimeoutMS != 10_000 {
+			t.Fatalf("reset: %v; %+v", b.wasReset(), s)
+		}
+		turns = false // for a minute that is systemd's affair
+		a.dog.runs(a.dog.loops)
+		time.Sleep(stuckFor)
+		if b.wasReset() {
+			t.Fatal("reset before systemd could end it")
+		}
+		time.Sleep(15 * time.Second)
+		if s := a.watchdogStatus(); !b.wasReset() || s.Because != "the agent: does not go on: ledger" {
+			t.Errorf("not reset; %+v", s)
+		}
+		if err := a.stop(); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 || b.left {
+			t.Errorf("left armed: %v; the directory holds %v, %v", b.left, left, err)
+		}
+	})
+}
+
+// A start that hangs is not petted for ever.
+func TestWatchdogOfAStartThatHangs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		a, b := dogWorld(t, "boot 1", dir)
+		if err := a.startWatchdog(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a.stage("starting: something that hangs", time.Minute)
+		time.Sleep(time.Minute)
+		if b.wasReset() {
+			t.Error("reset while it may still go on")
+		}
+		time.Sleep(stageSlack + 11*time.Second)
+		if !b.wasReset() {
+			t.Error("not reset")
+		}
+		if err := a.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What an agent that was killed has left behind ends with the machine when no other
+// agent comes up; a fresh boot whose agent does not start is left alone, or it would
+// be reset for ever.
+func TestWatchdogOfAFailedStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		note string
+		left bool
+	}{"killed in this boot": {"boot 1\n", true}, "a fresh boot": {"", false}, "killed in another boot": {"boot 0\n", false}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if c.note != "" {
+				if err := os.WriteFile(filepath.Join(dir, bootFile), []byte(c.note), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Test(t, func(t *testing.T) {
+				a, b := dogWorld(t, "boot 1", dir)
+				if err := a.startWatchdog(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				a.failed = true
+				err := a.stop()
+				_, note := os.Stat(filepath.Join(dir, bootFile))
+				if b.left != c.left || c.left != (err != nil && strings.Contains(err.Error(), "stays armed")) || c.left != (note == nil) {
+					t.Errorf("left armed: %v, %v; the note: %v", b.left, err, note)
+				}
+			})
+		})
+	}
+}
+
+// A device that cannot be opened is an error, and nothing is noted.
+func TestWatchdogThatIsMissing(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		a, b := dogWorld(t, "boot 1", dir)
+		b.timer.Stop()
+		openWatchdog = func(string, time.Duration) (watchdog.Timer, error) { return nil, kernel.ErrBusy }
+		if err := a.startWatchdog(t.Context()); !errors.Is(err, kernel.ErrBusy) {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 || a.dog != nil || a.stop() != nil {
+			t.Errorf("the directory holds %v, %v", left, err)
+		}
+		a.dog.runs(nil)
+		if a.dog.bites() != 0 || a.watchdogStatus() != nil {
+			t.Error("there is one all the same")
+		}
+	})
+}
