@@ -134,6 +134,9 @@ type Config struct {
 	// FenceTakes is the longest that a fence may take: 1 min. One that an earlier
 	// life of this node asked for is undecided for so long.
 	FenceTakes time.Duration
+	// Life is this node's, where it pets a watchdog by what it reads on a disk that
+	// the others may fence it by; "" where it does not. The others are told.
+	Life string
 	// Events is told what an operator wants to know; it may block only itself.
 	Events func(Event)
 	// Stamp and Heard, if set, carry the hybrid logical time of the nodes: what
@@ -180,6 +183,9 @@ func (c *Config) check() error {
 		}
 	default:
 		return bad("%v is none of witness, manual, fencing", c.Arbitration)
+	}
+	if len(c.Life) > maxLife {
+		return bad("the word for this life has %d bytes; at most %d", len(c.Life), maxLife)
 	}
 	if c.FenceTakes < 0 || c.FenceTakes > maxFence {
 		return bad("a fence takes %v, wanted up to %v", c.FenceTakes, maxFence)

@@ -20,6 +20,9 @@ type FenceStatus struct {
 	Primaries []string        // of the resources
 }
 
+// maxLife bounds Config.Life, in bytes.
+const maxLife = 80
+
 // keyFence is set in the stable store while a fence is undecided.
 const keyFence = "hapair-fence-asked"
 
@@ -30,6 +33,8 @@ type fences struct {
 	ticket  uint64    // names the last fence that was asked for
 	met     bool      // the peer, of arbitration fencing too, has greeted us since we began
 	contact time.Time // when the peer was last heard
+	life    string    // of the peer, as it said when it greeted us last
+	greeted bool
 }
 
 // openFence finds out whether a former life asked for a fence that may still be
@@ -89,6 +94,41 @@ func (l *Ledger) metIn(you *hello) {
 	l.fence.mu.Lock()
 	defer l.fence.mu.Unlock()
 	l.fence.met = you.Arbitration == ArbitrationFencing.String()
+}
+
+// toldLife keeps what a peer's greeting says of its life: before anything else of
+// that life is heard.
+func (l *Ledger) toldLife(node, life string) {
+	if l.isWitness(node) { // it has none, and is nobody's peer
+		return
+	}
+	l.fence.mu.Lock()
+	defer l.fence.mu.Unlock()
+	l.fence.life, l.fence.greeted = life, true
+}
+
+// PeerLife returns, in a pair, the life that the other node told when it greeted
+// this one last: see Config.Life. greeted says whether it has.
+func (l *Ledger) PeerLife() (life string, greeted bool) {
+	l.fence.mu.Lock()
+	defer l.fence.mu.Unlock()
+	return l.fence.life, l.fence.greeted
+}
+
+// Certain returns the latest instant, on the clock, at which it was certain that a fence of
+// this node by the other one would not count, if it was asked for before: the other
+// one has since answered what was sent then, or there is no other voter. ok is false where
+// there was none. It waits for no disk.
+func (l *Ledger) Certain() (at time.Duration, ok bool) {
+	if l.Alone() {
+		return l.clock(), true
+	}
+	if p := l.peer(l.dataPeer()); p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		at = p.contact
+	}
+	return at, at != 0
 }
 
 // Fence returns what is known of the fence of the peer. It waits for nothing.

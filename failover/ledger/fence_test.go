@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -358,4 +359,38 @@ func TestFencingCrashWhileGoingAlone(t *testing.T) {
 		}
 	}
 	t.Error("going alone never got through")
+}
+
+// A greeting tells which life of a node it is; a release that does not say tells none.
+// What is certain of a fence of this node is the instant at which what was answered last
+// was sent.
+func TestLifeIsTold(t *testing.T) {
+	h := hello{Magic: helloMagic, Version: helloVersion, Node: "beta", Life: strings.Repeat("x", maxLife)}
+	if err := h.check(); err != nil {
+		t.Error(err)
+	}
+	h.Life += "x"
+	if err := h.check(); !errors.Is(err, ErrWire) {
+		t.Errorf("a life of %d bytes: %v", len(h.Life), err)
+	}
+	l := &Ledger{cfg: Config{Self: "alpha", Voters: []Voter{{Node: "alpha"}, {Node: "beta"}}}, peers: map[string]*peer{}, clock: func() time.Duration { return time.Hour }}
+	l.peers["beta"], l.peers["gamma"] = newPeer(l, "beta"), newPeer(l, "gamma")
+	l.peers["gamma"].contact = time.Minute // a witness that is to come fences nobody
+	l.toldLife("gamma", "")
+	if word, greeted := l.PeerLife(); word != "" || greeted {
+		t.Errorf("%q, %v", word, greeted)
+	}
+	if at, ok := l.Certain(); ok {
+		t.Errorf("certain at %v, and nobody was heard", at)
+	}
+	l.toldLife("beta", "one")
+	l.toldLife("beta", "another")
+	l.toldLife("gamma", "")
+	l.peers["beta"].contact = time.Second
+	if word, greeted := l.PeerLife(); word != "another" || !greeted {
+		t.Errorf("%q, %v", word, greeted)
+	}
+	if at, ok := l.Certain(); !ok || at != time.Second {
+		t.Errorf("certain at %v, %v", at, ok)
+	}
 }

@@ -28,7 +28,7 @@ func (l *Ledger) greeting() hello {
 	seats := l.tellSeats() // before the log is looked at: see give
 	id := l.id()
 	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank, Arbitration: l.Arbitration().String(),
-		Forked: id.Forked, Machine: id.Machine, Claims: l.claims(), Seats: seats}
+		Forked: id.Forked, Machine: id.Machine, Claims: l.claims(), Seats: seats, Life: l.cfg.Life}
 	l.view.mu.Lock()
 	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
 	l.view.mu.Unlock()
@@ -152,6 +152,7 @@ func (l *Ledger) meet(you hello) error {
 	if !l.foreign(you.Node) {
 		l.noteSplit(v, you)
 	}
+	l.toldLife(you.Node, you.Life)
 	l.contactWith(you.Node)
 	switch v {
 	case same:

@@ -46,6 +46,7 @@ type hello struct {
 	Machine     string           `json:"machine,omitempty"`
 	Claims      bool             `json:"claims,omitempty"` // asks for its seat, see seat.go
 	Seats       map[string]seat  `json:"seats,omitempty"`  // of other voters
+	Life        string           `json:"life,omitempty"`   // "" also of a release that does not say
 }
 
 func (h *hello) check() error {
@@ -56,7 +57,7 @@ func (h *hello) check() error {
 		return fmt.Errorf("%w: protocol version %d, this node speaks %d", ErrWire, h.Version, helloVersion)
 	case h.Node == "" || len(h.Node) > record.MaxName:
 		return fmt.Errorf("%w: node name of %d bytes", ErrWire, len(h.Node))
-	case len(h.Machine) > maxMachine || len(h.Seats) > maxSeats:
+	case len(h.Machine) > maxMachine || len(h.Life) > maxLife || len(h.Seats) > maxSeats:
 		return fmt.Errorf("%w: identity of %d bytes, %d seats", ErrWire, len(h.Machine), len(h.Seats))
 	}
 	for node, s := range h.Seats {
