@@ -118,6 +118,7 @@ var sameLayer = []struct{ from, to, why string }{
 	{"agent/config", "failover/vip", "so does an address"},
 	{"agent/config", "fencing/fenceagent", "so do fence devices"},
 	{"agent/config", "fencing/handler", "likewise"},
+	{"agent/config", "fencing/sbd", "likewise"},
 }
 
 func match(pattern, pkg string) bool {
