@@ -151,11 +151,15 @@ func (a *agent) startLedger(context.Context) error {
 	case config.ArbitrateFencing:
 		lc.Arbitration, lc.FenceTakes = ledger.ArbitrationFencing, a.cfg.FenceTakes(a.cfg.Peer(a.self).Name)+fenceSlack
 	}
+	lc.Life = a.dog.word()
 	l, err := ledger.Open(lc)
 	if err != nil {
 		return err
 	}
 	a.ledger = l
+	if a.dog != nil {
+		a.dog.ledger.Store(l)
+	}
 	a.onStop("ledger", a.stopLedger)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"hapair/agent/apiv1"
 	"hapair/agent/config"
 	"hapair/fencing"
+	"hapair/fencing/device"
 	"hapair/heartbeat"
 	"hapair/heartbeat/detect"
 )
@@ -19,7 +20,7 @@ func (a *agent) startFencing(context.Context) error {
 	if a.cfg.Arbitration != config.ArbitrateFencing || a.witness() {
 		return nil
 	}
-	cfg, err := fencingConfig(a.cfg, a.self)
+	cfg, err := fencingConfig(a.cfg, a.self, a.pills)
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (a *agent) startFencing(context.Context) error {
 }
 
 // fencingConfig has the devices for every other node.
-func fencingConfig(cfg *config.Config, self string) (fencing.Config, error) {
+func fencingConfig(cfg *config.Config, self string, pills func(node string, d *config.FenceDevice) device.Device) (fencing.Config, error) {
 	out := fencing.Config{Self: self, Nodes: map[string][]fencing.Level{}}
 	for _, node := range cfg.NodeNames() {
 		if node == self {
@@ -53,6 +54,9 @@ func fencingConfig(cfg *config.Config, self string) (fencing.Config, error) {
 			var level fencing.Level
 			for i := range devices {
 				b, err := fenceDevice(&devices[i], self)
+				if devices[i].SBD != "" {
+					b.Device, err = pills(node, &devices[i]), nil
+				}
 				if err != nil {
 					return out, fmt.Errorf("fencing of %s: %w", node, err)
 				}
@@ -66,6 +70,9 @@ func fencingConfig(cfg *config.Config, self string) (fencing.Config, error) {
 
 func fenceDevice(d *config.FenceDevice, self string) (fencing.Bound, error) {
 	b := fencing.Bound{Timeout: d.Timeout, Monitor: d.MonitorInterval}
+	if d.SBD != "" {
+		return b, nil // whoever asks makes it
+	}
 	if d.Manual {
 		b.Device, b.Timeout = fencing.Manual(), 0
 		return b, nil

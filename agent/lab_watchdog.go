@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,11 +18,12 @@ import (
 // labPatience bounds one word to the watchdog of a lab's node.
 const labPatience = 5 * time.Second
 
-// openWatchdog, in lab builds, takes a socket for the watchdog of a lab's node,
-// which behaves as one of the kernel's: see test/lab.
+// openWatchdog, in lab builds, opens the watchdog of a lab's node, a socket that
+// behaves as one of the kernel's devices: see test/lab. Nothing else is opened: a
+// device of the kernel is that of the machine the lab runs on.
 var openWatchdog = func(path string, timeout time.Duration) (watchdog.Timer, error) {
 	if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
-		return openKernelWatchdog(path, timeout)
+		return nil, fmt.Errorf("%s is not the watchdog of a lab's node: %w", path, errors.Join(kernel.ErrNotOne, err))
 	}
 	c, err := net.DialTimeout("unix", path, labPatience)
 	if err != nil {
@@ -35,6 +37,18 @@ var openWatchdog = func(path string, timeout time.Duration) (watchdog.Timer, err
 		return nil, fmt.Errorf("watchdog %s: %w: it says %q: %w", path, kernel.ErrBusy, word, err)
 	}
 	return w, w.say(fmt.Sprintf("timeout %d", timeout.Milliseconds()))
+}
+
+// resetNow, in lab builds, resets a node of a lab, and nothing else.
+var resetNow = func(timer watchdog.Timer, device string) error {
+	if w, ok := timer.(*labWatchdog); ok {
+		return w.say("now")
+	}
+	w, err := openWatchdog(device, time.Minute)
+	if err != nil {
+		return err
+	}
+	return w.(*labWatchdog).say("now")
 }
 
 type labWatchdog struct {

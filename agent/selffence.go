@@ -17,6 +17,8 @@ import (
 	"hapair/agent/config"
 	"hapair/agent/systemd"
 	"hapair/failover"
+	"hapair/failover/ledger"
+	"hapair/fencing/sbd"
 	"hapair/fencing/watchdog"
 	kernel "hapair/kernel/watchdog"
 	"hapair/mirror/state"
@@ -35,8 +37,12 @@ const (
 // dog has this machine reset when its agent does not go on.
 type dog struct {
 	clock  func() time.Duration
+	life   sbd.ID // of this boot
+	timer  watchdog.Timer
 	keeper *watchdog.Keeper
-	marker string // file
+	poison *poison                       // nil: there is no disk with pills
+	ledger atomic.Pointer[ledger.Ledger] // nil before it is open
+	marker string                        // file
 	// former says that an earlier life of the agent, in this boot, did not end in
 	// order: what it served may still be there.
 	former bool
@@ -67,26 +73,42 @@ func (a *agent) startWatchdog(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("which boot this is: %w", err)
 	}
-	d := &dog{clock: a.clock, marker: filepath.Join(a.cfg.RunDir, bootFile)}
-	d.stage.Store(int64(a.clock() + stopPatience + stageSlack))
+	d := &dog{clock: a.clock, life: sbd.Name(boot), marker: filepath.Join(a.cfg.RunDir, bootFile)}
 	if d.former, err = d.armedIn(boot); err != nil {
+		return err
+	}
+	p, timeout, err := a.poisonOf(d, boot, w.Timeout)
+	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(d.marker, []byte(boot+"\n"), 0o600); err != nil {
 		return fmt.Errorf("note that the watchdog is armed: %w", err)
 	}
-	timer, err := openWatchdog(w.Device, w.Timeout)
-	if err != nil {
+	if d.timer, err = openWatchdog(w.Device, timeout); err != nil {
 		return errors.Join(err, d.forget())
 	}
-	d.keeper = watchdog.Start(timer, watchdog.Config{Clock: a.clock, Log: a.log, Tell: a.watchdogTells}, watchdog.Need{Name: "the agent", Why: d.alive})
+	needs, err := p.start(a, d.timer.Info().Timeout, d.former)
+	if err != nil {
+		return errors.Join(err, d.timer.Leave())
+	}
 	if w.OnNoQuorum == config.WatchdogReset {
-		d.keeper.Add(watchdog.Need{Name: "the lease", Why: a.leaseless})
+		needs = append(needs, watchdog.Need{Name: "the lease", Why: a.leaseless})
+	}
+	a.keepWatchdog(d, p, needs)
+	a.armed(d.timer.Info(), w.Timeout, d.former)
+	return nil
+}
+
+// keepWatchdog begins to pet.
+func (a *agent) keepWatchdog(d *dog, p *poison, needs []watchdog.Need) {
+	d.stage.Store(int64(a.clock() + stopPatience + stageSlack))
+	needs = append([]watchdog.Need{{Name: "the agent", Why: d.alive}}, needs...)
+	d.keeper = watchdog.Start(d.timer, watchdog.Config{Clock: a.clock, Log: a.log, Tell: a.watchdogTells}, needs...)
+	if d.poison = p; p != nil {
+		close(p.armed)
 	}
 	a.dog = d
-	a.onStop("watchdog", func(context.Context) error { return a.dog.stop(a.failed) })
-	a.armed(timer.Info(), w.Timeout, d.former)
-	return nil
+	a.onStop("watchdog", func(ctx context.Context) error { return a.dog.stop(ctx, a.failed) })
 }
 
 // armedIn reports whether the watchdog was armed in this boot, and not disarmed.
@@ -185,9 +207,13 @@ func (a *agent) leaseless(now time.Duration) string {
 // stop disarms the watchdog, because the agent ends in order. After a start that
 // failed what an earlier life served may still be there, and nobody sees to it: then
 // the machine is reset.
-func (d *dog) stop(failed bool) error {
+func (d *dog) stop(ctx context.Context, failed bool) error {
 	if failed && d.former {
+		d.poison.halt()
 		return errors.Join(fmt.Errorf("the watchdog stays armed: an earlier life of this agent did not end in order, and this one does not start"), d.keeper.Leave())
+	}
+	if err := d.poison.stop(ctx); err != nil {
+		return errors.Join(fmt.Errorf("the watchdog stays armed, and resets this machine: %w", err), d.keeper.Leave())
 	}
 	if err := d.keeper.Disarm(); err != nil {
 		return err
@@ -209,7 +235,8 @@ func (a *agent) watchdogStatus() *apiv1.Watchdog {
 		return nil
 	}
 	s := a.dog.keeper.Status()
-	return &apiv1.Watchdog{Device: s.Path, Driver: s.Identity, TimeoutMS: s.Timeout.Milliseconds(), PettedMS: s.Petted.Milliseconds(), Because: s.Withheld,
+	disk, because := a.dog.poison.status()
+	return &apiv1.Watchdog{Disk: disk, DiskBecause: because, Device: s.Path, Driver: s.Identity, TimeoutMS: s.Timeout.Milliseconds(), PettedMS: s.Petted.Milliseconds(), Because: s.Withheld,
 		PetsTotal: s.Pets, NoWayOut: s.NoWayOut, OnNoQuorum: string(a.cfg.Watchdog.OnNoQuorum)}
 }
 

@@ -57,10 +57,16 @@ func dogWorld(t *testing.T, boot, dir string) (*agent, *fakeBox) {
 		defer b.mu.Unlock()
 		b.reset = true
 	})
-	wasOpen, wasBoot := openWatchdog, bootID
+	wasOpen, wasBoot, wasReset := openWatchdog, bootID, resetNow
+	resetNow = func(watchdog.Timer, string) error { // never the real one
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.reset = true
+		return nil
+	}
 	openWatchdog = func(string, time.Duration) (watchdog.Timer, error) { return b, nil }
 	bootID = func() (string, error) { return boot, nil }
-	t.Cleanup(func() { openWatchdog, bootID = wasOpen, wasBoot })
+	t.Cleanup(func() { openWatchdog, bootID, resetNow = wasOpen, wasBoot, wasReset })
 	a := &agent{self: "alpha", log: zap.NewNop(), clock: func() time.Duration { return time.Since(began) }, boss: systemd.New(zap.NewNop()), hub: api.NewHub("alpha", time.Now)}
 	a.cfg = &config.Config{RunDir: dir, Nodes: []config.Node{{Name: "alpha"}, {Name: "beta"}},
 		Watchdog: &config.Watchdog{Device: "/dev/fake", Timeout: 10 * time.Second, OnNoQuorum: config.WatchdogWait}}

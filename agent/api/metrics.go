@@ -56,8 +56,9 @@ var (
 	fencesDesc      = desc("fences_total", "Fences by their outcome; only confirmed ones count.", "member", "outcome")
 	fencingDesc     = desc("fence_under_way", "1 while a node is being fenced.", "member")
 
-	watchdogDesc    = desc("watchdog_petted", "1 while the watchdog of this machine is petted; absent without one.")
-	watchdogOutDesc = desc("watchdog_timeout_seconds", "From the last pet to the reset.")
+	watchdogDesc     = desc("watchdog_petted", "1 while the watchdog of this machine is petted; absent without one.")
+	watchdogReadDesc = desc("watchdog_disk_read", "1 while the sbd disk by which this machine may be fenced is read; absent without one.")
+	watchdogOutDesc  = desc("watchdog_timeout_seconds", "From the last pet to the reset.")
 
 	primaryDesc   = desc("resource_primary", "1 when this node is Primary.", "resource")
 	inSyncDesc    = desc("resource_in_sync", "1 when a node's copy is in the in-sync set.", "resource", "member")
@@ -113,6 +114,9 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	if w := st.Watchdog; w != nil {
 		m.flag(watchdogDesc, w.Because == "")
 		m.gauge(watchdogOutDesc, float64(w.TimeoutMS)/1000)
+		if w.Disk != "" {
+			m.flag(watchdogReadDesc, w.DiskBecause == "")
+		}
 	}
 	for i := range st.Fencing {
 		m.fencing(&st.Fencing[i])

@@ -51,6 +51,9 @@ type Watchdog struct {
 	PetsTotal  uint64 `json:"pets_total"`
 	NoWayOut   bool   `json:"no_way_out"`   // it cannot be disarmed
 	OnNoQuorum string `json:"on_no_quorum"` // of a Primary without a lease: wait, reset
+	// Disk is read for pills, "" for none; DiskBecause says why it is not, "" while it is.
+	Disk        string `json:"disk"`
+	DiskBecause string `json:"disk_because"`
 }
 
 // FenceDevice is one device and what it said when it was last looked at.

@@ -3,11 +3,13 @@ package config
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"hapair/fencing/device"
 	"hapair/fencing/fenceagent"
 	"hapair/fencing/handler"
+	"hapair/fencing/sbd"
 )
 
 // NodeFencing holds the fence devices of one node.
@@ -27,9 +29,10 @@ type FenceDevice struct {
 	Exec Command `yaml:"exec,omitempty"`
 	// Manual is an operator, who says hactl fence-confirm.
 	Manual bool `yaml:"manual,omitempty"`
-	// Watchdog is the watchdog of the node itself; not implemented.
+	// Watchdog is the watchdog of the node itself; not implemented: nobody is told that
+	// it has bitten.
 	Watchdog string `yaml:"watchdog,omitempty"`
-	// SBD is a shared disk with poison pills; not implemented.
+	// SBD is a small disk that both nodes see, with poison pills.
 	SBD string `yaml:"sbd,omitempty"`
 	// Level orders the devices of a node: the levels are tried one after the other,
 	// and all devices of one must confirm. 0: the one after the device before.
@@ -86,8 +89,24 @@ func (c *Config) FenceTakes(node string) time.Duration {
 	return sum
 }
 
+// fenceStrikes bounds how long it takes until node is off, if a fence of it succeeds at
+// all. Who fences by a pill has to wait until that is certain, long after.
+func (c *Config) fenceStrikes(node string) time.Duration {
+	takes := c.FenceTakes(node)
+	for _, d := range slices.Backward(c.devices(node)) {
+		if d.Manual {
+			continue
+		}
+		if d.SBD != "" {
+			takes += min(sbd.Strikes-d.Timeout, 0)
+		}
+		break // after any other nobody is asked any more
+	}
+	return takes
+}
+
 // FenceDelay is how long a Secondary waits before it fences node, the Primary:
-// longer than that one's fence of the Secondary may take, so that not both are
+// longer than that one's fence of the Secondary may take to strike, so that not both are
 // off, and by as much as one may find out later than the other.
 func (c *Config) FenceDelay(node string) time.Duration {
 	var longest time.Duration
@@ -104,7 +123,7 @@ func (c *Config) FenceDelay(node string) time.Duration {
 func (c *Config) fenceDelayMin(node string) time.Duration {
 	min := c.Timing.Lease
 	if other := c.Peer(node); other != nil {
-		min += c.FenceTakes(other.Name)
+		min += c.fenceStrikes(other.Name)
 	}
 	return min
 }
@@ -114,18 +133,17 @@ func (c *Config) devicesNotBuilt() []error {
 	var errs []error
 	for _, f := range c.Fencing {
 		for _, d := range f.Devices {
-			for kind, is := range map[string]bool{"watchdog": d.Watchdog != "", "sbd": d.SBD != ""} {
-				if is {
-					errs = append(errs, &NotImplementedError{kind + " as a fence device of " + f.Node, "use a fence agent, exec or manual"})
-				}
+			if d.Watchdog != "" {
+				errs = append(errs, &NotImplementedError{"watchdog as a fence device of " + f.Node,
+					"who has lost that node cannot know whether its watchdog was armed: use a fence agent, or sbd, which tells; the section watchdog at the top has a node reset itself"})
 			}
 		}
 	}
 	return errs
 }
 
-// Device makes the device, for whoever fences from the node self. A manual one is
-// not made here.
+// Device makes the device, for whoever fences from the node self. A manual one, and
+// sbd, are not made here.
 func (d *FenceDevice) Device(self string) (device.Device, error) {
 	if len(d.Exec) > 0 {
 		return handler.New(handler.Config{Self: self, Command: d.Exec})
@@ -161,14 +179,20 @@ func (c *checker) fencing() {
 		if len(f.Devices) == 0 || len(f.Devices) > MaxFenceDevices {
 			c.fail(at, "", "node %q has %d fence devices; between 1 and %d", f.Node, len(f.Devices), MaxFenceDevices)
 		}
-		level := 0
+		level, disks := 0, 0
 		for i, dev := range f.Devices {
+			if dev.SBD != "" {
+				disks++
+			}
 			where := fmt.Sprintf("%s[%d]", at, i)
 			if dev.Level < 0 || dev.Level != 0 && (dev.Level < level || dev.Level > level+1) {
 				c.fail(where+".level", "number the levels from 1, in the order they are tried", "level %d comes after level %d", dev.Level, level)
 			}
 			level = levelAfter(level, dev)
 			c.fenceDevice(where, dev)
+		}
+		if disks > 1 {
+			c.fail(at, "keep one of them", "node %q has %d sbd disks: it reads one", f.Node, disks)
 		}
 		if c.cfg.Arbitration == ArbitrateFencing && c.cfg.Node(f.Node) != nil {
 			c.fenceDelay(at, f)
@@ -185,7 +209,7 @@ func (c *checker) fenceDevice(at string, dev FenceDevice) {
 	}
 	switch {
 	case kinds != 1:
-		c.fail(at, "as in {agent: fence_ipmilan, options: {ip: 192.168.1.91}}", "a fence device is one of agent, exec and manual; this one has %d of them", kinds)
+		c.fail(at, "as in {agent: fence_ipmilan, options: {ip: 192.168.1.91}}", "a fence device is one of agent, exec, sbd and manual; this one has %d of them", kinds)
 		return
 	case dev.Agent == "" && len(dev.Options) > 0:
 		c.fail(at+".options", "", "options are for an agent")
@@ -204,6 +228,9 @@ func (c *checker) fenceDevice(at string, dev FenceDevice) {
 		}
 	}
 	c.fenceTimes(at, dev)
+	if dev.SBD != "" {
+		c.sbd(at, dev)
+	}
 }
 
 func (c *checker) fenceTimes(at string, dev FenceDevice) {
@@ -241,13 +268,13 @@ func (c *checker) fenceDelay(at string, f NodeFencing) {
 // fenceDevices asks the agents for the other node what they are.
 func (c *checker) fenceDevices(ctx context.Context, self string) {
 	for _, f := range c.cfg.Fencing {
-		if f.Node == self {
-			continue // others fence this node
-		}
 		for i := range f.Devices {
 			d := &f.Devices[i]
 			var err error
 			switch {
+			case d.SBD != "":
+				err = sbd.Check(d.SBD, c.cfg.SBDOwner())
+			case f.Node == self: // others fence this node
 			case d.Agent != "":
 				err = fenceagent.Check(ctx, d.agent())
 			case len(d.Exec) > 0:

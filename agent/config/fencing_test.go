@@ -70,10 +70,10 @@ echo '<actions><action name="off"/><action name="reboot"/><action name="status"/
 
 // What nothing makes yet is said to be so, and by its name.
 func TestDevicesNotBuilt(t *testing.T) {
-	text := strings.Replace(strings.Replace(fenced, ", delay: 1m", "", 1), "- {manual: true}", "- {watchdog: /dev/watchdog}\n    - {sbd: /dev/disk/by-id/x}", 1)
+	text := strings.Replace(strings.Replace(fenced, ", delay: 1m", "", 1), "- {manual: true}", "- {watchdog: /dev/watchdog}", 1)
 	err := mustParse(t, text).CheckImplemented()
 	var ni *NotImplementedError
-	if !errors.As(err, &ni) || !strings.Contains(err.Error(), "watchdog as a fence device of alpha: not implemented") || !strings.Contains(err.Error(), "sbd as a fence device of alpha") {
+	if !errors.As(err, &ni) || !strings.Contains(err.Error(), "watchdog as a fence device of alpha: not implemented") || !strings.Contains(err.Error(), "use a fence agent, or sbd") {
 		t.Errorf("%v", err)
 	}
 }

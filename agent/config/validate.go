@@ -55,6 +55,7 @@ func (c *checker) normalize() {
 	if _, given := c.src.at["api"]; !given {
 		cfg.API.setDefaults()
 	}
+	c.sbdTimeouts()
 	for i := range cfg.Resources {
 		nameServices(cfg.Resources[i].Services)
 	}

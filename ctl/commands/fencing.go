@@ -83,15 +83,30 @@ func renderWatchdog(w *apiv1.Watchdog, s style) string {
 	if w.NoWayOut {
 		text += ", cannot be disarmed"
 	}
+	switch {
+	case w.Disk != "" && w.DiskBecause != "":
+		text += fmt.Sprintf("\n  %s: %s: %s", s.bad("reads no pills"), clean(w.Disk), clean(w.DiskBecause))
+	case w.Disk != "":
+		text += ", and while " + clean(w.Disk) + " has no pill"
+	}
 	return text + "\n"
+}
+
+// renderSelf draws what is wrong with what resets this machine.
+func renderSelf(b *strings.Builder, w *apiv1.Watchdog, s style) {
+	switch {
+	case w == nil:
+	case w.Because != "":
+		fmt.Fprintf(b, "%s for %s, and is reset at %s: %s\n", s.bad("this machine's watchdog is not petted"), millisText(w.PettedMS), millisText(w.TimeoutMS), clean(w.Because))
+	case w.DiskBecause != "":
+		fmt.Fprintf(b, "%s %s: %s\n", s.warn("no pills are read from"), clean(w.Disk), clean(w.DiskBecause))
+	}
 }
 
 // renderFencing draws the nodes that cannot be fenced, are being fenced, or were
 // lately.
 func renderFencing(b *strings.Builder, st *apiv1.Status, s style) {
-	if w := st.Watchdog; w != nil && w.Because != "" {
-		fmt.Fprintf(b, "%s for %s, and is reset at %s: %s\n", s.bad("this machine's watchdog is not petted"), millisText(w.PettedMS), millisText(w.TimeoutMS), clean(w.Because))
-	}
+	renderSelf(b, st.Watchdog, s)
 	for i := range st.Fencing {
 		f := &st.Fencing[i]
 		if !f.Ready {

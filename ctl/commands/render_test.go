@@ -58,6 +58,12 @@ var stories = map[string]func(*apiv1.Status){
 			UnderWay: &apiv1.FenceUnderWay{Because: "it is dead", Since: st.Time.Add(-75 * time.Second), Level: 2, Failed: "level 1: fence_ipmilan 10.0.0.1: refused: login denied", WaitsForOperator: true}}}
 		st.Fences = []apiv1.Fence{{Node: "beta", Outcome: apiv1.FenceRefused, Device: "fence_ipmilan 10.0.0.1", Reason: "login denied", Since: st.Time.Add(-5 * time.Minute)}}
 	},
+	"not-petted": func(st *apiv1.Status) {
+		st.Watchdog = &apiv1.Watchdog{Device: "/dev/watchdog", Driver: "Software Watchdog", TimeoutMS: 10_000, PettedMS: 4_200, Because: "sbd: the disk was not read for 6s (read block 2: EIO), nor is the other node heard"}
+	},
+	"no-pills": func(st *apiv1.Status) {
+		st.Watchdog = &apiv1.Watchdog{Device: "/dev/watchdog", TimeoutMS: 10_000, PettedMS: 200, Disk: "/dev/disk/by-id/wwn-1", DiskBecause: "read block 2: input/output error"}
+	},
 	"fenced": func(st *apiv1.Status) {
 		st.Fencing = []apiv1.Fencing{{Node: "beta", Ready: true}}
 		st.Fences = []apiv1.Fence{{Node: "beta", Outcome: apiv1.FenceConfirmed, Device: "fence_ipmilan 10.0.0.1", Reason: "switched off, and its status is off", Since: st.Time.Add(-time.Minute)}}

@@ -125,7 +125,8 @@ func (a *app) root() *cobra.Command {
 	add(groupChange, a.promoteCmd(), a.demoteCmd(), a.switchoverCmd(), a.cleanupCmd(), a.connectCmd(), a.disconnectCmd(), a.splitBrainCmd(),
 		a.invalidateCmd(), a.attachCmd(), a.setCmd(), a.pauseCmd(), a.resumeCmd(), a.verifyCmd(), a.resizeCmd(), a.maintenanceCmd(), a.standbyCmd(), a.ledgerBeginCmd(), a.replaceCmd(),
 		a.fenceCmd(), a.fenceConfirmCmd(), a.drillCmd())
-	add(groupSetup, a.initCmd(), a.inviteCmd(), a.joinCmd(), a.createMetadataCmd(), a.dumpMetadataCmd(), a.checkMetadataCmd(), a.moveMetadataCmd(), a.convertMetadataCmd(), a.configCmd())
+	add(groupSetup, a.initCmd(), a.inviteCmd(), a.joinCmd(), a.createMetadataCmd(), a.dumpMetadataCmd(), a.checkMetadataCmd(), a.moveMetadataCmd(), a.convertMetadataCmd(),
+		a.createSBDCmd(), a.dumpSBDCmd(), a.configCmd())
 	add(groupMissing, a.notBuiltCmds()...)
 	root.AddCommand(a.manCmd(root))
 	wrapArgs(root)

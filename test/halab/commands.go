@@ -46,6 +46,8 @@ func upCommand(dir *string) *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.Nodes, "nodes", []string{"alpha", "beta"}, "the two data nodes")
 	f.StringVar(&o.Witness, "witness", "gamma", "the witness; - for none")
+	f.DurationVar(&o.Watchdog, "watchdog", 0, "time-out of each data node's watchdog; 0: none")
+	f.BoolVar(&o.SBD, "sbd", false, "arbitration fencing by poison pills on a file that both nodes see; with --watchdog")
 	f.StringVar(&o.Arbitration, "arbitration", "", "witness, fencing or manual; default witness when there is one")
 	f.StringVar(&size, "size", "256M", "size of the volume")
 	f.StringVar(&o.Resource, "resource", "pg", "name of the resource")

@@ -51,7 +51,15 @@ resources:
       - {{.}}
 {{- end}}
 {{- end}}
-{{- if eq .Options.Arbitration "fencing"}}
+{{- if .Options.Watchdog}}
+watchdog: {device: {{.Device}}, timeout: {{.Options.Watchdog}}}
+{{- end}}
+{{- if .Options.SBD}}
+fencing:
+{{- range .Data}}
+  {{.Name}}: [{sbd: {{$.SBD}}, monitor_interval: 5s}]
+{{- end}}
+{{- else if eq .Options.Arbitration "fencing"}}
 fencing:
 {{- range .Data}}
   {{.Name}}: [{agent: {{$.Fence}}, options: {dir: {{$.Dir}}, plug: {{.Name}}}, timeout: 5s, monitor_interval: 5s}]
@@ -66,10 +74,11 @@ func (l *Lab) config() (string, error) {
 	v := struct {
 		ID, Volumes string
 		Dir, Fence  string // of the lab's fence agent
+		Device, SBD string // watchdog, and disk with pills
 		Options     Options
 		Data        []configNode
 		Witness     *configNode
-	}{ID: l.state.ID, Options: l.state.Options, Volumes: l.state.Options.volumes(), Dir: l.dir, Fence: l.FenceProgram()}
+	}{ID: l.state.ID, Options: l.state.Options, Volumes: l.state.Options.volumes(), Dir: l.dir, Fence: l.FenceProgram(), Device: WatchdogDevice, SBD: l.SBDDisk()}
 	for _, n := range l.state.Nodes {
 		c := configNode{n.Name, n.address(Crossover), n.address(LAN)}
 		switch n.Kind {

@@ -65,6 +65,11 @@ type Options struct {
 	Settings    []string // further keys of the resource, each "key: value"
 	Services    []string // items of the list in the configuration, each one YAML flow mapping
 	Extra       string   // further YAML at the top level of the configuration
+	// Watchdog is the time-out of each data node's watchdog, in whole seconds; 0: they
+	// have none. With SBD and arbitration fencing they fence each other by pills on a file
+	// that both see.
+	Watchdog time.Duration
+	SBD      bool
 
 	// Agent is the program, run as Agent... --config FILE; default the
 	// haagent-lab beside the running program, or in bin/ of the source tree.
@@ -130,6 +135,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("lab: %d volumes; 1 to %d", o.Volumes, volumesMax)
 	case !filepath.IsAbs(o.Dir):
 		return fmt.Errorf("lab: %q is not an absolute path", o.Dir)
+	case o.SBD && (o.Arbitration != "fencing" || o.Watchdog == 0):
+		return errors.New("lab: sbd goes with arbitration fencing and a watchdog")
 	case o.Arbitration == "witness" && o.Witness == "":
 		return errors.New("lab: arbitration by a witness needs one")
 	case o.Arbitration != "witness" && o.Arbitration != "manual" && o.Arbitration != "fencing":
@@ -246,6 +253,11 @@ func (l *Lab) introduce(ctx context.Context) error {
 			if _, err := l.Run(ctx, name, argv...); err != nil {
 				return err
 			}
+		}
+	}
+	if l.state.Options.SBD {
+		if _, err := l.Run(ctx, l.Data()[0], "hactl", "create-sbd"); err != nil {
+			return err
 		}
 	}
 	for _, n := range l.state.Nodes {

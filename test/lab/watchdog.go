@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ import (
 //
 // It answers "armed" to a connection, "busy" to one too many.
 const WatchdogDevice = "/run/lab-watchdog"
+
+// SBDDisk is the file by which data nodes fence each other with pills, as they see it.
+func (l *Lab) SBDDisk() string { return filepath.Join(l.dir, "sbd") }
 
 const (
 	// watchdogAtFirst is the time-out of one that was not told another.

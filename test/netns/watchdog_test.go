@@ -14,9 +14,7 @@ import (
 // still because this machine is busy.
 const bites = 3 * time.Second
 
-func watched(o *lab.Options) {
-	o.Extra += "watchdog: {device: " + lab.WatchdogDevice + ", timeout: " + bites.String() + "}\n"
-}
+func watched(o *lab.Options) { o.Watchdog = bites }
 
 // goesOff waits until a node that is on has no power any more, and tells when that
 // was seen.
