@@ -39,12 +39,14 @@ func TestSoftdog(t *testing.T) {
 	for _, verb := range []script.Verb{script.Kill, script.Start} { // armed, and petted again
 		l.must(t, verb, secondary)
 	}
+	l.status(ctx, t, secondary) // it is there
 	servesOn(ctx, t, l)
 	l.must(t, script.Stop, secondary)
 	if out, err := l.machines[secondary].run(ctx, "/bin/cat", "/sys/class/watchdog/watchdog0/state"); err == nil && strings.TrimSpace(out) != "inactive" {
 		t.Errorf("after a stop in order the watchdog of %s is %q", secondary, out)
 	}
 	l.must(t, script.Start, secondary)
+	l.status(ctx, t, secondary)
 	servesOn(ctx, t, l)
 	l.must(t, script.Pause, primary)
 	l.resets(ctx, t, primary)
