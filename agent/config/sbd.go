@@ -21,7 +21,11 @@ func (c *Config) SBDOf(node string) string {
 // SBDOwner says whose the sbd disks of this file are.
 func (c *Config) SBDOwner() sbd.Owner { return sbd.Owner{Cluster: c.Cluster, Nodes: c.NodeNames()} }
 
-// sbdTimeouts gives each sbd device that has none a time-out that fits the watchdog.
+// sbdMonitorInterval is the default for sbd: to look at a disk costs nothing.
+const sbdMonitorInterval = 10 * time.Second
+
+// sbdTimeouts gives each sbd device that has none a time-out that fits the watchdog,
+// and an interval of its own.
 func (c *checker) sbdTimeouts() {
 	if c.cfg.Watchdog == nil {
 		return
@@ -29,8 +33,16 @@ func (c *checker) sbdTimeouts() {
 	for i := range c.cfg.Fencing {
 		f := &c.cfg.Fencing[i]
 		for j := range f.Devices {
-			if _, given := c.src.at[fmt.Sprintf("fencing.%s[%d].timeout", f.Node, j)]; f.Devices[j].SBD != "" && !given {
-				f.Devices[j].Timeout = sbdTakes(c.cfg.Watchdog.Timeout)
+			d := &f.Devices[j]
+			given := func(key string) bool {
+				_, is := c.src.at[fmt.Sprintf("fencing.%s[%d].%s", f.Node, j, key)]
+				return is || d.SBD == ""
+			}
+			if !given("timeout") {
+				d.Timeout = sbdTakes(c.cfg.Watchdog.Timeout)
+			}
+			if !given("monitor_interval") {
+				d.MonitorInterval = sbdMonitorInterval
 			}
 		}
 	}

@@ -14,6 +14,9 @@ import (
 // ErrPill is wrapped where a node has found a pill for its present life.
 var ErrPill = errors.New("a pill")
 
+// ErrAnew is wrapped where a disk was made anew under a reader.
+var ErrAnew = errors.New("it was made anew: stop this node's agent and start it again")
+
 // Never is the instant at which nobody was heard.
 const Never = time.Duration(math.MinInt64 / 2)
 
@@ -198,7 +201,7 @@ func (r *Reader) mail() (Mail, error) {
 	}
 	a, err := take(d, r.cfg.Owner)
 	if err == nil && a.head.Disk != r.area.head.Disk {
-		err = fmt.Errorf("%w: it was made anew: stop this node's agent and start it again", ErrOther)
+		err = ErrAnew
 	}
 	var m Mail
 	if err == nil {
@@ -278,7 +281,11 @@ func (r *Reader) stop(ctx context.Context) error {
 }
 
 func (r *Reader) sayLast(s Slot) error {
-	if err := r.read(); err != nil { // also opens the disk, if it has to be
+	err := r.read() // also opens the disk, if it has to be
+	if errors.Is(err, ErrAnew) {
+		return nil // what others relied on is gone
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.say(s); err != nil {

@@ -391,12 +391,16 @@ func TestDiskMadeAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.run(time.Minute)
-		if err := w.beta.process.reader.Trouble(); !errors.Is(err, ErrOther) || w.isOff() {
+		if err := w.beta.process.reader.Trouble(); !errors.Is(err, ErrAnew) || w.isOff() {
 			t.Errorf("%v; off: %v", err, w.isOff())
 		}
-		w.set(func() { w.linked = false })
 		if out, said, _, _ := w.fence(time.Minute); out != device.Refused {
 			t.Errorf("%v: %s", out, said)
+		}
+		w.beta.stop() // nobody relies on it
+		time.Sleep(time.Hour)
+		if w.isOff() {
+			t.Error("reset after a stop in order")
 		}
 	})
 }
