@@ -196,6 +196,19 @@ func linkCommand(dir *string) *cobra.Command {
 		}}
 }
 
+func boardsCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "boards", Short: "be the management boards of the nodes, which speak Redfish", Args: cobra.NoArgs,
+		Long: fmt.Sprintf("boards serves Redfish over TLS, on port %d of wherever it runs, such as the client: halab exec client -- halab boards.\n"+
+			"fence_redfish reaches a node there with systems_uri=/redfish/v1/Systems/NODE, username=%s, password_file=%s, ssl_insecure=1.", lab.BoardsPort, lab.BoardsUser, lab.BoardsPasswordFile),
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, err := lab.Open(*dir)
+			if err != nil {
+				return err
+			}
+			return l.ServeBoards(c.Context())
+		}}
+}
+
 // fenceCommand is the fence agent of the lab, which programs speak to.
 func fenceCommand() *cobra.Command {
 	return &cobra.Command{Use: "fence", Short: "be a fence agent for the nodes: options on standard input", Args: cobra.NoArgs,

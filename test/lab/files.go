@@ -59,6 +59,11 @@ fencing:
 {{- range .Data}}
   {{.Name}}: [{sbd: {{$.SBD}}, monitor_interval: 5s}]
 {{- end}}
+{{- else if .Options.FenceDevice}}
+fencing:
+{{- range .Data}}
+  {{.Name}}: [{{.Device}}]
+{{- end}}
 {{- else if eq .Options.Arbitration "fencing"}}
 fencing:
 {{- range .Data}}
@@ -68,7 +73,10 @@ fencing:
 {{.Options.Extra}}
 `))
 
-type configNode struct{ Name, Crossover, LAN string }
+type configNode struct {
+	Name, Crossover, LAN string
+	Device               string // its fence device
+}
 
 func (l *Lab) config() (string, error) {
 	v := struct {
@@ -79,8 +87,14 @@ func (l *Lab) config() (string, error) {
 		Data        []configNode
 		Witness     *configNode
 	}{ID: l.state.ID, Options: l.state.Options, Volumes: l.state.Options.volumes(), Dir: l.dir, Fence: l.FenceProgram(), Device: WatchdogDevice, SBD: l.SBDDisk()}
+	client := ""
 	for _, n := range l.state.Nodes {
-		c := configNode{n.Name, n.address(Crossover), n.address(LAN)}
+		if n.Kind == kindClient {
+			client = n.address(LAN)
+		}
+	}
+	for _, n := range l.state.Nodes {
+		c := configNode{n.Name, n.address(Crossover), n.address(LAN), strings.NewReplacer("NODE", n.Name, "CLIENT", client).Replace(l.state.Options.FenceDevice)}
 		switch n.Kind {
 		case kindData:
 			v.Data = append(v.Data, c)

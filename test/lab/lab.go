@@ -70,6 +70,9 @@ type Options struct {
 	// that both see.
 	Watchdog time.Duration
 	SBD      bool
+	// FenceDevice is the fence device of each data node, a YAML flow mapping in which NODE
+	// is its name, and CLIENT the address of the client; "" for the lab's own.
+	FenceDevice string
 
 	// Agent is the program, run as Agent... --config FILE; default the
 	// haagent-lab beside the running program, or in bin/ of the source tree.
