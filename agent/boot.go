@@ -18,16 +18,19 @@ const diskLookEvery = 100 * time.Millisecond
 
 // awaitDisks waits for the disks of this node while the machine boots. What is not
 // there afterwards is told by who needs it.
-func (a *agent) awaitDisks(ctx context.Context) {
+func (a *agent) awaitDisks(ctx context.Context) { a.awaitDevices(ctx, a.disks()) }
+
+// awaitDevices waits for devices likewise.
+func (a *agent) awaitDevices(ctx context.Context, paths []string) {
 	left := bootPatience - a.clock()
 	if left <= 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
-	awaitPaths(ctx, a.disks(), func(missing []string) {
+	awaitPaths(ctx, paths, func(missing []string) {
 		what := strings.Join(missing, ", ")
-		a.log.Info("the machine boots, and disks are waited for", zap.Strings("missing", missing), zap.Duration("at most", left))
+		a.log.Info("the machine boots, and devices are waited for", zap.Strings("missing", missing), zap.Duration("at most", left))
 		a.stage("starting: waiting for "+what, left)
 	})
 }

@@ -64,11 +64,12 @@ func (a *agent) stage(text string, within time.Duration) {
 
 // startWatchdog arms the machine's watchdog: before anything that others may rely
 // on is begun.
-func (a *agent) startWatchdog(context.Context) error {
+func (a *agent) startWatchdog(ctx context.Context) error {
 	w := a.cfg.Watchdog
 	if w == nil || a.witness() {
 		return nil
 	}
+	a.awaitDevices(ctx, below("/dev/", w.Device, a.cfg.SBDOf(a.self)))
 	boot, err := bootID()
 	if err != nil {
 		return fmt.Errorf("which boot this is: %w", err)
@@ -109,6 +110,16 @@ func (a *agent) keepWatchdog(d *dog, p *poison, needs []watchdog.Need) {
 	}
 	a.dog = d
 	a.onStop("watchdog", func(ctx context.Context) error { return a.dog.stop(ctx, a.failed) })
+}
+
+// below are those of some paths that lie in a directory.
+func below(dir string, paths ...string) (some []string) {
+	for _, p := range paths {
+		if strings.HasPrefix(p, dir) {
+			some = append(some, p)
+		}
+	}
+	return some
 }
 
 // armedIn reports whether the watchdog was armed in this boot, and not disarmed.

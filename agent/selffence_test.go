@@ -28,7 +28,7 @@ type fakeBox struct {
 	left    bool
 }
 
-func (b *fakeBox) Info() kernel.Info { return kernel.Info{Path: "/dev/fake", Timeout: b.timeout} }
+func (b *fakeBox) Info() kernel.Info { return kernel.Info{Path: "fake", Timeout: b.timeout} }
 
 func (b *fakeBox) Pet() error { b.timer.Reset(b.timeout); return nil }
 
@@ -69,7 +69,7 @@ func dogWorld(t *testing.T, boot, dir string) (*agent, *fakeBox) {
 	t.Cleanup(func() { openWatchdog, bootID, resetNow = wasOpen, wasBoot, wasReset })
 	a := &agent{self: "alpha", log: zap.NewNop(), clock: func() time.Duration { return time.Since(began) }, boss: systemd.New(zap.NewNop()), hub: api.NewHub("alpha", time.Now)}
 	a.cfg = &config.Config{RunDir: dir, Nodes: []config.Node{{Name: "alpha"}, {Name: "beta"}},
-		Watchdog: &config.Watchdog{Device: "/dev/fake", Timeout: 10 * time.Second, OnNoQuorum: config.WatchdogWait}}
+		Watchdog: &config.Watchdog{Device: "fake", Timeout: 10 * time.Second, OnNoQuorum: config.WatchdogWait}}
 	return a, b
 }
 
@@ -168,6 +168,24 @@ func TestWatchdogOfAFailedStart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While the machine boots, a device that is not there yet is waited for.
+func TestWatchdogThatComesLate(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		a, b := dogWorld(t, "boot 1", dir)
+		b.timer.Stop()
+		a.cfg.Watchdog.Device = "/dev/there-is-no-such-device"
+		began := time.Now()
+		openWatchdog = func(string, time.Duration) (watchdog.Timer, error) { return nil, kernel.ErrMissing }
+		if err := a.startWatchdog(t.Context()); !errors.Is(err, kernel.ErrMissing) || time.Since(began) != bootPatience {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if err := a.startWatchdog(t.Context()); !errors.Is(err, kernel.ErrMissing) || time.Since(began) != bootPatience {
+			t.Errorf("%v after %v: the boot is long since over", err, time.Since(began))
+		}
+	})
 }
 
 // A device that cannot be opened is an error, and nothing is noted.
