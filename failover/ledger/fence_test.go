@@ -373,7 +373,7 @@ func TestLifeIsTold(t *testing.T) {
 	if err := h.check(); !errors.Is(err, ErrWire) {
 		t.Errorf("a life of %d bytes: %v", len(h.Life), err)
 	}
-	l := &Ledger{cfg: Config{Self: "alpha", Voters: []Voter{{Node: "alpha"}, {Node: "beta"}}}, peers: map[string]*peer{}, clock: func() time.Duration { return time.Hour }}
+	l := &Ledger{ctx: t.Context(), cfg: Config{Self: "alpha", Voters: []Voter{{Node: "alpha"}, {Node: "beta"}}}, peers: map[string]*peer{}, clock: func() time.Duration { return time.Hour }}
 	l.peers["beta"], l.peers["gamma"] = newPeer(l, "beta"), newPeer(l, "gamma")
 	l.peers["gamma"].contact = time.Minute // a witness that is to come fences nobody
 	l.toldLife("gamma", "")
