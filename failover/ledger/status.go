@@ -98,7 +98,7 @@ func (l *Ledger) reaches(node string) bool {
 	if node == l.cfg.Self {
 		return true
 	}
-	p := l.peers[node]
+	p := l.peer(node)
 	return p != nil && p.answers()
 }
 
