@@ -28,7 +28,7 @@ func (l *Ledger) greeting() hello {
 	seats := l.tellSeats() // before the log is looked at: see give
 	id := l.id()
 	h := hello{Magic: helloMagic, Version: helloVersion, Node: l.cfg.Self, Joining: id.Joining, Blank: id.Blank, Arbitration: l.Arbitration().String(),
-		Forked: id.Forked, Machine: id.Machine, Claims: l.claims(), Seats: seats, Life: l.cfg.Life}
+		Forked: id.Forked, Machine: id.Machine, Claims: l.claims(), Seats: l.worthTelling(seats), Life: l.cfg.Life}
 	l.view.mu.Lock()
 	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
 	l.view.mu.Unlock()

@@ -114,6 +114,20 @@ func (l *Ledger) tellSeats() map[string]seat {
 	return out
 }
 
+// worthTelling leaves out what a greeting has no room for: of those that are no peers
+// any more. Each witness that ever came has left a seat.
+func (l *Ledger) worthTelling(seats map[string]seat) map[string]seat {
+	for _, node := range slices.Sorted(maps.Keys(seats)) {
+		if len(seats) <= maxSeats {
+			break
+		}
+		if l.peer(node) == nil {
+			delete(seats, node)
+		}
+	}
+	return seats
+}
+
 // heardSeat notes that who has a node's seat was heard.
 func (l *Ledger) heardSeat(node string) {
 	now := l.clock()

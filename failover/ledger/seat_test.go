@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -300,6 +301,29 @@ func TestSeatsAreJudged(t *testing.T) {
 		}
 		if s := a.tellSeats()["w"]; s.Machine != "7" || s.Turn != 3 || s.Quiet {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Many witnesses have come and gone: greetings are still taken.
+func TestGreetingAfterManyWitnesses(t *testing.T) {
+	bubble(t, ArbitrationManual, func(t *testing.T, c *cluster) {
+		c.byFiles()
+		a := c.open("a")
+		c.open("b")
+		c.awaitLeader("a", "b")
+		for i := range 2 * maxSeats {
+			node := fmt.Sprintf("w%02d", i)
+			if err := a.seated(&hello{Node: node, Machine: newMachine(), Blank: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := a.greeting()
+		if err := h.check(); err != nil {
+			t.Error(err)
+		}
+		if _, told := h.Seats["b"]; !told {
+			t.Error("who has the seat of b is not told")
 		}
 	})
 }
