@@ -223,6 +223,8 @@ func (l *Ledger) recover(reason, fenced string) error {
 			err = raft.BootstrapCluster(l.raftConfig(), l.store, l.store, l.snaps, trans, only)
 		}
 		l.view.take(f.state, "", l.tellRecord)
+	} else if index, _ := l.lastLog(); err == nil && index == 0 {
+		err = l.recoverEmpty(f, only, trans)
 	} else if err == nil {
 		err = raft.RecoverCluster(l.raftConfig(), f, l.store, l.store, l.snaps, trans, only)
 	}
@@ -234,6 +236,20 @@ func (l *Ledger) recover(reason, fenced string) error {
 		return l.saveIdentity(id)
 	}
 	return nil
+}
+
+// recoverEmpty is for a voter that has begun, and has nothing in its log yet: raft would
+// make a snapshot that ends with entry 0, and not take that for one the next time.
+func (l *Ledger) recoverEmpty(f *fsm, only raft.Configuration, trans raft.Transport) error {
+	state, err := f.Snapshot()
+	if err != nil {
+		return err
+	}
+	sink, err := l.snaps.Create(raft.SnapshotVersionMax, 1, 1, only, 1, trans)
+	if err != nil {
+		return err
+	}
+	return state.Persist(sink)
 }
 
 // founding starts the next incarnation of a state. Of three voters the other two may

@@ -146,3 +146,44 @@ func TestVoterThatHasBegunStaysSo(t *testing.T) {
 		c.eventually(5*time.Second, "w counts at once", func() bool { got, _ := w.Record("r"); return got.Equal(r) && w.Status().Promising })
 	})
 }
+
+// A node begins with an empty log, and the others are gone before it has theirs: an
+// operator may force it, and it opens afterwards.
+func TestForcedBeforeTheLogHasCome(t *testing.T) {
+	bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+		c.openAll()
+		c.primary("a", "r")
+		c.crash("b")
+		time.Sleep(2 * time.Second)
+		c.wipes("b")
+		b := c.node("b")
+		for b.isBlank() {
+			time.Sleep(100 * time.Microsecond)
+		}
+		c.crash("a")
+		c.crash("w")
+		if i, _ := b.lastLog(); i != 0 {
+			t.Skip("it has the log already")
+		}
+		time.Sleep(3 * time.Second)
+		if err := b.ForceAlone(limit(5*time.Second), "both burnt"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Declare(limit(5*time.Second), "r", []string{"b"}, 0); err != nil {
+			t.Fatal(err)
+		}
+		c.crash("b")
+		b = c.open("b")
+		c.eventually(5*time.Second, "it knows", func() bool { r, ok := b.Record("r"); return ok && r.Has("b") })
+		c.wipes("a")
+		c.eventually(5*time.Second, "a joins it", func() bool { return c.node("a").id().Joining })
+		c.wipes("w")
+		c.arranged(3)
+		c.crash("a")
+		c.crash("w")
+		c.eventually(5*time.Second, "no quorum", func() bool { return !b.CanChange() })
+		if err := b.ForceAlone(limit(5*time.Second), "both burnt again"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
