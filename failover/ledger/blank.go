@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -280,7 +281,8 @@ func (l *Ledger) passTerm(term uint64) error {
 // belowFloor tells whether a log that ends so must not lead by this node's help.
 func (l *Ledger) belowFloor(term, index uint64) bool { return !l.id().Floor.reached(term, index) }
 
-// sieve hands what arrives on to raft, without candidates that know too little.
+// sieve hands what arrives on to raft, without candidates that know too little, and
+// snapshots that this node has.
 func (t *transport) sieve(from <-chan raft.RPC, to chan<- raft.RPC) {
 	for {
 		var rpc raft.RPC
@@ -291,6 +293,11 @@ func (t *transport) sieve(from <-chan raft.RPC, to chan<- raft.RPC) {
 		}
 		if answer := t.denied(rpc.Command); answer != nil {
 			rpc.Respond(answer, nil)
+			continue
+		}
+		if answer := t.had(rpc.Command); answer != nil {
+			_, err := io.Copy(io.Discard, rpc.Reader) // what follows on this stream is behind it
+			rpc.Respond(answer, err)
 			continue
 		}
 		select {
@@ -314,6 +321,18 @@ func (t *transport) denied(command any) any {
 		}
 	}
 	return nil
+}
+
+// had answers a snapshot of which everything is applied here: one that comes twice, as
+// over a slow network. raft would go back to it, and forget what was logged behind it,
+// acknowledged or not, and who votes by that. nil for everything else. All that it stands
+// for is committed, so the leader learns nothing from the answer but where to go on.
+func (t *transport) had(command any) any {
+	c, ok := command.(*raft.InstallSnapshotRequest)
+	if g := t.l.group(); !ok || g == nil || g.layer != t.layer || c.Term < g.raft.CurrentTerm() || c.LastLogIndex > g.raft.AppliedIndex() {
+		return nil
+	}
+	return &raft.InstallSnapshotResponse{RPCHeader: t.header(c.RPCHeader), Term: c.Term, Success: true}
 }
 
 func (t *transport) header(asked raft.RPCHeader) raft.RPCHeader {

@@ -136,7 +136,7 @@ type transport struct {
 	*raft.NetworkTransport
 	l     *Ledger
 	layer *streamLayer
-	rpcs  <-chan raft.RPC // through the sieve where there is a floor
+	rpcs  <-chan raft.RPC // through the sieve
 }
 
 // peerPoll is how often a wait for an absent peer looks whether this node
@@ -146,6 +146,7 @@ const peerPoll = 50 * time.Millisecond
 var (
 	errWitness      = errors.New("a witness does not lead")
 	errTransferring = errors.New("the leadership is being handed over")
+	errNoPeer       = errors.New("that node is no member any more")
 	errNotLeading   = errors.New("this node leads no more")
 	errBelowFloor   = errors.New("others know more than this node, which has forgotten: not running")
 	errStalled      = errors.New("the ledger's disk does not answer: not leading")
@@ -156,12 +157,9 @@ func newTransport(l *Ledger, layer *streamLayer) *transport {
 		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: 2 * l.cfg.Timing.Heartbeat, Logger: l.raftLog,
 	}), l, layer, nil}
-	t.rpcs = t.NetworkTransport.Consumer()
-	if l.id().Floor != nil { // elsewhere what raft does often passes no further goroutine
-		from, to := t.rpcs, make(chan raft.RPC)
-		t.rpcs = to
-		l.wg.Go(func() { t.sieve(from, to) })
-	}
+	from, to := t.NetworkTransport.Consumer(), make(chan raft.RPC)
+	t.rpcs = to
+	l.wg.Go(func() { t.sieve(from, to) })
 	return t
 }
 
@@ -197,6 +195,8 @@ func (t *transport) awaitPeer(node string) error {
 			return nil
 		case <-t.layer.ctx.Done():
 			return net.ErrClosed
+		case <-p.ctx.Done(): // a witness that has gone; should it come again, it is another peer
+			return errNoPeer
 		case <-time.After(peerPoll):
 		}
 		if t.l.transferring.Load() > 0 {
