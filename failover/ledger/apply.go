@@ -273,6 +273,9 @@ func (l *Ledger) answer(ctx context.Context, node string, c call) callReply {
 		}
 		return r
 	case callArrange:
+		if len(c.Data) > record.MaxName {
+			return callReply{Status: statusRefused, Detail: fmt.Sprintf("a witness's name of %d bytes", len(c.Data))}
+		}
 		l.wantsNow(node, string(c.Data))
 		return callReply{Status: statusOK, Arranged: l.arrangedHere(node)}
 	default: // for the leader

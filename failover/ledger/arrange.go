@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
+
+	"hapair/failover/ledger/record"
 )
 
 // A witness comes and goes while the group runs. Both data nodes are told by their
@@ -30,6 +32,16 @@ type arranged struct {
 	Blank   bool   `json:"blank,omitempty"`   // it remembers nothing, and has not joined the group yet
 	Fresh   bool   `json:"fresh,omitempty"`   // who asks has renewed each lease that is held here, of late
 	Why     string `json:"why,omitempty"`     // the voters are not those of the configuration yet
+}
+
+// maxWhy bounds what another node says it waits for, in bytes.
+const maxWhy = 4096
+
+func (a *arranged) check() error {
+	if len(a.Witness) > record.MaxName || len(a.Why) > maxWhy {
+		return fmt.Errorf("%w: a witness's name of %d bytes, a reason of %d", ErrWire, len(a.Witness), len(a.Why))
+	}
+	return nil
 }
 
 const (
@@ -138,7 +150,7 @@ func (l *Ledger) arrangedHere(node string) *arranged {
 	id, fresh := l.id(), l.hands.fresh(node)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &arranged{Witness: l.want, Blank: id.Blank, Fresh: fresh, Why: l.arranging}
+	return &arranged{Witness: l.want, Blank: id.Blank, Fresh: fresh, Why: l.arranging[:min(len(l.arranging), maxWhy)]}
 }
 
 // asArranged tells whether the voters are who is wanted.
@@ -220,6 +232,9 @@ func (l *Ledger) askArranged(ctx context.Context, p *peer) (*arranged, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s is not reached: %w", p.node, err)
 	case r.Status == statusOK && r.Arranged != nil:
+		if err := r.Arranged.check(); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.node, err)
+		}
 		return r.Arranged, nil
 	}
 	return nil, fmt.Errorf("%s does not say which witness it is configured with; an agent of an earlier release cannot (%s)", p.node, r.Detail)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"hapair/failover/lease"
@@ -20,6 +21,7 @@ const MaxMessage = 512 << 10
 const (
 	helloMagic   = "hapair-ledger"
 	helloVersion = 1
+	maxMembers   = 16 // of a group, in a greeting
 )
 
 // ErrWire says that a peer sent what is no message of this protocol.
@@ -59,6 +61,13 @@ func (h *hello) check() error {
 		return fmt.Errorf("%w: node name of %d bytes", ErrWire, len(h.Node))
 	case len(h.Machine) > maxMachine || len(h.Life) > maxLife || len(h.Seats) > maxSeats:
 		return fmt.Errorf("%w: identity of %d bytes, %d seats", ErrWire, len(h.Machine), len(h.Seats))
+	case len(h.Voters) > maxMembers || len(h.Learners) > maxMembers:
+		return fmt.Errorf("%w: %d voters, %d members without a vote", ErrWire, len(h.Voters), len(h.Learners))
+	}
+	for _, node := range slices.Concat(h.Voters, h.Learners) {
+		if node == "" || len(node) > record.MaxName {
+			return fmt.Errorf("%w: member's name of %d bytes", ErrWire, len(node))
+		}
 	}
 	for node, s := range h.Seats {
 		if len(node) > record.MaxName || len(s.Machine) > maxMachine || len(s.Former) > keepFormer {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 
 	"hapair/failover/ledger/record"
@@ -36,11 +38,41 @@ func FuzzMessages(f *testing.F) {
 			if err != nil && !errors.Is(err, ErrWire) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Fatalf("untyped: %v", err)
 			}
+			if r, ok := v.(*callReply); ok && err == nil && r.Arranged != nil {
+				r.Arranged.check() //nolint:errcheck // it must not panic
+			}
 			if h, ok := v.(*hello); ok && err == nil && h.check() == nil {
 				judge(*h, hello{Incarnation: 1})
 			}
 		}
 	})
+}
+
+// What a node tells of itself is bounded, each part of it.
+func TestGreetingIsBounded(t *testing.T) {
+	long := strings.Repeat("x", record.MaxName+1)
+	for what, change := range map[string]func(*hello){
+		"a voter's name":     func(h *hello) { h.Voters = []string{"a", long} },
+		"a learner's name":   func(h *hello) { h.Learners = []string{long} },
+		"a learner no name":  func(h *hello) { h.Learners = []string{""} },
+		"voters":             func(h *hello) { h.Voters = slices.Repeat([]string{"a"}, maxMembers+1) },
+		"members":            func(h *hello) { h.Learners = slices.Repeat([]string{"a"}, maxMembers+1) },
+		"a machine":          func(h *hello) { h.Machine = strings.Repeat("x", maxMachine+1) },
+		"the machine's seat": func(h *hello) { h.Seats = map[string]seat{"a": {Machine: strings.Repeat("x", maxMachine+1)}} },
+	} {
+		h := hello{Magic: helloMagic, Version: helloVersion, Node: "a", Voters: []string{"a", "b"}, Learners: []string{"w"}}
+		if err := h.check(); err != nil {
+			t.Fatal(err)
+		}
+		if change(&h); !errors.Is(h.check(), ErrWire) {
+			t.Errorf("%s: %v", what, h.check())
+		}
+	}
+	for _, a := range []arranged{{Witness: long}, {Why: strings.Repeat("x", maxWhy+1)}} {
+		if !errors.Is(a.check(), ErrWire) {
+			t.Errorf("%.40v", a)
+		}
+	}
 }
 
 func TestJudge(t *testing.T) {
