@@ -192,15 +192,15 @@ func (l *Ledger) arrangeOnce(ctx context.Context) (why string) {
 }
 
 // forked tells whether this node's group is one of three that is not whole again. It is
-// once all three vote, or both data nodes where no third is wanted any more.
+// once all three vote, or both data nodes where no third is wanted any more: one that has
+// no vote yet is let go then.
 func (l *Ledger) forked() bool {
 	id := l.id()
 	if !id.Forked {
 		return false
 	}
-	servers := l.servers()
-	votes := votersOf(servers)
-	if len(votes) < 3 && (l.wanted() != "" || len(servers) != 2 || len(votes) != 2) {
+	votes := votersOf(l.servers())
+	if len(votes) < 3 && (l.wanted() != "" || len(votes) != 2 || slices.ContainsFunc(votes, l.isWitness)) {
 		return true
 	}
 	l.admin.Lock()

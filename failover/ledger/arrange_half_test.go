@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -310,5 +311,52 @@ func TestWitnessThatNeverGetsReady(t *testing.T) {
 		c.open("b")
 		c.open("w")
 		c.arranged(3)
+	})
+}
+
+// comesBackToForced is a, which was forced, and w, back without a vote; b is away still.
+func (c *cluster) comesBackToForced() files {
+	c.t.Helper()
+	f := c.byFiles()
+	f["a"], f["b"], f["w"] = "w", "w", "w"
+	c.openAll()
+	c.watch("r")
+	c.primary("a", "r")
+	c.crash("b")
+	c.crash("w")
+	c.forced("a", "r")
+	c.open("w")
+	c.eventually(5*time.Second, "w is a member", func() bool { _, found := c.node("a").third(c.node("a").servers()); return found })
+	return f
+}
+
+// A group that was forced, and is not whole yet, is to have another witness, or none.
+func TestWitnessOfAForcedGroupIsExchanged(t *testing.T) {
+	t.Run("another", func(t *testing.T) {
+		bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+			f := c.comesBackToForced()
+			f["v"] = "v"
+			c.wants(f, "v", "a", "b")
+			v := c.open("v")
+			defer c.stop("v")
+			c.eventually(5*time.Second, "v is a member", func() bool { return slices.Contains(v.greeting().Learners, "v") })
+			time.Sleep(time.Second)
+			c.crash("a")
+			c.open("a")
+			c.open("b")
+			c.arranged(3)
+			if s, _ := c.node("a").third(c.node("a").servers()); s.ID != "v" {
+				t.Errorf("%+v", s)
+			}
+		})
+	})
+	t.Run("none", func(t *testing.T) {
+		bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+			f := c.comesBackToForced()
+			c.crash("w")
+			c.wants(f, "", "a", "b")
+			c.open("b")
+			c.arranged(2)
+		})
 	})
 }

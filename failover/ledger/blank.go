@@ -138,8 +138,10 @@ func (l *Ledger) toMeet() []string {
 	members, several := []string{}, false
 	for _, you := range l.met {
 		if !you.Blank && !you.Joining {
-			members = append(append(members, you.Voters...), you.Learners...)
-			several = several || !lone(you.Voters, you.Node)
+			members = append(members, you.Voters...)
+			if !lone(you.Voters, you.Node) { // else who has no vote never had one in it
+				members, several = append(members, you.Learners...), true
+			}
 		}
 	}
 	if len(members) == 0 {

@@ -217,6 +217,9 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	if forked := l.id().Forked; !forked && (l.isWitness(node) || !l.pair()) {
 		return callReply{Status: statusRefused, Detail: "the group is of three, or is to be: see arrange"}
 	}
+	if r := l.makeRoom(ctx, g, node); r.Status != statusOK {
+		return r
+	}
 	id, addr := raft.ServerID(node), raft.ServerAddress(node)
 	if !slices.ContainsFunc(configuration(g.raft), func(s raft.Server) bool { return s.ID == id }) {
 		if r := awaitRaft(ctx, g.raft.AddNonvoter(id, addr, 0, enqueueTimeout)); r.Status != statusOK {
@@ -235,6 +238,26 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 		l.event(Event{Kind: EventRejoined, Node: node})
 	}
 	return r
+}
+
+// makeRoom refuses a witness that is not wanted any more by a group that was forced, and
+// lets one go that came back to it, and has had no vote in it, for another that is.
+func (l *Ledger) makeRoom(ctx context.Context, g *group, node string) callReply {
+	servers, at, err := l.storedMembership()
+	third, found := l.third(servers)
+	switch {
+	case err != nil:
+		return callReply{Status: statusRefused, Detail: err.Error()}
+	case !l.isWitness(node):
+		return callReply{Status: statusOK}
+	case node != l.wanted():
+		return callReply{Status: statusRefused, Detail: "it is not the witness that is wanted"}
+	case !found || string(third.ID) == node:
+		return callReply{Status: statusOK}
+	case third.Suffrage == raft.Voter:
+		return callReply{Status: statusRefused, Detail: string(third.ID) + " is the witness, and has its vote"}
+	}
+	return awaitRaft(ctx, g.raft.RemoveServer(third.ID, at, enqueueTimeout))
 }
 
 // stillAway names a voter of three without which node's vote would do harm: a lone voter
