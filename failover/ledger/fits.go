@@ -21,6 +21,9 @@ func (l *Ledger) fits() error {
 	if err != nil || len(servers) == 0 { // a node that is joining has none
 		return err
 	}
+	if err := l.recallFork(servers); err != nil {
+		return err
+	}
 	data := l.cfg.data()
 	var have, foreign []string
 	for _, s := range servers {
@@ -47,6 +50,24 @@ func (l *Ledger) fits() error {
 		return l.saveIdentity(id)
 	}
 	return nil
+}
+
+// recallFork has the identity say that this node was forced out of a group of three,
+// where the power went between that step (recover) and the note of it.
+func (l *Ledger) recallFork(servers []raft.Server) error {
+	id := l.id()
+	if id.Forked || l.cfg.Arbitration != ArbitrationWitness || len(servers) != 1 || string(servers[0].ID) != l.cfg.Self {
+		return nil
+	}
+	s, err := l.replayAll()
+	if err != nil || len(s.Lineage) == 0 {
+		return nil // what is broken shows when raft starts
+	}
+	if by := s.Lineage[len(s.Lineage)-1]; by.Node != l.cfg.Self || by.Term == 0 {
+		return nil
+	}
+	id.Forked = true
+	return l.saveIdentity(id)
 }
 
 // storedServers are the members of the group by all that is in the store.

@@ -243,3 +243,32 @@ func TestWitnessForcedWithoutALedger(t *testing.T) {
 		c.whole(20*time.Second, 1)
 	})
 }
+
+// The power goes after the step that makes a node the only voter of three, before its
+// identity says so: the others count again both or neither all the same.
+func TestForcedCrashBeforeItIsNoted(t *testing.T) {
+	bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+		c.openAll()
+		c.watch("r")
+		c.primary("a", "r")
+		c.crash("b")
+		c.crash("w")
+		a := c.node("a")
+		was := a.id()
+		r := c.forced("a", "r")
+		if err := a.saveIdentity(was); err != nil {
+			t.Fatal(err)
+		}
+		c.crash("a")
+		a = c.open("a")
+		a.Hold("r", r.Tenure)
+		c.eventually(3*time.Second, "a serves", c.serves("a", "r"))
+		c.open("b")
+		time.Sleep(3 * time.Second)
+		if s := a.Status(); s.Of != 1 {
+			t.Fatalf("%+v", s)
+		}
+		c.open("w")
+		c.whole(10*time.Second, 2)
+	})
+}
