@@ -211,6 +211,7 @@ func (l *Ledger) forked() bool {
 		l.diskFailed(err)
 		return true
 	}
+	l.resetPeers() // the other one has heard of arbitration by a witness (R25)
 	return false
 }
 

@@ -360,3 +360,30 @@ func TestWitnessOfAForcedGroupIsExchanged(t *testing.T) {
 		})
 	})
 }
+
+// A group that was forced is one of two that fence each other afterwards: each has heard
+// of the other that it fences (R25).
+func TestForcedGroupComesToFence(t *testing.T) {
+	bubble(t, ArbitrationFencing, func(t *testing.T, c *cluster) {
+		f := c.byFiles()
+		byFile := c.config
+		c.config = func(cfg *Config) {
+			if byFile(cfg); cfg.Arbitration == ArbitrationManual {
+				cfg.Arbitration = ArbitrationFencing
+			}
+		}
+		f["a"], f["b"], f["w"] = "w", "w", "w"
+		c.openAll()
+		c.primary("a", "r")
+		c.crash("b")
+		c.crash("w")
+		c.forced("a", "r")
+		c.crash("a")
+		f["a"], f["b"] = "", ""
+		a, b := c.open("a"), c.open("b")
+		c.arranged(2)
+		for _, l := range []*Ledger{a, b} {
+			c.eventually(5*time.Second, "it may fence, but for the answers", func() bool { return errors.Is(l.mayFence(), ErrAnswers) })
+		}
+	})
+}
