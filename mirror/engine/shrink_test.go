@@ -190,6 +190,10 @@ func TestShrinkWithExternalMetadataMarksNothing(t *testing.T) {
 // Nobody becomes Primary beside a peer that may be smaller already.
 func TestPromotionEndsAShrink(t *testing.T) {
 	b := decided(t)
+	b.hears(wire.ResizeGrown, smallerBytes)
+	if b.eng.View().Volumes[0].DirtyBytes == 0 {
+		t.Fatal("nothing is marked")
+	}
 	b.do(Event{Kind: Promote, Tenure: b.eng.View().Seen + 1})
 	if f := b.expect(DropLink); !errors.Is(f.Err, errSizes) {
 		t.Fatal(f.Err)
