@@ -164,9 +164,6 @@ func (e *Engine) decide() {
 		e.session.phase, e.session.repl = agreed, state.Established
 		e.alike = true
 		e.closeGeneration()
-		for _, v := range e.vols {
-			v.doubt = false
-		}
 		e.resumeFlushes()
 		e.established()
 	case actSource:
@@ -220,9 +217,10 @@ func (e *Engine) outdatedHello() error {
 }
 
 // closeGeneration: a resync whose end this node did not see is over when both
-// copies are equal.
+// copies are equal, and nothing is doubted of this one.
 func (e *Engine) closeGeneration() {
 	for _, v := range e.vols {
+		v.doubt = false
 		if v.gen.Bitmap != 0 {
 			v.gen = v.gen.InLine()
 			v.touch()

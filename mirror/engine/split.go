@@ -102,11 +102,11 @@ func keptSide(mine, theirs *wire.HelloBody) action {
 // the two differ in is what both bitmaps say together. ok is false where that
 // word changes nothing: the copies did not part, or the one to keep is empty.
 func judgeGivenUp(mine, theirs *wire.HelloBody, kept action) (d decision, ok bool) {
-	d = decision{action: kept, full: make([]bool, len(mine.Volumes)), why: theirs.Node + " gives up what only it has"}
+	victim, blank := theirs.Node, genid.SourceFullNew
 	if kept == actTarget {
-		d.why = mine.Node + " gives up what only it has"
+		victim, blank = mine.Node, genid.TargetFullNew
 	}
-	blank := map[action]genid.Verdict{actSource: genid.SourceFullNew, actTarget: genid.TargetFullNew}[kept]
+	d = decision{action: kept, full: make([]bool, len(mine.Volumes)), why: victim + " gives up what only it has"}
 	for i := range mine.Volumes {
 		switch genid.Compare(genid.FromWords(mine.Volumes[i].Gen), genid.FromWords(theirs.Volumes[i].Gen)) {
 		case genid.Equal:

@@ -79,7 +79,7 @@ func (s Set) Mint(id ID) Set {
 // what was answered before, though its peer began no generation since. So it is apart
 // from a copy that has its base, until the two are in line again. What says so is a
 // mark in the history, which is no generation.
-func (s Set) Force(id ID) Set { return s.Mint(id).unmarked().marked(true) }
+func (s Set) Force(id ID) Set { return s.Mint(id).marked(true) }
 
 // Forced reports whether the set is as Force made it, or went on from there without
 // its peer.

@@ -173,7 +173,7 @@ mutant frozen-write-that-is-settled-twice super.go 'o != nil && o.owed&owedSuper
 
 # copies that are promoted by force, in the world where they are
 world=TestForceSeeds
-mutant R20-force-leaves-no-mark mirror/genid/genid.go 'unmarked().marked(true) }' 'unmarked() }' TestForcedCopyIsApartFromTheOneBefore
+mutant R20-force-leaves-no-mark mirror/genid/genid.go 'Mint(id).marked(true) }' 'Mint(id) }' TestForcedCopyIsApartFromTheOneBefore
 mutant R20-force-heard-after-the-record control.go 'forced || v.doubt && force' 'forced' TestForcedCopyIsApartFromTheOneBefore
 mutant R20-force-begins-no-generation control.go 'v.gen.Force(id)' 'v.gen' TestForcedCopyIsApartFromTheOneBefore
 mutant discard-refused-beside-a-new-disk split.go 'case blank:' 'case blank + 100:' TestTheVictimHasANewDisk
