@@ -180,14 +180,11 @@ func show(path string) (l Look, err error) {
 		return l, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	b := make([]byte, recordBytes)
-	if err := d.Read(0, b); err != nil {
+	a, err := find(d)
+	if err != nil {
 		return l, err
 	}
-	if l.Head, err = decodeHead(b); err != nil {
-		return l, fmt.Errorf("head: %w; hactl create-sbd makes it", err)
-	}
-	a := &area{d, l.Head}
+	l.Head = a.head
 	for _, n := range l.Head.Nodes {
 		s := SlotLook{Node: n}
 		s.Slot, s.SlotErr = a.slot(n)
@@ -203,15 +200,7 @@ func Check(path string, o Owner) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range o.Nodes {
-		if l.Head.slot(n) < 0 {
-			err = fmt.Errorf("it has slots for %q, and none for %q: %w", l.Head.Nodes, n, ErrOther)
-		}
-	}
-	if l.Head.Cluster != o.Cluster {
-		err = fmt.Errorf("%w: of %q, this one is %q", ErrOther, l.Head.Cluster, o.Cluster)
-	}
-	if err != nil {
+	if err := l.Head.of(o); err != nil {
 		return fmt.Errorf("sbd %s: %w", path, err)
 	}
 	return nil

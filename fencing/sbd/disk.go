@@ -121,6 +121,18 @@ var ErrOther = errors.New("it is another cluster's")
 
 // take looks whose the disk is.
 func take(d Disk, o Owner) (*area, error) {
+	a, err := find(d)
+	if err == nil {
+		err = a.head.of(o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// find looks for a head on the disk, whose ever it is.
+func find(d Disk) (*area, error) {
 	b := make([]byte, recordBytes)
 	if err := d.Read(0, b); err != nil {
 		return nil, err
@@ -129,15 +141,20 @@ func take(d Disk, o Owner) (*area, error) {
 	if err != nil {
 		return nil, fmt.Errorf("head: %w; hactl create-sbd makes it", err)
 	}
+	return &area{d, h}, nil
+}
+
+// of wants the disk to be an owner's.
+func (h *Head) of(o Owner) error {
 	if h.Cluster != o.Cluster {
-		return nil, fmt.Errorf("%w: of %q, this one is %q", ErrOther, h.Cluster, o.Cluster)
+		return fmt.Errorf("%w: of %q, this one is %q", ErrOther, h.Cluster, o.Cluster)
 	}
 	for _, n := range o.Nodes {
 		if h.slot(n) < 0 {
-			return nil, fmt.Errorf("%w: it has slots for %q, and none for %q", ErrOther, h.Nodes, n)
+			return fmt.Errorf("%w: it has slots for %q, and none for %q", ErrOther, h.Nodes, n)
 		}
 	}
-	return &area{d, h}, nil
+	return nil
 }
 
 // slot is the number of a node's slot, or -1.
