@@ -53,10 +53,7 @@ func fencingConfig(cfg *config.Config, self string, pills func(node string, d *c
 		for _, devices := range cfg.FenceLevels(node) {
 			var level fencing.Level
 			for i := range devices {
-				b, err := fenceDevice(&devices[i], self)
-				if devices[i].SBD != "" {
-					b.Device, err = pills(node, &devices[i]), nil
-				}
+				b, err := fenceDevice(node, &devices[i], self, pills)
 				if err != nil {
 					return out, fmt.Errorf("fencing of %s: %w", node, err)
 				}
@@ -68,17 +65,16 @@ func fencingConfig(cfg *config.Config, self string, pills func(node string, d *c
 	return out, nil
 }
 
-func fenceDevice(d *config.FenceDevice, self string) (fencing.Bound, error) {
-	b := fencing.Bound{Timeout: d.Timeout, Monitor: d.MonitorInterval}
-	if d.SBD != "" {
-		return b, nil // whoever asks makes it
-	}
-	if d.Manual {
+func fenceDevice(node string, d *config.FenceDevice, self string, pills func(string, *config.FenceDevice) device.Device) (b fencing.Bound, err error) {
+	b = fencing.Bound{Timeout: d.Timeout, Monitor: d.MonitorInterval}
+	switch {
+	case d.SBD != "":
+		b.Device = pills(node, d)
+	case d.Manual:
 		b.Device, b.Timeout = fencing.Manual(), 0
-		return b, nil
+	default:
+		b.Device, err = d.Device(self)
 	}
-	var err error
-	b.Device, err = d.Device(self)
 	return b, err
 }
 

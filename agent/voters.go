@@ -127,8 +127,9 @@ func (a *agent) relocate() {
 func (a *agent) rearranged(ctx context.Context) (why string) {
 	since := time.Now()
 	for {
-		now := a.ledger.Status().Arranging
-		if now == "" && a.asWanted() {
+		ls := a.ledger.Status()
+		now := ls.Arranging
+		if now == "" && asWanted(&ls) {
 			return ""
 		}
 		if now != why {
@@ -145,8 +146,7 @@ func (a *agent) rearranged(ctx context.Context) (why string) {
 }
 
 // asWanted tells whether the ledger's witness is the configured one.
-func (a *agent) asWanted() bool {
-	ls := a.ledger.Status()
+func asWanted(ls *ledger.Status) bool {
 	for _, v := range ls.Voters {
 		if v.Witness && (v.Node != ls.Wanted || !v.Voting) {
 			return false
