@@ -311,7 +311,7 @@ func (l *Ledger) invite(ctx context.Context, g *group, node string, at uint64) (
 // granted what is held. One for which that takes long is let go: meanwhile neither of
 // the two could go on without the other.
 func (l *Ledger) count(ctx context.Context, g *group, node string, at uint64) (why string) {
-	if inc := l.view.inc(); l.counting.incarnation != inc || l.counting.at != at {
+	if inc := l.view.inc(); !l.counting.of(inc, at) {
 		l.counting = parting{inc, at, l.clock()}
 	}
 	p := l.peer(node)
@@ -347,11 +347,13 @@ type parting struct {
 	since           time.Duration // on the ledger's clock
 }
 
+func (p *parting) of(incarnation, at uint64) bool { return p.incarnation == incarnation && p.at == at }
+
 // remove ends the membership of a witness without a vote, once nothing that its promise
 // was counted for can stand: afterwards one of the two may go alone, by its own promise.
 func (l *Ledger) remove(ctx context.Context, g *group, node string, at uint64) (why string) {
 	inc := l.view.inc()
-	if l.parting.incarnation != inc || l.parting.at != at {
+	if !l.parting.of(inc, at) {
 		if r := awaitRaft(ctx, g.raft.Barrier(enqueueTimeout)); r.Status != statusOK {
 			return stepped(r, "that "+node+" has no vote is not with both data nodes yet")
 		}

@@ -115,12 +115,7 @@ func chaosOfWitnesses(t *testing.T, seeds int, lasts time.Duration) {
 			for _, n := range []string{"a", "b", "w"} {
 				c.rate[n] = 0.97 + 0.06*rng.Float64()
 			}
-			c.net.Latency(func(r *rand.Rand, _, _ string) time.Duration {
-				if r.Intn(50) == 0 {
-					return time.Duration(r.Intn(300)) * time.Millisecond
-				}
-				return time.Duration(r.Intn(2000)) * time.Microsecond
-			})
+			c.net.Latency(roughly)
 			c.openAll()
 			must2(t)(c.node("a").Declare(limit(20*time.Second), "r", []string{"a", "b"}, 0))
 			c.watch("r")

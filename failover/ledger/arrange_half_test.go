@@ -12,10 +12,7 @@ import (
 // halfway has the witness be a member without a vote: it is gone as soon as it is one.
 func (c *cluster) halfway(f files) {
 	c.t.Helper()
-	c.open("a")
-	c.open("b")
-	c.watch("r")
-	c.primary("a", "r")
+	c.pairServes()
 	f["w"] = "w"
 	c.open("w")
 	c.wants(f, "w", "a", "b")
@@ -186,10 +183,7 @@ func (c *cluster) fencing() {
 			cfg.Arbitration = ArbitrationFencing
 		}
 	}
-	c.open("a")
-	c.open("b")
-	c.watch("r")
-	c.primary("a", "r")
+	c.pairServes()
 	f["w"] = "w"
 	c.open("w")
 }

@@ -59,13 +59,19 @@ func (c *cluster) waitsFor(node, why string) {
 	c.eventually(5*time.Second, node+" says "+why, func() bool { return strings.Contains(c.node(node).Status().Arranging, why) })
 }
 
-// added is a pair, a Primary, to which a witness has come under way.
-func (c *cluster) added(f files) {
+// pairServes opens two data nodes, of which a is Primary.
+func (c *cluster) pairServes() {
 	c.t.Helper()
 	c.open("a")
 	c.open("b")
 	c.watch("r")
 	c.primary("a", "r")
+}
+
+// added is a pair, a Primary, to which a witness has come under way.
+func (c *cluster) added(f files) {
+	c.t.Helper()
+	c.pairServes()
 	f["w"] = "w"
 	c.open("w")
 	c.wants(f, "w", "a", "b")
@@ -78,10 +84,7 @@ func (c *cluster) added(f files) {
 func TestWitnessIsAdded(t *testing.T) {
 	bubble(t, ArbitrationManual, func(t *testing.T, c *cluster) {
 		f := c.byFiles()
-		c.open("a")
-		c.open("b")
-		c.watch("r")
-		c.primary("a", "r")
+		c.pairServes()
 		held := c.alwaysHeld("a", "r")
 		f["w"] = "w"
 		c.open("w")

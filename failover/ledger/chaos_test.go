@@ -120,6 +120,14 @@ func (c *cluster) learn(seen tenures, resource string) {
 	}
 }
 
+// roughly is a network that is quick, mostly.
+func roughly(r *rand.Rand, _, _ string) time.Duration {
+	if r.Intn(50) == 0 {
+		return time.Duration(r.Intn(300)) * time.Millisecond
+	}
+	return time.Duration(r.Intn(2000)) * time.Microsecond
+}
+
 func chaos(t *testing.T, seed int64, lasts time.Duration, faults func(*cluster, *rand.Rand)) {
 	dir := scratch(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -128,12 +136,7 @@ func chaos(t *testing.T, seed int64, lasts time.Duration, faults func(*cluster, 
 		for _, n := range []string{"a", "b", "w"} {
 			c.rate[n] = 0.96 + 0.08*rng.Float64()
 		}
-		c.net.Latency(func(r *rand.Rand, _, _ string) time.Duration {
-			if r.Intn(50) == 0 {
-				return time.Duration(r.Intn(300)) * time.Millisecond
-			}
-			return time.Duration(r.Intn(2000)) * time.Microsecond
-		})
+		c.net.Latency(roughly)
 		c.openAll()
 		must(t, Record{}, func() error {
 			_, err := c.node("a").Declare(limit(20*time.Second), "r", []string{"a", "b"}, 0)

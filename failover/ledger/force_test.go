@@ -24,6 +24,17 @@ func (c *cluster) forced(node, resource string) Record {
 	return r
 }
 
+// forcedOfThree has b forced, when the Primary, a, and the witness are lost.
+func (c *cluster) forcedOfThree() Record {
+	c.t.Helper()
+	c.openAll()
+	c.watch("r")
+	c.primary("a", "r")
+	c.crash("a")
+	c.crash("w")
+	return c.forced("b", "r")
+}
+
 // serves tells whether a node holds a lease, whoever else may.
 func (c *cluster) serves(node, resource string) func() bool {
 	return func() bool { l := c.node(node); return l.Lease(resource).Valid(l.clock()) }
@@ -58,12 +69,7 @@ func (c *cluster) whole(within time.Duration, incarnation uint64) {
 func TestWitnessForced(t *testing.T) {
 	for _, emptied := range []bool{false, true} {
 		bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
-			c.openAll()
-			c.watch("r")
-			c.primary("a", "r")
-			c.crash("a")
-			c.crash("w")
-			r := c.forced("b", "r")
+			r := c.forcedOfThree()
 			if s := c.node("b").Status(); s.Incarnation != 2 || !s.Alone || !s.Quorum || s.Lineage[1].Term == 0 || len(s.Forced) != 1 {
 				t.Fatalf("status %+v", s)
 			}
@@ -167,12 +173,7 @@ func TestWitnessForcedCrashWhileRejoining(t *testing.T) {
 	for _, who := range []string{"a", "b", "w"} {
 		for _, after := range []time.Duration{0, 1, 5, 20, 100, 300, 560, 580, 600, 620, 640, 660, 700, 800, 900, 1000, 1500} {
 			bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
-				c.openAll()
-				c.watch("r")
-				c.primary("a", "r")
-				c.crash("a")
-				c.crash("w")
-				c.forced("b", "r")
+				c.forcedOfThree()
 				c.open("a")
 				c.open("w")
 				time.Sleep(after * time.Millisecond)
