@@ -18,6 +18,54 @@ func (p *pair) onAgain(node string) {
 	p.rejoined(node)
 }
 
+// primaryDies has the Secondary fence a Primary that has lost its power, and take over.
+func (p *pair) primaryDies(w *writer, primary, secondary string) {
+	p.t.Helper()
+	w.progress(steady)
+	p.must(p.PowerOff(primary))
+	p.takeover(secondary)
+	p.fenceOutcome(secondary, "confirmed")
+	w.progress(steady)
+	p.onAgain(primary)
+}
+
+// secondaryDies has the Primary fence a Secondary that has lost its power, and go on.
+func (p *pair) secondaryDies(w *writer, primary, secondary string) {
+	p.t.Helper()
+	w.progress(steady)
+	p.must(p.PowerOff(secondary))
+	p.aloneInSync(primary)
+	w.progress(steady)
+	if p.Look(p.ctx, primary).Power != "on" {
+		p.t.Fatalf("%s fenced %s, and is off itself", primary, secondary)
+	}
+	p.onAgain(secondary)
+}
+
+// fencesOverACut cuts all links between two that live: the Secondary goes down, and the
+// Primary goes on.
+func (p *pair) fencesOverACut(primary, secondary string) {
+	p.t.Helper()
+	b := p.probe(primary)
+	b.progress(steady)
+	p.isolate(secondary)
+	p.goesOff(secondary)
+	p.fenceOutcome(primary, "confirmed")
+	p.aloneInSync(primary)
+	b.progress(steady)
+	p.join(secondary)
+	p.onAgain(secondary)
+	b.progress(steady)
+	b.stop()
+	p.unmoved(primary)
+	p.finish()
+}
+
+func (p *pair) aloneInSync(primary string) {
+	p.t.Helper()
+	p.resource(primary, "is alone in sync", func(r *apiv1.Resource) bool { return serving(r) && len(r.InSync) == 1 })
+}
+
 // fenceOutcome waits until a node tells of a fence of its peer that ended so.
 func (p *pair) fenceOutcome(node, outcome string) {
 	p.t.Helper()
@@ -39,12 +87,7 @@ func TestFencingPrimaryDies(t *testing.T) {
 	primary, secondary := p.settle()
 	w := p.write()
 	for range 2 {
-		w.progress(steady)
-		p.must(p.PowerOff(primary))
-		p.takeover(secondary)
-		p.fenceOutcome(secondary, "confirmed")
-		w.progress(steady)
-		p.onAgain(primary)
+		p.primaryDies(w, primary, secondary)
 		primary, secondary = secondary, primary
 		if os.Getenv("HAPAIR_LONG") == "" {
 			break
@@ -60,11 +103,7 @@ func TestFencingSecondaryDies(t *testing.T) {
 	primary, secondary := p.settle()
 	w := p.write()
 	for range 2 {
-		w.progress(steady)
-		p.must(p.PowerOff(secondary))
-		p.resource(primary, "is alone in sync", func(r *apiv1.Resource) bool { return serving(r) && len(r.InSync) == 1 })
-		w.progress(steady)
-		p.onAgain(secondary)
+		p.secondaryDies(w, primary, secondary)
 	}
 	w.stop()
 	p.unmoved(primary)
@@ -76,19 +115,7 @@ func TestFencingSecondaryDies(t *testing.T) {
 func TestFencingPartition(t *testing.T) {
 	long(t)
 	p := newPair(t, false, byFencing)
-	primary, secondary := p.settle()
-	b := p.probe(primary)
-	b.progress(steady)
-	p.isolate(secondary)
-	p.fenceOutcome(primary, "confirmed")
-	p.resource(primary, "is alone in sync", func(r *apiv1.Resource) bool { return serving(r) && len(r.InSync) == 1 })
-	b.progress(steady)
-	p.join(secondary)
-	p.onAgain(secondary)
-	b.progress(steady)
-	b.stop()
-	p.unmoved(primary)
-	p.finish()
+	p.fencesOverACut(p.settle())
 }
 
 // The agent of the Primary stands still: it is switched off before the other one

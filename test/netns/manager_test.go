@@ -129,7 +129,9 @@ func (p *pair) managerTold(m *manager, word string, times int) {
 func (m *manager) wasReady(t *testing.T) {
 	t.Helper()
 	words := m.words()
-	last := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "STATUS=starting: ") && strings.HasSuffix(w, " control socket") })
+	last := slices.IndexFunc(words, func(w string) bool {
+		return strings.HasPrefix(w, "STATUS=starting: ") && strings.HasSuffix(w, " control socket")
+	})
 	if last < 0 || slices.Index(words, "READY=1") < last || m.count("READY=1") != 1 {
 		t.Errorf("told %q", words)
 	}

@@ -106,7 +106,7 @@ func (p *pair) carried(of, about string) map[string]int64 {
 
 // A pair that uses all paths writes faster than either carries. One is cut in the
 // middle of it: no request fails, nobody changes its role, what was answered is there in
-// its place, on both nodes; and (HAPAIR_LONG) the path is used again when it is well.
+// its place, on both nodes; and the path is used again when it is well.
 func TestSpread(t *testing.T) {
 	long(t)
 	p := newPair(t, false, overAll)
@@ -141,11 +141,9 @@ func TestSpread(t *testing.T) {
 			t.Errorf("%s has carried %d bytes of %d", path, got, pourBytes)
 		}
 	}
-	if os.Getenv("HAPAIR_LONG") != "" {
-		p.must(p.Heal(primary, lab.Crossover))
-		p.pathsOf(primary, lab.Crossover, lab.LAN)
-		b.progress(steady)
-	}
+	p.must(p.Heal(primary, lab.Crossover))
+	p.pathsOf(primary, lab.Crossover, lab.LAN)
+	b.progress(steady)
 	b.stop()
 	if f := b.failures(); len(f) > 0 {
 		t.Errorf("requests failed: %+v", f)
