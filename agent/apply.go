@@ -61,6 +61,7 @@ func (a *agent) apply() (was, now []string, err error) {
 	if err := a.votersAs(next); err != nil {
 		return nil, nil, fmt.Errorf("config apply: %w", err)
 	}
+	a.forgetWitness() // one that was named before, and never became a member
 	return was, now, nil
 }
 

@@ -113,6 +113,12 @@ func (a *agent) relocate() {
 	}
 	a.applying.Lock()
 	defer a.applying.Unlock()
+	a.forgetWitness()
+}
+
+// forgetWitness has nobody look for a witness that is neither configured nor a member.
+// applying is held.
+func (a *agent) forgetWitness() {
 	nodes := a.located(a.applied.Load())
 	if maps.EqualFunc(nodes, *a.where.Load(), maps.Equal) {
 		return

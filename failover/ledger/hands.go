@@ -164,7 +164,7 @@ func (h *hands) answered(node string, t0 time.Duration, ask leaseAsk, reply leas
 		res := reply.Results[i]
 		switch {
 		case it.Release:
-			h.acknowledged(node, it, len(voters))
+			h.acknowledged(node, it, voters)
 		case res.Refused == "":
 			h.granted(node, it, t0, voters)
 		case res.Wait > 0 && (again == 0 || res.Wait < again):
@@ -177,7 +177,9 @@ func (h *hands) answered(node string, t0 time.Duration, ask leaseAsk, reply leas
 	return again
 }
 
-func (h *hands) acknowledged(node string, it leaseItem, voters int) {
+// acknowledged: a voter knows of a hand-back, which is done with when all of them do. Who
+// voted before a witness came or went may have acknowledged it too. mu is held.
+func (h *hands) acknowledged(node string, it leaseItem, voters []string) {
 	r := h.releases[it.Resource]
 	if r == nil || r.tenure != it.Tenure {
 		return
@@ -185,7 +187,7 @@ func (h *hands) acknowledged(node string, it leaseItem, voters int) {
 	r.asked[node] = true
 	close(r.acked)
 	r.acked = make(chan struct{})
-	if len(r.asked) >= voters {
+	if !slices.ContainsFunc(voters, func(v string) bool { return !r.asked[v] }) {
 		delete(h.releases, it.Resource)
 	}
 }
