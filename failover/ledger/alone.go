@@ -126,7 +126,7 @@ func (l *Ledger) mayGoAlone(force bool) error {
 	if !l.pair() {
 		return ErrNotPair
 	}
-	if l.id().Joining {
+	if l.id().Joining || l.unfit() {
 		return ErrJoining
 	}
 	if l.ofPair() == ArbitrationFencing {
@@ -231,8 +231,8 @@ func (l *Ledger) recover(reason, fenced string) error {
 	if err != nil {
 		return fmt.Errorf("recover as the only voter: %w", err)
 	}
-	if id.Joining || id.Blank || fork != id.Forked {
-		id.Joining, id.Blank, id.Forked = false, false, fork
+	if id.Joining || id.Blank || id.Floor != nil || fork != id.Forked {
+		id.Joining, id.Blank, id.Forked, id.Floor = false, false, fork, nil
 		return l.saveIdentity(id)
 	}
 	return nil

@@ -267,9 +267,9 @@ func (l *Ledger) answer(ctx context.Context, node string, c call) callReply {
 		lapsed, known := l.voter.lapsed(c.Resource, node, c)
 		return callReply{Status: statusOK, Lapsed: lapsed, Known: known}
 	case callReady:
-		r := callReply{Status: statusOK, Ready: l.voter.ready()}
+		r := callReply{Status: statusOK}
 		if g := l.group(); g != nil {
-			r.Index = g.raft.AppliedIndex()
+			r.Index, r.Ready = g.raft.AppliedIndex(), l.voter.ready() && !g.nameless
 		}
 		return r
 	case callArrange:

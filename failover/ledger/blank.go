@@ -42,6 +42,13 @@ func (f *floor) raise(h hello) {
 	}
 }
 
+// floorOf is what the log of a group has to have that goes on as one of it tells.
+func floorOf(you hello) *floor {
+	f := &floor{}
+	f.raise(you)
+	return f
+}
+
 // reached: a log that ends so has all that the floor stands for, as raft compares logs.
 func (f *floor) reached(term, index uint64) bool {
 	return f == nil || term > f.LastTerm || term == f.LastTerm && index >= f.LastIndex
@@ -301,6 +308,14 @@ func (t *transport) sieve(from <-chan raft.RPC, to chan<- raft.RPC) {
 			_, err := io.Copy(io.Discard, rpc.Reader) // what follows on this stream is behind it
 			rpc.Respond(answer, err)
 			continue
+		}
+		if c, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+			fit, answer := t.fitted(c)
+			if answer != nil {
+				rpc.Respond(answer, nil)
+				continue
+			}
+			rpc.Command = fit
 		}
 		select {
 		case to <- rpc:

@@ -153,7 +153,7 @@ func (l *Ledger) mayFence() error {
 	if err := l.usable(); err != nil {
 		return err
 	}
-	if l.id().Joining {
+	if l.id().Joining || l.unfit() {
 		return ErrJoining
 	}
 	peer := l.dataPeer()

@@ -22,6 +22,7 @@ const (
 	snapshotInterval = 30 * time.Second
 	commitTimeout    = 25 * time.Millisecond // how soon followers learn what is committed
 	enqueueTimeout   = 200 * time.Millisecond
+	fitLook          = 5 * time.Millisecond // whether an unfit node is fit
 )
 
 // group is one raft instance. Going alone and rejoining replace it.
@@ -33,6 +34,8 @@ type group struct {
 	obs   *raft.Observer
 	obsCh chan raft.Observation
 	gone  chan struct{}
+
+	nameless bool // unfit when it began
 
 	once sync.Once
 	down raft.Future
@@ -47,7 +50,7 @@ func (g *group) shutdown() raft.Future {
 func (l *Ledger) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
 	t := l.cfg.Timing
-	c.LocalID = raft.ServerID(l.cfg.Self)
+	c.LocalID = l.raftID()
 	c.LeaderLeaseTimeout = t.Heartbeat
 	// One millisecond more than wanted: lowering it later makes raft look at
 	// its timer at once, which is how a lone voter starts without waiting.
@@ -107,19 +110,23 @@ func (l *Ledger) startGroup() (err error) {
 			trans.Close() //nolint:errcheck // the error at hand says more
 		}
 	}()
-	r, err := raft.NewRaft(l.raftConfig(), f, g, g, l.snaps, trans)
+	c := l.raftConfig()
+	r, err := raft.NewRaft(c, f, g, g, l.snaps, trans)
 	if err != nil {
 		trans.Close() //nolint:errcheck // the error at hand says more
 		return fmt.Errorf("start raft: %w", err)
 	}
 	g.armed.Store(true)
-	grp := &group{raft: r, layer: layer, fsm: f, guard: g, obsCh: make(chan raft.Observation, 16), gone: make(chan struct{})}
+	grp := &group{raft: r, layer: layer, fsm: f, guard: g, obsCh: make(chan raft.Observation, 16), gone: make(chan struct{}), nameless: c.LocalID == nameless}
 	grp.obs = raft.NewObserver(grp.obsCh, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
 		return ok
 	})
 	r.RegisterObserver(grp.obs)
 	l.wg.Go(func() { l.watchLeader(grp) })
+	if grp.nameless {
+		l.wg.Go(func() { l.awaitFit(grp) })
+	}
 	l.mu.Lock()
 	l.grp = grp
 	l.mu.Unlock()
@@ -199,10 +206,11 @@ func votersOf(servers []raft.Server) (names []string) {
 // lone tells whether node is the only one of voters.
 func lone(voters []string, node string) bool { return len(voters) == 1 && voters[0] == node }
 
-// voters returns whose promises count, and false while raft is being replaced.
+// voters returns whose promises count, and false while raft is being replaced, or this
+// node does not know.
 func (l *Ledger) voters() ([]string, bool) {
 	g := l.group()
-	if g == nil {
+	if g == nil || g.nameless {
 		return nil, false
 	}
 	return voterNames(g.raft), true

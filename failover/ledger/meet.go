@@ -36,10 +36,10 @@ func (l *Ledger) greeting() hello {
 	h.Left = l.left || l.closed
 	l.mu.Unlock()
 	h.Voters, h.Learners = l.tellMembers()
-	if slices.Contains(h.Voters, l.cfg.Self) {
+	h.LastIndex, h.LastTerm = l.lastLog()
+	if slices.Contains(h.Voters, l.cfg.Self) && id.Floor.reached(h.LastTerm, h.LastIndex) {
 		h.Joining = false // it has just become a voter: what was decided with its vote is its history
 	}
-	h.LastIndex, h.LastTerm = l.lastLog()
 	if t, err := l.store.GetUint64([]byte(keyTerm)); err == nil {
 		h.Term = t // what raft has is never higher: it saves first
 	}

@@ -58,7 +58,7 @@ func (l *Ledger) adopt(you hello, because string) error {
 	l.voter.setCaught(false)
 	l.voter.forget()
 	l.hands.drop("the ledger it rests on is discarded")
-	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Machine: l.Machine(), Forked: you.Forked || len(you.Voters)+len(you.Learners) > 2}); err != nil {
+	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Floor: floorOf(you), Machine: l.Machine(), Forked: you.Forked || len(you.Voters)+len(you.Learners) > 2}); err != nil {
 		return err
 	}
 	gone := l.view.all()

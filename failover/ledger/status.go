@@ -70,10 +70,8 @@ func (l *Ledger) CanChange() bool {
 
 // Answers reports whether a majority of the voters answers.
 func (l *Ledger) Answers() bool {
-	voters, reached := []string(nil), 0
-	if g := l.group(); g != nil {
-		voters = voterNames(g.raft)
-	}
+	voters, _ := l.voters()
+	reached := 0
 	for _, node := range voters {
 		if l.reaches(node) {
 			reached++
@@ -109,8 +107,10 @@ func (l *Ledger) Status() Status {
 	if g := l.group(); g != nil {
 		_, id := g.raft.LeaderWithID()
 		s.Leader, s.Applied = string(id), g.raft.AppliedIndex()
-		for _, n := range voterNames(g.raft) {
-			voting[n] = true
+		if names, ok := l.voters(); ok {
+			for _, n := range names {
+				voting[n] = true
+			}
 		}
 		s.State = stateName(g.raft.State().String())
 	} else {

@@ -303,11 +303,14 @@ func (w *World) take(node string) *boot {
 
 // crash kills the agent of a node, or with power cuts the power of its box.
 func (w *World) crash(node string, power bool) {
-	w.pause(node, false)
 	b := w.take(node)
 	if b == nil {
 		return
 	}
+	if power {
+		w.fabric.crash(node) // first: who stands still, and wakes to be ended, says nothing more
+	}
+	w.freeze(b, false)
 	w.notef("%s crashes, power cut: %t", node, power)
 	w.judgeLoss(node, power)
 	w.troubled(node)
@@ -334,14 +337,22 @@ func (w *World) stop(node string) error {
 func (w *World) pause(node string, on bool) {
 	w.mu.Lock()
 	b := w.boots[node]
-	if b == nil || b.frozen == on {
-		w.mu.Unlock()
-		return
+	w.mu.Unlock()
+	if b != nil {
+		w.freeze(b, on)
 	}
+}
+
+func (w *World) freeze(b *boot, on bool) {
+	w.mu.Lock()
+	was := b.frozen
 	b.frozen = on
 	w.mu.Unlock()
-	w.notef("%s stands still: %t", node, on)
-	w.troubled(node)
+	if was == on {
+		return
+	}
+	w.notef("%s stands still: %t", b.node, on)
+	w.troubled(b.node)
 	if !on {
 		b.box.clock.freeze(false)
 	}
@@ -354,7 +365,7 @@ func (w *World) pause(node string, on bool) {
 	if on {
 		b.box.clock.freeze(true)
 	}
-	w.fabric.pause(node, on)
+	w.fabric.pause(b.node, on)
 }
 
 // switchover asks the node that is Primary to hand over.
