@@ -44,6 +44,7 @@ type Agent struct {
 	resolved bool // it was asked what it is, and wants the options
 	plain    map[string]string
 	files    map[string]string // of secrets, by option
+	ipmi     bool              // it speaks IPMI through ipmitool
 }
 
 // New judges what can be judged without the agent. It runs nothing.
@@ -103,14 +104,14 @@ func (a *Agent) offOnce(ctx context.Context) (out device.Outcome, text string, a
 	end, err := a.run(ctx, "off")
 	switch {
 	case err != nil:
-		return device.Unknown, said("off", end, err), true
+		return device.Unknown, a.said("off", end, err), true
 	case meaning[end.Code].refused:
-		return device.Refused, said("off", end, nil), false
+		return device.Refused, a.said("off", end, nil), false
 	case end.Code != exitOK:
-		return device.Unknown, said("off", end, nil), true
+		return device.Unknown, a.said("off", end, nil), true
 	}
 	if end, err = a.run(ctx, "status"); err != nil {
-		return device.Unknown, said("switched off, but status", end, err), true
+		return device.Unknown, a.said("switched off, but status", end, err), true
 	}
 	out, text = proof(end.Code, end.Apart)
 	if out != device.Confirmed && end.Output != "" {
@@ -119,9 +120,14 @@ func (a *Agent) offOnce(ctx context.Context) (out device.Outcome, text string, a
 	return out, "switched off, and " + text, true
 }
 
-// said puts the end of an action into words.
-func said(action string, end program.Ended, err error) string {
-	return action + ": " + end.Text(err, meaning[end.Code].text)
+// said puts the end of an action into words. fence_ipmilan keeps what ipmitool
+// said to itself: where to look is said for it.
+func (a *Agent) said(action string, end program.Ended, err error) string {
+	means := meaning[end.Code].text
+	if end.Code == exitFailed && a.ipmi {
+		means += ": look at username, password, cipher, privlvl"
+	}
+	return action + ": " + end.Text(err, means)
 }
 
 // Monitor asks the agent whether the device could be used.
@@ -131,7 +137,7 @@ func (a *Agent) Monitor(ctx context.Context) error {
 	}
 	end, err := a.run(ctx, "monitor")
 	if err != nil || end.Code != exitOK {
-		return &device.Error{Text: said("monitor", end, err), Cause: err}
+		return &device.Error{Text: a.said("monitor", end, err), Cause: err}
 	}
 	return nil
 }
@@ -188,18 +194,33 @@ func (a *Agent) check(ctx context.Context) error {
 	if err := errors.Join(m.fits(), m.refuse(all)); err != nil {
 		return fmt.Errorf("fence agent %s: %w", a.cfg.Agent, err)
 	}
-	a.plain, a.files, a.resolved = plain, files, true
+	tool := m.ipmitool(plain)
+	if err := installed(tool); err != nil {
+		return fmt.Errorf("fence agent %s runs %s, which is not installed (Debian: ipmitool): %w", a.cfg.Agent, tool, err)
+	}
+	a.plain, a.files, a.ipmi, a.resolved = plain, files, tool != "", true
+	return nil
+}
+
+// installed reports why a program cannot be run; "" is none, and is not missed.
+func installed(program string) error {
+	if program == "" {
+		return nil
+	}
+	if err := unix.Access(program, unix.X_OK); err != nil {
+		return &os.PathError{Op: "access", Path: program, Err: err}
+	}
 	return nil
 }
 
 // metadata asks the agent what it is.
 func (a *Agent) metadata(ctx context.Context) (*metadata, error) {
-	if err := unix.Access(a.program, unix.X_OK); err != nil {
-		return nil, fmt.Errorf("fence agent %s is not installed (Debian: fence-agents): %w", a.cfg.Agent, &os.PathError{Op: "access", Path: a.program, Err: err})
+	if err := installed(a.program); err != nil {
+		return nil, fmt.Errorf("fence agent %s is not installed (Debian: fence-agents): %w", a.cfg.Agent, err)
 	}
 	end, err := program.Run(ctx, program.Command{Argv: []string{a.program}, Env: environment(), Input: input("metadata"), ApartMax: metadataMax})
 	if err != nil || end.Code != exitOK {
-		return nil, &device.Error{Text: "ask fence agent " + a.cfg.Agent + " what it is: " + said("metadata", end, err), Cause: err}
+		return nil, &device.Error{Text: "ask fence agent " + a.cfg.Agent + " what it is: " + a.said("metadata", end, err), Cause: err}
 	}
 	m, err := parseMetadata(end.Apart)
 	if err != nil {

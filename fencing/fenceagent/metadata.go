@@ -31,6 +31,7 @@ type parameter struct {
 	Deprecated bool
 	Obsoletes  string
 	Type       string // string, boolean, integer, second, select
+	Default    string
 	Values     []string
 }
 
@@ -68,6 +69,9 @@ func parseMetadata(text []byte) (*metadata, error) {
 		}
 		n := parameter{Name: p.Name, Deprecated: isTrue(p.Deprecated), Obsoletes: p.Obsoletes, Type: p.Content.Type}
 		n.Required = isTrue(p.Required) && p.Content.Default == nil
+		if p.Content.Default != nil {
+			n.Default = *p.Content.Default
+		}
 		for _, o := range p.Content.Options {
 			n.Values = append(n.Values, o.Value)
 		}
@@ -88,6 +92,21 @@ func (m *metadata) find(name string) *parameter {
 		}
 	}
 	return nil
+}
+
+// ipmitool is the program through which the agent speaks IPMI, as fence_ipmilan and
+// its other names do; "" where it speaks something else. Debian's fence-agents does
+// not ask for it to be installed.
+func (m *metadata) ipmitool(given map[string]string) string {
+	const option = "ipmitool_path"
+	p := m.find(option)
+	switch {
+	case p == nil:
+		return ""
+	case given[option] != "":
+		return given[option]
+	}
+	return p.Default
 }
 
 // fits says why the agent cannot prove that a node is off; nil: it can.

@@ -12,16 +12,18 @@ import (
 // The exit codes of the fence agents' library.
 const (
 	exitOK        = 0
+	exitFailed    = 1
 	exitStatusOff = 2 // of status; of every other action: wrong arguments
 )
 
 // meaning says what an exit code of an action other than status means, and
-// whether the device said no.
+// whether the device said no. The library has all these codes, and ends with 1
+// whatever failed; agents without it use them.
 var meaning = map[int]struct {
 	text    string
 	refused bool
 }{
-	1:  {"a generic error", false},
+	1:  {"a generic error, as a login that is denied", false},
 	2:  {"wrong arguments", true},
 	3:  {"login denied", true},
 	4:  {"connection lost", false},
