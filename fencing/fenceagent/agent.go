@@ -125,7 +125,7 @@ func (a *Agent) offOnce(ctx context.Context) (out device.Outcome, text string, a
 func (a *Agent) said(action string, end program.Ended, err error) string {
 	means := meaning[end.Code].text
 	if end.Code == exitFailed && a.ipmi {
-		means += ": look at username, password, cipher, privlvl"
+		means += "; where the board can be reached: look at username, password, cipher, privlvl"
 	}
 	return action + ": " + end.Text(err, means)
 }

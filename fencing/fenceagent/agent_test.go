@@ -121,7 +121,7 @@ func TestSecretFiles(t *testing.T) {
 }
 
 func TestMonitor(t *testing.T) {
-	for mode, want := range map[string]string{"": "", "broken": "monitor: exit code 1 (a generic error, as a login that is denied)"} {
+	for mode, want := range map[string]string{"": "", "broken": "monitor: exit code 1 (a generic error)"} {
 		cfg, _ := fake(t, mode)
 		err := newAgent(t, cfg).Monitor(t.Context())
 		if want == "" != (err == nil) || err != nil && err.Error() != want {

@@ -34,7 +34,7 @@ func TestThroughIPMITool(t *testing.T) {
 	}
 	cfg.Options["ipmitool_path"] = "/bin/true"
 	err = newAgent(t, cfg).Monitor(t.Context())
-	if want := "monitor: exit code 1 (a generic error, as a login that is denied: look at username, password, cipher, privlvl)"; err == nil || err.Error() != want {
+	if want := "monitor: exit code 1 (a generic error; where the board can be reached: look at username, password, cipher, privlvl)"; err == nil || err.Error() != want {
 		t.Errorf("%v; want %s", err, want)
 	}
 }
@@ -205,7 +205,7 @@ func TestIPMISimulated(t *testing.T) {
 	needsIPMI(t, "/usr/bin/ipmitool", "/usr/bin/ipmi_sim")
 	port, power := simulatedBoard(t)
 	wrong := map[string]string{"password_file": passwordFile(t, "guess\n", 0o600)}
-	const where = "exit code 1 (a generic error, as a login that is denied: look at username, password, cipher, privlvl)"
+	const where = "exit code 1 (a generic error; where the board can be reached: look at username, password, cipher, privlvl)"
 	for _, c := range []struct {
 		name, power string
 		more        map[string]string

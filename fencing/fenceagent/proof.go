@@ -23,7 +23,7 @@ var meaning = map[int]struct {
 	text    string
 	refused bool
 }{
-	1:  {"a generic error, as a login that is denied", false},
+	1:  {"a generic error", false},
 	2:  {"wrong arguments", true},
 	3:  {"login denied", true},
 	4:  {"connection lost", false},

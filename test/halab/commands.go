@@ -209,6 +209,20 @@ func boardsCommand(dir *string) *cobra.Command {
 		}}
 }
 
+func bmcsCommand(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "bmcs", Short: "be the controllers (BMCs) of the nodes, which speak IPMI over LAN", Args: cobra.NoArgs,
+		Long: fmt.Sprintf("bmcs runs OpenIPMI's ipmi_sim for each data node, at the client's address (Debian: openipmi). Off and on are the node's power.\n"+
+			"fence_ipmilan reaches the first one with lanplus=1, cipher=3, privlvl=operator, username=%s, password_file=%s, ipport=6231,\n"+
+			"the second one with ipport=6232.", lab.BMCUser, lab.BMCPasswordFile),
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, err := lab.Open(*dir)
+			if err != nil {
+				return err
+			}
+			return l.ServeBMCs(c.Context(), nil)
+		}}
+}
+
 // fenceCommand is the fence agent of the lab, which programs speak to.
 func fenceCommand() *cobra.Command {
 	return &cobra.Command{Use: "fence", Short: "be a fence agent for the nodes: options on standard input", Args: cobra.NoArgs,

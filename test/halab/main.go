@@ -85,7 +85,7 @@ network, mounts or /dev, and "halab down" leaves nothing behind.`,
 			return change(dir, func(l *lab.Lab) error { return c.do(l, args[0]) })
 		}})
 	}
-	root.AddCommand(fenceCommand(), boardsCommand(&dir))
+	root.AddCommand(fenceCommand(), boardsCommand(&dir), bmcsCommand(&dir))
 	root.AddCommand(demoCommand(&dir), recorddCommand(), writerCommand())
 	return root
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/template"
 )
@@ -22,6 +23,7 @@ const (
 
 	internalBytes = 16 << 20 // kept free at the end of a disk with internal metadata
 	keyBytes      = 32
+	bmcBytes      = 8 // of a password, as text twice as long
 )
 
 var configText = template.Must(template.New("hapair.yaml").Parse(`cluster: lab-{{.ID}}
@@ -94,7 +96,7 @@ func (l *Lab) config() (string, error) {
 		}
 	}
 	for _, n := range l.state.Nodes {
-		c := configNode{n.Name, n.address(Crossover), n.address(LAN), strings.NewReplacer("NODE", n.Name, "CLIENT", client).Replace(l.state.Options.FenceDevice)}
+		c := configNode{n.Name, n.address(Crossover), n.address(LAN), strings.NewReplacer("NODE", n.Name, "CLIENT", client, "BMCPORT", strconv.Itoa(n.bmcPort())).Replace(l.state.Options.FenceDevice)}
 		switch n.Kind {
 		case kindData:
 			v.Data = append(v.Data, c)
@@ -138,7 +140,7 @@ func (l *Lab) makeFiles() error {
 	if err != nil {
 		return err
 	}
-	psk, gossip, err := newKeys()
+	psk, gossip, bmc, err := newKeys()
 	if err != nil {
 		return err
 	}
@@ -149,7 +151,7 @@ func (l *Lab) makeFiles() error {
 				return err
 			}
 		}
-		for name, text := range map[string]string{"hapair.yaml": config, "cluster.psk": psk, "gossip.key": gossip} {
+		for name, text := range map[string]string{"hapair.yaml": config, "cluster.psk": psk, "gossip.key": gossip, filepath.Base(BMCPasswordFile): bmc} {
 			if err := os.WriteFile(filepath.Join(dir, "etc", name), []byte(text), 0o600); err != nil {
 				return err
 			}
@@ -160,15 +162,16 @@ func (l *Lab) makeFiles() error {
 			return err
 		}
 	}
-	return errors.Join(l.linkFenceProgram(), l.makeDisks())
+	return errors.Join(linkSelf(l.FenceProgram()), l.makeDisks())
 }
 
-func newKeys() (psk, gossip string, err error) {
-	var b [2 * keyBytes]byte
+func newKeys() (psk, gossip, bmc string, err error) {
+	var b [2*keyBytes + bmcBytes]byte
 	if _, err := rand.Read(b[:]); err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
-	return hex.EncodeToString(b[:keyBytes]) + "\n", hex.EncodeToString(b[keyBytes:]) + "\n", nil
+	line := func(b []byte) string { return hex.EncodeToString(b) + "\n" }
+	return line(b[:keyBytes]), line(b[keyBytes : 2*keyBytes]), line(b[2*keyBytes:]), nil
 }
 
 // makeDisks makes both copies equal: the file system is made on the first and

@@ -24,12 +24,21 @@ const (
 	tetherFD = 4
 )
 
-// Reexec turns the running program into process 1 of a node, or into the lab's
-// fence agent, if it was started as one, and then never returns. Call it first
+// Reexec turns the running program into process 1 of a node, the lab's fence agent
+// or the chassis of a node, if it was started as one, and then never returns. Call it first
 // thing in main and TestMain.
 func Reexec() {
 	if filepath.Base(os.Args[0]) == FenceName {
 		os.Exit(FenceAgent(context.Background(), os.Stdin, os.Stdout, os.Stderr))
+	}
+	if filepath.Base(os.Args[0]) == chassisName {
+		says, err := chassis(context.Background(), os.Args)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, chassisName+":", err)
+			os.Exit(1)
+		}
+		fmt.Println(says)
+		os.Exit(0)
 	}
 	if os.Args[0] != initName {
 		return

@@ -71,7 +71,8 @@ type Options struct {
 	Watchdog time.Duration
 	SBD      bool
 	// FenceDevice is the fence device of each data node, a YAML flow mapping in which NODE
-	// is its name, and CLIENT the address of the client; "" for the lab's own.
+	// is its name, CLIENT the address of the client and BMCPORT the port of its controller
+	// there; "" for the lab's own.
 	FenceDevice string
 
 	// Agent is the program, run as Agent... --config FILE; default the

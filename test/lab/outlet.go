@@ -168,13 +168,13 @@ func (l *Lab) FenceOptions(node string) map[string]string {
 	return map[string]string{"dir": l.dir, "plug": node}
 }
 
-// linkFenceProgram makes the running program the lab's fence agent.
-func (l *Lab) linkFenceProgram() error {
+// linkSelf makes the running program what Reexec takes one of that name for.
+func linkSelf(name string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	if err := os.Symlink(self, l.FenceProgram()); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Symlink(self, name); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
