@@ -32,7 +32,7 @@ const (
 	buttonFile   = "button"
 )
 
-var bmcCommands = `mc_setbmc 0x20
+const bmcCommands = `mc_setbmc 0x20
 mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02
 mc_enable 0x20
 `
