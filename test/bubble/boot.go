@@ -217,19 +217,7 @@ func (b *boot) closeMirror(ctx context.Context) error {
 // kill ends the agent like SIGKILL; with power, like a power cut. What still
 // runs of it reaches nobody, and is cleared away in its own time.
 func (b *boot) kill(power bool) {
-	if power {
-		b.w.fabric.crash(b.node)
-	}
-	if b.door != nil {
-		b.door.kill()
-	}
-	for _, h := range b.disks {
-		h.kill()
-	}
-	if power {
-		b.box.powerCut()
-	}
-	b.port.kill(power)
+	b.dies(power)
 	go func() {
 		defer close(b.gone)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -245,6 +233,23 @@ func (b *boot) kill(power bool) {
 		}
 		b.heart.Stop()
 	}()
+}
+
+// dies has whatever runs of the agent reach nobody and nothing any more.
+func (b *boot) dies(power bool) {
+	if power {
+		b.w.fabric.crash(b.node)
+	}
+	if b.door != nil {
+		b.door.kill()
+	}
+	for _, h := range b.disks {
+		h.kill()
+	}
+	if power {
+		b.box.powerCut()
+	}
+	b.port.kill(power)
 }
 
 // format writes new metadata.

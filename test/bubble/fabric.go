@@ -226,6 +226,12 @@ func (p *port) kill(power bool) {
 	p.closeTo("")
 }
 
+func (p *port) isDead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead
+}
+
 // bury resets what the power cut left: the node is back.
 func (p *port) bury() {
 	p.mu.Lock()

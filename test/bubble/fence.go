@@ -43,6 +43,9 @@ func (g guns) Ready(string) error { return nil }
 
 func (g guns) Fence(ctx context.Context, node, why string) failover.FenceReport {
 	w := g.b.w
+	if g.b.port.isDead() {
+		return failover.FenceReport{Device: "gun", Began: time.Now(), Reason: errDead.Error()}
+	}
 	w.mu.Lock()
 	x := w.gun
 	w.mu.Unlock()

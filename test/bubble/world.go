@@ -82,16 +82,17 @@ type World struct {
 	done   chan struct{}
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex
-	rng    *rand.Rand
-	boots  map[string]*boot
-	old    []*boot // whose remains are still being cleared away
-	record ledger.Record
-	pace   time.Duration
-	gun    gun  // what nodes fence each other with
-	quiet  bool // the applications rest
-	split  bool // an operator forced a node: two may serve, each with writes of its own
-	failed int
+	mu       sync.Mutex
+	rng      *rand.Rand
+	boots    map[string]*boot
+	stopping map[string]*boot // about to stop in order
+	old      []*boot          // whose remains are still being cleared away
+	record   ledger.Record
+	pace     time.Duration
+	gun      gun  // what nodes fence each other with
+	quiet    bool // the applications rest
+	split    bool // an operator forced a node: two may serve, each with writes of its own
+	failed   int
 }
 
 // Run makes a world in a bubble of its own, has fn do things to it, and takes
@@ -163,7 +164,7 @@ func scratch(t testing.TB) string {
 }
 
 func newWorld(t testing.TB, dir string, seed int64, s setup) *World {
-	w := &World{t: t, seed: seed, setup: s, dir: dir, start: time.Now(), fabric: newFabric(seed), boxes: map[string]*box{}, boots: map[string]*boot{},
+	w := &World{t: t, seed: seed, setup: s, dir: dir, start: time.Now(), fabric: newFabric(seed), boxes: map[string]*box{}, boots: map[string]*boot{}, stopping: map[string]*boot{},
 		done: make(chan struct{}), rng: rand.New(rand.NewSource(seed)), pace: 40 * time.Millisecond}
 	w.book = newBook(w.failf)
 	enc := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{LevelKey: "l", MessageKey: "m", EncodeLevel: zapcore.CapitalLevelEncoder, EncodeDuration: zapcore.StringDurationEncoder})
@@ -305,6 +306,7 @@ func (w *World) take(node string) *boot {
 func (w *World) crash(node string, power bool) {
 	b := w.take(node)
 	if b == nil {
+		w.strike(node, power)
 		return
 	}
 	if power {
@@ -317,6 +319,22 @@ func (w *World) crash(node string, power bool) {
 	b.kill(power)
 }
 
+// strike ends an agent that is about to stop in order.
+func (w *World) strike(node string, power bool) {
+	w.mu.Lock()
+	b := w.stopping[node]
+	delete(w.stopping, node)
+	w.mu.Unlock()
+	if b == nil {
+		return
+	}
+	w.notef("%s crashes while it stops, power cut: %t", node, power)
+	w.judgeLoss(node, power)
+	w.troubled(node)
+	b.dies(power)
+	_ = b.ledger.Close() // nothing is decided any more; a dead process's errors are nobody's
+}
+
 // stop ends the agent of a node in order.
 func (w *World) stop(node string) error {
 	b := w.take(node)
@@ -326,9 +344,13 @@ func (w *World) stop(node string) error {
 	w.notef("%s stops in order", node)
 	w.mu.Lock()
 	w.boxes[node].trouble = time.Time{} // a stop in order is no trouble
+	w.stopping[node] = b
 	w.mu.Unlock()
 	began := time.Now()
 	err := b.stop()
+	w.mu.Lock()
+	delete(w.stopping, node)
+	w.mu.Unlock()
 	w.notef("%s has stopped after %v: %v", node, time.Since(began), err)
 	return err
 }
