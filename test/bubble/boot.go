@@ -86,8 +86,11 @@ func (b *boot) startLedger() (err error) {
 			b.log.Info("ledger: "+string(e.Kind), zap.String("who", e.Node), zap.String("because", e.Because), zap.Error(e.Err))
 			b.wake("ledger " + string(e.Kind))
 		}}
-	if b.w.setup.fencing {
+	switch {
+	case b.w.setup.fencing:
 		cfg.Arbitration = ledger.ArbitrationFencing
+	case b.w.setup.manual:
+		cfg.Arbitration = ledger.ArbitrationManual
 	}
 	for _, n := range b.w.setup.nodes() {
 		cfg.Voters = append(cfg.Voters, ledger.Voter{Node: n, Witness: n == witness})
@@ -138,6 +141,9 @@ func (b *boot) newController() (err error) {
 	s.Run, s.Preferred = true, b.w.setup.preferred
 	h := ledgerHands{b.ledger}
 	needs := failover.Needs{Ledger: h, Leases: h, Group: h, Marks: h, Mirror: mirrorHands{b}, Heartbeat: heartHands{b}, Peers: hints{b}}
+	if b.w.setup.manual {
+		s.Arbitration = plan.Manual
+	}
 	if b.w.setup.fencing {
 		s.Arbitration, s.FenceDelay = plan.Fencing, b.w.setup.delay
 		b.fences = failover.NewFences(failover.FencesConfig{Self: b.node, Peer: b.peer, Ballot: ballot{b.ledger}, Devices: guns{b}, Clock: b.box.clock.now, Log: b.log, Wake: b.wake})
@@ -199,6 +205,8 @@ func (b *boot) stop() error {
 	b.heart.Stop()
 	if b.fences != nil {
 		b.fences.Close()
+	}
+	if len(b.w.setup.nodes()) == 2 {
 		stage(b.ledger.Leave)
 	}
 	stage(b.ledger.Shutdown)

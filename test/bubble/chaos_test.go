@@ -38,3 +38,26 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("%d seeds, %v of virtual time, %.1f virtual minutes per second", seeds, virtual, virtual.Minutes()/time.Since(began).Seconds())
 }
+
+// TestManualChaos is TestChaos for two voters that nothing helps to decide: a Primary
+// goes on alone, a Secondary waits, and nobody is forced.
+func TestManualChaos(t *testing.T) {
+	seeds, first := envInt("HAPAIR_BUBBLE_SEEDS", 2), envInt("SEED", 1)
+	for seed := first; seed < first+seeds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			s := usual()
+			s.manual = true
+			run(t, int64(seed), s, func(w *World) {
+				rng := rand.New(rand.NewSource(int64(seed)))
+				w.switchOn(alpha, beta)
+				w.await(60*time.Second, "all is well at first", w.ailing)
+				for range 5 {
+					w.chaos(rng, 25*time.Second)
+					took := w.recover(again)
+					w.notef("all is well again after %v", took)
+					w.still()
+				}
+			})
+		})
+	}
+}

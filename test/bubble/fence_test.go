@@ -204,9 +204,9 @@ func TestFencedStopInOrder(t *testing.T) {
 	}
 }
 
-// TestFencedChaos runs HAPAIR_BUBBLE_SEEDS worlds (1 unless set), from SEED on.
+// TestFencedChaos runs HAPAIR_BUBBLE_SEEDS worlds (3 unless set), from SEED on.
 func TestFencedChaos(t *testing.T) {
-	seeds, first := envInt("HAPAIR_BUBBLE_SEEDS", 1), envInt("SEED", 1)
+	seeds, first := envInt("HAPAIR_BUBBLE_SEEDS", 3), envInt("SEED", 1)
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := armed()

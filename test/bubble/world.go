@@ -52,11 +52,12 @@ type setup struct {
 	// Secondary waits.
 	fencing bool
 	delay   time.Duration
+	manual  bool // two voters, and neither fencing nor a witness
 }
 
 // nodes are those that there are.
 func (s *setup) nodes() []string {
-	if s.fencing {
+	if s.fencing || s.manual {
 		return dataNodes
 	}
 	return allNodes
