@@ -3,8 +3,6 @@ package vip
 import (
 	"testing"
 
-	"github.com/vishvananda/netns"
-
 	"hapair/failover/vip/frame"
 )
 
@@ -33,25 +31,5 @@ func TestContestedIsTold(t *testing.T) {
 				t.Error("the address is gone")
 			}
 		})
-	}
-}
-
-// An address on a VLAN device, beside another of the same network.
-func TestVLAN(t *testing.T) {
-	l := newLab(t)
-	for i, ns := range []netns.NsHandle{l.client, l.one} {
-		l.vlan(ns, "eth0", "vlan7", 7)
-		if i == 0 {
-			l.addrOn(ns, "vlan7", "10.7.0.9/24")
-		}
-	}
-	for _, prefix := range []string{"10.7.0.50/24", "10.7.0.51/24"} {
-		a := l.address(prefix, func(c *Config) { c.Dev = "vlan7" })
-		if err := l.start(l.one, a); err != nil {
-			t.Fatal(err)
-		}
-		if got := l.reachOn("vlan7", prefix); got != "02:00:00:00:00:01" {
-			t.Errorf("the client finds %s at %s", prefix, got)
-		}
 	}
 }

@@ -68,6 +68,10 @@ type Options struct {
 	Liars   bool    // disks answer flushes and do nothing
 	// Watchdog is the time-out of the kernel's watchdog (softdog) on data nodes; 0: none.
 	Watchdog time.Duration
+	// Modules are of the kernel, beside what all machines need; Programs are more of
+	// those, as files here by their names below /bin.
+	Modules  []string
+	Programs map[string]string
 	Say      func(format string, args ...any)
 }
 
@@ -245,6 +249,9 @@ func (l *Lab) pack(m *machine, g spec.Guest, key string) error {
 	for _, name := range programs {
 		files["bin/"+name] = filepath.Join(l.Bin, name)
 	}
+	for name, file := range l.Programs {
+		files["bin/"+name] = file
+	}
 	told, err := json.Marshal(g)
 	if err != nil {
 		return err
@@ -282,9 +289,9 @@ func (l *Lab) Down() error {
 // modules are what the machines need beside what all of them do.
 func (l *Lab) modules() []string {
 	if l.Watchdog == 0 {
-		return nil
+		return l.Modules
 	}
-	return []string{"softdog"}
+	return append([]string{"softdog"}, l.Modules...)
 }
 
 func (l *Lab) configuration() string {

@@ -51,24 +51,31 @@ type box struct {
 
 func newBox(t *testing.T, liars bool) *box {
 	o := options(t)
-	o.Dir, o.Liars = labDir(t), liars
-	l, err := build(o, script.Alpha)
+	o.Liars = liars
+	data, err := os.ReadFile(filepath.Join(o.Bin, "hactl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &box{t: t, machine: alone(t, o, script.Alpha), data: data}
+}
+
+// alone boots one machine, which is taken apart with the test.
+func alone(t *testing.T, o Options, name string) *machine {
+	t.Helper()
+	o.Dir = labDir(t)
+	l, err := build(o, name)
 	t.Cleanup(func() {
 		if err := l.Down(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &box{t: t, machine: l.machines[script.Alpha]}
-	if err = b.powerOn(t.Context()); err == nil {
-		b.data, err = os.ReadFile(filepath.Join(o.Bin, "hactl"))
+	if err == nil {
+		err = l.machines[name].powerOn(t.Context())
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return l.machines[name]
 }
 
 // run runs a script in the machine.

@@ -112,7 +112,7 @@ func newStation(t *testing.T) *station {
 		s.ns, err = netns.New()
 		return err
 	})
-	h, err := netlink.NewHandleAt(s.ns)
+	h, err := netlink.NewHandleAt(s.ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}
