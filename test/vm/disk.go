@@ -18,11 +18,12 @@ import (
 // of NBD. The cache is in this process, and what is in it when the power goes is
 // lost, whoever wrote it: an agent, or the file system of the machine.
 //
-// The file is what survives: the medium.
+// The file is what survives: the medium. A shared disk has a power of its own, and no
+// cache that is lost with a machine's.
 type disk struct {
 	file   string
 	socket string
-	cache  *fault.Cache
+	cache  *fault.Cache // nil: shared
 	rules  *fault.Disk
 	door   *export.Export // nil while the power is off
 }
@@ -55,6 +56,19 @@ func openDisk(file, socket string, o fault.CacheOptions, lies bool) (*disk, erro
 	return d, nil
 }
 
+// borrowed is a shared disk, which each machine has a way to: no machine closes it.
+type borrowed struct{ block.Disk }
+
+// Close implements block.Disk.
+func (borrowed) Close() error { return nil }
+
+// openShared is a machine's way to a disk that others have a way to as well. All
+// requests end in one block.Disk: what is answered to one machine the others read. Rules
+// are of this way.
+func openShared(file, socket string, medium block.Disk) *disk {
+	return &disk{file: file, socket: socket, rules: fault.New(borrowed{medium})}
+}
+
 // powerOn lets QEMU connect. What the disk was told to do is forgotten.
 func (d *disk) powerOn(ctx context.Context) error {
 	d.works()
@@ -76,7 +90,10 @@ func (d *disk) powerOff(ctx context.Context) (lost int64, err error) {
 	d.works() // or what hangs would be waited for; it is in the cache then, and lost with it
 	err = errors.Join(err, d.door.Stop(ctx))
 	d.door = nil
-	return d.cache.Drop(), err
+	if d.cache != nil {
+		lost = d.cache.Drop()
+	}
+	return lost, err
 }
 
 // tell adds a rule, see package fault.

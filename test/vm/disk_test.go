@@ -2,11 +2,14 @@ package vm
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"hapair/mirror/store"
 	"hapair/test/fault"
 	"hapair/test/script"
 )
@@ -63,5 +66,54 @@ func TestDisk(t *testing.T) {
 	}
 	if err := client("flush"); err == nil {
 		t.Error("a disk that fails fails nothing")
+	}
+}
+
+// What one machine has written to a shared disk another one reads at once, flushed or
+// not, and reads still when the first has lost its power. A fault is of one machine's
+// way only.
+func TestSharedDisk(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "shared")
+	if err := makeFile(file, sharedBytes, false); err != nil {
+		t.Fatal(err)
+	}
+	medium, err := store.Open(file, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ways [2]*disk
+	for i := range ways {
+		ways[i] = openShared(file, filepath.Join(dir, fmt.Sprint(i)), medium)
+		if err := ways[i].powerOn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := func(i int, command string) bool {
+		out, err := exec.Command("qemu-io", "-t", "writeback", "-f", "raw", "-c", command, "nbd+unix:///?socket="+ways[i].socket).CombinedOutput()
+		return err == nil && !strings.Contains(string(out), "failed")
+	}
+	if !client(0, "write -P 170 0 4096") || !client(1, "read -P 170 0 4096") || client(1, "read -P 171 0 4096") {
+		t.Error("the second machine does not read what the first has written")
+	}
+	if err := ways[0].tell("write err=io"); err != nil {
+		t.Fatal(err)
+	}
+	if client(0, "write -P 187 0 4096") || !client(0, "read -P 170 0 4096") || !client(1, "write -P 204 0 4096") || !client(0, "read -P 204 0 4096") {
+		t.Error("not the first machine's writes alone fail")
+	}
+	for i := range ways {
+		if lost, err := ways[i].powerOff(t.Context()); err != nil || lost != 0 {
+			t.Errorf("%d bytes lost: %v", lost, err)
+		}
+		if err := ways[i].close(); err != nil {
+			t.Error(err)
+		}
+		if i == 0 && !client(1, "read -P 204 0 4096") {
+			t.Error("the second machine lost the disk with the first")
+		}
+	}
+	if err := medium.Close(); err != nil {
+		t.Error(err)
 	}
 }

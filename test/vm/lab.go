@@ -12,7 +12,8 @@
 //  6. hub.go        a network
 //  7. initramfs.go  what a machine boots
 //  8. pair.go       the pair for package play; records.go its client and its judge
-//  9. guest/        process 1 of a machine; spec/ what it is told
+//  9. config.go     what the agents are told
+//  10. guest/       process 1 of a machine; spec/ what it is told
 //
 // It needs qemu-system-x86_64, mkfs.ext4, a static busybox and an unpacked Debian
 // kernel package (make vm-lab fetches it), and no privileges.
@@ -31,9 +32,9 @@ import (
 	"strings"
 	"time"
 
+	"hapair/mirror/store"
 	"hapair/test/fault"
 	"hapair/test/lab"
-	"hapair/test/lab/record"
 	"hapair/test/script"
 	"hapair/test/vm/spec"
 )
@@ -43,6 +44,7 @@ const (
 	volumeBytes   = 64 << 20
 	metadataBytes = 8 << 20
 	stateBytes    = 64 << 20
+	sharedBytes   = 1 << 20
 
 	dataMemory  = 512
 	otherMemory = 320
@@ -68,6 +70,9 @@ type Options struct {
 	Liars   bool    // disks answer flushes and do nothing
 	// Watchdog is the time-out of the kernel's watchdog (softdog) on data nodes; 0: none.
 	Watchdog time.Duration
+	// Pills has the data nodes fence each other by pills on a disk that they share;
+	// there is no witness then. It takes a Watchdog.
+	Pills bool
 	// Modules are of the kernel, beside what all machines need; Programs are more of
 	// those, as files here by their names below /bin.
 	Modules  []string
@@ -75,10 +80,11 @@ type Options struct {
 	Say      func(format string, args ...any)
 }
 
-// Lab is the four machines.
+// Lab is the machines: four, or three where there is no witness.
 type Lab struct {
 	Options
 	machines map[string]*machine
+	shared   *store.File // that pills are on; nil: none
 	hubs     map[string]*hub
 	cut      map[[2]string]bool
 	next     uint64 // first number of the next writer
@@ -97,7 +103,7 @@ func init() {
 
 // Up boots the machines and starts the agents.
 func Up(ctx context.Context, o Options) (*Lab, error) {
-	l, err := build(o, script.Alpha, script.Beta, script.Gamma, lab.Client)
+	l, err := build(o, append(o.nodes(), lab.Client)...)
 	if err == nil {
 		err = l.boot(ctx)
 	}
@@ -110,12 +116,25 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	return l, nil
 }
 
+// nodes are those with an agent.
+func (o *Options) nodes() []string {
+	if o.Pills {
+		return []string{script.Alpha, script.Beta}
+	}
+	return []string{script.Alpha, script.Beta, script.Gamma}
+}
+
 // build makes machines that are off. What it returns is taken down even if there is
 // an error.
 func build(o Options, names ...string) (l *Lab, err error) {
 	l = &Lab{Options: o, machines: map[string]*machine{}, hubs: map[string]*hub{}, cut: map[[2]string]bool{}, next: 1}
 	for _, path := range []string{script.LAN, script.Crossover} {
 		if l.hubs[path], err = newHub(filepath.Join(l.Dir, path)); err != nil {
+			return l, err
+		}
+	}
+	if l.Pills {
+		if err := l.share(); err != nil {
 			return l, err
 		}
 	}
@@ -145,14 +164,29 @@ func (l *Lab) boot(ctx context.Context) error {
 	return err
 }
 
+// share makes the disk that both data nodes see.
+func (l *Lab) share() (err error) {
+	if err = makeFile(l.sharedFile(), sharedBytes, false); err == nil {
+		l.shared, err = store.Open(l.sharedFile(), store.Options{})
+	}
+	return err
+}
+
+func (l *Lab) sharedFile() string { return filepath.Join(l.Dir, "shared") }
+
 // found makes the two disks a pair, and starts the agents.
 func (l *Lab) found(ctx context.Context) error {
+	if l.Pills {
+		if _, err := l.machines[script.Alpha].run(ctx, "/bin/hactl", "create-sbd"); err != nil {
+			return err
+		}
+	}
 	for _, name := range []string{script.Alpha, script.Beta} {
 		if _, err := l.machines[name].run(ctx, "/bin/hactl", "create-metadata", resource, "--assume-clean"); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{script.Alpha, script.Beta, script.Gamma} {
+	for _, name := range l.nodes() {
 		if err := l.machines[name].do(ctx, "/agent/start", nil); err != nil {
 			return err
 		}
@@ -193,6 +227,9 @@ func (l *Lab) make(index int, name, key string) (*machine, error) {
 		}
 		err = errors.Join(l.disk(m, volume, "volume", volumeBytes, true), l.disk(m, makeFile, "metadata", metadataBytes, false),
 			l.disk(m, makeFile, "state", stateBytes, true))
+		if l.shared != nil {
+			m.disks = append(m.disks, openShared(l.sharedFile(), filepath.Join(m.dir, "shared.nbd"), l.shared))
+		}
 	case script.Gamma:
 		g.State, g.Agent = "/dev/vda", append(g.Agent, "--witness")
 		err = l.disk(m, makeFile, "state", stateBytes, true)
@@ -257,7 +294,7 @@ func (l *Lab) pack(m *machine, g spec.Guest, key string) error {
 		return err
 	}
 	texts := map[string]string{strings.TrimPrefix(spec.File, "/"): string(told), strings.TrimPrefix(lab.ConfigFile, "/"): l.configuration(),
-		"etc/hapair/cluster.psk": key[:64] + "\n", "etc/hapair/gossip.key": key[64:] + "\n",
+		"etc/hapair/cluster.psk": key[:64] + "\n", "etc/hapair/gossip.key": key[64:] + "\n", "etc/machine-id": fmt.Sprintf("%x\n", fmt.Sprintf("%-16s", m.name)),
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n"}
 	links := map[string]string{}
 	for _, word := range []string{"sh", "sync", "cat", "dd", "cmp"} {
@@ -278,6 +315,9 @@ func (l *Lab) Down() error {
 			errs = append(errs, m.scrap())
 		}
 	}
+	if l.shared != nil {
+		errs = append(errs, l.shared.Close())
+	}
 	for _, h := range l.hubs {
 		if h != nil {
 			errs = append(errs, h.close())
@@ -285,46 +325,3 @@ func (l *Lab) Down() error {
 	}
 	return errors.Join(append(errs, os.RemoveAll(l.Dir))...)
 }
-
-// modules are what the machines need beside what all of them do.
-func (l *Lab) modules() []string {
-	if l.Watchdog == 0 {
-		return l.Modules
-	}
-	return append([]string{"softdog"}, l.Modules...)
-}
-
-func (l *Lab) configuration() string {
-	if l.Watchdog == 0 {
-		return configuration
-	}
-	return configuration + fmt.Sprintf("watchdog: {device: /dev/watchdog, timeout: %s}\n", l.Watchdog)
-}
-
-// configuration is that of every node. Leases are longer than by default: these
-// machines are slow, and share the processors.
-var configuration = `cluster: vmlab
-nodes:
-  alpha: {addresses: {crossover: 10.99.0.1, lan: 192.168.1.11}}
-  beta:  {addresses: {crossover: 10.99.0.2, lan: 192.168.1.12}}
-witness: {name: gamma, address: 192.168.1.13}
-arbitration: witness
-security:
-  mode: psk
-  psk_file: /etc/hapair/cluster.psk
-  gossip_key_file: /etc/hapair/gossip.key
-timing: {probe: 2s, heartbeat: 1s, link: 6s, lease: 8s, renew: 1600ms, grace: 9600ms}
-api: {read_group: root}
-resources:
-  pg:
-    volumes: [{disk: /dev/vda, metadata: /dev/vdb}]
-    frontend: auto
-    disk_timeout: 12s
-    peer_timeout: 16s
-    services:
-      - mount: {path: /srv/pg, type: ext4}
-      - {name: records, exec: {start: [/bin/halab, recordd, start], stop: [/bin/halab, recordd, stop], status: [/bin/halab, recordd, status]}}
-      - address: {ip: ` + lab.ServiceAddress + `/24, dev: eth0}
-`
-
-var serviceAddress = fmt.Sprintf("%s:%d", lab.ServiceAddress, record.DefaultPort)

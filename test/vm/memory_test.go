@@ -59,7 +59,7 @@ func up(t *testing.T, o Options) (context.Context, *Lab) {
 			t.Error(err)
 		}
 	})
-	l.Say("four machines are up after %s", time.Since(began).Round(time.Millisecond))
+	l.Say("%d machines are up after %s", len(l.machines), time.Since(began).Round(time.Millisecond))
 	return ctx, l
 }
 

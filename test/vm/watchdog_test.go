@@ -2,7 +2,6 @@ package vm
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,8 +47,9 @@ func TestSoftdog(t *testing.T) {
 	l.must(t, script.Start, secondary)
 	l.status(ctx, t, secondary)
 	servesOn(ctx, t, l)
+	paused := time.Now()
 	l.must(t, script.Pause, primary)
-	l.resets(ctx, t, primary)
+	l.resets(ctx, t, primary, paused)
 	answered(ctx, t, w, 10)
 	l.must(t, script.PowerOff, primary) // QEMU has ended: what is left is to be cleared away
 	l.must(t, script.PowerOn, primary)
@@ -70,11 +70,22 @@ func (l *Lab) must(t *testing.T, verb script.Verb, node string) {
 	}
 }
 
-// resets waits until a machine is reset, which is the end of its QEMU, and wants the
-// watchdog to have done it.
-func (l *Lab) resets(ctx context.Context, t *testing.T, node string) {
+// resets waits until a machine is reset, and wants the watchdog to have done it, whose
+// agent stands still since then.
+func (l *Lab) resets(ctx context.Context, t *testing.T, node string, since time.Time) {
 	t.Helper()
-	began, m := time.Now(), l.machines[node]
+	took := l.ends(ctx, t, node, "softdog: Initiating system reboot").Sub(since)
+	l.Say("%s was reset %s after its agent had stood still, by a watchdog of %s", node, took.Round(100*time.Millisecond), bites)
+	if took < bites/2 || took > bites*3/2 {
+		t.Errorf("%s was reset after %s", node, took)
+	}
+}
+
+// ends waits until a machine is reset, which is the end of its QEMU, and wants its
+// console to have said why. It returns when that was.
+func (l *Lab) ends(ctx context.Context, t *testing.T, node, why string) time.Time {
+	t.Helper()
+	m := l.machines[node]
 	select {
 	case err := <-m.ended:
 		m.ended <- err
@@ -86,9 +97,9 @@ func (l *Lab) resets(ctx context.Context, t *testing.T, node string) {
 	case <-ctx.Done():
 		t.Fatal(ctx.Err())
 	}
-	l.Say("%s was reset %s after its agent had stood still, by a watchdog of %s", node, time.Since(began).Round(100*time.Millisecond), bites)
-	console, err := os.ReadFile(filepath.Join(m.dir, "console.log"))
-	if took := time.Since(began); err != nil || took < bites/2 || !strings.Contains(string(console), "softdog: Initiating system reboot") {
-		t.Errorf("after %s; the console of %s says: %s, %v", took, node, tail(filepath.Join(m.dir, "console.log")), err)
+	at := time.Now()
+	if console := tail(filepath.Join(m.dir, "console.log")); !strings.Contains(console, why) {
+		t.Errorf("the console of %s does not say %q: %s", node, why, console)
 	}
+	return at
 }
