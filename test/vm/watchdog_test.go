@@ -71,14 +71,16 @@ func (l *Lab) must(t *testing.T, verb script.Verb, node string) {
 }
 
 // resets waits until a machine is reset, and wants the watchdog to have done it, whose
-// agent stands still since then.
-func (l *Lab) resets(ctx context.Context, t *testing.T, node string, since time.Time) {
+// agent stands still since then. It returns when that was.
+func (l *Lab) resets(ctx context.Context, t *testing.T, node string, since time.Time) time.Time {
 	t.Helper()
-	took := l.ends(ctx, t, node, "softdog: Initiating system reboot").Sub(since)
+	at := l.ends(ctx, t, node, "softdog: Initiating system reboot")
+	took := at.Sub(since)
 	l.Say("%s was reset %s after its agent had stood still, by a watchdog of %s", node, took.Round(100*time.Millisecond), bites)
 	if took < bites/2 || took > bites*3/2 {
 		t.Errorf("%s was reset after %s", node, took)
 	}
+	return at
 }
 
 // ends waits until a machine is reset, which is the end of its QEMU, and wants its
