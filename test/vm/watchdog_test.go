@@ -100,7 +100,8 @@ func (l *Lab) ends(ctx context.Context, t *testing.T, node, why string) time.Tim
 		t.Fatal(ctx.Err())
 	}
 	at := time.Now()
-	if console := tail(filepath.Join(m.dir, "console.log")); !strings.Contains(console, why) {
+	console := tail(filepath.Join(m.dir, "console.log"))
+	if last := console[max(0, strings.LastIndex(console, "guest: "+node+" is up")):]; !strings.Contains(last, why) { // of this boot
 		t.Errorf("the console of %s does not say %q: %s", node, why, console)
 	}
 	return at
