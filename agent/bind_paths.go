@@ -89,7 +89,7 @@ func (a *agent) leavePath(node, path, because string) {
 	why := fmt.Errorf("path %s to %s is bad: %s", path, node, because)
 	a.net.Avoid(node, path)
 	a.sessionsLeave(node, path, why)
-	a.net.PathDown(node, path, func(c *peering.Conn) bool { return paths.Stays(c.Purpose, c.Accepted()) })
+	a.net.PathDown(node, path, func(c *peering.Conn) bool { return paths.Stays(c.Purpose) })
 	a.event(apiv1.EventMember, "", why.Error())
 }
 

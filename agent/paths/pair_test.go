@@ -101,8 +101,7 @@ func (l *land) changed(node string, all []choose.Change) {
 			}
 		}
 		for s := range l.streams {
-			accepted := s.from != node
-			if s.path != c.Path || Stays(Purpose, accepted) {
+			if s.path != c.Path || Stays(Purpose) {
 				continue
 			}
 			s.near.Close() //nolint:errcheck // a pipe's cannot fail

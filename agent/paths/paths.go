@@ -294,8 +294,9 @@ func Answer(conn net.Conn) error {
 }
 
 // Stays reports whether a stream is left alone where its path is found bad: one that
-// carries the peer's questions. Closing it would take the answers from the peer, who
-// finds the path bad for want of them, closes the stream of this node's questions,
-// and so on in turn, long after the path is well. It ends by itself when nobody asks
-// for askerMax.
-func Stays(purpose string, accepted bool) bool { return accepted && purpose == Purpose }
+// carries questions. Closing one of the peer's would take the answers from it: it finds
+// the path bad for want of them, closes the stream of this node's questions, and so on in
+// turn, long after the path is well. An answer to one of this node's may come yet, and
+// tells that the path is slow, not dead. It ends by itself when nothing comes for
+// silentMax, or nobody asks for askerMax.
+func Stays(purpose string) bool { return purpose == Purpose }

@@ -109,7 +109,7 @@ type View struct {
 type Chooser struct {
 	cfg   Config
 	now   time.Duration
-	worst time.Duration // the longest round trip on a good path, fading
+	worst time.Duration // the longest round trip on a good path, or one until then, fading
 	paths []*path
 }
 
@@ -213,7 +213,7 @@ func (c *Chooser) apply(x *path, e Evidence) {
 			x.asks = append(x.asks, c.now)
 		}
 	case Answered:
-		if x.state == Good {
+		if x.state == Good || x.state == Bad && !x.lost && e.Sent <= x.since { // what condemned it was late, not lost
 			c.worst = max(c.worst-c.worst/fading, c.now-e.Sent)
 		}
 		x.answer(e.Sent)

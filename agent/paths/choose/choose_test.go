@@ -19,11 +19,13 @@ type world struct {
 	now     time.Duration
 	carries map[string]bool // frames of full size
 	heart   map[string]bool
+	late    map[string]time.Duration // the round trip
+	coming  []Evidence               // answers on their way
 	changes []Change
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, now: time.Hour, carries: map[string]bool{"crossover": true, "lan": true}, heart: map[string]bool{}}
+	w := &world{t: t, now: time.Hour, carries: map[string]bool{"crossover": true, "lan": true}, heart: map[string]bool{}, late: map[string]time.Duration{}}
 	w.c = New(Config{Paths: []string{"crossover", "lan"}}, w.now)
 	w.run(time.Second)
 	w.want("crossover", Good)
@@ -40,7 +42,16 @@ func (w *world) run(d time.Duration) {
 		}
 		for _, p := range []string{"crossover", "lan"} {
 			if w.carries[p] {
-				w.step(Evidence{Kind: Answered, Path: p, Sent: w.now})
+				w.coming = append(w.coming, Evidence{Kind: Answered, Path: p, Sent: w.now})
+			}
+		}
+		coming := w.coming
+		w.coming = nil
+		for _, e := range coming {
+			if w.now-e.Sent >= w.late[e.Path] {
+				w.step(e)
+			} else {
+				w.coming = append(w.coming, e)
 			}
 		}
 	}
@@ -108,6 +119,19 @@ func TestPatience(t *testing.T) {
 	fresh.want("crossover", Unknown)
 	fresh.run(100 * ms)
 	fresh.want("crossover", Bad)
+}
+
+// A path that becomes slow, and loses nothing, is left once: the answer that was late
+// tells how long to wait.
+func TestSlowPathIsLeftOnce(t *testing.T) {
+	w := newWorld(t)
+	w.late["crossover"] = 300 * ms
+	w.run(DefaultHold + 2*time.Second)
+	w.want("crossover", Good)
+	w.run(20 * time.Second)
+	if v := w.view("crossover"); v.State != Good || v.Losses != 1 {
+		t.Errorf("%+v", v)
+	}
 }
 
 // The heartbeat's word counts at once, and its taking back as well, after a hold.
