@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -134,6 +135,11 @@ func (l *Ledger) Certain() (at time.Duration, ok bool) {
 // Fence returns what is known of the fence of the peer. It waits for nothing.
 func (l *Ledger) Fence() FenceStatus {
 	s := FenceStatus{May: l.mayFence()}
+	if s.May == nil {
+		if err := l.gains(); errors.Is(err, ErrNothingGained) { // else it is tried, and fails, once a second
+			s.May = err
+		}
+	}
 	l.fence.mu.Lock()
 	s.State = l.fence.state
 	l.fence.mu.Unlock()

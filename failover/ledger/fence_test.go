@@ -134,6 +134,9 @@ func TestFencingIsNotAskedFor(t *testing.T) {
 		if _, err := c.node(node).AskFence(); !errors.Is(err, want) {
 			t.Fatalf("asked: %v; wanted: %v", err, want)
 		}
+		if may := c.node(node).Fence().May; !errors.Is(may, want) {
+			t.Errorf("may: %v; wanted: %v", may, want)
+		}
 	}
 	for name, x := range map[string]struct {
 		want error
