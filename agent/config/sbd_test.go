@@ -21,23 +21,23 @@ func TestSBD(t *testing.T) {
 	if a, b := cfg.SBDOf("alpha"), cfg.SBDOf("beta"); a != "/dev/sdx" || b != "/dev/sdy" || cfg.SBDOf("gamma") != "" {
 		t.Errorf("disks %q and %q", a, b)
 	}
-	// (2.5 s + 10 s) and 2 %, 1 s for the reset, 3 s for the disk.
-	if got := cfg.FenceLevels("alpha")[1][0].Timeout; got != 17*time.Second {
+	// (2.5 s + 15 s) and 2 %, 1 s for the reset, 3 s for the disk.
+	if got := cfg.FenceLevels("alpha")[1][0].Timeout; got != 22*time.Second {
 		t.Errorf("a time-out of %s", got)
 	}
-	if a, b := cfg.FenceTakes("alpha"), cfg.FenceTakes("beta"); a != 37*time.Second || b != time.Minute {
+	if a, b := cfg.FenceTakes("alpha"), cfg.FenceTakes("beta"); a != 42*time.Second || b != time.Minute {
 		t.Errorf("a fence takes %s and %s", a, b)
 	}
 	// Who fences beta waits until alpha's fence of it struck, pill last; who fences alpha until
 	// all of it has ended.
 	cfg = mustParse(t, poisoned+"watchdog: {timeout: 5s}\nfencing:\n  alpha: [{exec: [/usr/bin/fence]}, {sbd: /dev/sdx}]\n  beta: [{sbd: /dev/sdx}, {exec: [/usr/bin/fence]}]\n")
 	more := cfg.Timing.Lease + 10*cfg.Timing.Probe
-	if a, b := cfg.FenceDelay("beta"), cfg.FenceDelay("alpha"); a != 20*time.Second+sbd.Strikes+more || b != 37*time.Second+more {
+	if a, b := cfg.FenceDelay("beta"), cfg.FenceDelay("alpha"); a != 20*time.Second+sbd.Strikes+more || b != 42*time.Second+more {
 		t.Errorf("delays %s and %s", a, b)
 	}
 	for text, want := range map[string]string{
 		"fencing: {alpha: [{sbd: /dev/sdx}], beta: [{sbd: /dev/sdx}]}":                                      "there is none",
-		"watchdog: {}\nfencing: {alpha: [{sbd: /dev/sdx, timeout: 20s}], beta: [{manual: true}]}":           "is certainly down after 30s",
+		"watchdog: {}\nfencing: {alpha: [{sbd: /dev/sdx, timeout: 20s}], beta: [{manual: true}]}":           "is certainly down after 40s",
 		"watchdog: {}\nfencing: {alpha: [{sbd: /dev/sdx}, {sbd: /dev/sdy}], beta: [{manual: true}]}":        "has 2 sbd disks",
 		"watchdog: {}\nfencing: {alpha: [{sbd: sdx}], beta: [{manual: true}]}":                              "not an absolute path",
 		"watchdog: {timeout: 5m}\nfencing: {alpha: [{sbd: /dev/sdx}], beta: [{manual: true}]}":              "between 1s and 10m",

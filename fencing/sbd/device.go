@@ -42,9 +42,11 @@ const Strikes = slack + readEvery + latest
 // Wait is how long after a pill is on the disk a node runs at the most, whose watchdog has
 // that time-out and is petted by what was read at most valid ago. It may be about to
 // pet by what it read just before the pill, and stand still right before it does: for less
-// than a time-out, or that is its end; then it has another time-out. Clocks differ by 2 %.
+// than a time-out, or that is its end. Then its agent may be killed, in less than another:
+// the kernel pets once more as it closes a watchdog that stays armed. Then the last one
+// runs. Clocks differ by 2 %.
 func Wait(timeout, valid time.Duration) time.Duration {
-	return (valid+2*timeout)*102/100 + latest
+	return (valid+3*timeout)*102/100 + latest
 }
 
 // Takes is how long a fence of a node with such a watchdog takes at the most.

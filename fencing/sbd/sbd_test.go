@@ -95,6 +95,27 @@ func TestPillThatNobodyReads(t *testing.T) {
 	}
 }
 
+// The last pet of all may come late, by a decision that is old, and the kernel's own one
+// later still: it pets when a process that was killed has its watchdog closed.
+func TestKilledLate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run(time.Minute)
+		w.set(func() { w.linked, w.beta.broken = false, true })
+		p := w.beta.process
+		stands := func() { w.set(func() { p.paused = make(chan struct{}) }) }
+		time.AfterFunc(bites/2-1100*time.Millisecond, stands) // what was read is good for this long
+		time.AfterFunc(bites/2-1100*time.Millisecond+bites*85/100, func() {
+			w.set(func() { close(p.paused); p.paused = nil })
+			time.Sleep(time.Millisecond)
+			stands()
+		})
+		time.AfterFunc(bites/2+bites*17/10, p.end)
+		if out, said, counts, over := w.fence(2 * time.Minute); out != device.Confirmed || !counts || !over {
+			t.Errorf("%v: %s; it is off: %v", out, said, over)
+		}
+	})
+}
+
 // What leaves a doubt whether a pill would work is refused, and nothing is written.
 func TestRefused(t *testing.T) {
 	for want, ill := range map[string]func(w *world){
@@ -128,7 +149,7 @@ func TestRefused(t *testing.T) {
 	}
 	t.Run("too little time", func(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
-			if out, said, _, _ := w.fence(20 * time.Second); out != device.Refused || !strings.Contains(said, "timeout is to be 29.5s") {
+			if out, said, _, _ := w.fence(20 * time.Second); out != device.Refused || !strings.Contains(said, "timeout is to be 39.7s") {
 				t.Errorf("%v: %s", out, said)
 			}
 		})

@@ -50,6 +50,7 @@ type process struct {
 	m      *machine
 	dead   bool
 	paused chan struct{} // closed when it goes on; nil: it runs
+	open   bool // it has the watchdog
 	heard  time.Duration
 	told   string // what it tells
 	reader *Reader
@@ -161,9 +162,15 @@ func (m *machine) pet(p *process) error {
 	if p.dead || m.off {
 		return errGone
 	}
+	p.open = true
+	m.ping()
+	return nil
+}
+
+// ping puts the reset off. mu of the world is held.
+func (m *machine) ping() {
 	m.armed, m.pets = true, m.w.now()
 	m.timer.Reset(m.timeout)
-	return nil
 }
 
 // boot switches beta on.
@@ -192,10 +199,14 @@ func (m *machine) reset() {
 }
 
 // end has a process do nothing any more. One that is just starting sees to what it
-// has started itself.
+// has started itself. The kernel closes the watchdog for it, and pets one that stays
+// armed as it does (watchdog_release).
 func (p *process) end() {
 	p.m.w.mu.Lock()
-	p.dead = true
+	if p.open && p.m.armed && !p.m.off {
+		p.m.ping()
+	}
+	p.dead, p.open = true, false
 	if p.paused != nil {
 		close(p.paused)
 		p.paused = nil
