@@ -135,7 +135,7 @@ func (d *dog) word() string {
 	if d == nil || d.poison == nil || d.poison.reader == nil {
 		return ""
 	}
-	return sbd.Word(d.poison.life, machineName())
+	return d.poison.reader.Word()
 }
 
 // status is the disk, and why it is not read.

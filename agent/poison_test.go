@@ -58,7 +58,7 @@ func TestPoisonOfAnAgent(t *testing.T) {
 				if s := l.Slots[0].Slot; err != nil || !s.Armed || s.Timeout != 10*time.Second || s.Life != sbd.Name("boot 1") || b.wasReset() {
 					t.Fatalf("%+v, %v; reset: %v", l, err, b.wasReset())
 				}
-				if s := a.watchdogStatus(); s.Disk != path || s.DiskBecause != "" || a.dog.word() != sbd.Word(sbd.Name("boot 1"), machineName()) {
+				if s := a.watchdogStatus(); s.Disk != path || s.DiskBecause != "" || a.dog.word() != l.Slots[0].Slot.Word() {
 					t.Errorf("%+v, %q", s, a.dog.word())
 				}
 				if stops {

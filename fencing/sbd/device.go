@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"hapair/fencing/device"
@@ -124,8 +123,9 @@ func (d *Device) off(ctx context.Context, o device.Order) (said string, err erro
 	if err != nil {
 		return "", refusal{err}
 	}
-	if word, _ := d.cfg.Met(); s.later(word) {
-		return anew(s, s)
+	word, _ := d.cfg.Met()
+	if t, ok := hear(word); ok && s.later(t) {
+		return over(s), nil
 	}
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < Wait(s.Timeout, s.Valid) {
 		return "", refuse("its watchdog has %s, a fence takes %s, and there are %s: the device's timeout is to be %s", s.Timeout, Wait(s.Timeout, s.Valid),
@@ -157,25 +157,21 @@ func (d *Device) judge(disk Disk) (a *area, s Slot, err error) {
 	if s, err = a.slot(d.cfg.Node); err != nil {
 		return nil, s, err
 	}
-	switch word, met := d.cfg.Met(); {
+	word, met := d.cfg.Met()
+	t, known := hear(word)
+	switch {
 	case !s.Armed:
 		return nil, s, fmt.Errorf("%s says there that its watchdog is not armed: its agent was stopped in order, or reads no disk", d.cfg.Node)
 	case met && word == "":
 		return nil, s, fmt.Errorf("%s has said that it does not read the disk", d.cfg.Node)
-	case met && word != Word(s.Life, s.Machine) && !s.later(word):
-		return nil, s, fmt.Errorf("what %s says there is not of the machine that was met last", d.cfg.Node)
+	case met && !known:
+		return nil, s, fmt.Errorf("%s is of a release that says something else of the disk that it reads", d.cfg.Node)
+	case met && !s.fits(t) && !s.later(t):
+		return nil, s, fmt.Errorf("what %s says there, life %.8s, is not of the machine that was met last, life %.8s: another machine, another disk that it reads, or this disk as it was before", d.cfg.Node, s.Life, t.life)
 	case s.Timeout <= 0 || s.Valid <= 0:
 		return nil, s, fmt.Errorf("%s says there that its watchdog has %s", d.cfg.Node, s.Timeout)
 	}
 	return a, s, nil
-}
-
-// later reports whether a slot is of another life of the machine whose word that is: a
-// later one, since a node writes its slot before it gives its word. Then the one that has
-// given it is over.
-func (s *Slot) later(word string) bool {
-	_, machine, _ := strings.Cut(word, ".")
-	return s.Machine != ID{} && machine == s.Machine.String() && word != Word(s.Life, s.Machine)
 }
 
 // deliver writes a pill, and sees that it is there.
@@ -227,10 +223,14 @@ func (d *Device) await(ctx context.Context, a *area, was Slot, m Mail) (string, 
 // anew judges a node that has begun another life: the one that was met is over,
 // unless it is another machine that has the node's name now.
 func anew(now, was Slot) (string, error) {
-	if now.Machine != was.Machine || now.Machine == (ID{}) {
+	if now.Machine != was.Machine || now.Machine == (ID{}) || now.Seq <= was.Seq {
 		return "", fmt.Errorf("%s has begun another life since, and it is not known that on the same machine", now.Node)
 	}
-	return now.Node + " has begun another life since: the one that was met is over", nil
+	return over(now), nil
+}
+
+func over(s Slot) string {
+	return s.Node + " has begun another life since: the one that was met is over"
 }
 
 // verdict looks a last time.

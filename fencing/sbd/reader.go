@@ -51,7 +51,8 @@ type Reader struct {
 	valid time.Duration
 	end   context.CancelFunc
 	done  chan struct{}
-	said  Slot // what is on the disk; of the goroutine that has the area
+	word  string // not changed after Start
+	said  Slot   // what is on the disk; of the goroutine that has the area
 	area  *area
 
 	mu      sync.Mutex
@@ -87,6 +88,7 @@ func (r *Reader) find(d Disk, timeout time.Duration) (time.Duration, error) {
 	switch {
 	case errors.Is(err, ErrDamaged): // this node lost its power as it wrote
 		same = r.cfg.Former
+		old.Seq = uint64(time.Now().Unix()) // more than any it may have had
 	case err != nil:
 		return timeout, err
 	}
@@ -123,15 +125,19 @@ func (r *Reader) Start(timeout time.Duration) error {
 	if err := r.say(s); err != nil {
 		return errors.Join(err, r.area.disk.Close())
 	}
+	r.word = r.said.Word()
 	ctx, end := context.WithCancel(context.Background())
 	r.end = end
 	go r.run(ctx)
 	return nil
 }
 
+// Word is what to tell the other node, once it has started.
+func (r *Reader) Word() string { return r.word }
+
 // say writes what others may rely on.
 func (r *Reader) say(s Slot) error {
-	s.Seq, s.At = r.said.Seq+1, time.Now()
+	s.Disk, s.Seq, s.At = r.area.head.Disk, r.said.Seq+1, time.Now()
 	if err := r.area.putSlot(s); err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -70,9 +72,6 @@ func Name(text string) (id ID) {
 	return id
 }
 
-// Word is what a node that reads a disk tells the other one of itself.
-func Word(life, machine ID) string { return life.String() + "." + machine.String() }
-
 // Head says whose a disk is.
 type Head struct {
 	Disk    ID
@@ -94,6 +93,44 @@ type Slot struct {
 	Valid   time.Duration // likewise
 	Seq     uint64        // grows with each writing
 	At      time.Time     // by the node's clock: for people
+}
+
+// Word is what a node that has written a slot tells the other one: its life, on which
+// machine and by which disk, and the number of the slot. It has 80 bytes at most.
+func (s *Slot) Word() string {
+	return s.Life.String() + "." + s.place() + "." + strconv.FormatUint(s.Seq, 36)
+}
+
+// place is a machine and a disk in one.
+func (s *Slot) place() string {
+	return Name("machine " + s.Machine.String() + " disk " + s.Disk.String()).String()
+}
+
+// told is a Word taken apart.
+type told struct {
+	life, place string
+	seq         uint64
+}
+
+// hear takes a word apart; ok is false for one that another release has given.
+func hear(word string) (t told, ok bool) {
+	parts := strings.Split(word, ".")
+	if len(parts) != 3 {
+		return t, false
+	}
+	seq, err := strconv.ParseUint(parts[2], 36, 64)
+	return told{parts[0], parts[1], seq}, err == nil
+}
+
+// fits reports whether a slot is of the life that gave the word, not older.
+func (s *Slot) fits(t told) bool {
+	return s.Life.String() == t.life && s.place() == t.place && s.Seq >= t.seq
+}
+
+// later reports whether a slot is of a later life of the machine that gave the word: the
+// life that has given it is over. A node writes its slot before it gives its word.
+func (s *Slot) later(t told) bool {
+	return s.Machine != ID{} && s.Life.String() != t.life && s.place() == t.place && s.Seq > t.seq
 }
 
 // Mail is for a node: a Pill, or nothing.

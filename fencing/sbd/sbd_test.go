@@ -119,12 +119,15 @@ func TestKilledLate(t *testing.T) {
 // What leaves a doubt whether a pill would work is refused, and nothing is written.
 func TestRefused(t *testing.T) {
 	for want, ill := range map[string]func(w *world){
-		"its watchdog is not armed":       func(w *world) { w.beta.stop() },
-		"this node has not met beta":      func(w *world) { w.hasMet = false },
-		"that it does not read the disk":  func(w *world) { w.met = "" },
-		"not of the machine that was met": func(w *world) { w.met = Word(Name("boot 1"), Name("another")) },
-		"the path is down":                func(w *world) { w.broken = true },
-		"is damaged":                      func(w *world) { w.store[1+2][300] ^= 1; w.store[1+2][40] ^= 1 },
+		"its watchdog is not armed":      func(w *world) { w.beta.stop() },
+		"this node has not met beta":     func(w *world) { w.hasMet = false },
+		"that it does not read the disk": func(w *world) { w.met = "" },
+		"not of the machine that was met": func(w *world) {
+			w.met = (&Slot{Life: Name("boot 1"), Machine: Name("another"), Disk: Name("disk")}).Word()
+		},
+		"of a release that says something": func(w *world) { w.met = Name("boot 1").String() + "." + Name("machine").String() },
+		"the path is down":                 func(w *world) { w.broken = true },
+		"is damaged":                       func(w *world) { w.store[1+2][300] ^= 1; w.store[1+2][40] ^= 1 },
 		"itself is told to go down": func(w *world) {
 			a, err := take(&handle{w, nil}, owner)
 			if err == nil {
@@ -189,6 +192,42 @@ func TestUnknown(t *testing.T) {
 				}
 				if out, said, _, _ := w.fence(time.Minute); out != device.Unknown || !strings.Contains(said, want) {
 					t.Errorf("%v: %s", out, said)
+				}
+			})
+		})
+	}
+}
+
+// What the writer takes for the disk is not the one that is read: another of the same
+// cluster, under a name that came to mean another disk, or in a file that differs between
+// the nodes; or that disk as it was once. What an earlier life has left there proves
+// nothing.
+func TestAnotherDisk(t *testing.T) {
+	for name, c := range map[string]struct {
+		began func(w *world) // what beta does after the old disk was left as it is
+		head  string
+	}{
+		"booted from then on":        {func(w *world) { w.beta.reset(); w.boot(bites).start() }, "another"},
+		"in the same boot":           {func(w *world) { w.beta.process.end(); w.set(func() { w.beta.process = nil }); w.beta.start() }, "another"},
+		"rolled back":                {func(w *world) { w.beta.reset(); w.boot(bites).start() }, "disk"},
+		"rolled back, the same boot": {func(w *world) { w.beta.process.end(); w.set(func() { w.beta.process = nil }); w.beta.start() }, "disk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.run(time.Minute)
+				was := w.store
+				w.set(func() { w.alphas = &was })
+				if c.head != "disk" {
+					h := Head{Disk: Name(c.head), Cluster: "shop", Nodes: [2]string{"alpha", "beta"}, Made: at}
+					if err := h.found(&handle{w, &process{m: w.beta}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				c.began(w)
+				w.run(time.Minute)
+				w.set(func() { w.linked = false })
+				if out, said, _, over := w.fence(2 * time.Minute); out != device.Refused || over {
+					t.Errorf("%v: %s; it is off: %v", out, said, over)
 				}
 			})
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type world struct {
 	t0      time.Time
 	mu      sync.Mutex
 	store   [blocks][recordBytes]byte
+	alphas  *[blocks][recordBytes]byte // what alpha takes for that disk; nil: it
 	linked  bool
 	contact time.Duration // when alpha heard beta last
 	cancel  func()        // of the fence under way; nil: none
@@ -50,7 +52,7 @@ type process struct {
 	m      *machine
 	dead   bool
 	paused chan struct{} // closed when it goes on; nil: it runs
-	open   bool // it has the watchdog
+	open   bool          // it has the watchdog
 	heard  time.Duration
 	told   string // what it tells
 	reader *Reader
@@ -99,7 +101,7 @@ func (h *handle) Read(block int, b []byte) error {
 		return err
 	}
 	h.w.mu.Lock()
-	copy(b, h.w.store[block][:])
+	copy(b, h.records()[block][:])
 	h.w.mu.Unlock()
 	return h.step() // what was read may be old when it is looked at
 }
@@ -109,9 +111,16 @@ func (h *handle) Write(block int, b []byte) error {
 		return err
 	}
 	h.w.mu.Lock()
-	copy(h.w.store[block][:], b)
+	copy(h.records()[block][:], b)
 	h.w.mu.Unlock()
 	return h.step()
+}
+
+func (h *handle) records() *[blocks][recordBytes]byte {
+	if h.p == nil && h.w.alphas != nil {
+		return h.w.alphas
+	}
+	return &h.w.store
 }
 
 func (h *handle) Close() error { return nil }
@@ -256,7 +265,7 @@ func (m *machine) start() {
 	if err == nil && r.Start(m.timeout) == nil {
 		needs = append(needs, watchdog.Need{Name: "sbd", Why: r.Why})
 		m.w.mu.Lock()
-		p.reader, p.told = r, Word(m.life, Name("machine"))
+		p.reader, p.told = r, r.Word()
 		m.w.mu.Unlock()
 	} else if former {
 		p.end()
@@ -335,7 +344,7 @@ func (w *world) fence(within time.Duration) (out device.Outcome, said string, co
 	defer w.mu.Unlock()
 	w.cancel = nil
 	counts = out == device.Confirmed && w.contact < began
-	over = victim == nil || victim.off || Word(victim.life, Name("machine")) != w.met
+	over = victim == nil || victim.off || !strings.HasPrefix(w.met, victim.life.String())
 	return out, said, counts, over
 }
 
