@@ -21,7 +21,7 @@ const labPatience = 5 * time.Second
 // openWatchdog, in lab builds, opens the watchdog of a lab's node, a socket that
 // behaves as one of the kernel's devices: see test/lab. Nothing else is opened: a
 // device of the kernel is that of the machine the lab runs on.
-var openWatchdog = func(path string, timeout time.Duration) (watchdog.Timer, error) {
+var openWatchdog = func(path string, timeout time.Duration, _ bool) (watchdog.Timer, error) {
 	if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
 		return nil, fmt.Errorf("%s is not the watchdog of a lab's node: %w", path, errors.Join(kernel.ErrNotOne, err))
 	}
@@ -44,7 +44,7 @@ var resetNow = func(timer watchdog.Timer, device string) error {
 	if w, ok := timer.(*labWatchdog); ok {
 		return w.say("now")
 	}
-	w, err := openWatchdog(device, time.Minute)
+	w, err := openWatchdog(device, time.Minute, true)
 	if err != nil {
 		return err
 	}

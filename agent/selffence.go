@@ -85,7 +85,7 @@ func (a *agent) startWatchdog(ctx context.Context) error {
 	if err := os.WriteFile(d.marker, []byte(boot+"\n"), 0o600); err != nil {
 		return fmt.Errorf("note that the watchdog is armed: %w", err)
 	}
-	if d.timer, err = openWatchdog(w.Device, timeout); err != nil {
+	if d.timer, err = openWatchdog(w.Device, timeout, d.former); err != nil {
 		return errors.Join(err, d.forget())
 	}
 	needs, err := p.start(a, d.timer.Info().Timeout, d.former)
@@ -251,8 +251,8 @@ func (a *agent) watchdogStatus() *apiv1.Watchdog {
 		PetsTotal: s.Pets, NoWayOut: s.NoWayOut, OnNoQuorum: string(a.cfg.Watchdog.OnNoQuorum)}
 }
 
-func openKernelWatchdog(path string, timeout time.Duration) (watchdog.Timer, error) {
-	d, err := kernel.Open(path, timeout)
+func openKernelWatchdog(path string, timeout time.Duration, armed bool) (watchdog.Timer, error) {
+	d, err := kernel.Open(path, timeout, armed)
 	if err != nil {
 		return nil, err
 	}

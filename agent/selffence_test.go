@@ -26,6 +26,7 @@ type fakeBox struct {
 	timeout time.Duration
 	reset   bool
 	left    bool
+	was     bool // the agent has said that it may be armed already
 }
 
 func (b *fakeBox) Info() kernel.Info { return kernel.Info{Path: "fake", Timeout: b.timeout} }
@@ -64,7 +65,10 @@ func dogWorld(t *testing.T, boot, dir string) (*agent, *fakeBox) {
 		b.reset = true
 		return nil
 	}
-	openWatchdog = func(string, time.Duration) (watchdog.Timer, error) { return b, nil }
+	openWatchdog = func(_ string, _ time.Duration, armed bool) (watchdog.Timer, error) {
+		b.was = armed
+		return b, nil
+	}
 	bootID = func() (string, error) { return boot, nil }
 	t.Cleanup(func() { openWatchdog, bootID, resetNow = wasOpen, wasBoot, wasReset })
 	a := &agent{self: "alpha", log: zap.NewNop(), clock: func() time.Duration { return time.Since(began) }, boss: systemd.New(zap.NewNop()), hub: api.NewHub("alpha", time.Now)}
@@ -162,7 +166,7 @@ func TestWatchdogOfAFailedStart(t *testing.T) {
 				a.failed = true
 				err := a.stop()
 				_, note := os.Stat(filepath.Join(dir, bootFile))
-				if b.left != c.left || c.left != (err != nil && strings.Contains(err.Error(), "stays armed")) || c.left != (note == nil) {
+				if b.left != c.left || b.was != c.left || c.left != (err != nil && strings.Contains(err.Error(), "stays armed")) || c.left != (note == nil) {
 					t.Errorf("left armed: %v, %v; the note: %v", b.left, err, note)
 				}
 			})
@@ -178,7 +182,7 @@ func TestWatchdogThatComesLate(t *testing.T) {
 		b.timer.Stop()
 		a.cfg.Watchdog.Device = "/dev/there-is-no-such-device"
 		began := time.Now()
-		openWatchdog = func(string, time.Duration) (watchdog.Timer, error) { return nil, kernel.ErrMissing }
+		openWatchdog = func(string, time.Duration, bool) (watchdog.Timer, error) { return nil, kernel.ErrMissing }
 		if err := a.startWatchdog(t.Context()); !errors.Is(err, kernel.ErrMissing) || time.Since(began) != bootPatience {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
@@ -194,7 +198,7 @@ func TestWatchdogThatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := dogWorld(t, "boot 1", dir)
 		b.timer.Stop()
-		openWatchdog = func(string, time.Duration) (watchdog.Timer, error) { return nil, kernel.ErrBusy }
+		openWatchdog = func(string, time.Duration, bool) (watchdog.Timer, error) { return nil, kernel.ErrBusy }
 		if err := a.startWatchdog(t.Context()); !errors.Is(err, kernel.ErrBusy) {
 			t.Error(err)
 		}

@@ -48,16 +48,16 @@ type Device struct {
 
 // Open opens a watchdog, by which it is armed, and sets its time-out, in whole
 // seconds; a driver may take another one, see Info. What cannot be used is left
-// as it was found.
-func Open(path string, timeout time.Duration) (*Device, error) {
-	d, err := open(path, timeout)
+// as it was found: armed where another process has left it so, which armed says.
+func Open(path string, timeout time.Duration, armed bool) (*Device, error) {
+	d, err := open(path, timeout, armed)
 	if err != nil {
 		return nil, fmt.Errorf("watchdog %s: %w", path, err)
 	}
 	return d, nil
 }
 
-func open(path string, timeout time.Duration) (*Device, error) {
+func open(path string, timeout time.Duration, armed bool) (*Device, error) {
 	if err := Look(path); err != nil {
 		return nil, err
 	}
@@ -69,7 +69,10 @@ func open(path string, timeout time.Duration) (*Device, error) {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	d := &Device{fd: fd, info: Info{Path: path}}
-	if err := d.learn(timeout); err != nil {
+	switch err := d.learn(timeout); {
+	case err != nil && armed:
+		return nil, errors.Join(err, d.Leave())
+	case err != nil:
 		return nil, errors.Join(err, d.Disarm())
 	}
 	return d, nil

@@ -2,10 +2,13 @@ package watchdog
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is no watchdog is not taken for one, and nothing is opened that would be
@@ -17,7 +20,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]error{filepath.Join(dir, "watchdog"): ErrMissing, file: ErrNotOne, dir: ErrNotOne, "/dev/null": ErrNotOne} {
-		d, err := Open(path, 10*time.Second)
+		d, err := Open(path, 10*time.Second, false)
 		if d != nil || !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", path, err, want)
 		}
@@ -27,5 +30,33 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if err := Look("/dev/null"); err != nil {
 		t.Errorf("a character device may be one: %v", err)
+	}
+}
+
+// What cannot be used is disarmed, as this process has armed it, unless another one had
+// before: then others may rely on its end. A terminal is no watchdog, and shows what is
+// written to it.
+func TestOpenLeavesIt(t *testing.T) {
+	for _, armed := range []bool{false, true} {
+		fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd) //nolint:errcheck // a test's
+		n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		if err == nil {
+			err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(fmt.Sprint("/dev/pts/", n), time.Second, armed); !errors.Is(err, ErrNotOne) {
+			t.Error(err)
+		}
+		b := make([]byte, 8)
+		got, err := unix.Read(fd, b)
+		if text := string(b[:max(got, 0)]); armed != (text == "") {
+			t.Errorf("armed before: %v; it was told %q, %v", armed, text, err)
+		}
 	}
 }
