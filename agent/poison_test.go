@@ -35,7 +35,7 @@ func poisoned(t *testing.T, a *agent, path string, made bool) {
 func fencedByBeta(t *testing.T, a *agent, path string) (device.Outcome, string) {
 	word := a.dog.word()
 	return sbd.New(sbd.DeviceConfig{Path: path, Open: func() (sbd.Disk, error) { return sbd.OpenDisk(path) }, Owner: pairOwner, Self: "beta", Node: "alpha",
-		Life: sbd.Name("beta"), Timeout: time.Minute, Met: func() (string, bool) { return word, true }}).Off(t.Context(), device.Order{Node: "alpha", Why: "test"})
+		Life: sbd.Name("beta"), Timeout: time.Minute, Hears: func() bool { return false }, Met: func() (string, bool) { return word, true }}).Off(t.Context(), device.Order{Node: "alpha", Why: "test"})
 }
 
 // An agent says on the disk that its watchdog is armed, heeds a pill there, and says

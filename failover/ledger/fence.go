@@ -116,6 +116,10 @@ func (l *Ledger) PeerLife() (life string, greeted bool) {
 	return l.fence.life, l.fence.greeted
 }
 
+// HearsPeer reports whether, in a pair, the other node has answered this one's last
+// question. It waits for nothing.
+func (l *Ledger) HearsPeer() bool { return l.reaches(l.dataPeer()) }
+
 // Certain returns the latest instant, on the clock, at which it was certain that a fence of
 // this node by the other one would not count, if it was asked for before: the other
 // one has since answered what was sent then, or there is no other voter. ok is false where

@@ -42,7 +42,8 @@ type Device interface {
 	// shows no secret. A device may be asked again at any time: turning off what is
 	// off is Confirmed.
 	Off(ctx context.Context, o Order) (outcome Outcome, reason string)
-	// Monitor reports whether the device could be used now. It changes nothing.
+	// Monitor reports whether the device could be used now. It changes nothing that a
+	// fence relies on.
 	Monitor(ctx context.Context) error
 }
 

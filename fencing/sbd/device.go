@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"hapair/fencing/device"
@@ -20,6 +21,9 @@ type DeviceConfig struct {
 	// Met returns the Word of the other node when the two met last, "" if it then said
 	// that it reads no disk, and whether they have met.
 	Met func() (word string, met bool)
+	// Hears reports whether the two hear each other now, so that no fence that was asked
+	// for before counts. It waits for nothing.
+	Hears func() bool
 	// Timeout is what one fence has.
 	Timeout time.Duration
 }
@@ -51,11 +55,18 @@ func Wait(timeout, valid time.Duration) time.Duration {
 // Takes is how long a fence of a node with such a watchdog takes at the most.
 func Takes(timeout time.Duration) time.Duration { return Wait(timeout, ValidFor(timeout)) + slack }
 
+// hangsMax bounds what a disk is asked while it answers nothing: each question holds a
+// thread until it does.
+const hangsMax = 4
+
 // Device fences a node by a pill. It is asked one thing at a time.
-type Device struct{ cfg DeviceConfig }
+type Device struct {
+	cfg   DeviceConfig
+	asked atomic.Int32 // what the disk has not answered yet
+}
 
 // New returns a Device. It looks at nothing yet.
-func New(cfg DeviceConfig) *Device { return &Device{cfg} }
+func New(cfg DeviceConfig) *Device { return &Device{cfg: cfg} }
 
 // Name is the disk's.
 func (d *Device) Name() string { return "sbd " + d.cfg.Path }
@@ -73,7 +84,7 @@ func (r refusal) Unwrap() error { return r.error }
 // work; afterwards any doubt is Unknown.
 func (d *Device) Off(ctx context.Context, o device.Order) (device.Outcome, string) {
 	var said string
-	err := apart(ctx, func() (err error) {
+	err := d.apart(ctx, hangsMax, func() (err error) {
 		said, err = d.off(ctx, o)
 		return err
 	})
@@ -86,10 +97,18 @@ func (d *Device) Off(ctx context.Context, o device.Order) (device.Outcome, strin
 	return device.Unknown, err.Error()
 }
 
-// apart waits for do until ctx ends: a disk may hang.
-func apart(ctx context.Context, do func() error) error {
+// apart waits for do until ctx ends: a disk may hang. Then do is left behind, of which
+// there are to be fewer than most.
+func (d *Device) apart(ctx context.Context, most int32, do func() error) error {
+	if d.asked.Add(1) > most {
+		d.asked.Add(-1)
+		return errors.New("the disk does not answer what it was asked before")
+	}
 	done := make(chan error, 1)
-	go func() { done <- do() }()
+	go func() {
+		defer d.asked.Add(-1)
+		done <- do()
+	}()
 	select {
 	case err := <-done:
 		return err
@@ -135,9 +154,15 @@ func (d *Device) off(ctx context.Context, o device.Order) (said string, err erro
 	if err != nil && !errors.Is(err, ErrDamaged) { // by a writer that lost its power
 		return "", refusal{err}
 	}
+	if err := ctx.Err(); err != nil {
+		return "", refusal{err}
+	}
 	m := Mail{Pill: true, To: s.Life, From: d.cfg.Self, Why: o.Why, Seq: old.Seq + 1, At: time.Now()}
 	if err := d.deliver(a, &m); err != nil {
 		return "", err
+	}
+	if err := d.condemned(a); err != nil { // meanwhile, as this one stood still
+		return "", errors.Join(err, d.withdraw(a, m))
 	}
 	return d.await(ctx, a, s, m)
 }
@@ -147,12 +172,8 @@ func (d *Device) judge(disk Disk) (a *area, s Slot, err error) {
 	if a, err = take(disk, d.cfg.Owner); err != nil {
 		return nil, s, err
 	}
-	own, err := a.mail(d.cfg.Self)
-	if err != nil && !errors.Is(err, ErrDamaged) {
+	if err = d.condemned(a); err != nil {
 		return nil, s, err
-	}
-	if own.Pill && own.To == d.cfg.Life {
-		return nil, s, fmt.Errorf("this node itself is told to go down: %w", pill(own))
 	}
 	if s, err = a.slot(d.cfg.Node); err != nil {
 		return nil, s, err
@@ -172,6 +193,18 @@ func (d *Device) judge(disk Disk) (a *area, s Slot, err error) {
 		return nil, s, fmt.Errorf("%s says there that its watchdog has %s", d.cfg.Node, s.Timeout)
 	}
 	return a, s, nil
+}
+
+// condemned says that this node has a pill itself.
+func (d *Device) condemned(a *area) error {
+	own, err := a.mail(d.cfg.Self)
+	switch {
+	case err != nil && !errors.Is(err, ErrDamaged):
+		return err
+	case own.Pill && own.To == d.cfg.Life:
+		return fmt.Errorf("this node itself is told to go down: %w", pill(own))
+	}
+	return nil
 }
 
 // deliver writes a pill, and sees that it is there.
@@ -211,11 +244,8 @@ func (d *Device) await(ctx context.Context, a *area, was Slot, m Mail) (string, 
 				return anew(now, was)
 			}
 		case <-ctx.Done():
-			err := fmt.Errorf("it was not waited for: %w", context.Cause(ctx))
-			if errors.Is(ctx.Err(), context.Canceled) {
-				err = errors.Join(err, d.withdraw(a, m))
-			}
-			return "", err
+			// The two may have met, now or since: the disk may have taken it late.
+			return "", errors.Join(fmt.Errorf("it was not waited for: %w", context.Cause(ctx)), d.withdraw(a, m))
 		}
 	}
 }
@@ -250,7 +280,7 @@ func (d *Device) verdict(a *area, was Slot, m Mail, wait time.Duration) (string,
 	return fmt.Sprintf("the pill was there for %s, and its watchdog has %s", wait, was.Timeout), nil
 }
 
-// withdraw takes a pill back that nobody waits for: the two have met.
+// withdraw takes a pill back that nobody waits for.
 func (d *Device) withdraw(a *area, m Mail) error {
 	if err := d.same(a, m); err != nil {
 		return err
@@ -261,17 +291,34 @@ func (d *Device) withdraw(a *area, m Mail) error {
 	return nil
 }
 
-// Monitor looks whether a pill would work now.
+// Monitor looks whether a pill would work now. While the two hear each other it takes
+// back one that a fence has left, which counts no more.
 func (d *Device) Monitor(ctx context.Context) error {
-	return apart(ctx, func() error {
+	return d.apart(ctx, 1, func() error {
 		disk, err := d.cfg.Open()
 		if err != nil {
 			return err
 		}
-		_, s, err := d.judge(disk)
+		a, s, err := d.judge(disk)
+		if err == nil {
+			err = d.clear(ctx, a, s)
+		}
 		if err == nil && d.cfg.Timeout < Wait(s.Timeout, s.Valid)+slack {
 			err = fmt.Errorf("the watchdog of %s has %s, so timeout is to be %s at least, and is %s", d.cfg.Node, s.Timeout, Wait(s.Timeout, s.Valid)+slack, d.cfg.Timeout)
 		}
 		return errors.Join(err, disk.Close())
 	})
+}
+
+// clear takes back a pill of this node's for the life that it hears now. A fence that
+// begins meanwhile finds that its own was taken, if it was.
+func (d *Device) clear(ctx context.Context, a *area, s Slot) error {
+	m, err := a.mail(d.cfg.Node)
+	switch {
+	case err != nil && !errors.Is(err, ErrDamaged):
+		return err
+	case !m.Pill || m.From != d.cfg.Self || m.To != s.Life || !d.cfg.Hears() || ctx.Err() != nil:
+		return nil
+	}
+	return d.withdraw(a, m)
 }

@@ -1,7 +1,6 @@
 package sbd
 
 import (
-	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -95,27 +94,6 @@ func TestPillThatNobodyReads(t *testing.T) {
 	}
 }
 
-// The last pet of all may come late, by a decision that is old, and the kernel's own one
-// later still: it pets when a process that was killed has its watchdog closed.
-func TestKilledLate(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.run(time.Minute)
-		w.set(func() { w.linked, w.beta.broken = false, true })
-		p := w.beta.process
-		stands := func() { w.set(func() { p.paused = make(chan struct{}) }) }
-		time.AfterFunc(bites/2-1100*time.Millisecond, stands) // what was read is good for this long
-		time.AfterFunc(bites/2-1100*time.Millisecond+bites*85/100, func() {
-			w.set(func() { close(p.paused); p.paused = nil })
-			time.Sleep(time.Millisecond)
-			stands()
-		})
-		time.AfterFunc(bites/2+bites*17/10, p.end)
-		if out, said, counts, over := w.fence(2 * time.Minute); out != device.Confirmed || !counts || !over {
-			t.Errorf("%v: %s; it is off: %v", out, said, over)
-		}
-	})
-}
-
 // What leaves a doubt whether a pill would work is refused, and nothing is written.
 func TestRefused(t *testing.T) {
 	for want, ill := range map[string]func(w *world){
@@ -192,42 +170,6 @@ func TestUnknown(t *testing.T) {
 				}
 				if out, said, _, _ := w.fence(time.Minute); out != device.Unknown || !strings.Contains(said, want) {
 					t.Errorf("%v: %s", out, said)
-				}
-			})
-		})
-	}
-}
-
-// What the writer takes for the disk is not the one that is read: another of the same
-// cluster, under a name that came to mean another disk, or in a file that differs between
-// the nodes; or that disk as it was once. What an earlier life has left there proves
-// nothing.
-func TestAnotherDisk(t *testing.T) {
-	for name, c := range map[string]struct {
-		began func(w *world) // what beta does after the old disk was left as it is
-		head  string
-	}{
-		"booted from then on":        {func(w *world) { w.beta.reset(); w.boot(bites).start() }, "another"},
-		"in the same boot":           {func(w *world) { w.beta.process.end(); w.set(func() { w.beta.process = nil }); w.beta.start() }, "another"},
-		"rolled back":                {func(w *world) { w.beta.reset(); w.boot(bites).start() }, "disk"},
-		"rolled back, the same boot": {func(w *world) { w.beta.process.end(); w.set(func() { w.beta.process = nil }); w.beta.start() }, "disk"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
-				w.run(time.Minute)
-				was := w.store
-				w.set(func() { w.alphas = &was })
-				if c.head != "disk" {
-					h := Head{Disk: Name(c.head), Cluster: "shop", Nodes: [2]string{"alpha", "beta"}, Made: at}
-					if err := h.found(&handle{w, &process{m: w.beta}}); err != nil {
-						t.Fatal(err)
-					}
-				}
-				c.began(w)
-				w.run(time.Minute)
-				w.set(func() { w.linked = false })
-				if out, said, _, over := w.fence(2 * time.Minute); out != device.Refused || over {
-					t.Errorf("%v: %s; it is off: %v", out, said, over)
 				}
 			})
 		})
@@ -324,9 +266,8 @@ func TestPillOfAnEarlierLife(t *testing.T) {
 		w.boot(bites).start()
 		w.set(func() { w.linked = true })
 		w.run(time.Minute)
-		m, err := (&area{&handle{w, nil}, Head{Disk: Name("disk"), Nodes: [2]string{"alpha", "beta"}}}).mail("beta")
-		if w.isOff() || err != nil || m.Pill {
-			t.Errorf("off: %v; %+v, %v", w.isOff(), m, err)
+		if m := w.mailOfBeta(t); w.isOff() || m.Pill {
+			t.Errorf("off: %v; %+v", w.isOff(), m)
 		}
 		w.set(func() { w.linked = false })
 		if out, said, counts, over := w.fence(time.Minute); out != device.Confirmed || !counts || !over {
@@ -440,27 +381,4 @@ func (w *world) blow(rnd *rand.Rand, timeout time.Duration) {
 	case n < 11 && p == nil && !off:
 		m.start()
 	}
-}
-
-// A reader does not go by a disk that was made anew under it.
-func TestDiskMadeAnew(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.run(time.Minute)
-		h := Head{Disk: Name("another"), Cluster: "shop", Nodes: [2]string{"alpha", "beta"}, Made: at}
-		if err := h.found(&handle{w, nil}); err != nil {
-			t.Fatal(err)
-		}
-		w.run(time.Minute)
-		if err := w.beta.process.reader.Trouble(); !errors.Is(err, ErrAnew) || w.isOff() {
-			t.Errorf("%v; off: %v", err, w.isOff())
-		}
-		if out, said, _, _ := w.fence(time.Minute); out != device.Refused {
-			t.Errorf("%v: %s", out, said)
-		}
-		w.beta.stop() // nobody relies on it
-		time.Sleep(time.Hour)
-		if w.isOff() {
-			t.Error("reset after a stop in order")
-		}
-	})
 }

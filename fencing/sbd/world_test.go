@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,7 +28,8 @@ type world struct {
 	cancel  func()        // of the fence under way; nil: none
 	met     string        // what beta has told of itself
 	hasMet  bool
-	broken  bool // alpha's way to the disk
+	broken  bool          // alpha's way to the disk
+	hangs   chan struct{} // closed when what alpha writes goes on; nil: it does not hang
 	beta    *machine
 	boots   int
 }
@@ -109,6 +111,12 @@ func (h *handle) Read(block int, b []byte) error {
 func (h *handle) Write(block int, b []byte) error {
 	if err := h.step(); err != nil {
 		return err
+	}
+	h.w.mu.Lock()
+	hangs := h.w.hangs
+	h.w.mu.Unlock()
+	if h.p == nil && hangs != nil {
+		<-hangs
 	}
 	h.w.mu.Lock()
 	copy(h.records()[block][:], b)
@@ -354,5 +362,20 @@ func (w *world) device(within time.Duration) DeviceConfig {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			return w.met, w.hasMet
+		}, Hears: func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.linked
 		}}
+}
+
+func (w *world) mailOfBeta(t *testing.T) Mail {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := decodeMail(w.store[2+2][:])
+	if err != nil {
+		t.Error(err)
+	}
+	return m
 }
