@@ -80,6 +80,29 @@ func TestBothHavePills(t *testing.T) {
 	})
 }
 
+// A disk that answers nothing is told of, as one that fails is, while the two hear each
+// other; and so is that it answers again.
+func TestReaderThatHangs(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run(time.Minute)
+		r, hangs := w.beta.process.reader, make(chan struct{})
+		w.set(func() { w.beta.hangs = hangs })
+		w.run(time.Hour)
+		if err := r.Trouble(); err == nil || !strings.Contains(err.Error(), "has not answered for") || w.isOff() || len(w.tells) != 1 {
+			t.Errorf("%v, %q; off: %v", err, w.tells, w.isOff())
+		}
+		if why := r.Why(w.now() + bites); !strings.Contains(why, "(it does not answer)") {
+			t.Error(why)
+		}
+		w.set(func() { w.beta.hangs = nil })
+		close(hangs)
+		w.run(time.Minute)
+		if err := r.Trouble(); err != nil || w.isOff() || len(w.tells) != 2 || !strings.Contains(w.tells[1], "again") {
+			t.Errorf("%v, %q; off: %v", err, w.tells, w.isOff())
+		}
+	})
+}
+
 // A disk that answers nothing is not asked without end: each question would hold a thread.
 func TestDiskThatHangs(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -58,6 +58,7 @@ type Reader struct {
 	mu      sync.Mutex
 	readAt  time.Duration // when the last good read began, on the clock
 	trouble error         // of the last one
+	hangs   bool          // it has been told that the disk does not answer
 	doomed  bool
 }
 
@@ -129,6 +130,7 @@ func (r *Reader) Start(timeout time.Duration) error {
 	ctx, end := context.WithCancel(context.Background())
 	r.end = end
 	go r.run(ctx)
+	go r.watch()
 	return nil
 }
 
@@ -169,8 +171,8 @@ func (r *Reader) read() error {
 		err = pill(m)
 	}
 	r.mu.Lock()
-	was := r.trouble
-	r.trouble = err
+	was := r.trouble != nil || r.hangs
+	r.trouble, r.hangs = err, false
 	if err == nil {
 		r.readAt = began
 	}
@@ -181,12 +183,41 @@ func (r *Reader) read() error {
 	case doom:
 		r.tell("this node is told to go down, by "+err.Error(), true)
 		r.cfg.Doom(err.Error())
-	case err != nil && was == nil:
+	case err != nil && !was:
 		r.tell("the sbd disk cannot be read: "+err.Error(), true)
-	case err == nil && was != nil:
+	case err == nil && was:
 		r.tell("the sbd disk can be read again", false)
 	}
 	return err
+}
+
+// watch tells of a read that does not return.
+func (r *Reader) watch() {
+	t := time.NewTicker(r.valid / 4)
+	defer t.Stop()
+	for {
+		select {
+		case <-r.done:
+			return
+		case <-t.C:
+		}
+		r.mu.Lock()
+		err := r.late()
+		first := err != nil && !r.hangs
+		r.hangs = err != nil
+		r.mu.Unlock()
+		if first {
+			r.tell("the sbd disk cannot be read: "+err.Error(), true)
+		}
+	}
+}
+
+// late says that the last read hangs, nil if it has ended. mu is held.
+func (r *Reader) late() error {
+	if still := r.cfg.Clock() - r.readAt; r.trouble == nil && still > r.valid {
+		return fmt.Errorf("it has not answered for %s", still.Round(time.Second))
+	}
+	return nil
 }
 
 // mail reads, by a descriptor of its own after a failure: a disk that came back may
@@ -244,6 +275,9 @@ func (r *Reader) Why(now time.Duration) string {
 	case now-read <= r.valid, now-r.cfg.Heard() <= r.valid:
 		return ""
 	}
+	if err == nil {
+		err = errors.New("it does not answer")
+	}
 	return fmt.Sprintf("the disk was not read for %s (%v), nor is the other node heard", (now - read).Round(time.Millisecond), err)
 }
 
@@ -251,7 +285,10 @@ func (r *Reader) Why(now time.Duration) string {
 func (r *Reader) Trouble() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.trouble
+	if r.trouble != nil {
+		return r.trouble
+	}
+	return r.late()
 }
 
 // Stop says that the watchdog is not armed any more, before it is disarmed, and looks

@@ -26,6 +26,7 @@ type world struct {
 	linked  bool
 	contact time.Duration // when alpha heard beta last
 	cancel  func()        // of the fence under way; nil: none
+	tells   []string      // what beta's reader says
 	met     string        // what beta has told of itself
 	hasMet  bool
 	broken  bool          // alpha's way to the disk
@@ -45,8 +46,9 @@ type machine struct {
 	timeout time.Duration
 	process *process // nil: none runs
 	all     []*process
-	broken  bool // its way to the disk
-	marker  bool // what the agent keeps of this boot
+	broken  bool          // its way to the disk
+	hangs   chan struct{} // closed when it answers again; nil: it answers
+	marker  bool          // what the agent keeps of this boot
 }
 
 // process is one life of beta's agent.
@@ -86,6 +88,12 @@ type handle struct {
 func (h *handle) step() error {
 	if h.p != nil {
 		h.p.gate()
+		h.w.mu.Lock()
+		hangs := h.p.m.hangs
+		h.w.mu.Unlock()
+		if hangs != nil {
+			<-hangs
+		}
 	}
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
@@ -287,7 +295,14 @@ func (m *machine) start() {
 
 func (p *process) config(former bool) ReaderConfig {
 	return ReaderConfig{Open: func() (Disk, error) { h := &handle{p.m.w, p}; return h, h.step() }, Owner: owner, Self: "beta", Life: p.m.life, Machine: Name("machine"),
-		Former: former, Clock: p.m.w.now, Log: zap.NewNop(), Heard: p.lastHeard, Doom: func(string) { p.gate(); p.m.reset() }}
+		Former: former, Clock: p.m.w.now, Log: zap.NewNop(), Heard: p.lastHeard, Doom: func(string) { p.gate(); p.m.reset() },
+		Tell: func(text string, _ bool) { p.m.w.said(text) }}
+}
+
+func (w *world) said(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tells = append(w.tells, text)
 }
 
 func (p *process) lastHeard() time.Duration {
