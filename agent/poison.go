@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,13 +32,14 @@ type poison struct {
 
 // poisonOf looks for a pill, before the watchdog is armed: nil where there is no such
 // disk. A disk that cannot be read is gone on without, and said to the other node, which
-// then relies on nothing; but where an earlier life, in this boot, has armed the
-// watchdog, the other one may rely on that: then it is an error. The returned time-out is
-// that of the earlier life, if there was one.
+// then relies on nothing; but where an earlier life, in this boot, has said on a disk that
+// the watchdog is armed, the other one may rely on that: then it is an error, and so is
+// another disk, or none. The returned time-out is that of the earlier life, if there was
+// one.
 func (a *agent) poisonOf(d *dog, boot string, timeout time.Duration) (*poison, time.Duration, error) {
 	path := a.cfg.SBDOf(a.self)
 	if path == "" {
-		return nil, timeout, nil
+		return nil, timeout, d.relies("")
 	}
 	p := &poison{path: path, life: sbd.Name(boot), armed: make(chan struct{})}
 	cfg := sbd.ReaderConfig{Open: func() (sbd.Disk, error) { return sbd.OpenDisk(path) }, Owner: a.cfg.SBDOwner(), Self: a.self, Life: p.life, Machine: machineName(),
@@ -62,13 +64,31 @@ func (a *agent) poisonOf(d *dog, boot string, timeout time.Duration) (*poison, t
 	case errors.Is(f.err, sbd.ErrPill):
 		a.log.Error("this node is told to go down", zap.Error(f.err))
 		return nil, timeout, errors.Join(f.err, resetNow(nil, a.cfg.Watchdog.Device))
-	case f.err != nil && d.former:
-		return nil, timeout, fmt.Errorf("an earlier life of this agent has armed the watchdog, and nobody knows whether this node is to go down: %w", f.err)
+	case f.err != nil && d.relied != "":
+		return nil, timeout, fmt.Errorf("%w, and nobody knows whether this node is to go down: %w", d.relies(""), f.err)
 	case f.err != nil:
 		p.fails(a, f.err)
+		return p, f.timeout, nil
 	}
 	p.reader = f.r
-	return p, f.timeout, nil
+	return p, f.timeout, d.relies(p.disk())
+}
+
+// relies is an error where others may rely on what an earlier life has said on a disk,
+// and this one does not read it.
+func (d *dog) relies(disk string) error {
+	if d.relied == "" || d.relied == disk {
+		return nil
+	}
+	return fmt.Errorf("an earlier life of this agent has said on the sbd disk %s that the watchdog is armed, and did not end in order: this one reads %s, so the watchdog is left to reset the machine", d.relied, cmp.Or(disk, "none"))
+}
+
+// disk names the disk that is read, "" for none.
+func (p *poison) disk() string {
+	if p == nil || p.reader == nil {
+		return ""
+	}
+	return p.reader.Disk().String()
 }
 
 // fails goes on without the disk.
@@ -89,13 +109,14 @@ func (p *poison) doom(a *agent, d *dog) func(string) {
 	}
 }
 
-// start says that the watchdog is armed, and reads from then on.
-func (p *poison) start(a *agent, timeout time.Duration, former bool) ([]watchdog.Need, error) {
+// start says that the watchdog is armed, and reads from then on. relied says that others
+// may rely on that.
+func (p *poison) start(a *agent, timeout time.Duration, relied bool) ([]watchdog.Need, error) {
 	if p == nil || p.reader == nil {
 		return nil, nil
 	}
 	if err := p.reader.Start(timeout); err != nil {
-		if former {
+		if relied {
 			return nil, err
 		}
 		p.fails(a, err)

@@ -116,14 +116,19 @@ func TestPoisonAtTheStart(t *testing.T) {
 	}
 }
 
-// A node that has just booted goes on without a disk that it cannot read, and says so;
-// one whose earlier agent had armed the watchdog does not: others rely on that.
+// A node that has just booted goes on without a disk that it cannot read, and says so,
+// and so does one that has said on none that its watchdog is armed; one that has does not:
+// others rely on that.
 func TestPoisonWithoutDisk(t *testing.T) {
-	for name, former := range map[string]bool{"a fresh boot": false, "killed in this boot": true} {
+	for name, c := range map[string]struct {
+		note string
+		dies bool
+	}{"a fresh boot": {"", false}, "killed in this boot, with a disk": {"boot 1\n" + sbd.Name("disk").String() + "\n", true}, "killed in this boot, without": {"boot 1\n\n", false},
+		"killed in another boot": {"boot 0\n" + sbd.Name("disk").String() + "\n", false}} {
 		t.Run(name, func(t *testing.T) {
 			run := t.TempDir()
-			if former {
-				if err := os.WriteFile(filepath.Join(run, bootFile), []byte("boot 1\n"), 0o600); err != nil {
+			if c.note != "" {
+				if err := os.WriteFile(filepath.Join(run, bootFile), []byte(c.note), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -131,10 +136,10 @@ func TestPoisonWithoutDisk(t *testing.T) {
 				a, b := dogWorld(t, "boot 1", run)
 				poisoned(t, a, filepath.Join(run, "nowhere"), false)
 				err := a.startWatchdog(t.Context())
-				if (err != nil) != former || a.dog.word() != "" || (a.dog == nil) != former {
+				if (err != nil) != c.dies || a.dog.word() != "" || (a.dog == nil) != c.dies {
 					t.Fatalf("%v, %q", err, a.dog.word())
 				}
-				if former {
+				if c.dies {
 					b.timer.Stop()
 					return
 				}
@@ -145,6 +150,48 @@ func TestPoisonWithoutDisk(t *testing.T) {
 				}
 				if err := a.stop(); err != nil {
 					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// An agent that was killed, and is started again in the same boot with another disk or
+// none, does not go on: the other node may rely on what is on the disk of before.
+func TestPoisonOnAnotherDisk(t *testing.T) {
+	dir := t.TempDir()
+	path, another := filepath.Join(dir, "disk"), filepath.Join(dir, "another")
+	for name, c := range map[string]struct {
+		path string
+		goes bool
+	}{"that disk": {path, true}, "another": {another, false}, "none": {"", false}} {
+		t.Run(name, func(t *testing.T) {
+			run := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				a, b := dogWorld(t, "boot 1", run)
+				poisoned(t, a, another, true)
+				poisoned(t, a, path, true)
+				if err := a.startWatchdog(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				a.dog.poison.reader.Halt() // killed
+				if err := a.dog.keeper.Leave(); err != nil {
+					t.Fatal(err)
+				}
+				b.timer.Stop()
+				for range 2 { // the note stays
+					again, b := dogWorld(t, "boot 1", run)
+					poisoned(t, again, c.path, false)
+					if err := again.startWatchdog(t.Context()); (err == nil) != c.goes || c.goes == (again.dog == nil) || b.left {
+						t.Errorf("%v", err)
+					}
+					if c.goes {
+						again.dog.poison.reader.Halt()
+						if err := again.dog.keeper.Leave(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					b.timer.Stop()
 				}
 			})
 		})

@@ -30,7 +30,8 @@ const (
 	stuckFor = time.Minute
 	// stageSlack is what a stage of the start or the stop may take beyond its bound.
 	stageSlack = 15 * time.Second
-	// bootFile holds the boot in which the watchdog was armed and not disarmed.
+	// bootFile holds the boot in which the watchdog was armed and not disarmed, and the
+	// disk with pills on which others may have read that.
 	bootFile = "watchdog-armed"
 )
 
@@ -46,6 +47,7 @@ type dog struct {
 	// former says that an earlier life of the agent, in this boot, did not end in
 	// order: what it served may still be there.
 	former bool
+	relied string       // by what it noted of a disk with pills; "" for none
 	stage  atomic.Int64 // until when, on the clock, what is begun may last; 0: the loops turn
 
 	// Of alive, which nobody asks twice at a time.
@@ -75,20 +77,20 @@ func (a *agent) startWatchdog(ctx context.Context) error {
 		return fmt.Errorf("which boot this is: %w", err)
 	}
 	d := &dog{clock: a.clock, life: sbd.Name(boot), marker: filepath.Join(a.cfg.RunDir, bootFile)}
-	if d.former, err = d.armedIn(boot); err != nil {
+	if d.former, d.relied, err = d.armedIn(boot); err != nil {
 		return err
 	}
 	p, timeout, err := a.poisonOf(d, boot, w.Timeout)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.marker, []byte(boot+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(d.marker, []byte(boot+"\n"+p.disk()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("note that the watchdog is armed: %w", err)
 	}
 	if d.timer, err = openWatchdog(w.Device, timeout, d.former); err != nil {
 		return errors.Join(err, d.forget())
 	}
-	needs, err := p.start(a, d.timer.Info().Timeout, d.former)
+	needs, err := p.start(a, d.timer.Info().Timeout, d.relied != "")
 	if err != nil {
 		return errors.Join(err, d.timer.Leave())
 	}
@@ -122,16 +124,21 @@ func below(dir string, paths ...string) (some []string) {
 	return some
 }
 
-// armedIn reports whether the watchdog was armed in this boot, and not disarmed.
-func (d *dog) armedIn(boot string) (bool, error) {
+// armedIn reports whether the watchdog was armed in this boot, and not disarmed, and on
+// which disk with pills others may have read that.
+func (d *dog) armedIn(boot string) (armed bool, disk string, err error) {
 	text, err := os.ReadFile(d.marker)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return false, "", nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("whether the watchdog is armed: %w", err)
+		return false, "", fmt.Errorf("whether the watchdog is armed: %w", err)
 	}
-	return strings.TrimSpace(string(text)) == boot, nil
+	first, rest, _ := strings.Cut(string(text), "\n")
+	if first != boot {
+		return false, "", nil
+	}
+	return true, strings.TrimSpace(rest), nil
 }
 
 // forget takes the note away, unless an earlier life has left a watchdog armed.

@@ -51,7 +51,8 @@ type Reader struct {
 	valid time.Duration
 	end   context.CancelFunc
 	done  chan struct{}
-	word  string // not changed after Start
+	disk  ID     // not changed after Find
+	word  string // likewise after Start
 	said  Slot   // what is on the disk; of the goroutine that has the area
 	area  *area
 
@@ -83,7 +84,7 @@ func (r *Reader) find(d Disk, timeout time.Duration) (time.Duration, error) {
 	if err != nil {
 		return timeout, err
 	}
-	r.area = a
+	r.area, r.disk = a, a.head.Disk
 	old, err := a.slot(r.cfg.Self)
 	same := err == nil && old.Life == r.cfg.Life
 	switch {
@@ -146,6 +147,9 @@ func (r *Reader) say(s Slot) error {
 	r.said = s
 	return nil
 }
+
+// Disk names the disk that it reads, or read first.
+func (r *Reader) Disk() ID { return r.disk }
 
 func (r *Reader) run(ctx context.Context) {
 	defer close(r.done)
