@@ -35,8 +35,12 @@ type fences struct {
 	met     bool      // the peer, of arbitration fencing too, has greeted us since we began
 	contact time.Time // when the peer was last heard
 	life    string    // of the peer, as it said when it greeted us last
+	lives   []string  // that it has said before, oldest first
 	greeted bool
 }
+
+// livesMax bounds what is kept of fences.lives.
+const livesMax = 64
 
 // openFence finds out whether a former life asked for a fence that may still be
 // under way. Nobody can tell it the outcome: it counts as undecided for as long
@@ -98,14 +102,23 @@ func (l *Ledger) metIn(you *hello) {
 }
 
 // toldLife keeps what a peer's greeting says of its life: before anything else of
-// that life is heard.
+// that life is heard. One that it has said before it said another is over: that greeting
+// was read late, as by a goroutine that waited for a disk.
 func (l *Ledger) toldLife(node, life string) {
 	if l.isWitness(node) { // it has none, and is nobody's peer
 		return
 	}
 	l.fence.mu.Lock()
 	defer l.fence.mu.Unlock()
-	l.fence.life, l.fence.greeted = life, true
+	f := &l.fence
+	if life == f.life && f.greeted || life != "" && slices.Contains(f.lives, life) {
+		return
+	}
+	if f.life != "" {
+		f.lives = append(f.lives, f.life)
+		f.lives = f.lives[max(0, len(f.lives)-livesMax):]
+	}
+	f.life, f.greeted = life, true
 }
 
 // PeerLife returns, in a pair, the life that the other node told when it greeted
