@@ -15,7 +15,7 @@ import (
 
 // certain is how long after a pill is on the disk nobody runs any more whom it is for, by
 // the time-out of the watchdog: docs/fencing.md.
-const certain = bites * 5 / 2
+const certain = bites * 7 / 2
 
 // inFlight is how long after a cut, or a pause, an answer may come that was given before;
 // and how long at most a pill is on the disk before its reader is down.
