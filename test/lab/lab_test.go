@@ -144,7 +144,7 @@ func TestNodes(t *testing.T) {
 	if got := run(t, l, "alpha", "sh", "-c", "ls /sys/class/net | xargs"); got != "eth0 eth1 lo" {
 		t.Errorf("devices of alpha: %q", got)
 	}
-	if got := run(t, l, "alpha", "sh", "-c", "stat -c %s /disks/volume.img; ls /etc/hapair /var/lib/hapair | xargs"); got != "16777216\n/etc/hapair: cluster.psk gossip.key hapair.yaml /var/lib/hapair:" {
+	if got := run(t, l, "alpha", "sh", "-c", "stat -c %s /disks/volume.img; ls /etc/hapair /var/lib/hapair | xargs"); got != "16777216\n/etc/hapair: bmc cluster.psk gossip.key hapair.yaml /var/lib/hapair:" {
 		t.Errorf("files of alpha: %q", got)
 	}
 	// What a node makes is its own.
