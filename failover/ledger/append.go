@@ -112,6 +112,7 @@ func (l *Ledger) cutBehind(g *group, snap, term uint64) {
 	if l.group() != g || l.usable() != nil {
 		return
 	}
+	l.voter.setCaught(false) // it begins with the snapshot
 	l.stopGroup()
 	now, err := l.store.GetUint64([]byte(keyTerm))
 	if h := l.held(); err == nil && now == term && h.snap == snap && h.first == snap+1 { // else somebody else leads
@@ -121,4 +122,5 @@ func (l *Ledger) cutBehind(g *group, snap, term uint64) {
 	if err = errors.Join(err, l.startGroup()); err != nil {
 		l.diskFailed(err)
 	}
+	l.kickCatchUp()
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"pgregory.net/rapid"
@@ -103,5 +104,39 @@ func TestAppendFits(t *testing.T) {
 				t.Fatalf("entry %d is of term %d, the leader's of %d", i, log[i], leader[i-1])
 			}
 		}
+	})
+}
+
+// What is behind a snapshot and not the leader's is cut off, and comes from the leader
+// anew; of what another leader's term has, nothing is.
+func TestCutBehindTheSnapshot(t *testing.T) {
+	bubble(t, ArbitrationManual, func(t *testing.T, c *cluster) {
+		c.openAll()
+		r := c.primary("a", "r")
+		c.crash("b")
+		if err := c.node("a").GoAlone(limit(5*time.Second), "peer gone"); err != nil {
+			t.Fatal(err)
+		}
+		b := c.open("b")
+		c.eventually(5*time.Second, "b is a voter again", func() bool { return c.happened("b:rejoined:b") })
+		h := b.held()
+		term, err := b.store.GetUint64([]byte(keyTerm))
+		if err != nil || h.first != h.snap+1 || h.last <= h.snap {
+			t.Fatalf("snapshot %d, log %d to %d: %v", h.snap, h.first, h.last, err)
+		}
+		b.cutBehind(b.group(), h.snap, term-1)
+		if now := b.held(); now.first != h.first || now.last < h.last {
+			t.Fatalf("another leader's entries are gone: %d to %d, was %d to %d", now.first, now.last, h.first, h.last)
+		}
+		c.net.Cut("a", "b")
+		b.cutBehind(b.group(), h.snap, term)
+		if now := b.held(); now.last > h.snap {
+			t.Fatalf("the log ends with %d behind a snapshot up to %d", now.last, h.snap)
+		}
+		c.net.HealAll()
+		c.eventually(5*time.Second, "b has it all again", func() bool { return b.held().last >= h.last && b.Status().Promising })
+		have, _ := c.node("a").Record("r")
+		must2(t)(c.node("a").Exclude(limit(5*time.Second), "r", "b", have.Token))
+		c.eventually(5*time.Second, "b knows what was decided since", func() bool { now, _ := b.Record("r"); return now.Token > r.Token && !now.Has("b") })
 	})
 }
