@@ -241,6 +241,7 @@ func (p *pair) rejoined(node string) {
 	p.t.Helper()
 	p.resource(p.other(node), "serves, both copies are current", func(r *apiv1.Resource) bool { return serving(r) && inSync(r) })
 	p.resource(node, "is Secondary and in sync", func(r *apiv1.Resource) bool { return r.Role == "Secondary" && inSync(r) })
+	p.status(p.other(node), "counts the vote of "+node, func(s *apiv1.Status) bool { return s.Quorum.Voters == len(s.Members) })
 	p.bare(node)
 }
 
