@@ -148,8 +148,8 @@ systemd-lab: build ## a pair of machines with a systemd of their own, in namespa
 	HAPAIR_SYSTEMD=1 $(GO) test -count=1 -timeout 15m -v ./test/systemdlab $(ARGS)
 
 .PHONY: bubble
-bubble: ## the cluster on virtual time, with SEEDS=200 seeds
-	HAPAIR_BUBBLE_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 120m -v -run TestChaos ./test/bubble
+bubble: ## the cluster on virtual time, with a witness, by fencing, and manual, with SEEDS=200 seeds of each from SEED=n on
+	HAPAIR_BUBBLE_SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 120m -v -run 'Chaos$$' ./test/bubble $(ARGS)
 
 .PHONY: bench
 bench: build ## hapair beside what QEMU offers, by fio, as tables; ARGS=--help says how to choose
