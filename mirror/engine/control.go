@@ -168,7 +168,7 @@ func (e *Engine) abort(why error) {
 	e.control = control{of: Abort}
 	e.aborting, e.excluding, e.missing, e.detaching = why, false, false, false
 	e.role, e.tenure, e.leaseTo, e.forward.on, e.forward.leaving = state.Secondary, 0, 0, false, false
-	e.forward.fill, e.forward.back, e.forward.lost = false, false, false
+	e.forward.fill, e.forward.back, e.forward.lost, e.forward.gone = false, false, false, false
 	e.failHeld(why)
 	if e.session.phase != ended {
 		e.dropSession(fmt.Errorf("authority lost: %w", why))
@@ -322,7 +322,7 @@ func (e *Engine) demoteProgress() {
 	e.control.step = 1
 	forwarded := e.forward.on
 	e.role, e.tenure, e.leaseTo = state.Secondary, 0, 0
-	e.forward.on, e.forward.fill, e.forward.back, e.forward.lost = false, false, false, false
+	e.forward.on, e.forward.fill, e.forward.back, e.forward.lost, e.forward.gone = false, false, false, false, false
 	e.finishAfterSupers(Demote, func() {
 		e.sendState()
 		if forwarded {

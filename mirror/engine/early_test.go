@@ -381,6 +381,41 @@ func TestWhatWasAnsweredEarlyGoesToTheKeeper(t *testing.T) {
 	b.message(wire.Read)
 }
 
+// Both disks fail with a write that was answered early: who has it is not known, and the
+// peer that comes back is not gone on with as if it had.
+func TestBothDisksFailWithWhatWasAnsweredEarly(t *testing.T) {
+	for _, p := range []state.Protocol{state.ProtocolA, state.ProtocolB} {
+		b := replicated(t, p)
+		_, m := b.write(0, 7)
+		b.localDone(nil)
+		if p == state.ProtocolB {
+			b.received(m)
+		}
+		b.wellAnswered()
+		b.write(8192, 8)
+		b.localDone(block.ErrIO)
+		b.ledger()
+		b.linkDown()
+		again := func() {
+			b.out = nil
+			b.greet(func(h *wire.HelloBody) { speaks(p)(h); h.Record = b.record })
+			b.receive(wire.Message{Kind: wire.Ack, ID: idForward})
+		}
+		b.greet(func(h *wire.HelloBody) { speaks(p)(h); h.Record = b.record })
+		b.receive(wire.Message{Kind: wire.Refuse, Status: wire.IOError, Data: []byte("the disk of volume 0 of beta has failed")})
+		b.linkDown()
+		again()
+		if got := b.eng.View().Replication; got == state.Forwarding {
+			t.Errorf("%s: goes on with a peer that may lack a write which was answered", p)
+		}
+		b.linkDown()
+		again()
+		if got := b.eng.View().Replication; got == state.Forwarding {
+			t.Errorf("%s: goes on with it when asked again", p)
+		}
+	}
+}
+
 // At the end of a resync nothing is answered early: the target's copy is about to
 // carry the generation that the two share, and to count.
 func TestNothingIsAnsweredEarlyAtTheEndOfAResync(t *testing.T) {

@@ -33,6 +33,9 @@ type forward struct {
 	// owed: writes that only the peer has were not flushed there when a session
 	// ended; by volume, until a flush after it
 	owed []bool
+	// gone: the last disk failed before the peer had acknowledged what was answered
+	// early; in this tenure nobody goes on as if it were there
+	gone bool
 }
 
 // canForward reports whether the peer could take over the requests of a Primary
@@ -150,10 +153,7 @@ func (e *Engine) keeperReady() {
 		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "nothing is to be forwarded from here"})
 		return
 	}
-	if s.theirs.Suspect && slices.Contains(e.forward.owed, true) {
-		e.forward.lost = true
-		e.refuseSession(&RefusedError{Status: wire.BadState, Text: fmt.Sprintf("%s crashed, and had not flushed all that %s was answered: nobody has it", e.peer, e.self)})
-		e.problem(fmt.Sprintf("%s crashed while it had the only copy: what it had not flushed is lost; I/O fails", e.peer))
+	if e.keeperLacks() {
 		return
 	}
 	s.phase, s.repl = agreed, state.Forwarding
@@ -166,6 +166,25 @@ func (e *Engine) keeperReady() {
 	e.forwardWaiting()
 	e.established()
 	e.startFill()
+}
+
+// keeperLacks refuses a peer that may not have all that was answered: nobody else has.
+func (e *Engine) keeperLacks() bool {
+	text, problem := "", ""
+	switch {
+	case e.forward.gone:
+		text = fmt.Sprintf("the last disk failed before it had all that %s was answered: nobody has it", e.self)
+		problem = fmt.Sprintf("the disk of %s, which had the only copy, failed before it had all that was answered (protocol %s): that is lost; I/O fails", e.peer, e.set.Protocol)
+	case e.session.theirs.Suspect && slices.Contains(e.forward.owed, true):
+		text = fmt.Sprintf("%s crashed, and had not flushed all that %s was answered: nobody has it", e.peer, e.self)
+		problem = fmt.Sprintf("%s crashed while it had the only copy: what it had not flushed is lost; I/O fails", e.peer)
+	default:
+		return false
+	}
+	e.forward.lost = true
+	e.refuseSession(&RefusedError{Status: wire.BadState, Text: text})
+	e.problem(problem)
+	return true
 }
 
 // forwardWaiting sends what waited in the order in which it came, of whichever
@@ -314,6 +333,7 @@ func (e *Engine) noCopyLeft() {
 			next := o.next
 			if o.kind == opApplication && o.owed&owedPeer != 0 {
 				o.err = errDiskFailed
+				e.forward.gone = e.forward.gone || o.early
 				e.paid(o, owedPeer)
 			}
 			o = next
@@ -321,6 +341,7 @@ func (e *Engine) noCopyLeft() {
 	}
 	for _, o := range append([]*op(nil), e.flushes...) {
 		if o.owed&owedPeer != 0 {
+			e.forward.gone = e.forward.gone || o.early
 			o.err = errDiskFailed
 			e.paid(o, owedPeer)
 		}

@@ -137,7 +137,8 @@ mutant back-before-it-is-durable fill.go 'e.inSessionAfterSupers(agreed, func() 
 		e.forward.back = true
 		e.ledgerNext()
 	})' 'e.afterSupers(func() {}); e.forward.back = true; e.ledgerNext()' TestPrimaryFillsItsNewDisk
-mutant keeper-that-lost-its-cache forward.go 'if s.theirs.Suspect && slices.Contains(e.forward.owed, true) {' 'if false {' TestKeeperThatCrashedWithUnflushedWrites
+mutant keeper-that-lost-its-cache forward.go 'case e.session.theirs.Suspect && slices.Contains(e.forward.owed, true):' 'case false:' TestKeeperThatCrashedWithUnflushedWrites
+mutant keeper-without-what-was-early forward.go 'case e.forward.gone:' 'case false:' TestBothDisksFailWithWhatWasAnsweredEarly
 
 # the generations of a resync
 mutant finish-keeps-the-generation syncend.go 'v.gen = v.gen.Finish()' '_ = v' TestWriteAfterALostFinishBeginsAGeneration

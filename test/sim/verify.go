@@ -161,7 +161,9 @@ func (w *World) plant(n *node) {
 		vol := w.rng.IntN(len(w.sizes))
 		s := w.rng.IntN(n.sectors(vol))
 		if t := w.hists[vol].Touched(); len(t) > 0 && w.one(2) {
-			s = t[w.rng.IntN(len(t))]
+			if written := t[w.rng.IntN(len(t))]; written < n.sectors(vol) { // or it was, before the volume shrank
+				s = written
+			}
 		}
 		d := n.vols[vol].disk
 		v := d.at(s)/2 + 1<<50
@@ -176,12 +178,13 @@ func (w *World) plant(n *node) {
 }
 
 // verified is what one verify of everything finds, with an application beside
-// it, and sessions that end.
+// it, and some sessions that end: where they do for ever, and volumes have grown, a
+// resync between two takes all the time there is.
 func (w *World) verified(p *node, repair bool) engine.VerifyView {
-	started := false
+	started, ends := false, 6
 	w.until("verified", func() bool {
-		if w.one(3000) && w.primary() == p {
-			w.doomed = w.doomed || w.alive != 0
+		if w.one(3000) && w.primary() == p && ends > 0 && w.alive != 0 && !w.doomed {
+			w.doomed, ends = true, ends-1
 		}
 		if v := p.eng.View(); !started && v.Verify.State != engine.VerifyRunning && w.primary() == p && v.Replication == state.Established {
 			p.step(&engine.Event{Kind: engine.Verify, Verify: engine.VerifyOrder{Volume: engine.AllVolumes, Repair: repair}})
