@@ -228,7 +228,8 @@ func fenceCommand() *cobra.Command {
 	return &cobra.Command{Use: "fence", Short: "be a fence agent for the nodes: options on standard input", Args: cobra.NoArgs,
 		Long: `fence speaks the interface of ClusterLabs' fence agents: it reads lines of
 option=value from standard input (action, plug, dir, power_timeout) and answers
-with an exit code. A program of the name fence_halab does the same; there is
+with an exit code. With ip, ipport and password it switches boards that are
+reached by Redfish over HTTP. A program of the name fence_halab does the same; there is
 one in the lab's directory, for the nodes to fence each other with.`,
 		Example: "  printf 'action=off\nplug=beta\n' | halab fence",
 		RunE: func(c *cobra.Command, _ []string) error {

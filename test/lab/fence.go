@@ -6,17 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"maps"
 	"strings"
-	"time"
 )
 
 // fenceMetadata is what the fence agent says of itself.
 const fenceMetadata = `<?xml version="1.0" ?>
 <resource-agent name="fence_halab" shortdesc="switches the nodes of a lab" >
-<longdesc>fence_halab switches the power of a node of a halab lab. On, and so reboot, work outside of the nodes only.</longdesc>
+<longdesc>fence_halab switches the power of a node of a halab lab on this machine, or, with ip, of a board that is reached by Redfish over HTTP. On this machine on, and so reboot, work outside of the nodes only.</longdesc>
 <parameters>
 	<parameter name="action" unique="0" required="1">
 		<content type="string" default="reboot" />
@@ -25,6 +22,22 @@ const fenceMetadata = `<?xml version="1.0" ?>
 	<parameter name="dir" unique="0" required="0">
 		<content type="string" default="/tmp/halab" />
 		<shortdesc lang="en">Where the lab is</shortdesc>
+	</parameter>
+	<parameter name="ip" unique="0" required="0">
+		<content type="string" />
+		<shortdesc lang="en">Address of the boards</shortdesc>
+	</parameter>
+	<parameter name="ipport" unique="0" required="0">
+		<content type="integer" default="80" />
+		<shortdesc lang="en">TCP port of the boards</shortdesc>
+	</parameter>
+	<parameter name="username" unique="0" required="0">
+		<content type="string" default="ha" />
+		<shortdesc lang="en">Login name of the boards</shortdesc>
+	</parameter>
+	<parameter name="password" unique="0" required="0">
+		<content type="string" />
+		<shortdesc lang="en">Login password of the boards</shortdesc>
 	</parameter>
 	<parameter name="plug" unique="0" required="1" obsoletes="port">
 		<content type="string" />
@@ -36,7 +49,7 @@ const fenceMetadata = `<?xml version="1.0" ?>
 	</parameter>
 	<parameter name="power_timeout" unique="0" required="0">
 		<content type="second" default="20" />
-		<shortdesc lang="en">How long to wait for it to be off</shortdesc>
+		<shortdesc lang="en">How long to wait for it to be off, or for an answer of the boards</shortdesc>
 	</parameter>
 </parameters>
 <actions>
@@ -56,11 +69,14 @@ const (
 	fenceOK         = 0
 	fenceFailed     = 1
 	fenceStatusOff  = 2 // of status
+	fenceLogin      = 3
+	fenceTimeout    = 5
 	fenceWaitingOff = 7
 )
 
-// fenceDefaults are the options that are not given.
-var fenceDefaults = map[string]string{"action": "reboot", "dir": "/tmp/halab", "power_timeout": "20"}
+// fenceDefaults are the options, and what they are where they are not given.
+var fenceDefaults = map[string]string{"action": "reboot", "dir": "/tmp/halab", "plug": "", "power_timeout": "20",
+	"ip": "", "ipport": "80", "username": BoardsUser, "password": ""}
 
 // FenceAgent is the lab's fence agent: it reads options from in, as fence agents
 // do, and returns the exit code.
@@ -83,120 +99,107 @@ func FenceAgent(ctx context.Context, in io.Reader, out, log io.Writer) int {
 // fenceOptions reads lines of option=value. What is not known is an error: what
 // others only warn of has switched the wrong machine off before.
 func fenceOptions(in io.Reader) (map[string]string, error) {
-	opt := map[string]string{}
-	for k, v := range fenceDefaults {
-		opt[k] = v
-	}
+	opt := maps.Clone(fenceDefaults)
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
 		name, value, _ := strings.Cut(line, "=")
-		switch name {
-		case "action", "dir", "plug", "power_timeout":
+		if name == "port" {
+			name = "plug"
+		}
+		_, known := opt[name]
+		switch {
+		case known:
 			opt[name] = value
-		case "port":
-			opt["plug"] = value
-		case "nodename", "":
-		default:
-			if !strings.HasPrefix(line, "#") {
-				return nil, fmt.Errorf("unknown option %q", name)
-			}
+		case name != "nodename" && name != "" && !strings.HasPrefix(line, "#"):
+			return nil, fmt.Errorf("unknown option %q", name)
 		}
 	}
 	return opt, lines.Err()
 }
 
-func fenceAction(ctx context.Context, opt map[string]string, out io.Writer) (int, error) {
+// fenceOutlets are those that the options name.
+func fenceOutlets(opt map[string]string) (Outlets, error) {
 	within, err := seconds(opt["power_timeout"])
 	if err != nil {
-		return fenceFailed, fmt.Errorf("power_timeout: %w", err)
+		return nil, fmt.Errorf("power_timeout: %w", err)
+	}
+	if opt["ip"] != "" {
+		return newBoardsClient(opt["ip"], opt["ipport"], opt["username"], opt["password"], within), nil
 	}
 	l, err := Open(opt["dir"])
+	return outlets{l, within}, err
+}
+
+func fenceAction(ctx context.Context, opt map[string]string, out io.Writer) (int, error) {
+	o, err := fenceOutlets(opt)
 	if err != nil {
 		return fenceFailed, err
 	}
-	if opt["action"] == "list" {
-		for _, name := range l.Nodes() {
-			fmt.Fprintf(out, "%s,\n", name) //nolint:errcheck // whoever asked has gone
-		}
-		return fenceOK, nil
-	}
-	if _, err := l.node(opt["plug"]); err != nil {
-		return fenceFailed, err
-	}
-	node := filepath.Join(l.dir, opt["plug"])
+	node := opt["plug"]
 	switch opt["action"] {
+	case "list":
+		return fenceList(ctx, o, out)
 	case "monitor":
-		_, err := os.Stat(filepath.Join(node, outletFile))
+		err := o.Ready(ctx, node)
 		return codeOf(err, fenceFailed), err
 	case "status":
-		return fenceStatus(node, out)
+		return fenceStatus(ctx, o, node, out)
 	case "off":
-		err := switchOff(ctx, node, within)
-		return codeOf(err, fenceWaitingOff), err
+		return fenceOff(ctx, o, node)
 	case "on":
-		err := fenceOn(l.dir, opt["plug"])
+		err := o.On(ctx, node)
 		return codeOf(err, fenceFailed), err
 	case "reboot":
 		if insideNode() {
 			return fenceFailed, errInside
 		}
-		if err := switchOff(ctx, node, within); err != nil {
-			return fenceWaitingOff, err
+		if code, err := fenceOff(ctx, o, node); err != nil {
+			return code, err
 		}
-		err := fenceOn(l.dir, opt["plug"])
+		err := o.On(ctx, node)
 		return codeOf(err, fenceFailed), err
 	}
 	return fenceFailed, fmt.Errorf("unknown action %q", opt["action"])
 }
 
+// codeOf is the exit code for an error; failed is that of what is not known better.
 func codeOf(err error, failed int) int {
-	if err != nil {
-		return failed
+	switch {
+	case err == nil:
+		return fenceOK
+	case errors.Is(err, ErrLogin):
+		return fenceLogin
+	case errors.Is(err, ErrNoNode):
+		return fenceFailed
+	case errors.Is(err, context.DeadlineExceeded):
+		return fenceTimeout
 	}
-	return fenceOK
+	return failed
 }
 
-// fenceStatus waits a little where a node is just dying: what it was is not
-// known then, and what it will be is.
-func fenceStatus(node string, out io.Writer) (int, error) {
-	var power string
-	var err error
-	await(context.Background(), time.Second, func() bool {
-		power, err = powerOf(node)
-		return err == nil || errors.Is(err, fs.ErrNotExist)
-	})
-	if err != nil {
-		return fenceFailed, err
+func fenceOff(ctx context.Context, o Outlets, node string) (int, error) {
+	err := o.Off(ctx, node)
+	return codeOf(err, fenceWaitingOff), err
+}
+
+func fenceList(ctx context.Context, o Outlets, out io.Writer) (int, error) {
+	nodes, err := o.Nodes(ctx)
+	for _, name := range nodes {
+		fmt.Fprintf(out, "%s,\n", name) //nolint:errcheck // whoever asked has gone
 	}
-	fmt.Fprintf(out, "Status: %s\n", strings.ToUpper(power)) //nolint:errcheck // whoever asked has gone
-	if power == powerOff {
+	return codeOf(err, fenceFailed), err
+}
+
+func fenceStatus(ctx context.Context, o Outlets, node string, out io.Writer) (int, error) {
+	on, err := o.Power(ctx, node)
+	if err != nil {
+		return codeOf(err, fenceFailed), err
+	}
+	if !on {
+		fmt.Fprintln(out, "Status: OFF") //nolint:errcheck // whoever asked has gone
 		return fenceStatusOff, nil
 	}
+	fmt.Fprintln(out, "Status: ON") //nolint:errcheck // whoever asked has gone
 	return fenceOK, nil
-}
-
-var errInside = errors.New("a node cannot switch another one on: halab power on NODE, from outside")
-
-// fenceOn boots a node and starts its agent.
-func fenceOn(dir, name string) error {
-	if insideNode() {
-		return errInside
-	}
-	release, err := Lock(dir)
-	if err != nil {
-		return err
-	}
-	defer release()
-	l, err := Open(dir)
-	if err != nil {
-		return err
-	}
-	if l.state.Options.Tether {
-		return errors.New("the nodes of this lab end with the program that booted them: let that one do it")
-	}
-	if power, err := powerOf(filepath.Join(dir, name)); err == nil && power == powerOn {
-		return nil
-	}
-	return l.PowerOn(name)
 }

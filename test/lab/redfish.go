@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -29,29 +30,36 @@ const (
 	boardsRoot  = "/redfish/v1/Systems"
 	boardsReset = "/Actions/ComputerSystem.Reset"
 	boardsOff   = 20 * time.Second
+
+	// States of power, and what is asked for.
+	boardIsOn, boardIsOff = "On", "Off"
+	boardOn, boardOff     = "On", "ForceOff"
 )
 
-// Boards speaks Redfish for the management boards of the lab's nodes, as far as is
-// needed to see and to switch their power; on is for the lab itself. It may be served
-// inside a node, such as the client.
+// Boards are the management boards of the lab's nodes, see ServeBoards. They may be
+// served inside a node, such as the client.
 func (l *Lab) Boards() (http.Handler, error) {
 	secret, err := os.ReadFile(filepath.Join(l.dir, l.Data()[0], "etc", filepath.Base(BoardsPasswordFile)))
 	if err != nil {
 		return nil, err
 	}
+	return Boards(outlets{l, boardsOff}, strings.TrimSpace(string(secret))), nil
+}
+
+// Boards speaks Redfish for the management boards of nodes, as far as is needed to see
+// and to switch their power, to whoever knows the password.
+func Boards(o Outlets, password string) http.Handler {
+	b := boards{o}
 	m := http.NewServeMux()
 	m.HandleFunc("GET /redfish/v1", func(w http.ResponseWriter, _ *http.Request) { says(w, map[string]any{"Systems": link(boardsRoot)}) })
-	m.HandleFunc("GET "+boardsRoot, func(w http.ResponseWriter, _ *http.Request) {
-		var all []any
-		for _, n := range l.Data() {
-			all = append(all, link(boardsRoot+"/"+n))
-		}
-		says(w, map[string]any{"Members": all})
-	})
-	m.HandleFunc("GET "+boardsRoot+"/{node}", l.board)
-	m.HandleFunc("POST "+boardsRoot+"/{node}"+boardsReset, l.boardReset)
-	return guarded(m, strings.TrimSpace(string(secret))), nil
+	m.HandleFunc("GET "+boardsRoot, b.all)
+	m.HandleFunc("GET "+boardsRoot+"/{node}", b.power)
+	m.HandleFunc("POST "+boardsRoot+"/{node}"+boardsReset, b.reset)
+	return guarded(m, password)
 }
+
+// boards are the handlers of Boards.
+type boards struct{ Outlets }
 
 func link(to string) map[string]string { return map[string]string{"@odata.id": to} }
 
@@ -72,37 +80,52 @@ func guarded(h http.Handler, secret string) http.Handler {
 	})
 }
 
-// board tells the power of a node.
-func (l *Lab) board(w http.ResponseWriter, r *http.Request) {
-	node := r.PathValue("node")
-	if _, err := l.node(node); err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
-		return
+// failed answers that something failed: no such node, or what only code says.
+func failed(w http.ResponseWriter, err error, code int) {
+	if errors.Is(err, ErrNoNode) {
+		code = http.StatusNotFound
 	}
-	power, err := powerOf(filepath.Join(l.dir, node))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	state := map[string]string{powerOn: "On", powerOff: "Off"}[power]
-	says(w, map[string]any{"Id": node, "PowerState": state, "Actions": map[string]any{"#ComputerSystem.Reset": map[string]any{
-		"target": boardsRoot + "/" + node + boardsReset, "ResetType@Redfish.AllowableValues": []string{"ForceOff"}}}})
+	http.Error(w, err.Error(), code)
 }
 
-// boardReset switches a node off.
-func (l *Lab) boardReset(w http.ResponseWriter, r *http.Request) {
+// all lists the nodes.
+func (b boards) all(w http.ResponseWriter, r *http.Request) {
+	nodes, err := b.Nodes(r.Context())
+	if err != nil {
+		failed(w, err, http.StatusServiceUnavailable)
+		return
+	}
+	var all []any
+	for _, n := range nodes {
+		all = append(all, link(boardsRoot+"/"+n))
+	}
+	says(w, map[string]any{"Members": all})
+}
+
+// power tells the power of a node.
+func (b boards) power(w http.ResponseWriter, r *http.Request) {
 	node := r.PathValue("node")
-	if _, err := l.node(node); err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
+	on, err := b.Power(r.Context(), node)
+	if err != nil {
+		failed(w, err, http.StatusServiceUnavailable)
 		return
 	}
+	state := map[bool]string{true: boardIsOn, false: boardIsOff}[on]
+	says(w, map[string]any{"Id": node, "PowerState": state, "Actions": map[string]any{"#ComputerSystem.Reset": map[string]any{
+		"target": boardsRoot + "/" + node + boardsReset, "ResetType@Redfish.AllowableValues": []string{boardOn, boardOff}}}})
+}
+
+// reset switches a node.
+func (b boards) reset(w http.ResponseWriter, r *http.Request) {
 	var asked struct{ ResetType string }
-	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil || asked.ResetType != "ForceOff" {
-		http.Error(w, fmt.Sprintf("ResetType %q: only ForceOff; %v", asked.ResetType, err), http.StatusBadRequest)
+	err := json.NewDecoder(r.Body).Decode(&asked)
+	do := map[string]func(context.Context, string) error{boardOn: b.On, boardOff: b.Off}[asked.ResetType]
+	if err != nil || do == nil {
+		http.Error(w, fmt.Sprintf("ResetType %q: only %s and %s; %v", asked.ResetType, boardOn, boardOff, err), http.StatusBadRequest)
 		return
 	}
-	if err := switchOff(r.Context(), filepath.Join(l.dir, node), boardsOff); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+	if err := do(r.Context(), r.PathValue("node")); err != nil {
+		failed(w, err, http.StatusInternalServerError)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -49,7 +49,7 @@ func TestBoards(t *testing.T) {
 		{"GET", boardsRoot + "/gamma", "", "secret", 404, "gamma"},
 		{"GET", boardsRoot + "/beta", "", "secret", 503, "its process 1 is gone"},
 		{"POST", boardsRoot + "/alpha" + boardsReset, `{"ResetType": "ForceOff"}`, "secret", 204, ""}, // it is off
-		{"POST", boardsRoot + "/alpha" + boardsReset, `{"ResetType": "On"}`, "secret", 400, "only ForceOff"},
+		{"POST", boardsRoot + "/alpha" + boardsReset, `{"ResetType": "GracefulShutdown"}`, "secret", 400, "only On and ForceOff"},
 		{"POST", boardsRoot + "/alpha" + boardsReset, `{"ResetType": "ForceOff"}`, "", 401, ""},
 	} {
 		if code, text := ask(c.method, c.path, c.body, c.password); code != c.code || !strings.Contains(text, c.says) {

@@ -63,7 +63,7 @@ func (l *Lab) node(name string) (*node, error) {
 			return &l.state.Nodes[i], nil
 		}
 	}
-	return nil, fmt.Errorf("lab: no node %q; there are %v", name, l.Nodes())
+	return nil, fmt.Errorf("lab: %w %q; there are %v", ErrNoNode, name, l.Nodes())
 }
 
 func (l *Lab) save() error {
