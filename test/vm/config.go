@@ -22,10 +22,10 @@ const sharedDevice = "/dev/vdd"
 // configuration is that of every node.
 func (l *Lab) configuration() string {
 	text := common
-	if l.Pills {
+	if l.fencing() {
 		text += "arbitration: fencing\nfencing:\n"
 		for _, name := range []string{script.Alpha, script.Beta} {
-			text += fmt.Sprintf("  %s: [{sbd: %s, monitor_interval: 5s}]\n", name, sharedDevice)
+			text += fmt.Sprintf("  %s: [{%s, monitor_interval: 5s}]\n", name, l.device(name))
 		}
 	} else {
 		text += "witness: {name: gamma, address: 192.168.1.13}\narbitration: witness\n"
@@ -34,6 +34,15 @@ func (l *Lab) configuration() string {
 		text += fmt.Sprintf("watchdog: {device: /dev/watchdog, timeout: %s}\n", l.Watchdog)
 	}
 	return text
+}
+
+// device is what a node is fenced by, as the start of a YAML flow mapping. The agent gives
+// an answer half the time that two attempts have.
+func (l *Lab) device(node string) string {
+	if l.Pills {
+		return "sbd: " + sharedDevice
+	}
+	return fmt.Sprintf("agent: %s, timeout: 12s, options: {ip: %s, ipport: %s, plug: %s, password_file: %s, power_timeout: 4}", fenceProgram, outletsHost, l.outlets.port, node, outletsFile)
 }
 
 // common is what every lab has. Leases are longer than by default: these machines are

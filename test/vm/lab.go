@@ -12,8 +12,9 @@
 //  6. hub.go        a network
 //  7. initramfs.go  what a machine boots
 //  8. pair.go       the pair for package play; records.go its client and its judge
-//  9. config.go     what the agents are told
-//  10. guest/       process 1 of a machine; spec/ what it is told
+//  9. outlets.go    what the nodes fence each other by
+//  10. config.go    what the agents are told
+//  11. guest/       process 1 of a machine; spec/ what it is told
 //
 // It needs qemu-system-x86_64, mkfs.ext4, a static busybox and an unpacked Debian
 // kernel package (make vm-lab fetches it), and no privileges.
@@ -30,6 +31,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"hapair/mirror/store"
@@ -73,6 +75,9 @@ type Options struct {
 	// Pills has the data nodes fence each other by pills on a disk that they share;
 	// there is no witness then. It takes a Watchdog.
 	Pills bool
+	// Outlets has the data nodes fence each other by a fence agent, which reaches outlets
+	// of this process; there is no witness then.
+	Outlets bool
 	// Modules are of the kernel, beside what all machines need; Programs are more of
 	// those, as files here by their names below /bin.
 	Modules  []string
@@ -86,6 +91,8 @@ type Lab struct {
 	machines map[string]*machine
 	shared   *store.File // that pills are on; nil: none
 	hubs     map[string]*hub
+	outlets  *outlets   // that data nodes fence each other by; nil: none
+	mu       sync.Mutex // guards cut, and is held while cards are told what they see
 	cut      map[[2]string]bool
 	next     uint64 // first number of the next writer
 }
@@ -118,11 +125,14 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 
 // nodes are those with an agent.
 func (o *Options) nodes() []string {
-	if o.Pills {
+	if o.fencing() {
 		return []string{script.Alpha, script.Beta}
 	}
 	return []string{script.Alpha, script.Beta, script.Gamma}
 }
+
+// fencing reports whether it is what arbitrates.
+func (o *Options) fencing() bool { return o.Pills || o.Outlets }
 
 // build makes machines that are off. What it returns is taken down even if there is
 // an error.
@@ -135,6 +145,11 @@ func build(o Options, names ...string) (l *Lab, err error) {
 	}
 	if l.Pills {
 		if err := l.share(); err != nil {
+			return l, err
+		}
+	}
+	if l.Outlets {
+		if l.outlets, err = serveOutlets(l); err != nil {
 			return l, err
 		}
 	}
@@ -216,7 +231,7 @@ func (l *Lab) make(index int, name, key string) (*machine, error) {
 	m.plugInto(&g, index, l.hubs[script.LAN], script.LAN, lanAddresses[name])
 	switch name {
 	case script.Alpha, script.Beta:
-		m.memory = dataMemory
+		m.memory, m.reaches = dataMemory, l.Outlets
 		m.plugInto(&g, index, l.hubs[script.Crossover], script.Crossover, fmt.Sprintf("10.99.0.%d", index))
 		g.State = "/dev/vdc"
 		volume := makeFile // both copies are equal: nothing is to be synced
@@ -297,6 +312,10 @@ func (l *Lab) pack(m *machine, g spec.Guest, key string) error {
 		"etc/hapair/cluster.psk": key[:64] + "\n", "etc/hapair/gossip.key": key[64:] + "\n", "etc/machine-id": fmt.Sprintf("%x\n", fmt.Sprintf("%-16s", m.name)),
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n"}
 	links := map[string]string{}
+	if m.reaches {
+		texts[strings.TrimPrefix(outletsFile, "/")] = l.outlets.password + "\n"
+		links[strings.TrimPrefix(fenceProgram, "/")] = "halab"
+	}
 	for _, word := range []string{"sh", "sync", "cat", "dd", "cmp"} {
 		links["bin/"+word] = "busybox"
 	}
@@ -310,6 +329,9 @@ func (l *Lab) pack(m *machine, g spec.Guest, key string) error {
 // Down ends everything and removes the lab's directory.
 func (l *Lab) Down() error {
 	var errs []error
+	if l.outlets != nil { // before the machines: nobody else switches any of them then
+		errs = append(errs, l.outlets.close())
+	}
 	for _, m := range l.machines {
 		if m != nil {
 			errs = append(errs, m.scrap())

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -30,12 +31,17 @@ type machine struct {
 	name    string
 	dir     string
 	kernel  string
-	memory  int        // MiB
-	disks   []*disk    // vda, vdb, ...
-	cards   []card     // in the order of their slots
-	control string     // address of the guest's HTTP on this machine
+	memory  int     // MiB
+	disks   []*disk // vda, vdb, ...
+	cards   []card  // in the order of their slots
+	control string  // address of the guest's HTTP on this machine
+	reaches bool    // the guest reaches this machine's loopback, as outletsHost
+
+	// turn is the right to switch the machine and to pull its cables. It guards what
+	// follows, but for the boot and what is written in it.
+	turn    sync.Mutex
 	qemu    *exec.Cmd  // nil while the power is off
-	ended   chan error // of qemu
+	ended   chan error // of qemu; whoever takes its end puts it back
 	lost    int64      // bytes that its disks had only cached when the power went, in all
 	monitor *json.Decoder
 	command net.Conn
@@ -50,6 +56,26 @@ type card struct {
 
 // powerOn boots the machine and waits until it answers.
 func (m *machine) powerOn(ctx context.Context) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	return m.await(ctx)
+}
+
+// isOn reports whether anything of the machine runs.
+func (m *machine) isOn() bool {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	return m.runs()
+}
+
+// runs is isOn for who has the turn. One that was reset does not, before it is cleared away.
+func (m *machine) runs() bool { return m.qemu != nil && len(m.ended) == 0 }
+
+// begin starts QEMU, its disks before.
+func (m *machine) begin(ctx context.Context) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
 	if m.qemu != nil {
 		return fmt.Errorf("%s is on already", m.name)
 	}
@@ -79,7 +105,7 @@ func (m *machine) powerOn(ctx context.Context) error {
 	for _, n := range m.cards {
 		n.hub.plug(m.name, true)
 	}
-	return m.await(ctx)
+	return nil
 }
 
 // start starts a process from a thread that lasts as long as this program: a
@@ -120,7 +146,8 @@ func (m *machine) arguments() []string {
 		a = append(a, "-netdev", fmt.Sprintf("dgram,id=%s,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s", n.name, n.hub.port(m.name), n.hub.port("hub")),
 			"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,addr=%#x,romfile=", n.name, n.mac, 8+i))
 	}
-	return append(a, "-netdev", "user,id=control,restrict=on,hostfwd=tcp:"+m.control+"-:80",
+	restrict := map[bool]string{false: "on", true: "off"}[m.reaches]
+	return append(a, "-netdev", "user,id=control,restrict="+restrict+",hostfwd=tcp:"+m.control+"-:80",
 		"-device", "virtio-net-pci,netdev=control,mac="+controlMAC+",addr=0x10,romfile=")
 }
 
@@ -151,8 +178,11 @@ func (m *machine) await(ctx context.Context) error {
 	}
 }
 
-// powerOff kills the machine: nothing in it is told, and its caches are gone.
+// powerOff kills the machine: nothing in it is told, and its caches are gone. One that
+// was reset is cleared away.
 func (m *machine) powerOff() error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
 	if m.qemu == nil {
 		return fmt.Errorf("%s is off already", m.name)
 	}
@@ -163,7 +193,7 @@ func (m *machine) powerOff() error {
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil // it ended by itself, which somebody has told
 	}
-	<-m.ended //nolint:errcheck // it was killed
+	m.ended <- <-m.ended // it was killed
 	m.qemu = nil
 	err = errors.Join(err, m.disksOff())
 	if m.command != nil {
@@ -198,6 +228,11 @@ func (m *machine) scrap() (err error) {
 
 // openMonitor speaks QMP to QEMU.
 func (m *machine) openMonitor() error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	if !m.runs() {
+		return fmt.Errorf("%s was switched off while it booted", m.name)
+	}
 	c, err := net.Dial("unix", m.monitorSocket())
 	if err != nil {
 		return err
@@ -234,8 +269,13 @@ func (m *machine) qmp(name string, arguments map[string]any) error {
 }
 
 // cable pulls a cable out of the machine, or plugs it in: frames stop, and its card
-// sees no carrier.
+// sees no carrier. A machine that is off sees nothing.
 func (m *machine) cable(path string, in bool) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	if m.command == nil { // what its cards are to see when it is up, carrier says
+		return nil
+	}
 	for _, n := range m.cards {
 		if n.name == path {
 			n.hub.plug(m.name, in)

@@ -49,8 +49,10 @@ func (l *Lab) Do(a script.Action) error {
 		}
 		return err
 	case script.Cut, script.Heal:
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.cut[[2]string{a.Node, a.Path}] = a.Verb == script.Cut
-		if m.qemu == nil {
+		if !m.isOn() {
 			return nil
 		}
 		return m.cable(a.Path, a.Verb == script.Heal)
@@ -74,16 +76,18 @@ func (l *Lab) Do(a script.Action) error {
 // carrier gives every card what it sees of its cable after a machine was switched on
 // or off: the crossover is dark when the box at its other end is off.
 func (l *Lab) carrier(changed string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var errs []error
 	for _, name := range []string{script.Alpha, script.Beta} {
 		m, peer := l.machines[name], l.machines[script.Peer(name)]
-		if m.qemu == nil {
+		if !m.isOn() {
 			continue
 		}
 		cut := l.cut[[2]string{name, script.Crossover}]
-		errs = append(errs, m.cable(script.Crossover, !cut && peer.qemu != nil))
+		errs = append(errs, m.cable(script.Crossover, !cut && peer.isOn()))
 	}
-	if m := l.machines[changed]; m.qemu != nil && l.cut[[2]string{changed, script.LAN}] {
+	if m := l.machines[changed]; m.isOn() && l.cut[[2]string{changed, script.LAN}] {
 		errs = append(errs, m.cable(script.LAN, false))
 	}
 	return errors.Join(errs...)

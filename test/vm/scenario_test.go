@@ -144,7 +144,7 @@ func playOn(ctx context.Context, t *testing.T, l *Lab, s *script.Scenario) {
 func (l *Lab) tell(t *testing.T) {
 	for name, m := range l.machines {
 		t.Logf("the console of %s:\n%s", name, tail(filepath.Join(m.dir, "console.log")))
-		if m.qemu == nil {
+		if !m.isOn() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), doTimeout)
