@@ -148,6 +148,9 @@ func (d *duel) fails(by, outcome, why string, times int) {
 	d.until(by, fmt.Sprintf("has %d fences that are %s: %s", times, outcome, why), func(s *apiv1.Status) bool {
 		n := 0
 		for _, f := range s.Fences[min(d.past[by], len(s.Fences)):] {
+			if f.Outcome == apiv1.FenceConfirmed {
+				d.t.Fatalf("%s takes %s for off: %s", by, f.Node, f.Reason)
+			}
 			if f.Outcome == outcome && strings.Contains(f.Reason, why) {
 				n++
 			}
