@@ -316,6 +316,7 @@ func (e *Engine) unparkOp(o *op) {
 // loseCopies: the peer cannot serve any more, and what this node has is of no
 // use: it lacks what only the peer was given.
 func (e *Engine) loseCopies() {
+	e.forward.gone = e.forward.gone || e.early.ops > 0
 	e.forward.on, e.forward.fill, e.forward.back = false, false, false
 	for _, v := range e.vols {
 		if v.disk.HasData() {
@@ -333,7 +334,6 @@ func (e *Engine) noCopyLeft() {
 			next := o.next
 			if o.kind == opApplication && o.owed&owedPeer != 0 {
 				o.err = errDiskFailed
-				e.forward.gone = e.forward.gone || o.early
 				e.paid(o, owedPeer)
 			}
 			o = next
@@ -341,7 +341,6 @@ func (e *Engine) noCopyLeft() {
 	}
 	for _, o := range append([]*op(nil), e.flushes...) {
 		if o.owed&owedPeer != 0 {
-			e.forward.gone = e.forward.gone || o.early
 			o.err = errDiskFailed
 			e.paid(o, owedPeer)
 		}
