@@ -60,11 +60,12 @@ func newDuel(ctx context.Context, t *testing.T, l *Lab, w play.Writer, armed fun
 	t.Helper()
 	d := &duel{Lab: l, t: t, ctx: ctx, w: w, past: map[string]int{}}
 	token := func(node string) (uint64, bool) {
-		r := l.status(ctx, t, node).Resource(resource)
+		st := l.status(ctx, t, node)
+		r := st.Resource(resource)
 		if r == nil || len(r.Peers) != 1 {
 			return 0, false
 		}
-		return r.Token, len(r.InSync) == 2 && r.Peers[0].Replication == "Established"
+		return r.Token, len(r.InSync) == 2 && r.Peers[0].Replication == "Established" && st.Quorum.Voters == 2
 	}
 	for end := time.Now().Add(shortLimit); ; {
 		d.primary = servesOn(ctx, t, l)
