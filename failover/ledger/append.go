@@ -1,8 +1,6 @@
 package ledger
 
 import (
-	"errors"
-
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 )
@@ -112,15 +110,13 @@ func (l *Ledger) cutBehind(g *group, snap, term uint64) {
 	if l.group() != g || l.usable() != nil {
 		return
 	}
-	l.voter.setCaught(false) // it begins with the snapshot
-	l.stopGroup()
-	now, err := l.store.GetUint64([]byte(keyTerm))
-	if h := l.held(); err == nil && now == term && h.snap == snap && h.first == snap+1 { // else somebody else leads
+	l.restartGroup(func() error {
+		now, err := l.store.GetUint64([]byte(keyTerm))
+		h := l.held()
+		if err != nil || now != term || h.snap != snap || h.first != snap+1 {
+			return err // or somebody else leads
+		}
 		l.log.Info("ledger: what the leader has not is cut off", zap.Uint64("behind", snap), zap.Uint64("last", h.last), zap.Uint64("term", term))
-		err = l.store.DeleteRange(h.first, h.last)
-	}
-	if err = errors.Join(err, l.startGroup()); err != nil {
-		l.diskFailed(err)
-	}
-	l.kickCatchUp()
+		return l.store.DeleteRange(h.first, h.last)
+	})
 }

@@ -158,6 +158,18 @@ func (l *Ledger) stopGroup() {
 	}
 }
 
+// restartGroup ends raft, does something to the store, and starts raft anew under a node
+// that goes on: its state begins with the snapshot, so it has to catch up again. admin is
+// held.
+func (l *Ledger) restartGroup(between func() error) {
+	l.voter.setCaught(false)
+	l.stopGroup()
+	if err := errors.Join(between(), l.startGroup()); err != nil {
+		l.diskFailed(err)
+	}
+	l.kickCatchUp()
+}
+
 // group returns the running raft, nil between two.
 func (l *Ledger) group() *group {
 	l.mu.Lock()

@@ -50,10 +50,5 @@ func (l *Ledger) awaitFit(g *group) {
 	}
 	index, term := l.lastLog()
 	l.log.Info("ledger knows what its group did", zap.Uint64("term", term), zap.Uint64("index", index))
-	l.voter.setCaught(false) // it begins with the snapshot
-	l.stopGroup()
-	if err := l.startGroup(); err != nil {
-		l.diskFailed(err)
-	}
-	l.kickCatchUp()
+	l.restartGroup(func() error { return nil })
 }
