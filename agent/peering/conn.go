@@ -97,8 +97,5 @@ func freebind(network, _ string, c syscall.RawConn) error {
 	return set
 }
 
-// Accepted reports whether the peer dialed.
-func (c *Conn) Accepted() bool { return c.accepted }
-
 // OnPath returns Path, for users that know a stream only as a net.Conn.
 func (c *Conn) OnPath() string { return c.Path }

@@ -60,12 +60,12 @@ func TestPathDownSparesSome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.beta.PathDown("alpha", "crossover", func(c *Conn) bool { return c.Accepted() && c.Purpose == "path" })
+	w.beta.PathDown("alpha", "crossover", func(c *Conn) bool { return c.accepted && c.Purpose == "path" })
 	if n, err := c.Read(make([]byte, 1)); err == nil {
 		t.Fatalf("%d bytes came over a stream that was to end", n)
 	}
 	talk(t, asked, []byte("the peer asks on"))
-	w.alpha.PathDown("beta", "crossover", func(c *Conn) bool { return c.Accepted() })
+	w.alpha.PathDown("beta", "crossover", func(c *Conn) bool { return c.accepted })
 	if _, err := asked.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Fatalf("a stream that this node dialed: %v", err)
 	}
