@@ -42,17 +42,23 @@ func TestChaos(t *testing.T) {
 // TestManualChaos is TestChaos for two voters that nothing helps to decide: a Primary
 // goes on alone, a Secondary waits, and nobody is forced.
 func TestManualChaos(t *testing.T) {
-	seeds, first := envInt("HAPAIR_BUBBLE_SEEDS", 2), envInt("SEED", 1)
+	s := usual()
+	s.manual = true
+	chaosOfTwo(t, s, 2, func(w *World, rng *rand.Rand) { w.chaos(rng, 25*time.Second) })
+}
+
+// chaosOfTwo runs HAPAIR_BUBBLE_SEEDS worlds of two nodes, or as many as usual, from SEED
+// on: some rounds, after each of which everything must become well again.
+func chaosOfTwo(t *testing.T, s setup, usual int, round func(*World, *rand.Rand)) {
+	seeds, first := envInt("HAPAIR_BUBBLE_SEEDS", usual), envInt("SEED", 1)
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			s := usual()
-			s.manual = true
 			run(t, int64(seed), s, func(w *World) {
 				rng := rand.New(rand.NewSource(int64(seed)))
 				w.switchOn(alpha, beta)
 				w.await(60*time.Second, "all is well at first", w.ailing)
 				for range 5 {
-					w.chaos(rng, 25*time.Second)
+					round(w, rng)
 					took := w.recover(again)
 					w.notef("all is well again after %v", took)
 					w.still()

@@ -206,27 +206,14 @@ func TestFencedStopInOrder(t *testing.T) {
 	}
 }
 
-// TestFencedChaos runs HAPAIR_BUBBLE_SEEDS worlds (3 unless set), from SEED on.
+// TestFencedChaos is TestChaos for two that fence each other, by devices of every kind.
 func TestFencedChaos(t *testing.T) {
-	seeds, first := envInt("HAPAIR_BUBBLE_SEEDS", 3), envInt("SEED", 1)
-	for seed := first; seed < first+seeds; seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			s := armed()
-			s.preferred = ""
-			run(t, int64(seed), s, func(w *World) {
-				rng := rand.New(rand.NewSource(int64(seed)))
-				w.switchOn(alpha, beta)
-				w.await(60*time.Second, "all is well at first", w.ailing)
-				for range 5 {
-					w.arm(gun{takes: within(rng, 100*time.Millisecond, 4*time.Second), how: aim(max(0, rng.Intn(6)-2)), late: rng.Intn(2) == 0})
-					w.chaos(rng, 25*time.Second)
-					w.mend()
-					time.Sleep(gunTakes) // what was under way may still strike
-					took := w.recover(again)
-					w.notef("all is well again after %v", took)
-					w.still()
-				}
-			})
-		})
-	}
+	s := armed()
+	s.preferred = ""
+	chaosOfTwo(t, s, 3, func(w *World, rng *rand.Rand) {
+		w.arm(gun{takes: within(rng, 100*time.Millisecond, 4*time.Second), how: aim(max(0, rng.Intn(6)-2)), late: rng.Intn(2) == 0})
+		w.chaos(rng, 25*time.Second)
+		w.mend()
+		time.Sleep(gunTakes) // what was under way may still strike
+	})
 }
