@@ -94,10 +94,7 @@ func TestPoisonAtTheStart(t *testing.T) {
 				if err := a.startWatchdog(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				a.dog.poison.reader.Halt() // killed
-				if err := a.dog.keeper.Leave(); err != nil {
-					t.Fatal(err)
-				}
+				killed(t, a)
 				if out, said := fencedByBeta(t, a, path); out != device.Confirmed {
 					t.Fatalf("%v: %s", out, said)
 				}
@@ -113,6 +110,15 @@ func TestPoisonAtTheStart(t *testing.T) {
 				b.timer.Stop()
 			})
 		})
+	}
+}
+
+// killed ends an agent's looks at the disk, and leaves the watchdog armed.
+func killed(t *testing.T, a *agent) {
+	t.Helper()
+	a.dog.poison.reader.Halt()
+	if err := a.dog.keeper.Leave(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -174,10 +180,7 @@ func TestPoisonOnAnotherDisk(t *testing.T) {
 				if err := a.startWatchdog(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				a.dog.poison.reader.Halt() // killed
-				if err := a.dog.keeper.Leave(); err != nil {
-					t.Fatal(err)
-				}
+				killed(t, a)
 				b.timer.Stop()
 				for range 2 { // the note stays
 					again, b := dogWorld(t, "boot 1", run)
@@ -186,10 +189,7 @@ func TestPoisonOnAnotherDisk(t *testing.T) {
 						t.Errorf("%v", err)
 					}
 					if c.goes {
-						again.dog.poison.reader.Halt()
-						if err := again.dog.keeper.Leave(); err != nil {
-							t.Fatal(err)
-						}
+						killed(t, again)
 					}
 					b.timer.Stop()
 				}
