@@ -113,12 +113,7 @@ func TestCutBehindTheSnapshot(t *testing.T) {
 	bubble(t, ArbitrationManual, func(t *testing.T, c *cluster) {
 		c.openAll()
 		r := c.primary("a", "r")
-		c.crash("b")
-		if err := c.node("a").GoAlone(limit(5*time.Second), "peer gone"); err != nil {
-			t.Fatal(err)
-		}
-		b := c.open("b")
-		c.eventually(5*time.Second, "b is a voter again", func() bool { return c.happened("b:rejoined:b") })
+		b := c.backFromAlone()
 		h := b.held()
 		term, err := b.store.GetUint64([]byte(keyTerm))
 		if err != nil || h.first != h.snap+1 || h.last <= h.snap {

@@ -5,6 +5,20 @@ import (
 	"time"
 )
 
+// backFromAlone has b lose its power, a go on alone, and b come back: by the snapshot with
+// which a went alone.
+func (c *cluster) backFromAlone() (b *Ledger) {
+	c.t.Helper()
+	c.crash("b")
+	if err := c.node("a").GoAlone(limit(5*time.Second), "peer gone"); err != nil {
+		c.t.Fatal(err)
+	}
+	c.eventually(time.Second, "a holds the lease alone", c.holds("a", "r"))
+	b = c.open("b")
+	c.eventually(5*time.Second, "b is a voter again", func() bool { return c.happened("b:rejoined:b") })
+	return b
+}
+
 // leftWithAnOldSnapshot: b serves alone what a had before, and the newest snapshot it
 // has says that a is the only voter.
 func (c *cluster) leftWithAnOldSnapshot() {
@@ -12,13 +26,7 @@ func (c *cluster) leftWithAnOldSnapshot() {
 	c.openAll()
 	c.watch("r")
 	c.primary("a", "r")
-	c.crash("b")
-	if err := c.node("a").GoAlone(limit(5*time.Second), "peer gone"); err != nil {
-		c.t.Fatal(err)
-	}
-	c.eventually(time.Second, "a holds the lease alone", c.holds("a", "r"))
-	b := c.open("b")
-	c.eventually(5*time.Second, "b is a voter again", func() bool { return c.happened("b:rejoined:b") })
+	b := c.backFromAlone()
 	if err := c.node("a").Leave(limit(5 * time.Second)); err != nil {
 		c.t.Fatal(err)
 	}
