@@ -28,7 +28,7 @@ func (e *Engine) refuse(v *volume, r *block.Request) error {
 		return fmt.Errorf("%s: resource %s is being detached: %w", r, e.name, block.ErrClosed)
 	case e.role != state.Primary:
 		return fmt.Errorf("%s: resource %s: %w", r, e.name, block.ErrNotPrimary)
-	case e.failing:
+	case e.failing && !e.hasLease(): // the tick that ends it may not have come yet
 		return fmt.Errorf("%s: %w", r, e.noQuorum())
 	case !e.forward.on && (v.disk == state.Failed || v.disk == state.Diskless):
 		return fmt.Errorf("%s: the disk of volume %d of %s is %s: %w", r, v.num, e.name, v.disk, block.ErrIO)
