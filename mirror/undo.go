@@ -226,10 +226,10 @@ func (r *Resource) resumeUndo() {
 	if err != nil {
 		r.cfg.Observer.Trouble(r.cfg.Resource, fmt.Sprintf("what this node gave up cannot be put back any further: %v", err))
 	}
-	r.link.Start()
 	if err == nil && r.undoing.Load() {
 		_ = r.finishUndo() // it has told
 	}
+	r.link.Start() // not before: the peer is told that this was put back, and what it says of it stands
 }
 
 // resume begins again, unless the copy says that it needs not: it has its generations
