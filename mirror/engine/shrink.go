@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hapair/mirror/actlog"
+	"hapair/mirror/dirty"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
 )
@@ -97,12 +98,15 @@ func (e *Engine) followCut(size int64) {
 	e.beginCut()
 }
 
-// beginCut marks what is to be cut off, if something else will lie there.
+// beginCut marks what is to be cut off, if something else will lie there. Metadata
+// begin at a whole block: one that the smaller volume ends inside keeps what it has,
+// and a mark of it would outlast the cut.
 func (e *Engine) beginCut() {
 	x := &e.resize
 	x.marked = true
 	if v := x.v; v.ceiling < v.geo.SizeBytes {
-		v.bits.Set(x.size, v.geo.SizeBytes-x.size)
+		from := (x.size + dirty.BlockBytes - 1) / dirty.BlockBytes * dirty.BlockBytes
+		v.bits.Set(from, v.geo.SizeBytes-from)
 	}
 	e.cutProgress(x.v)
 }

@@ -187,6 +187,35 @@ func TestShrinkWithExternalMetadataMarksNothing(t *testing.T) {
 	}
 }
 
+// A volume that ends inside a block keeps no mark of that: nothing lies there but what
+// it has, and the next shrink would be refused. Neither when it was cut nor when not.
+func TestShrinkToTheMiddleOfABlock(t *testing.T) {
+	const size = smallerBytes + 512
+	b := idle(t)
+	b.hold[WritePage] = true
+	b.cut(size)
+	b.hears(wire.ResizeOffer, volumeBytes)
+	b.hears(wire.ResizeGrown, size)
+	b.marks(smallerBytes + 4096)
+	b.remade(size)
+	if err := b.expect(Reply).Err; err != nil {
+		t.Fatal(err)
+	}
+	if v := b.eng.View().Volumes[0]; v.SizeBytes != size || v.DirtyBytes != 0 {
+		t.Fatalf("%d bytes, %d of them marked", v.SizeBytes, v.DirtyBytes)
+	}
+
+	b = idle(t)
+	b.hold[WritePage] = true
+	b.cut(size)
+	b.hears(wire.ResizeOffer, volumeBytes)
+	b.hears(wire.ResizeGrown, size)
+	b.linkDown()
+	if v := b.eng.View().Volumes[0]; v.SizeBytes != volumeBytes || v.DirtyBytes != 0 {
+		t.Fatalf("not cut: %d bytes, %d of them marked", v.SizeBytes, v.DirtyBytes)
+	}
+}
+
 // Nobody becomes Primary beside a peer that may be smaller already.
 func TestPromotionEndsAShrink(t *testing.T) {
 	b := decided(t)

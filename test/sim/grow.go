@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 	"hapair/mirror/engine"
 	"hapair/test/check"
 )
@@ -148,14 +149,16 @@ func (n *node) remake(f *engine.Effect) {
 	}, engine.Event{Kind: engine.SizeFitted, Volume: f.Volume})
 }
 
-// layOver has metadata lie in what a volume loses, at once, where they are internal.
+// layOver has metadata lie in what a volume loses, from its first whole block on, at
+// once, where they are internal.
 func (n *node) layOver(vol int, size int64) {
 	v, top := n.vols[vol], n.ceiling(vol)
+	first := (size + dirty.BlockBytes - 1) / dirty.BlockBytes * dirty.BlockBytes / block.SectorBytes
 	switch {
 	case size > top:
 		n.w.fail(fmt.Errorf("%s: the metadata of volume %d, of %d bytes, move over themselves for %d", n.name, vol, v.size, size))
 	case top < v.size:
-		for s := size / block.SectorBytes; s < size/block.SectorBytes+8; s++ {
+		for s := first; s < min(first+dirty.BlockBytes/block.SectorBytes, v.size/block.SectorBytes); s++ {
 			v.disk.stable[s] = moved + check.Version(n.i)
 		}
 	}
