@@ -137,7 +137,7 @@ scenarios: build ## every file of test/script/scenarios: in the simulator with S
 # Where the kernel of the virtual machines is kept, once fetched.
 VMDIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hapair/vm
 .PHONY: vm-lab vmguest
-vm-lab: build vmguest ## a power cut, scenarios, poison pills, a fence agent and VLANs in virtual machines, by QEMU without KVM (fetches a Debian kernel; no root); SCENARIO=name for one, or all
+vm-lab: build vmguest ## a power cut, scenarios, poison pills, a fence agent and VLANs in virtual machines, by QEMU without KVM (fetches a Debian kernel; no root); SCENARIO=name,name for some, or all
 	test/vm/fetch.sh $(abspath $(VMDIR))
 	HAPAIR_SCENARIO=$(SCENARIO) HAPAIR_VM=$(abspath $(VMDIR)) $(GO) test -count=1 -timeout 120m -v $(if $(SCENARIO),-run 'TestScenarios$$') ./test/vm $(ARGS)
 vmguest: ## process 1 of the virtual machines

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"hapair/test/script"
 )
 
-// handful are the scenarios that are played here unless HAPAIR_SCENARIO names one,
+// handful are the scenarios that are played here unless HAPAIR_SCENARIO names others,
 // or is "all": those that ran whole, see DESIGN.md.
 var handful = []string{"power-off-primary", "everything-loses-power", "isolate-primary", "tiebreaker",
 	"disk-of-primary-fails", "power-off-secondary", "ports-die-one-by-one", "restarted-agent", "disk-of-primary-hangs",
@@ -109,20 +110,26 @@ func labDir(t *testing.T) string {
 	return ""
 }
 
-// chosen are the scenarios that are asked for.
+// chosen are the scenarios that are asked for, by names with commas between.
 func chosen(t *testing.T) (some []*script.Scenario) {
 	all, err := script.All()
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := os.Getenv("HAPAIR_SCENARIO")
-	for _, s := range all {
-		if name == s.Name || name == "all" || name == "" && slices.Contains(handful, s.Name) {
-			some = append(some, s)
-		}
+	names := handful
+	switch asked := os.Getenv("HAPAIR_SCENARIO"); asked {
+	case "all":
+		return all
+	case "":
+	default:
+		names = strings.Split(asked, ",")
 	}
-	if len(some) == 0 {
-		t.Fatalf("there is no scenario %q", name)
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(s *script.Scenario) bool { return s.Name == name })
+		if i < 0 {
+			t.Fatalf("there is no scenario %q", name)
+		}
+		some = append(some, all[i])
 	}
 	return some
 }
