@@ -174,7 +174,7 @@ func (r *Resource) tick() {
 		case <-t.C:
 			r.watchDisks()
 			r.takeBackDisks()
-			r.step(&engine.Event{Kind: engine.Tick})
+			r.step(&engine.Event{Kind: engine.Tick, Queued: r.link.Queued()})
 			r.turned.Store(int64(r.cfg.Clock()))
 		case <-r.ctx.Done():
 			return

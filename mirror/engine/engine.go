@@ -297,6 +297,9 @@ func (e *Engine) dispatch(ev *Event) {
 		e.diskStalled(e.vols[ev.Volume], ev.Err)
 	case Tick:
 		e.tick()
+		if ev.Queued < queuedMax {
+			e.tellPages()
+		}
 	case Digested:
 		e.digested(ev.Request.Owner.(*op), ev.Payload)
 	case Verify, VerifyStop:

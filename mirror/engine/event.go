@@ -73,7 +73,7 @@ const (
 	// DiskStalled: the disk of Volume has not answered for as long as Err says.
 	// It is told again and again while that lasts.
 	DiskStalled
-	// Tick: time passed.
+	// Tick: time passed. Queued is how many bytes of what was sent wait for the peer.
 	Tick
 	// Digested: Payload is the digests of what Request has read.
 	Digested
@@ -118,6 +118,7 @@ type Event struct {
 	Floor   int64
 	Room    int64
 	Ceiling int64
+	Queued  int64
 
 	Settings Settings
 }

@@ -45,6 +45,11 @@ const (
 	// the target before their bits are cleared (rule R4).
 	resyncFlushChunks = 256
 
+	// pagesAtOnce is how many pages of the bitmap a target sends in a row, 16 MiB; more
+	// follow while less than queuedMax bytes wait for the link, which bounds what may.
+	pagesAtOnce = 4096
+	queuedMax   = 16 << 20
+
 	// resyncRetryAfter is how long blocks rest that could not be read.
 	resyncRetryAfter = 5 * time.Second
 	// resyncFailuresMax is how many reads fail before the next rest.

@@ -36,6 +36,7 @@ type session struct {
 	confirmed bool
 	starting  bool // the source prepares SyncStart
 	begun     bool // it is out
+	telling   telling
 	keeping   bool // this node prepares to keep the data for a Primary without a copy
 	closing   bool // it was dropped here: nothing is obeyed any more
 	refused   bool // one side said why it ended it

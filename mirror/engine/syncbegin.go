@@ -109,14 +109,41 @@ func (e *Engine) sendBitmaps() {
 		if e.session.plan.full[i] {
 			v.bits.ClearAll() // all of it is marked at the source
 		}
-		for p := range v.bits.Pages() {
-			if !v.bits.PageEmpty(p) {
-				data := v.bits.Page(p, make([]byte, 0, dirty.PageBytes))
-				e.send(wire.Message{Kind: wire.Bitmap, Volume: v.num, Offset: uint64(p), Length: uint64(len(data)), Data: data})
+	}
+	e.session.telling = telling{on: true}
+	e.tellPages()
+}
+
+// telling is how far a target has come with saying which blocks it may have that the
+// source has not.
+type telling struct {
+	on           bool
+	volume, page int // the next
+}
+
+// tellPages sends the next portion of them, and after the last that they are all: the
+// link takes no more than so much at once, and a volume of some TiB has more. The
+// bitmap does not change meanwhile, nobody writes here.
+func (e *Engine) tellPages() {
+	s := &e.session
+	if !s.telling.on || s.phase != preparing || s.closing {
+		return
+	}
+	t := &s.telling
+	for left := pagesAtOnce; t.volume < len(e.vols); t.volume, t.page = t.volume+1, 0 {
+		v := e.vols[t.volume]
+		for ; t.page < v.bits.Pages(); t.page++ {
+			if !v.bits.PageEmpty(t.page) {
+				if left--; left < 0 {
+					return // the tick goes on
+				}
+				data := v.bits.Page(t.page, make([]byte, 0, dirty.PageBytes))
+				e.send(wire.Message{Kind: wire.Bitmap, Volume: v.num, Offset: uint64(t.page), Length: uint64(len(data)), Data: data})
 			}
 		}
 	}
-	e.session.phase, e.session.repl = agreed, state.SyncTarget
+	s.telling.on = false
+	s.phase, s.repl = agreed, state.SyncTarget
 	e.send(wire.Message{Kind: wire.BitmapDone})
 }
 

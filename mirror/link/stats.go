@@ -71,6 +71,19 @@ type Stats struct {
 	Paths          []PathStats // sorted by path
 }
 
+// Queued is how many bytes of what was sent wait for the peer in the live session.
+func (l *Link) Queued() int64 {
+	l.mu.Lock()
+	s := l.mu.session
+	l.mu.Unlock()
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.bytes
+}
+
 // Stats returns the state of the link and its counters.
 func (l *Link) Stats() Stats {
 	var out Stats
