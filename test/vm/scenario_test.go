@@ -19,7 +19,7 @@ import (
 )
 
 // handful are the scenarios that are played here unless HAPAIR_SCENARIO names others,
-// or is "all": those that ran whole, see DESIGN.md.
+// or is "all": some of each kind.
 var handful = []string{"power-off-primary", "everything-loses-power", "isolate-primary", "tiebreaker",
 	"disk-of-primary-fails", "power-off-secondary", "ports-die-one-by-one", "restarted-agent", "disk-of-primary-hangs",
 	"crossover-is-cut", "quorum-lost-and-back"}
