@@ -66,8 +66,8 @@ func (s *Store) Room(deviceBytes int64) int64 {
 func (l *Layout) bitmapEnd() int64 { return l.BitmapOffset + int64(l.BitmapPages)*BlockBytes }
 
 // Remake lays the metadata out anew for a volume of another size and keeps what
-// they say. No write of the Store may be under way, or be asked for before Remake
-// returns. The error wraps ErrOverlap or ErrTooSmall where it cannot be done and
+// they say: afterwards all of the bitmap is on disk, as it was given. No write of the
+// Store may be under way, or be asked for before Remake returns. The error wraps ErrOverlap or ErrTooSmall where it cannot be done and
 // nothing was changed.
 //
 // A crash in between leaves the old metadata or the new, each of them whole: the
@@ -166,20 +166,22 @@ func (s *Store) count(fixed Super, l *Layout) {
 	s.fixed, s.layout = fixed, *l
 }
 
-// remakeInPlace is for external metadata. The last page that both sizes have
-// lies at one place: a mark in it that only the other size has makes all of it
-// count, should it end here.
+// remakeInPlace is for external metadata. What both sizes have is written before the
+// superblock, as in any other save of it. The last page that both have lies at one
+// place: a mark in it that only the other size has makes all of it count, should it
+// end here. So a smaller one writes it afterwards.
 func (s *Store) remakeInPlace(r *Remake, l *Layout, grows bool) error {
-	from := min(s.layout.BitmapPages, l.BitmapPages) - 1
+	last := min(s.layout.BitmapPages, l.BitmapPages) - 1
 	if grows {
-		if err := s.writePages(l, r.Bitmap, from, l.BitmapPages); err != nil {
-			return err
-		}
+		last = l.BitmapPages
+	}
+	if err := s.writePages(l, r.Bitmap, 0, last); err != nil {
+		return err
 	}
 	if err := s.switchTo(r.Super, l); err != nil || grows {
 		return err
 	}
-	return s.writePages(l, r.Bitmap, from, l.BitmapPages)
+	return s.writePages(l, r.Bitmap, last, l.BitmapPages)
 }
 
 // writeContents writes ring and bitmap into a layout, durably.

@@ -24,6 +24,8 @@ var remakes = map[string]struct {
 	"external":                              {External, 1 << 20, 1 << 20, 40<<20 + 512, 400 << 20},
 	"external, smaller":                     {External, 1 << 20, 1 << 20, 400 << 20, 40<<20 + 512},
 	"external, within a page of the bitmap": {External, 1 << 20, 1 << 20, 40 << 20, 41 << 20},
+	"external, of many pages":               {External, 1 << 20, 1 << 20, 400 << 20, 700<<20 + 512},
+	"external, smaller, of many pages":      {External, 1 << 20, 1 << 20, 700<<20 + 512, 400 << 20},
 }
 
 // used is a copy with marks and a hot extent.
