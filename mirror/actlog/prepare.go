@@ -35,7 +35,7 @@ func (l *Log) Prepare(durableSeq uint64, clean func(extent uint32) bool) (tx Tra
 	}
 	l.number++
 	l.flight = p.flight
-	return l.transaction(p.updates), true, false
+	return l.transaction(l.number, p.updates), true, false
 }
 
 // plan is a transaction being put together.
@@ -149,9 +149,9 @@ func tail(stack []int32, n int) []int32 {
 }
 
 // transaction describes the slots as they are now.
-func (l *Log) transaction(updates []Update) Transaction {
-	tx := Transaction{Number: l.number, Updates: updates}
-	tx.ContextStart = contextStart(l.number, len(l.slots))
+func (l *Log) transaction(number uint64, updates []Update) Transaction {
+	tx := Transaction{Number: number, Updates: updates}
+	tx.ContextStart = contextStart(number, len(l.slots))
 	tx.Context = make([]uint32, contextLen(len(l.slots)))
 	for i := range tx.Context {
 		tx.Context[i] = l.slots[(tx.ContextStart+i)%len(l.slots)].extent
@@ -160,18 +160,28 @@ func (l *Log) transaction(updates []Update) Transaction {
 }
 
 // Restate describes the whole log in transactions that fill a ring and depend on
-// none before; the numbers go on after them. Until another ring made of them
-// counts, nothing is written to the old one. It panics while a transaction is in
-// flight.
+// none before, numbered after the last one; the log itself does not change. Until
+// they are durable, all of them, and Restated is called, or they are given up,
+// nothing else is written. It panics while a transaction is in flight.
 func (l *Log) Restate() (txs []Transaction) {
 	if l.flight != nil {
 		panic(fmt.Sprintf("actlog: restated while transaction %d is in flight", l.flight.number))
 	}
-	for range RingBlocks(len(l.slots)) {
-		l.number++
-		txs = append(txs, l.transaction(nil))
+	for i := range RingBlocks(len(l.slots)) {
+		txs = append(txs, l.transaction(l.number+1+uint64(i), nil))
 	}
 	return txs
+}
+
+// Restated notes that the transactions of the Restate before are durable, and no
+// other since: the numbers go on after them. Without it the same numbers are used
+// again, for a gap in a ring costs what lies before it. It panics while a
+// transaction is in flight.
+func (l *Log) Restated() {
+	if l.flight != nil {
+		panic(fmt.Sprintf("actlog: the ring was made anew while transaction %d is in flight", l.flight.number))
+	}
+	l.number += uint64(RingBlocks(len(l.slots)))
 }
 
 // Commit notes that the transaction is durable: its extents are hot. It panics

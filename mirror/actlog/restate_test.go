@@ -1,6 +1,7 @@
 package actlog
 
 import (
+	"maps"
 	"slices"
 	"testing"
 )
@@ -25,8 +26,8 @@ func TestRestate(t *testing.T) {
 		}
 		before := l.number
 		txs := l.Restate()
-		if len(txs) != RingBlocks(slots) || txs[0].Number != before+1 || l.number != before+uint64(len(txs)) {
-			t.Fatalf("%d slots: transactions %d to %d after %d", slots, txs[0].Number, l.number, before)
+		if len(txs) != RingBlocks(slots) || txs[0].Number != before+1 || l.number != before {
+			t.Fatalf("%d slots: transactions from %d on after %d, and the log goes on after %d", slots, txs[0].Number, before, l.number)
 		}
 		var want []uint32
 		l.Hot(func(e uint32) { want = append(want, e) })
@@ -39,6 +40,49 @@ func TestRestate(t *testing.T) {
 			got, err := Hotset(rest, slots)
 			if err != nil || !slices.Equal(got, want) {
 				t.Fatalf("%d slots, without %d: %v, %v", slots, torn, got, err)
+			}
+		}
+		if l.Restated(); l.number != txs[len(txs)-1].Number {
+			t.Fatalf("%d slots: the log goes on after %d, the ring after %d", slots, l.number, txs[len(txs)-1].Number)
+		}
+	}
+}
+
+// Written over the old ring, one after the other, the transactions are a whole ring
+// at any time; given up, the log goes on with the old one.
+func TestRestateInPlace(t *testing.T) {
+	const slots = 2000
+	for before := range 9 {
+		for written := range RingBlocks(slots) + 1 {
+			l, ring := New(slots), map[uint64]Transaction{}
+			write := func(tx Transaction) { ring[tx.Number%uint64(RingBlocks(slots))] = tx }
+			hot := func(extent int64) {
+				l.Acquire(extent*ExtentBytes, 1)
+				tx, _, _ := l.Prepare(0, func(uint32) bool { return true })
+				write(tx)
+				l.Commit(tx)
+			}
+			for e := range int64(before) {
+				hot(e)
+			}
+			txs := l.Restate()
+			for _, tx := range txs[:written] {
+				write(tx)
+			}
+			got, err := Hotset(slices.Collect(maps.Values(ring)), slots)
+			if err != nil || len(got) != before {
+				t.Fatalf("%d extents, %d of %d transactions written: %v, %v", before, written, len(txs), got, err)
+			}
+			switch written {
+			case len(txs):
+				l.Restated()
+			case 0: // given up
+			default:
+				continue
+			}
+			hot(100)
+			if got, err = Hotset(slices.Collect(maps.Values(ring)), slots); err != nil || len(got) != before+1 {
+				t.Fatalf("%d extents, %d transactions written, and another: %v, %v", before, written, got, err)
 			}
 		}
 	}

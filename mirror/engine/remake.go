@@ -79,8 +79,9 @@ func (e *Engine) remade(v *volume, err error) {
 }
 
 // takeSize makes the bitmap one of the new size. Pages that were not changed
-// since they were handed over are on disk.
+// since they were handed over are on disk, and so is the activity log.
 func (v *volume) takeSize(was int64, mark bool) {
+	v.al.Restated()
 	v.al.Cut(firstBeyond(v.geo.SizeBytes))
 	v.bits.Resize(v.geo.SizeBytes)
 	same := make([]bool, v.bits.Pages())

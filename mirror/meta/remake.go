@@ -18,7 +18,7 @@ type Remake struct {
 	Super     Super // what the superblock says from then on; size and sequence do not count
 	DataBytes int64
 	Bitmap    *dirty.Bitmap        // for DataBytes
-	Log       []actlog.Transaction // of actlog.Log.Restate
+	Log       []actlog.Transaction // of actlog.Log.Restate; Restated when Remake has succeeded
 }
 
 // Floor is the smallest size that the metadata can be made anew for, when the
@@ -66,8 +66,9 @@ func (s *Store) Room(deviceBytes int64) int64 {
 func (l *Layout) bitmapEnd() int64 { return l.BitmapOffset + int64(l.BitmapPages)*BlockBytes }
 
 // Remake lays the metadata out anew for a volume of another size and keeps what
-// they say: afterwards all of the bitmap is on disk, as it was given. No write of the
-// Store may be under way, or be asked for before Remake returns. The error wraps ErrOverlap or ErrTooSmall where it cannot be done and
+// they say: afterwards all of the bitmap is on disk, as it was given, and the ring
+// holds Log. No write of the Store may be under way, or be asked for before Remake
+// returns. The error wraps ErrOverlap or ErrTooSmall where it cannot be done and
 // nothing was changed.
 //
 // A crash in between leaves the old metadata or the new, each of them whole: the
@@ -169,11 +170,15 @@ func (s *Store) count(fixed Super, l *Layout) {
 // remakeInPlace is for external metadata. What both sizes have is written before the
 // superblock, as in any other save of it. The last page that both have lies at one
 // place: a mark in it that only the other size has makes all of it count, should it
-// end here. So a smaller one writes it afterwards.
+// end here. So a smaller one writes it afterwards, and the ring, which forgets what
+// is cut off.
 func (s *Store) remakeInPlace(r *Remake, l *Layout, grows bool) error {
 	last := min(s.layout.BitmapPages, l.BitmapPages) - 1
 	if grows {
 		last = l.BitmapPages
+		if err := s.appendLog(l, r.Log); err != nil {
+			return err
+		}
 	}
 	if err := s.writePages(l, r.Bitmap, 0, last); err != nil {
 		return err
@@ -181,7 +186,10 @@ func (s *Store) remakeInPlace(r *Remake, l *Layout, grows bool) error {
 	if err := s.switchTo(r.Super, l); err != nil || grows {
 		return err
 	}
-	return s.writePages(l, r.Bitmap, last, l.BitmapPages)
+	if err := s.writePages(l, r.Bitmap, last, l.BitmapPages); err != nil {
+		return err
+	}
+	return s.appendLog(l, r.Log)
 }
 
 // writeContents writes ring and bitmap into a layout, durably.
@@ -205,6 +213,24 @@ func (s *Store) writeLog(l *Layout, log []actlog.Transaction) error {
 		}
 		return fmt.Errorf("no transaction for block %d of the ring: %w", i, ErrMalformed)
 	})
+}
+
+// appendLog writes transactions over the oldest of the ring, each durable before the
+// next: a cut tears one at most, and leaves what an ordinary one does.
+func (s *Store) appendLog(l *Layout, log []actlog.Transaction) error {
+	for _, tx := range log {
+		at := l.RingOffset + int64(tx.Number%uint64(l.RingBlocks))*BlockBytes
+		err := writeBlocks(s.disk, at, 1, func(_ int, b []byte) error {
+			return encodeActivity(b, s.fixed.Device, s.fixed.ActivitySlots, tx)
+		})
+		if err != nil {
+			return err
+		}
+		if err := flush(s.disk); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writePages writes pages [from, to) of a bitmap, durably.

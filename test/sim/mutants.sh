@@ -210,6 +210,8 @@ mutant cut-before-the-peer resizepeer.go 'if x.shrinks() && !x.marked {' 'if fal
 mutant marks-stay-after-a-shrink-that-ended shrink.go 'x.marked && x.shrinks() && x.v.fitTo == 0' 'false' TestPromotionEndsAShrink
 mutant ring-keeps-what-is-cut-off remake.go 'firstBeyond(v.fitTo))' 'firstBeyond(1<<40))' TestShrinkCutsThePeerFirst
 mutant leader-does-not-know-that-it-goes-on resize.go 'case x.shrinks() && !x.lead && x.v.fitTo > 0:' 'case false:' TestCommandBesideACut
+mutant ring-made-anew-is-written-over remake.go 'v.al.Restated()' '' TestActivityLogGoesOnAfterARemake
+mutant gap-after-a-ring-that-was-refused remake.go 'case errors.Is(err, ErrNoRoom), ' 'case errors.Is(err, ErrNoRoom) && func() bool { v.al.Restated(); return true }(), ' TestActivityLogGoesOnAfterARemake
 mutant copy-that-was-not-cut-fails remake.go ', errors.Is(err, ErrWouldCut):' ':' TestCutRefusedByTheDisk
 mutant cut-keeps-hot-extents remake.go 'v.al.Cut(firstBeyond(v.geo.SizeBytes))' '' TestShrinkCutsThePeerFirst
 
