@@ -119,10 +119,14 @@ func admissible(disk block.Disk, p CreateParams, l Layout, dataBytes int64) erro
 		before := superOffsets(Internal, p.LastEnd)
 		places = append(places, before[:]...)
 	}
-	if err := noMetadata(disk, places); err != nil && (!p.Force || !errors.Is(err, ErrExists)) {
+	// What cannot be read is written over by force, which gives it another sector.
+	if err := noMetadata(disk, places); err != nil && (!p.Force || !errors.Is(err, ErrExists) && !errors.Is(err, block.ErrIO)) {
 		return err
 	}
 	c, found, err := Probe(disk)
+	if p.Force && p.Placement == External && errors.Is(err, block.ErrIO) {
+		return nil // the superblocks are what was probed
+	}
 	if err != nil || !found {
 		return err
 	}

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"errors"
 	"fmt"
 
 	"hapair/mirror/block"
@@ -34,6 +35,30 @@ func readRange(disk block.Disk, offset, length int64, fn func(at int64, data []b
 			return err
 		}
 		offset, length = offset+n, length-n
+	}
+	return nil
+}
+
+// readEach is readRange where single blocks may be unreadable: a batch that fails with
+// block.ErrIO is read again block by block, and those that fail alone are handed to
+// lost, whose error ends it.
+func readEach(disk block.Disk, offset, length int64, fn func(at int64, data []byte) error, lost func(at int64, err error) error) error {
+	step := int64(min(batchBytes, disk.Geometry().MaxTransferBytes)) / BlockBytes * BlockBytes
+	for ; length > 0; offset, length = offset+step, length-step {
+		n := min(step, length)
+		err := readRange(disk, offset, n, fn)
+		for at := offset; errors.Is(err, block.ErrIO) && at < offset+n; at += BlockBytes {
+			one := readRange(disk, at, BlockBytes, fn)
+			if errors.Is(one, block.ErrIO) {
+				one = lost(at, one)
+			}
+			if one != nil {
+				return one
+			}
+		}
+		if err != nil && !errors.Is(err, block.ErrIO) {
+			return err
+		}
 	}
 	return nil
 }

@@ -33,12 +33,21 @@ type Snapshot struct {
 	// Repairs tells what was damaged and how it was made good, one sentence each,
 	// for the log. Everything unreadable counts as out of sync.
 	Repairs []string
+
+	unreadable int // blocks of the ring and the bitmap
 }
+
+// unreadableMax is how many blocks of ring and bitmap may be unreadable: a power cut
+// leaves one of each, a flaw of the medium a few neighbours. A disk with more of them
+// fails, and is not asked for every block, seconds each.
+const unreadableMax = 8
 
 // Open reads the metadata of a device and judges it. The error wraps ErrNone,
 // ErrTorn, ErrVersion, ErrForeign or ErrMalformed and says what was found. One
 // damaged superblock, the activity log block a crash tore, and damaged bitmap
-// pages are made good; see Snapshot.Repairs.
+// pages are made good, and so are a few blocks of ring and bitmap that cannot be
+// read; see Snapshot.Repairs. A superblock that cannot be read is an error, as of the
+// disk.
 func Open(disk block.Disk, place Placement, want Identity) (*Store, Snapshot, error) {
 	snap, err := open(disk, place, want)
 	if err != nil {
@@ -106,7 +115,10 @@ func (snap *Snapshot) readSupers(disk block.Disk, place Placement, last int64) e
 		return err
 	}
 	var before Snapshot
-	if before.readSupersOf(disk, place, last) != nil {
+	if was := before.readSupersOf(disk, place, last); was != nil {
+		if errors.Is(was, block.ErrIO) {
+			return was // there may be some, and be younger
+		}
 		return err
 	}
 	none := errors.Is(err, ErrNone) || errors.Is(err, ErrTorn)
@@ -118,7 +130,8 @@ func (snap *Snapshot) readSupers(disk block.Disk, place Placement, last int64) e
 
 // readSupersOf takes the younger of the two superblocks of a device of so many
 // bytes. One of them may be damaged: the crash tore the write of it, and nothing
-// depended on that yet.
+// depended on that yet. One that cannot be read is another thing: it may have been
+// durable, and the older one say "clean", or a generation that is over.
 func (snap *Snapshot) readSupersOf(disk block.Disk, place Placement, size int64) error {
 	supers := superOffsets(place, size)
 	var found [superBlocks]Super
@@ -183,18 +196,24 @@ func (snap *Snapshot) fits(place Placement, size int64) error {
 	return nil
 }
 
-// readBitmap loads the bitmap. A page that cannot be read as such counts as all
-// out of sync; an intact page of another device is refused.
+// readBitmap loads the bitmap. A page that cannot be read, or not as such, counts as
+// all out of sync; an intact page of another device is refused.
 func (snap *Snapshot) readBitmap(disk block.Disk) error {
 	snap.Bitmap = dirty.New(snap.Super.DataBytes)
 	l := &snap.Layout
-	return readRange(disk, l.BitmapOffset, int64(l.BitmapPages)*BlockBytes, func(at int64, data []byte) error {
-		page := int((at - l.BitmapOffset) / BlockBytes)
-		for ; len(data) > 0; page, data = page+1, data[BlockBytes:] {
+	pageAt := func(at int64) int { return int((at - l.BitmapOffset) / BlockBytes) }
+	return readEach(disk, l.BitmapOffset, int64(l.BitmapPages)*BlockBytes, func(at int64, data []byte) error {
+		for page := pageAt(at); len(data) > 0; page, data = page+1, data[BlockBytes:] {
 			if err := snap.loadPage(page, data[:BlockBytes]); err != nil {
 				return err
 			}
 		}
+		return nil
+	}, func(at int64, err error) error {
+		if snap.unreadable++; snap.unreadable > unreadableMax {
+			return err
+		}
+		snap.lostPage(pageAt(at), err)
 		return nil
 	})
 }
@@ -208,41 +227,65 @@ func (snap *Snapshot) loadPage(page int, b []byte) error {
 		err = snap.Bitmap.LoadPage(page, payload)
 	}
 	if err != nil {
-		const span = dirty.PageExtents * dirty.ExtentBytes
-		snap.Bitmap.Set(int64(page)*span, span)
-		snap.Repairs = append(snap.Repairs, fmt.Sprintf("bitmap page %d: %v; its %d bytes count as out of sync", page, err, int64(span)))
+		snap.lostPage(page, err)
 	}
 	return nil
 }
 
-// readRing restores the activity log. lost says why it cannot be trusted; err is
-// that of a device that cannot be read or holds another's log.
+// lostPage marks all of a page. It is stale then, and written some time.
+func (snap *Snapshot) lostPage(page int, err error) {
+	const span = dirty.PageExtents * dirty.ExtentBytes
+	snap.Bitmap.Set(int64(page)*span, span)
+	snap.Repairs = append(snap.Repairs, fmt.Sprintf("bitmap page %d: %v; its %d bytes count as out of sync", page, err, int64(span)))
+}
+
+// readRing restores the activity log. lost says why it cannot be trusted: a block that
+// cannot be read may have been durable, unlike one that was torn. err is that of a
+// device that cannot be read or holds another's log.
 func (snap *Snapshot) readRing(disk block.Disk) (lost, err error) {
-	s, l := &snap.Super, &snap.Layout
+	l := &snap.Layout
 	var txs []actlog.Transaction
-	var bad []error
-	err = readRange(disk, l.RingOffset, int64(l.RingBlocks)*BlockBytes, func(at int64, data []byte) error {
+	var bad, unreadable []error
+	err = readEach(disk, l.RingOffset, int64(l.RingBlocks)*BlockBytes, func(at int64, data []byte) error {
 		for ; len(data) > 0; at, data = at+BlockBytes, data[BlockBytes:] {
-			place := uint64(at-l.RingOffset) / BlockBytes
-			device, tx, err := decodeActivity(data[:BlockBytes], s.ActivitySlots)
+			tx, wrong, err := snap.loadTransaction(uint64(at-l.RingOffset)/BlockBytes, data[:BlockBytes])
 			switch {
 			case err != nil:
-				bad = append(bad, fmt.Errorf("activity log block %d: %w", place, err))
-			case device != s.Device:
-				return fmt.Errorf("activity log block %d: %w: device %s, want %s", place, ErrForeign, device, s.Device)
-			case tx.Number == 0:
-			case tx.Number%uint64(l.RingBlocks) != place:
-				bad = append(bad, fmt.Errorf("activity log block %d: %w: it holds transaction %d", place, ErrMalformed, tx.Number))
-			default:
+				return err
+			case wrong != nil:
+				bad = append(bad, wrong)
+			case tx.Number > 0:
 				txs = append(txs, tx)
 			}
 		}
 		return nil
+	}, func(at int64, err error) error {
+		if snap.unreadable++; snap.unreadable > unreadableMax {
+			return err
+		}
+		unreadable = append(unreadable, fmt.Errorf("activity log block %d: %w", (at-l.RingOffset)/BlockBytes, err))
+		return nil
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || len(unreadable) > 0 {
+		return errors.Join(unreadable...), err
 	}
 	return snap.restore(txs, bad), nil
+}
+
+// loadTransaction reads a block of the ring; one never written has number 0. wrong says
+// why it is none, err that it is another's.
+func (snap *Snapshot) loadTransaction(place uint64, b []byte) (tx actlog.Transaction, wrong, err error) {
+	s := &snap.Super
+	device, tx, wrong := decodeActivity(b, s.ActivitySlots)
+	switch {
+	case wrong != nil:
+		return tx, fmt.Errorf("activity log block %d: %w", place, wrong), nil
+	case device != s.Device:
+		return tx, nil, fmt.Errorf("activity log block %d: %w: device %s, want %s", place, ErrForeign, device, s.Device)
+	case tx.Number != 0 && tx.Number%uint64(snap.Layout.RingBlocks) != place:
+		return tx, fmt.Errorf("activity log block %d: %w: it holds transaction %d", place, ErrMalformed, tx.Number), nil
+	}
+	return tx, nil, nil
 }
 
 // restore rebuilds the log. Only one block may be damaged, and the rest must
