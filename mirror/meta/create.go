@@ -181,7 +181,7 @@ func Probe(disk block.Disk) (Contents, bool, error) {
 
 // write lays the metadata down so that a crash in between leaves none.
 func write(disk block.Disk, s *Super, l *Layout) error {
-	if err := eraseSupers(disk, l.supers); err != nil {
+	if err := eraseSupers(disk, l.supers[:]...); err != nil {
 		return err
 	}
 	if err := writeRing(disk, s, l); err != nil {
@@ -219,7 +219,7 @@ func writeSuper(disk block.Disk, s *Super, l *Layout) error {
 	return flush(disk)
 }
 
-func eraseSupers(disk block.Disk, supers [2]int64) error {
+func eraseSupers(disk block.Disk, supers ...int64) error {
 	for _, at := range supers {
 		err := writeBlocks(disk, at, 1, func(_ int, b []byte) error { clear(b); return nil })
 		if err != nil {
@@ -235,7 +235,8 @@ func Wipe(disk block.Disk, place Placement) error {
 	if err != nil {
 		return fmt.Errorf("wipe metadata: %w", err)
 	}
-	if err := eraseSupers(disk, superOffsets(place, size)); err != nil {
+	supers := superOffsets(place, size)
+	if err := eraseSupers(disk, supers[:]...); err != nil {
 		return fmt.Errorf("wipe metadata: %w", err)
 	}
 	return nil

@@ -38,8 +38,8 @@ func move(from block.Disk, at Placement, to block.Disk, place Placement, want Id
 		return Super{}, err
 	}
 	again := doneErr == nil && done.Device == src.Super.Device
-	if again && done.Sequence > src.Super.Sequence {
-		return done, eraseSupers(from, src.Layout.supers) // only that was left to do
+	if again && whole(&done, &src.Super) {
+		return done, eraseOld(from, &src) // only that was left to do
 	}
 	l, err := mayMove(&src, to, place, again, force)
 	if err != nil {
@@ -50,7 +50,30 @@ func move(from block.Disk, at Placement, to block.Disk, place Placement, want Id
 	if err := lay(to, &s, &src, &l); err != nil {
 		return Super{}, err
 	}
-	return s, eraseSupers(from, src.Layout.supers)
+	return s, eraseOld(from, &src)
+}
+
+// whole reports whether a move that was cut off had written all there is at the new
+// place, and the copy was not used from the old one since. From outside it is not used
+// while metadata are inside (Alone), so those inside may have gone on. From inside it
+// may have been, and what the move wrote outside is two superblocks ahead: less than
+// two, and there is a younger one inside.
+func whole(done, src *Super) bool {
+	if done.Placement == External {
+		return done.Sequence >= src.Sequence+superBlocks
+	}
+	return done.Sequence > src.Sequence
+}
+
+// eraseOld erases the superblocks that were moved, the younger last: cut off in
+// between, the older one is not found alone, and used.
+func eraseOld(from block.Disk, src *Snapshot) error {
+	for i := range uint64(superBlocks) {
+		if err := eraseSupers(from, src.Layout.supers[(src.Super.Sequence+1+i)%superBlocks]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mayMove is where the metadata would lie. Nothing but what an earlier move left
@@ -94,7 +117,7 @@ func mayMove(src *Snapshot, to block.Disk, place Placement, again, force bool) (
 // lay writes metadata that say what a snapshot does, so that a cut in between
 // leaves none there.
 func lay(to block.Disk, s *Super, src *Snapshot, l *Layout) error {
-	if err := eraseSupers(to, l.supers); err != nil {
+	if err := eraseSupers(to, l.supers[:]...); err != nil {
 		return err
 	}
 	st := &Store{disk: to, fixed: *s, layout: *l}

@@ -53,7 +53,11 @@ func TestMove(t *testing.T) {
 // Cut off anywhere, some metadata are whole; a second move ends it, also where
 // the old ones were used meanwhile; and nobody takes both.
 func TestMoveCutOff(t *testing.T) {
-	for _, place := range []Placement{Internal, External} {
+	for _, c := range []struct {
+		place Placement
+		used  int // writes of the old superblocks before the second move
+	}{{Internal, 1}, {Internal, 2}, {Internal, 3}, {External, 3}} {
+		place := c.place
 		for n := 0; ; n++ {
 			from, to, target, snap := moves(t, place)
 			to.failAfter(n)
@@ -80,11 +84,11 @@ func TestMoveCutOff(t *testing.T) {
 				if err := Alone(data, outer); !errors.Is(err, ErrTwice) {
 					t.Fatalf("%s, after %d writes: both places are believed: %v", place, n, err)
 				}
-				both = true
+				both = after.Super.Sequence == was.Super.Sequence+superBlocks
 			}
 			writes := 0
 			was.Super.Token = 99 // an agent goes on with the old ones
-			for range 3 {
+			for range c.used {
 				st.WriteSuper(was.Super, must(t, &writes))
 			}
 			if _, err := Move(from, place, to, target, mine, false); err != nil {
@@ -95,6 +99,45 @@ func TestMoveCutOff(t *testing.T) {
 			}
 			if failed != nil && both {
 				break
+			}
+		}
+	}
+}
+
+// Cut off while the old superblocks are erased, the younger is there or none, and a
+// second move ends it, also where the old one, inside, was used once meanwhile.
+func TestMoveCutOffWhileItErases(t *testing.T) {
+	for _, place := range []Placement{Internal, External} {
+		for n := range 8 { // writes that pass; twice, for the younger is at either place
+			from, to, target, snap := moves(t, place)
+			st, _, err := Open(from, place, mine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writes, want := 0, uint64(1+n/4)
+			for i := range want {
+				snap.Super.Token = i + 1
+				st.WriteSuper(snap.Super, must(t, &writes))
+			}
+			from.failAfter(n % 4)
+			if _, err := Move(from, place, to, target, mine, false); !errors.Is(err, errTest) {
+				t.Fatal(err)
+			}
+			from.fail = nil
+			st, was, err := Open(from, place, mine)
+			switch {
+			case errors.Is(err, ErrNone):
+			case err != nil || was.Super.Token != want:
+				t.Fatalf("%s, after %d writes: token %d, want %d, %v", place, n, was.Super.Token, want, err)
+			case place == Internal:
+				want, was.Super.Token = 99, 99
+				st.WriteSuper(was.Super, must(t, &writes))
+			}
+			if _, err := Move(from, place, to, target, mine, false); err != nil {
+				t.Fatal(err)
+			}
+			if _, after, err := Open(to, target, mine); err != nil || after.Super.Token != want {
+				t.Fatalf("%s, after %d writes: token %d, want %d, %v", place, n, after.Super.Token, want, err)
 			}
 		}
 	}

@@ -153,7 +153,7 @@ func (s *Store) remake(r *Remake, l *Layout) error {
 	}
 	s.count(fixed, l)
 	if old.supers != l.supers {
-		if err := eraseSupers(s.disk, old.supers); err != nil {
+		if err := eraseSupers(s.disk, old.supers[:]...); err != nil {
 			return err
 		}
 	}
