@@ -14,7 +14,8 @@ import (
 // Leave empties this node for an orderly stop of the agent: the peer takes
 // the resource if it can, else the services stop and nobody is Primary. Who keeps
 // them from that is ended: the devices go, whatever happens. The controller
-// promotes nothing afterwards.
+// promotes nothing afterwards. What is being taken down because authority was lost
+// is waited for.
 func (c *Controller) Leave(ctx context.Context) error {
 	v := c.View()
 	c.mu.Lock()
@@ -25,7 +26,11 @@ func (c *Controller) Leave(ctx context.Context) error {
 	if err := c.markLeft(ctx, v); err != nil {
 		c.log.Warn("the peer could not be told that this node's copy is the better one", zap.Error(err))
 	}
-	if v.Ledger.Record.Primary != c.cfg.Self {
+	switch {
+	case v.Ledger.Record.Primary == c.cfg.Self:
+	case plan.Lost(v):
+		return c.ask(ctx, plan.Wish{Kind: plan.Demote}) // it is over when nothing runs here any more
+	default:
 		return nil
 	}
 	err := c.vacate(ctx, false)

@@ -88,3 +88,43 @@ func TestBothLeave(t *testing.T) {
 		w.until(0, "nobody is Primary", func() bool { return w.rec.Primary == "" && len(w.promos) == promotions })
 	})
 }
+
+// Authority was lost a moment before: what is being stopped by force is waited for,
+// beyond the mirror's demotion.
+func TestLeaveAwaitsAbort(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		w.in(func() { n1.stopTakes = 20 * time.Second })
+		w.setCut("n1", "w", true)
+		w.setCut("n1", "n2", true)
+		w.until(20*time.Second, "n2 serves", func() bool { return w.serves("n2") })
+		w.setCut("n1", "w", false)
+		w.setCut("n1", "n2", false)
+		w.until(5*time.Second, "the devices are aborted", func() bool { return n1.aborts == 1 && n1.running != plan.Stopped })
+		if err := n1.ctl.Leave(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		w.until(0, "n1 left nothing behind, n2 serves", func() bool { return n1.running == plan.Stopped && w.serves("n2") })
+	})
+}
+
+// An administrator at work runs the services by hand where nobody is Primary: that
+// is nothing to wait for.
+func TestLeaveBesideServicesRunByHand(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		if err := n1.ctl.Demote(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		w.in(func() { w.marks[MarkMaintenance], n1.running = true, plan.Started })
+		time.Sleep(time.Second)
+		began := w.now()
+		if err := n1.ctl.Leave(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		w.until(0, "they still run", func() bool { return n1.running == plan.Started })
+		if took := w.now() - began; took > time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}

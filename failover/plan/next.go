@@ -16,7 +16,7 @@ func situation(v View) Decision {
 	switch {
 	case !v.Ledger.Known:
 		return unread(v)
-	case v.active() && lost(v) != "":
+	case Lost(v):
 		d := steps(lost(v), AbortLost)
 		d.Code = CodeLost
 		return d
@@ -76,6 +76,10 @@ func lost(v View) string {
 	}
 	return "the ledger says that " + r.Primary + " is Primary: what runs here has lost its authority"
 }
+
+// Lost reports whether something runs here without authority: it is being taken
+// down.
+func Lost(v View) bool { return v.Ledger.Known && v.active() && lost(v) != "" }
 
 // undeclared is a pair that never had a record.
 func undeclared(v View) Decision {
