@@ -73,6 +73,7 @@ type Controller struct {
 	done     plan.Kind // the last step that succeeded
 	doneAt   time.Duration
 	repeats  int
+	tried    lease.Token    // the tenure under which the services were started, or did not come up
 	unstayed time.Duration  // when the note of an operator's move was last taken away
 	stepping sync.WaitGroup // step goroutines, broken-off ones too
 }
@@ -82,6 +83,7 @@ type runningStep struct {
 	step    plan.Step
 	because string
 	started time.Duration
+	tenure  lease.Token // when it began
 	cancel  context.CancelFunc
 	broken  time.Duration // when it was broken off
 	result  chan error    // capacity 1
@@ -189,6 +191,7 @@ func (c *Controller) waitFor(ctx context.Context, at time.Duration) bool {
 func (c *Controller) decide() (plan.View, plan.Decision) {
 	for {
 		v := c.look()
+		v.Tried = v.Tenure != 0 && v.Tenure == c.tried
 		if r := c.running; r != nil && (r.step.Kind == plan.StartServices || r.step.Kind == plan.RestartServices) && v.Services.State == plan.Broken {
 			// The step fails by itself in a moment, and its error is what
 			// counts: broken off it would not be counted at all.
@@ -230,7 +233,7 @@ func (c *Controller) act(ctx context.Context, v plan.View, d plan.Decision) time
 // begin carries out one step in a goroutine of its own.
 func (c *Controller) begin(ctx context.Context, v plan.View, step plan.Step, because string) {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &runningStep{step: step, because: because, started: v.Now, cancel: cancel, result: make(chan error, 1)}
+	r := &runningStep{step: step, because: because, started: v.Now, tenure: v.Tenure, cancel: cancel, result: make(chan error, 1)}
 	c.running = r
 	c.story.begins(v, step.Kind, because)
 	c.stepping.Go(func() {
@@ -244,6 +247,7 @@ func (c *Controller) begin(ctx context.Context, v plan.View, step plan.Step, bec
 func (c *Controller) finish(err error) {
 	r := c.running
 	c.running = nil
+	c.remember(r)
 	now := c.cfg.Clock()
 	took := now - r.started
 	if err == nil {
@@ -263,6 +267,21 @@ func (c *Controller) finish(err error) {
 	}
 	c.note(Entry{Kind: EntryFailed, Text: fmt.Sprintf("%s failed: %v", r.step, err), Cause: r.because, Took: took, Answered: answered})
 	c.log.Warn("step failed", zap.Stringer("asked", r.step), zap.String("because", r.because), zap.Duration("took", took), zap.Error(err))
+}
+
+// remember notes whether the services have had their start under this tenure. One
+// that was broken off was none, and what is stopped here is to be started again when
+// what it was stopped for came to nothing.
+func (c *Controller) remember(r *runningStep) {
+	switch r.step.Kind {
+	case plan.StopServices:
+		c.tried = 0
+	case plan.StartServices, plan.RestartServices:
+		if r.broken == 0 {
+			c.tried = r.tenure
+		}
+	default: // says nothing about services
+	}
 }
 
 func (c *Controller) succeeded(r *runningStep, now, took time.Duration) {

@@ -48,12 +48,17 @@ func (c *Controller) Leave(ctx context.Context) error {
 // failure of a step that was begun without it.
 const forcedLeaves = 3
 
-// vacate hands over, or stops here what nobody takes.
+// vacate hands over, or stops here what nobody takes. In maintenance nobody will take
+// it by himself.
 func (c *Controller) vacate(ctx context.Context, force bool) error {
 	err := c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: c.cfg.Peer, Force: force})
 	var r *Refusal
 	if errors.As(err, &r) && ctx.Err() == nil {
+		why := r.Text
 		err = c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force})
+		if err == nil && c.View().Maintenance {
+			c.note(Entry{Kind: EntryFailed, Text: fmt.Sprintf("left in maintenance: it is down on both nodes until hactl maintenance off, or hactl promote %s", c.cfg.Resource), Cause: why})
+		}
 	}
 	return err
 }

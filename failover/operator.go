@@ -192,7 +192,8 @@ func (c *Controller) owe(on bool) (was bool) {
 
 // Switchover moves the resource to target. It returns when target is Primary
 // by the ledger (and, when that is this node, its services run). force ends
-// whoever keeps the services or the devices from being stopped.
+// whoever keeps the services or the devices from being stopped. In maintenance
+// nothing is moved: it is refused.
 func (c *Controller) Switchover(ctx context.Context, target string, force bool) (err error) {
 	defer c.oweAgain(c.owe(false), &err)
 	v := c.View()
@@ -202,6 +203,8 @@ func (c *Controller) Switchover(ctx context.Context, target string, force bool) 
 			"%q is no data node of %s", target, c.cfg.Resource)
 	case v.Ledger.Record.Primary == target:
 		return nil
+	case v.Maintenance:
+		return refused(plan.CodeMaintenance, "hactl maintenance off, then hactl switchover "+c.cfg.Resource, "maintenance is on: %s is not moved", c.cfg.Resource)
 	case v.Ledger.Record.Primary == "" && target == c.cfg.Peer:
 		return refused(CodeNode, fmt.Sprintf("hactl promote %s on %s", c.cfg.Resource, target), "nobody is Primary of %s: there is nothing to hand over", c.cfg.Resource)
 	}
@@ -224,8 +227,9 @@ func (c *Controller) Standby(ctx context.Context, on bool) error {
 }
 
 // Maintenance notes in the ledger that nothing is promoted, started or handed
-// over by itself, or takes the note away. Lost authority still takes a
-// resource down, and an operator may still do everything.
+// over by itself, or takes the note away. Lost authority still takes a resource down,
+// an operator may still promote and demote, and an agent that stops hands over. A
+// promotion then starts the services, once.
 func (c *Controller) Maintenance(ctx context.Context, on bool) error {
 	return c.mark(ctx, MarkMaintenance, on, "maintenance")
 }

@@ -40,9 +40,7 @@ func (c *Controller) raised(v plan.View, d plan.Decision) (err error, over bool)
 	switch {
 	case open && d.Code == plan.CodeSettled:
 		return nil, true
-	case open && v.Maintenance:
-		return nil, true
-	case open && d.Code == plan.CodeFailures:
+	case open && (d.Code == plan.CodeFailures || d.Code == plan.CodeMaintenance):
 		return &Refusal{Code: d.Code, Text: d.Because, Hint: d.Hint}, true
 	case mine && d.First().Kind == plan.LedgerDemote:
 		return &Refusal{Code: plan.CodeFailures, Text: d.Because, Hint: "hactl status " + c.cfg.Resource}, true

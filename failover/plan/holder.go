@@ -116,8 +116,8 @@ func running(v View) Decision {
 			text += fmt.Sprintf("; its disk is %s and its I/O %s: %s", v.Self.Disk, what, peerCanTake(v).Text)
 		}
 		return rest(v, text)
-	case v.Maintenance:
-		return waitf(CodeMaintenance, 0, "%s is Primary; maintenance is on: its services (%s) are left alone", v.Self.Name, v.Services.State)
+	case v.Maintenance && (v.Tried || v.exhausted()):
+		return leftAlone(v)
 	case v.Services.State == Broken:
 		return mendBroken(v)
 	case v.exhausted():
@@ -127,6 +127,15 @@ func running(v View) Decision {
 		return retryLater(v, again)
 	}
 	return steps("the devices are open", StartServices)
+}
+
+// leftAlone is a Primary in maintenance whose services are as somebody, or a
+// failure, has left them. Those that a promotion needs are started even then, once:
+// whoever asked for it, or restarted an agent, does not want them down everywhere.
+func leftAlone(v View) Decision {
+	d := waitf(CodeMaintenance, 0, "%s is Primary; maintenance is on: its services (%s) are left alone", v.Self.Name, v.Services.State)
+	d.Hint = "hactl maintenance off"
+	return d
 }
 
 // rest is a Primary with nothing to do, but to go back where it is preferred.

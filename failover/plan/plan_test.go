@@ -69,84 +69,16 @@ func anyView(t *rapid.T) View {
 		State: FenceState(rapid.SampledFrom([]int{0, 0, 1, 2, 3, 4}).Draw(t, "fence")), Since: at("fence since"), May: rapid.SampledFrom([]string{"", "", "not met"}).Draw(t, "may"),
 		Failures: rapid.IntRange(0, 9).Draw(t, "fence failures"), First: b("first"),
 	}
-	v.Hinted, v.Maintenance, v.Down = b("hinted"), b("maintenance"), b("down")
+	v.Hinted, v.Maintenance, v.Down, v.Tried = b("hinted"), b("maintenance"), b("down"), b("tried")
 	switch {
 	case b("nearly"):
 		nearly(&v, rapid.IntRange(0, 40).Draw(t, "but for"))
 	case b("nearly fenced"):
 		nearlyFenced(&v, b("primary"), rapid.IntRange(0, 30).Draw(t, "but for"))
+	case b("nearly in maintenance"):
+		nearlyMaintained(&v, rapid.IntRange(0, 20).Draw(t, "but for"))
 	}
 	return v
-}
-
-// nearly makes the view one that leads to a takeover, but for one field that
-// keeps what was drawn: arbitrary views seldom get that far.
-func nearly(v *View, except int) {
-	but(except, []func(){
-		func() { v.Ledger.Known = true },
-		func() { v.Ledger.Quorum = true },
-		func() { v.Ledger.Record = Record{Token: 3, Tenure: 2, Primary: "n2", InSync: []string{"n1", "n2"}} },
-		func() { v.Lease.PeerLapsed = true },
-		func() { v.Lease.MajorityLapsed = true },
-		func() { v.Self.Disk = state.UpToDate },
-		func() { v.Self.Role = state.Secondary },
-		func() { v.Self.Suspect = false },
-		func() { v.Services.State = Stopped },
-		func() { v.Settings.Run = true },
-		func() { v.Settings.Arbitration = Witness },
-		func() { v.Self.Standby = false },
-		func() { v.Maintenance = false },
-		func() { v.Down = false },
-		func() { v.Mirror.SplitBrain, v.Ledger.Split = false, false },
-		func() { v.Mirror.Replication = state.Established },
-		func() { v.Peer.Role = state.Secondary },
-		func() { v.Wish.Kind = NoWish },
-		func() { v.Trouble.Count = 0 },
-		func() { v.Lease.Asked = false },
-		func() { v.Started, v.Now = 0, 100*time.Second },
-	})
-}
-
-// nearlyFenced is the same for a fence, by the Primary or the Secondary.
-func nearlyFenced(v *View, primary bool, except int) {
-	v.Settings.Arbitration, v.Now = Fencing, 103*time.Second
-	who := map[bool]string{true: "n1", false: "n2"}[primary]
-	but(except, []func(){
-		func() {
-			v.Ledger.Known, v.Ledger.Record = true, Record{Token: 3, Tenure: 2, Primary: who, InSync: []string{"n1", "n2"}}
-		},
-		func() { v.Ledger.Quorum = false },
-		func() { v.Ledger.Answers = false },
-		func() { v.Self.Role = map[bool]state.Role{true: state.Primary, false: state.Secondary}[primary] },
-		func() { v.Tenure, v.Self.Tenure, v.Lease.Asked = 2, 2, primary },
-		func() { v.Lease.Own = lease.Lease{Tenure: 2, Until: time.Second} },
-		func() { v.Peer.Verdict = Dead },
-		func() { v.Mirror.Connection, v.Peer.Told = state.Connecting, false },
-		func() { v.Self.Disk = state.UpToDate },
-		func() { v.Self.Suspect = false },
-		func() { v.Services.State = Stopped },
-		func() { v.Settings.Run = true },
-		func() { v.Self.Standby = false },
-		func() { v.Maintenance = false },
-		func() { v.Down = false },
-		func() { v.Mirror.SplitBrain, v.Ledger.Split = false, false },
-		func() { v.Mirror.Replication = state.Off },
-		func() { v.Wish.Kind = NoWish },
-		func() { v.Trouble.Count = 0 },
-		func() { v.Fence.State, v.Fence.Failures = FenceNone, 0 },
-		func() { v.Fence.May = "" },
-		func() { v.Owed = false },
-		func() { v.Fence.First = primary },
-	})
-}
-
-// but sets everything save one thing.
-func but(except int, all []func()) {
-	for i, set := range all {
-		if i != except {
-			set()
-		}
-	}
 }
 
 // TestNextKeepsTheRules states the rules a second time, apart from the code
@@ -161,12 +93,15 @@ func TestNextKeepsTheRules(t *testing.T) {
 			case LedgerPromote, LedgerForce:
 				promotionIsAllowed(t, v, s.Kind, i)
 			case MirrorPromote, StartServices:
+				leavesAlone(t, v, s.Kind, i)
 				if i == 0 && !(r.Primary == "n1" && v.Tenure == r.Tenure && v.Lease.Own.Tenure == r.Tenure && v.Now < v.Lease.Own.Until) {
 					t.Fatalf("%v without a valid lease of the present tenure", s)
 				}
 				if i == 0 && s.Kind == StartServices && v.Self.Role != state.Primary {
 					t.Fatalf("services on a Secondary")
 				}
+			case RestartServices, StopServices:
+				leavesAlone(t, v, s.Kind, i)
 			case GoAlone:
 				if v.Settings.Arbitration == Fencing {
 					goesAloneFenced(t, v, d, i)
@@ -230,6 +165,15 @@ func promotionIsAllowed(t *rapid.T, v View, k Kind, position int) {
 		t.Fatal("promoted by itself although told not to")
 	case v.Settings.Arbitration != Witness && r.Primary == "n2" && v.Wish.Kind == NoWish && !v.Hint.Take && !v.Peer.Told:
 		t.Fatal("a Secondary of a pair without a witness took over from a Primary it does not see")
+	}
+}
+
+// leavesAlone: in maintenance the services of a Primary whose lease holds are touched
+// for a promotion, once, and for who leaves.
+func leavesAlone(t *rapid.T, v View, k Kind, position int) {
+	alone := position == 0 && v.Maintenance && v.Tried && v.Self.Tenure == v.Ledger.Record.Tenure && v.Self.Role == state.Primary
+	if alone && k != MirrorPromote && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby {
+		t.Fatalf("%v in maintenance", k)
 	}
 }
 

@@ -153,7 +153,7 @@ func nominal(v *View, s Step) {
 		r.LastPrimary, r.Primary = v.Self.Name, v.Self.Name
 		r.Token++
 		r.Tenure = r.Token
-		v.Tenure, v.Ledger.Since, v.Hinted = r.Tenure, v.Now, false
+		v.Tenure, v.Ledger.Since, v.Hinted, v.Tried = r.Tenure, v.Now, false, false
 	}
 	switch s.Kind {
 	case Declare:
@@ -188,9 +188,9 @@ func nominal(v *View, s Step) {
 			v.Self.Disk = state.UpToDate
 		}
 	case StartServices, RestartServices:
-		v.Services.State = Started
+		v.Services.State, v.Tried = Started, true
 	case StopServices:
-		v.Services.State = Stopped
+		v.Services.State, v.Tried = Stopped, false
 	case MirrorDemote:
 		v.Self.Role, v.Self.Tenure = state.Secondary, 0
 		if v.Self.Disk == state.Failed { // a Secondary without its disk keeps no session
@@ -331,7 +331,7 @@ func flags(v *View) map[string]*bool {
 		"known": &v.Ledger.Known, "quorum": &v.Ledger.Quorum, "answers": &v.Ledger.Answers, "alone": &v.Ledger.Alone, "suspect": &v.Self.Suspect,
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
-		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
+		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "tried": &v.Tried, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
 		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "first": &v.Fence.First, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
 	}
 }

@@ -49,6 +49,7 @@ type View struct {
 	Tenure      lease.Token // the tenure this process was granted; 0 after a restart
 	Hinted      bool        // a hand-over was announced since the record last had a Primary
 	Maintenance bool        // nothing happens by itself
+	Tried       bool        // the services were started under the present tenure, or did not come up; not what was stopped here since
 	Down        bool        // the operator demoted it: nobody becomes Primary by itself
 	Owed        bool        // the operator demoted it here by force, and the ledger, without a quorum then, is to be told
 
