@@ -26,13 +26,18 @@ func (c *Controller) Leave(ctx context.Context) error {
 	if err := c.markLeft(ctx, v); err != nil {
 		c.log.Warn("the peer could not be told that this node's copy is the better one", zap.Error(err))
 	}
-	switch {
-	case v.Ledger.Record.Primary == c.cfg.Self:
-	case plan.Lost(v):
-		return c.ask(ctx, plan.Wish{Kind: plan.Demote}) // it is over when nothing runs here any more
-	default:
-		return nil
+	var err error
+	if v.Ledger.Record.Primary == c.cfg.Self {
+		err = c.vacateSurely(ctx)
 	}
+	if ctx.Err() == nil && plan.Lost(c.View()) {
+		err = errors.Join(err, c.ask(ctx, plan.Wish{Kind: plan.Demote})) // it is over when nothing runs here any more
+	}
+	return err
+}
+
+// vacateSurely repeats by force what does not go in order.
+func (c *Controller) vacateSurely(ctx context.Context) error {
 	err := c.vacate(ctx, false)
 	for range forcedLeaves {
 		if err == nil || ctx.Err() != nil {

@@ -108,6 +108,23 @@ func TestLeaveAwaitsAbort(t *testing.T) {
 	})
 }
 
+// Authority is lost while the hand-over is under way: its end is not that the ledger
+// names the peer.
+func TestLeaveAwaitsAbortOfAHandOver(t *testing.T) {
+	scene(t, nil, func(t *testing.T, w *world) {
+		n1 := w.nodes["n1"]
+		w.in(func() { n1.stopFails, n1.stopTakes = 1, 20*time.Second })
+		left := make(chan error)
+		go func() { left <- n1.ctl.Leave(t.Context()) }()
+		time.Sleep(time.Second)
+		w.in(func() { w.rec.Primary, w.rec.Token = "n2", w.rec.Token+1 })
+		if err := <-left; err != nil {
+			t.Fatalf("%v\n%s", err, w.story())
+		}
+		w.until(0, "n1 left nothing behind, n2 serves", func() bool { return n1.running == plan.Stopped && n1.aborts == 1 && w.serves("n2") })
+	})
+}
+
 // An administrator at work runs the services by hand where nobody is Primary: that
 // is nothing to wait for.
 func TestLeaveBesideServicesRunByHand(t *testing.T) {
