@@ -258,6 +258,9 @@ func (r *resource) leasedNow() bool { return r.a.ledger.Lease(r.name).Valid(r.a.
 
 // device finds the path of a volume for a service.
 func (r *resource) device(volume int) (string, error) {
+	if r.mirror == nil {
+		return "", fmt.Errorf("%s is not attached on this node", r.name)
+	}
 	view := r.mirror.View()
 	for i, v := range view.Volumes {
 		if int(v.Number) == volume {

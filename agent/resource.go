@@ -99,20 +99,7 @@ func (a *agent) startResources(ctx context.Context) error {
 	}
 	a.startArbitration()
 	a.awaitDisks(ctx)
-	for i := range a.cfg.Resources {
-		a.stage("starting: disks of "+a.cfg.Resources[i].Name, stopPatience)
-		r, err := a.openResource(ctx, &a.cfg.Resources[i])
-		if err != nil {
-			// One bad disk does not take the other resources down.
-			a.broken = append(a.broken, broken{a.cfg.Resources[i].Name, err})
-			a.log.Error("resource is not attached", zap.String("resource", a.cfg.Resources[i].Name), zap.Error(err))
-			a.event(apiv1.EventProblem, a.cfg.Resources[i].Name, "not attached: "+err.Error())
-			continue
-		}
-		a.res[r.name] = r
-		a.order = append(a.order, r)
-		a.onStop("resource "+r.name, r.close)
-	}
+	a.openResources(ctx)
 	a.opened.Store(true)
 	a.ledger.OnRecord(a.onRecord)
 	a.ledger.OnLease(a.onLease)
@@ -129,6 +116,22 @@ func (a *agent) startResources(ctx context.Context) error {
 		r.start()
 	}
 	return nil
+}
+
+// openResources attaches the resources. One bad disk does not take the others down.
+func (a *agent) openResources(ctx context.Context) {
+	for i := range a.cfg.Resources {
+		rc := &a.cfg.Resources[i]
+		a.stage("starting: disks of "+rc.Name, stopPatience)
+		r, err := a.openResource(ctx, rc)
+		if err != nil {
+			a.notAttached(rc, err)
+			continue
+		}
+		a.res[r.name] = r
+		a.order = append(a.order, r)
+		a.onStop("resource "+r.name, r.close)
+	}
 }
 
 // sweepVirtualMACs takes away what an earlier life left, and its deadman too: this one
@@ -278,31 +281,9 @@ func (r *resource) newController() error {
 	return nil
 }
 
-// clearUp ends what an earlier life of this agent left running: it is not
-// Primary now, the device of those services is dead, and the other node may
-// have them already.
-func (r *resource) clearUp() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
-	defer cancel()
-	found, err := r.group.Check(ctx)
-	left := err != nil
-	for _, s := range found {
-		left = left || s.State == service.Running || s.State == service.Unknown
-	}
-	if !left {
-		return
-	}
-	r.a.log.Warn("services of an earlier life are stopped", zap.String("resource", r.name), zap.Error(err))
-	if err := r.group.StopForced(ctx); err != nil {
-		r.a.log.Error("not everything of an earlier life could be stopped", zap.String("resource", r.name), zap.Error(err))
-		r.a.event(apiv1.EventProblem, r.name, "services of an earlier life: "+err.Error())
-	}
-}
-
 // start lets the mirror connect and the controller decide.
 func (r *resource) start() {
 	if r.group != nil {
-		r.a.stage("starting: services of an earlier life of "+r.name, stopPatience)
 		r.clearUp()
 	}
 	r.mirror.Start()
