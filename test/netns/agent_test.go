@@ -2,6 +2,8 @@ package netns
 
 import (
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,6 +107,32 @@ func TestKilledAgent(t *testing.T) {
 		w.progress(steady)
 		primary, secondary = secondary, primary
 	}
+	w.stop()
+	p.finish()
+}
+
+// The agent of the Primary is killed, and its disk cannot be opened when it starts
+// again: what it left running beside the other's is stopped nevertheless.
+func TestKilledAgentWithoutItsDisk(t *testing.T) {
+	long(t)
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.Kill(primary))
+	p.takeover(secondary)
+	p.run(primary, "grep", " /srv/pg ", "/proc/self/mountinfo") // it is there still
+	away := p.Image(primary) + ".away"
+	p.must(os.Rename(p.Image(primary), away))
+	p.must(p.Start(primary))
+	p.resource(primary, "is not attached", func(r *apiv1.Resource) bool { return strings.Contains(r.Because, "not attached") })
+	p.bare(primary)
+	w.progress(steady)
+	p.must(p.Stop(primary))
+	p.must(os.Rename(away, p.Image(primary)))
+	p.must(p.Start(primary))
+	p.rejoined(primary)
+	w.progress(steady)
 	w.stop()
 	p.finish()
 }

@@ -115,3 +115,28 @@ func TestMaintenanceTouchesNothing(t *testing.T) {
 	p.unmoved(primary)
 	p.finish()
 }
+
+// In maintenance a switchover is refused. An agent that stops hands over as ever, and
+// the services go along.
+func TestStopInMaintenance(t *testing.T) {
+	long(t)
+	p := newPair(t, true, nil)
+	primary, secondary := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.must(p.Call(p.ctx, primary, "POST", apiv1.PathMaintenance, apiv1.MaintenanceRequest{On: true}, nil))
+	for _, node := range []string{primary, secondary} {
+		p.status(node, "is in maintenance", func(s *apiv1.Status) bool { return s.Maintenance })
+		p.refused(node, "maintenance is on: "+p.Resource()+" is not moved", "switchover", p.Resource())
+	}
+	p.unmoved(primary)
+	w.progress(steady)
+	p.must(p.Stop(primary))
+	p.takeover(secondary)
+	w.progress(steady)
+	p.must(p.Start(primary))
+	p.rejoined(primary)
+	p.must(p.Call(p.ctx, primary, "POST", apiv1.PathMaintenance, apiv1.MaintenanceRequest{On: false}, nil))
+	w.stop()
+	p.finish()
+}
