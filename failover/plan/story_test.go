@@ -328,10 +328,10 @@ func set(v *View, key, val string) error {
 
 func flags(v *View) map[string]*bool {
 	return map[string]*bool{
-		"known": &v.Ledger.Known, "quorum": &v.Ledger.Quorum, "answers": &v.Ledger.Answers, "alone": &v.Ledger.Alone, "suspect": &v.Self.Suspect,
+		"known": &v.Ledger.Known, "tried": &v.Tried, "quorum": &v.Ledger.Quorum, "answers": &v.Ledger.Answers, "alone": &v.Ledger.Alone, "suspect": &v.Self.Suspect,
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
-		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "tried": &v.Tried, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
+		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
 		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "first": &v.Fence.First, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
 	}
 }
