@@ -341,51 +341,6 @@ func (p *port) remove(prefix netip.Prefix) error {
 	return p.drop(l, prefix)
 }
 
-// drop takes the address off a device. The kernel drops the secondary addresses of an
-// IPv4 network with its first one (unless promote_secondaries is set): those
-// are not ours to lose and are put back.
-func (p *port) drop(l netlink.Link, prefix netip.Prefix) error {
-	before, err := p.addresses(l, family(prefix.Addr()))
-	if err != nil {
-		return err
-	}
-	err = p.nl.AddrDel(l, netlinkAddr(prefix))
-	if errors.Is(err, unix.EADDRNOTAVAIL) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("delete address: %w", err)
-	}
-	if prefix.Addr().Is6() {
-		return nil
-	}
-	return p.restoreOthers(l, prefix, before)
-}
-
-func (p *port) restoreOthers(l netlink.Link, removed netip.Prefix, before []netlink.Addr) error {
-	after, err := p.addresses(l, unix.AF_INET)
-	if err != nil {
-		return err
-	}
-	kept := map[netip.Prefix]bool{removed: true}
-	for _, x := range after {
-		have, _ := prefixOf(x)
-		kept[have] = true
-	}
-	var failed error
-	for _, x := range before {
-		lost, _ := prefixOf(x)
-		if kept[lost] {
-			continue
-		}
-		x.Flags &^= unix.IFA_F_SECONDARY
-		if err := p.nl.AddrAdd(l, &x); err != nil && !errors.Is(err, unix.EEXIST) {
-			failed = errors.Join(failed, fmt.Errorf("put back address %s, dropped with %s: %w", lost, removed, err))
-		}
-	}
-	return failed
-}
-
 // announce tells the neighbours once, in every form they may heed.
 func (p *port) announce(ip netip.Addr) error {
 	if p.out == nil {
