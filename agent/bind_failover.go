@@ -214,7 +214,7 @@ func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
 		spec := rc.Services[i].Spec()
 		if spec.Address != nil {
 			spec.Address.MAC, spec.Address.Owner = r.a.cfg.VirtualMAC(rc, rc.Services[i].Address), r.a.cfg.Cluster+"/"+rc.Name
-			spec.Address.MayTake, spec.Address.MayHold = r.mayTake, r.leasedNow
+			spec.Address.MayTake, spec.Address.MayHold = r.mayTake, r.mayHold
 			spec.Address.Event = func(e vip.Event) { r.addressEvent(spec.Address.Prefix, e) }
 		}
 		m, err := service.New(spec, deps)
@@ -253,8 +253,10 @@ func (g guard) Release(s vip.Site) error {
 	return g.r.a.deadman.Release(deadman.Held{Resource: g.r.name, Site: s})
 }
 
-// leasedNow reports whether this node may serve the resource.
-func (r *resource) leasedNow() bool { return r.a.ledger.Lease(r.name).Valid(r.a.clock()) }
+// mayHold reports whether this node may have the addresses of the resource now.
+func (r *resource) mayHold() bool {
+	return deadman.MayHold(r.a.ledger.Lease(r.name), r.a.clock())
+}
 
 // device finds the path of a volume for a service.
 func (r *resource) device(volume int) (string, error) {

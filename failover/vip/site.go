@@ -29,6 +29,15 @@ func (s Site) Clear() error {
 	return a.Remove()
 }
 
+// Present reports whether the address is there, like [Address.Present].
+func (s Site) Present() (bool, error) {
+	a, err := New(Config{Site: s})
+	if err != nil {
+		return false, err
+	}
+	return a.Present()
+}
+
 // Silence takes the address alone away, if it can: what was made for it stays, and
 // takes a kernel longer to delete. Clear has the last word.
 func (s Site) Silence() {

@@ -10,12 +10,18 @@ package deadman
 import (
 	"time"
 
+	"hapair/failover/lease"
 	"hapair/failover/vip"
 )
 
 // Lead is how long before the end of a lease the addresses go: the next holder
 // must not meet them.
 const Lead = 25 * time.Millisecond
+
+// MayHold reports whether an address may be on the node at now, on CLOCK_BOOTTIME, by
+// the lease of its resource: no longer than the helper leaves it there. Who puts
+// one back by the lease alone does it behind the helper's back.
+func MayHold(l lease.Lease, now time.Duration) bool { return l.Valid(now + Lead) }
 
 // Held is an address that must not outlive the lease of a resource.
 type Held struct {

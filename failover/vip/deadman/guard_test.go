@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,15 +48,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// hold is an agent: it has an address, with a virtual MAC or with "", renews its lease,
-// and says so. With a line on its standard input it ends in order.
+// hold is an agent: it has an address, with a virtual MAC or with "", renews its lease
+// until it gets SIGUSR1, and says so. With a line on its standard input it ends in order.
 func hold(lock, mac string) error {
+	ctx, cut := signal.NotifyContext(context.Background(), unix.SIGUSR1)
+	defer cut()
 	g, err := Start(Config{Program: "/proc/self/exe", Lock: lock, Resources: []string{"other", "pg"}, Log: zap.NewExample()})
 	if err != nil {
 		return err
 	}
-	clock := lease.Boottime()
-	g.Renew("pg", clock()+testLease)
+	mayHold, ended := renewals(ctx, g)
 	h := Held{Resource: "pg", Site: vip.Site{Prefix: netip.MustParsePrefix(testPrefix), Dev: "eth0"}}
 	if err := h.MAC.UnmarshalText([]byte(mac)); err != nil {
 		return err
@@ -62,37 +65,57 @@ func hold(lock, mac string) error {
 	if err := g.Hold(h); err != nil {
 		return err
 	}
-	address, err := vip.New(vip.Config{Site: h.Site, Probes: -1, Announce: []time.Duration{}, MayHold: func() bool { return false }})
+	address, err := vip.New(vip.Config{Site: h.Site, Probes: -1, Announce: []time.Duration{}, MayHold: mayHold})
 	if err != nil {
 		return err
 	}
 	if err := address.Start(context.Background()); err != nil {
 		return err
 	}
-	fmt.Println("holds", g.helper.cmd.Process.Pid)
-	done := make(chan struct{})
-	go func() {
-		_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // its end says as much
-		close(done)
-	}()
-	for tick := time.NewTicker(testLease / 8); ; {
-		select {
-		case <-tick.C:
-			g.Renew("pg", clock()+testLease)
-		case <-done:
-			if err := address.Remove(); err != nil {
-				return err
-			}
-			for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // a helper that was killed is replaced
-				if err := g.Release(h); err == nil {
-					break
-				} else if time.Now().After(end) {
-					return err
-				}
-			}
-			return g.Close(context.Background())
+	g.mu.Lock()
+	helper := g.helper.cmd.Process.Pid
+	g.mu.Unlock()
+	fmt.Println("holds", helper)
+	_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // its end says as much
+	if err := address.Remove(); err != nil {
+		return err
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // a helper that was killed is replaced
+		if err := g.Release(h); err == nil {
+			break
+		} else if time.Now().After(end) {
+			return err
 		}
 	}
+	cut()
+	<-ended
+	return g.Close(context.Background())
+}
+
+// renewals has a lease until ctx ends, and then until it runs out.
+func renewals(ctx context.Context, g *Guard) (mayHold func() bool, ended chan struct{}) {
+	clock, held := lease.Boottime(), &atomic.Pointer[lease.Lease]{}
+	renew := func() {
+		l := lease.Lease{Tenure: 1, Until: clock() + testLease}
+		held.Store(&l)
+		g.Renew("pg", l.Until)
+	}
+	renew()
+	ended = make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(testLease / 8)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				renew()
+			}
+		}
+	}()
+	return func() bool { return MayHold(*held.Load(), clock()) }, ended
 }
 
 // station is a network namespace with a device.
@@ -227,9 +250,7 @@ func TestAddressOfAnAgentThatIsGone(t *testing.T) {
 				if err := cmd.Process.Signal(unix.SIGCONT); err != nil { // a new lease arms it again
 					t.Fatal(err)
 				}
-				if err := s.h.AddrAdd(s.link(), s.addr()); err != nil {
-					t.Fatal(err)
-				}
+				s.await("the address is back", s.has)
 				time.Sleep(2 * again) // a lease is renewed meanwhile
 				if !s.has() {
 					t.Error("an address is taken away under a new lease")

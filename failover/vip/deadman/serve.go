@@ -55,11 +55,17 @@ func Serve(lock string) error {
 	if err != nil {
 		return fmt.Errorf("wait for the deadman's lock: %w", err)
 	}
-	s := server{clock: lease.Boottime(), until: page.until, silence: silence, remove: remove, log: os.Stderr}
+	s := server{clock: lease.Boottime(), until: page.until, silence: silence, remove: remove, there: there, log: os.Stderr}
 	return s.run(os.NewFile(ordersFD, "orders"))
 }
 
 func remove(h Held) error { return h.Clear() }
+
+// there has one that cannot be looked for taken away as well: that tells why.
+func there(h Held) bool {
+	present, err := h.Present()
+	return present || err != nil
+}
 
 // silence is for what takes longer to remove.
 func silence(h Held) {
@@ -75,6 +81,7 @@ type server struct {
 	until   func(slot int) time.Duration
 	silence func(Held) // as much of remove as is quick
 	remove  func(Held) error
+	there   func(Held) bool
 	log     io.Writer
 }
 
@@ -138,7 +145,8 @@ func (s *server) obey(line []byte) error {
 }
 
 // turn takes away what is due: first every address, then the devices that were made for
-// some, each of which takes the kernel as long as there may be left.
+// some, each of which takes the kernel as long as there may be left. Last it looks whether
+// what it took earlier is still gone: an agent that hung may have been about to add it.
 func (s *server) turn() (armed bool, wait time.Duration) {
 	gone, armed, wait := s.watch.due(s.clock(), s.until)
 	for _, i := range gone {
@@ -163,6 +171,9 @@ func (s *server) turn() (armed bool, wait time.Duration) {
 		if end > 0 {
 			s.say("the lease of %s has run out: %s is taken from %s", h.Resource, h.Prefix, h.Dev)
 		}
+	}
+	if s.watch.back(gone, s.until, s.there) {
+		armed, wait = true, 0
 	}
 	return armed, wait
 }

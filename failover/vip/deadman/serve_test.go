@@ -23,6 +23,7 @@ func TestServerInsists(t *testing.T) {
 	var log bytes.Buffer
 	s := server{clock: func() time.Duration { return time.Duration(now.Load()) }, until: func(int) time.Duration { return time.Duration(end.Load()) }, log: &log,
 		silence: func(Held) {},
+		there:   func(Held) bool { return false },
 		remove: func(h Held) error {
 			if tries.Add(1) < 3 {
 				return errors.New("busy")

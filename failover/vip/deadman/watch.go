@@ -51,5 +51,17 @@ func (w *watch) due(now time.Duration, until func(slot int) time.Duration) (gone
 	return gone, armed, wait
 }
 
+// back has what was taken away, and is there again under the same lease, be taken once more,
+// but for some; it says whether there is any.
+func (w *watch) back(but []int, until func(slot int) time.Duration, there func(Held) bool) (some bool) {
+	for i := range w.held {
+		g := &w.held[i]
+		if g.taken && g.gone == until(g.Slot) && !slices.Contains(but, i) && there(g.Held) {
+			g.taken, some = false, true
+		}
+	}
+	return some
+}
+
 // took notes that an address was taken away at a deadline.
 func (w *watch) took(i int, end time.Duration) { w.held[i].taken, w.held[i].gone = true, end }
