@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -299,10 +300,13 @@ func TestSourceRuleIsPutBack(t *testing.T) {
 // connections would have the source of nobody, and none would come about.
 func TestSourceOfAStrippedAddress(t *testing.T) {
 	eachFamily(t, func(t *testing.T, x away) {
-		a := x.led(func(c *Config) { c.MayHold = func() bool { return false } })
+		var may atomic.Bool
+		may.Store(true)
+		a := x.led(func(c *Config) { c.MayHold = may.Load })
 		if err := x.start(x.one, a); err != nil {
 			t.Fatal(err)
 		}
+		may.Store(false)
 		x.strip(x.one, x.vip)
 		x.until("the rules are gone", func() bool { return x.ruled() == 0 })
 		if got := x.from(x.far, ""); got != x.own {

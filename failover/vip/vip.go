@@ -31,6 +31,7 @@ const (
 	probeWaitMax = 5 * time.Second
 	announceMax  = 64
 	restoreEvery = time.Second            // at most, when something keeps stripping the address
+	askEvery     = 20 * time.Millisecond  // whether the node may have it again
 	leadEvery    = 100 * time.Millisecond // at most, when routes keep changing
 )
 
@@ -53,8 +54,10 @@ type Config struct {
 	// that knows the other to be a former holder that may not write any more.
 	MayTake func(*ConflictError) bool
 
-	// MayHold, when not nil, is asked before an address that was stripped is put
-	// back: false for one that this node may not have any more.
+	// MayHold, when not nil, says whether this node may have the address now. It is asked
+	// directly before the address is put on the device, by Start and when it was stripped,
+	// once more when it is there, and before each announcement. It is called from the
+	// caller's and the address's own goroutine and must return at once.
 	MayHold func() bool
 
 	Announce []time.Duration // nil: DefaultAnnounce; empty: never
@@ -174,6 +177,9 @@ func (a *Address) Prefix() netip.Prefix { return a.cfg.Prefix }
 // ErrDeviceDown is returned when the device is administratively down.
 var ErrDeviceDown = errors.New("device is down")
 
+// ErrMayNotHold is returned when MayHold says that this node may not have the address.
+var ErrMayNotHold = errors.New("this node may not have the address now")
+
 // NoDeviceError is returned when the device does not exist.
 type NoDeviceError struct{ Dev string }
 
@@ -216,8 +222,8 @@ func (e *ElsewhereError) Error() string {
 
 // Start looks whether another station has the address, takes it, announces it
 // and keeps it until Remove. Starting a held address announces it again. It
-// fails with *ConflictError, *NoDeviceError, *ElsewhereError or ErrDeviceDown,
-// and then this node has the address only if it had it before.
+// fails with *ConflictError, *NoDeviceError, *ElsewhereError, ErrDeviceDown or
+// ErrMayNotHold, and then this node has the address only if it had it before.
 func (a *Address) Start(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -243,6 +249,10 @@ func (a *Address) start(ctx context.Context) error {
 }
 
 // take probes and adds. It leaves an address that is there already.
+//
+// Whether the node may have it is asked after the probe, which may outlast a lease, and
+// again when the address is there: whoever takes it away when the time is up looks once,
+// and may have looked just before. What is there while the answer is yes, that one meets.
 func (a *Address) take(ctx context.Context, p *port) error {
 	had, err := p.has(a.cfg.Prefix)
 	if err != nil {
@@ -251,16 +261,22 @@ func (a *Address) take(ctx context.Context, p *port) error {
 	if err := a.probe(ctx, p); err != nil {
 		return err
 	}
-	if !had || a.cfg.Virtual() {
-		err = p.add(a.cfg.Prefix)
+	if !a.mayHold() {
+		return ErrMayNotHold
 	}
+	err = p.add(a.cfg.Prefix) // also one that was there: it may have been taken during the probe
 	if err == nil {
 		if _, err = p.lead(); err != nil && !had {
 			err = errors.Join(err, p.unlead(), p.remove(a.cfg.Prefix))
 		}
 	}
+	if err == nil && !a.mayHold() {
+		err = errors.Join(ErrMayNotHold, p.unlead(), p.remove(a.cfg.Prefix))
+	}
 	return err
 }
+
+func (a *Address) mayHold() bool { return a.cfg.MayHold == nil || a.cfg.MayHold() }
 
 func (a *Address) open() (*port, error) { return openPort(a.cfg.Site, a.cfg.Owner) }
 

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -53,6 +54,7 @@ type watcher struct {
 	stray   bool      // routes have changed
 	led     time.Time // last look at them
 	missing bool      // stripped and not yet back
+	denied  bool      // missing, and may not be put back as yet
 	tried   time.Time // last attempt to put it back
 }
 
@@ -131,7 +133,11 @@ func (w *watcher) deafen() {
 	w.users = nil
 }
 
+// announce claims nothing that another may have by now.
 func (w *watcher) announce() {
+	if !w.a.mayHold() {
+		return
+	}
 	if err := w.p.announce(w.a.ip); err != nil {
 		w.a.log.Warn("address not announced", zap.Error(err))
 	}
@@ -139,6 +145,9 @@ func (w *watcher) announce() {
 
 // wait returns how long until there is something to do.
 func (w *watcher) wait() time.Duration {
+	if w.missing { // nothing else is done meanwhile
+		return max(time.Until(w.tried.Add(w.pause())), 0)
+	}
 	const never = 24 * time.Hour
 	due := never
 	if w.next < len(w.a.cfg.Announce) {
@@ -149,12 +158,19 @@ func (w *watcher) wait() time.Duration {
 	if w.users != nil && time.Since(w.since) < insistFor {
 		due = min(due, w.a.cfg.Insist)
 	}
-	if w.missing {
-		due = min(due, time.Until(w.tried.Add(restoreEvery)))
-	} else if w.stray {
+	if w.stray {
 		due = min(due, time.Until(w.led.Add(leadEvery)))
 	}
 	return max(due, 0)
+}
+
+// pause is the time between two attempts to put the address back. One that may not be
+// put back is not fought for: it is back as soon as it may.
+func (w *watcher) pause() time.Duration {
+	if w.denied {
+		return askEvery
+	}
+	return restoreEvery
 }
 
 func (w *watcher) run(ctx context.Context) {
@@ -217,7 +233,9 @@ func (w *watcher) onLink(ctx context.Context, u netlink.LinkUpdate) {
 		w.tell(CarrierOff, nil)
 		return
 	}
-	w.begin()
+	if !w.missing {
+		w.begin()
+	}
 	w.tell(CarrierUp, nil)
 }
 
@@ -234,20 +252,20 @@ func (w *watcher) onStripped(ctx context.Context) {
 		return // already back
 	}
 	if !w.missing {
-		w.missing = true
+		w.missing, w.denied = true, !w.a.mayHold()
 		w.tell(Stripped, nil)
 	}
 	if err := w.p.unlead(); err != nil { // a source that nobody has lets no connection come about
 		w.a.log.Error("the address is gone, and may still be the source of what leaves", zap.Error(err))
 	}
-	if time.Since(w.tried) >= restoreEvery {
+	if time.Since(w.tried) >= w.pause() {
 		w.restore(ctx)
 	}
 }
 
 func (w *watcher) onTime(ctx context.Context) {
 	switch {
-	case w.missing && time.Since(w.tried) >= restoreEvery:
+	case w.missing && time.Since(w.tried) >= w.pause():
 		w.restore(ctx)
 	case w.missing:
 	case w.stray && time.Since(w.led) >= leadEvery:
@@ -290,11 +308,12 @@ func (w *watcher) lead() {
 }
 
 func (w *watcher) restore(ctx context.Context) {
-	w.tried = time.Now()
-	if w.a.cfg.MayHold != nil && !w.a.cfg.MayHold() {
+	w.tried, w.denied = time.Now(), !w.a.mayHold()
+	if w.denied {
 		return
 	}
 	if err := w.a.take(ctx, w.p); err != nil {
+		w.denied = errors.Is(err, ErrMayNotHold)
 		if ctx.Err() == nil {
 			w.tell(NotBack, err)
 		}
