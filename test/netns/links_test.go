@@ -2,6 +2,7 @@ package netns
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,7 +89,8 @@ func TestIsolatedPrimary(t *testing.T) {
 	}
 }
 
-// The same with a file system, a service and an address on top.
+// The same with a file system, a service and an address on top. The address leaves the
+// old node, whose agent lives, for as long as it is cut off.
 func TestIsolatedServices(t *testing.T) {
 	p := newPair(t, true, nil)
 	primary, survivor := p.settle()
@@ -96,7 +98,9 @@ func TestIsolatedServices(t *testing.T) {
 	w.progress(steady)
 	p.isolate(primary)
 	p.takeover(survivor)
+	p.addressless(primary)
 	w.progress(steady)
+	p.addressless(primary)
 	p.join(primary)
 	p.rejoined(primary)
 	w.progress(steady)
@@ -105,6 +109,14 @@ func TestIsolatedServices(t *testing.T) {
 	p.must(p.Verb(p.ctx, survivor, apiv1.VerbSwitchover, apiv1.SwitchoverRequest{To: primary}, nil))
 	p.takeover(primary)
 	p.finish()
+}
+
+// addressless checks that a node does not have the service address now.
+func (p *pair) addressless(node string) {
+	p.t.Helper()
+	if out := p.run(node, "ip", "-o", "address", "show"); strings.Contains(out, " "+lab.ServiceAddress+"/") {
+		p.t.Errorf("%s has the service address:\n%s", node, out)
+	}
 }
 
 // isolate cuts both links, last the one that carries the mirror: a Primary that
