@@ -105,5 +105,14 @@ func (e *Engine) undoProgress() {
 			v.disk = state.Outdated // the ledger does not count it
 		}
 	}
-	e.finishAfterSupers(UndoDone, func() {})
+	e.afterSupers(func() { // a disk that has failed ends the waiting, too
+		if e.control.of != UndoDone {
+			return // an Abort has taken its place
+		}
+		if e.anyFailed() {
+			e.reply(UndoDone, errDiskFailed)
+			return
+		}
+		e.reply(UndoDone, nil)
+	})
 }
