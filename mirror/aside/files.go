@@ -41,8 +41,12 @@ func paths(dir string, volume uint16) (img, idx string) {
 }
 
 // Create makes an image of nothing yet, durably; one that is there, readable or not,
-// is an error that wraps os.ErrExist. A power cut leaves all of it or none.
+// is an error that wraps os.ErrExist, and a volume that is larger than Open accepts one
+// that wraps ErrNoRoom. A power cut leaves all of it or none.
 func Create(dir string, h Header) (*Image, error) {
+	if h.SizeBytes > maxBytes {
+		return nil, fmt.Errorf("create an image of volume %d: it has %d bytes, an image may be of %d: %w", h.Volume, h.SizeBytes, int64(maxBytes), ErrNoRoom)
+	}
 	if Exists(dir, h.Volume) {
 		return nil, fmt.Errorf("create an image of volume %d in %s: %w", h.Volume, dir, os.ErrExist)
 	}

@@ -252,3 +252,16 @@ func TestAnImageIsMadeWhollyOrNotAtAll(t *testing.T) {
 		t.Fatalf("dropped, and there is %v, %v", left, err)
 	}
 }
+
+// An image that no later life could open is not made.
+func TestImageOfTooLargeAVolume(t *testing.T) {
+	dir, h := t.TempDir(), header()
+	h.SizeBytes = maxBytes + 1
+	m, err := Create(dir, h)
+	if err == nil {
+		must(t, m.close())
+	}
+	if !errors.Is(err, ErrNoRoom) || Exists(dir, h.Volume) {
+		t.Fatalf("of %d bytes: %v", h.SizeBytes, err)
+	}
+}
