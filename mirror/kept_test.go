@@ -184,3 +184,31 @@ func lock(t *testing.T, f *os.File) {
 	t.Helper()
 	must(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
 }
+
+// The images of all volumes share one file system: each has the room that those before
+// it leave, and no more than the image of one volume may take.
+func TestImagesShareTheRoom(t *testing.T) {
+	const gib = 1 << 30
+	r, _ := twoVolumes(t)
+	t.Cleanup(func() { must(t, r.Close(context.Background())) })
+	r.cfg.Aside.Dir = t.TempDir()
+	var fs syscall.Statfs_t
+	must(t, syscall.Statfs(r.cfg.Aside.Dir, &fs))
+	r.cfg.Aside.Free = int64(fs.Bavail)*fs.Bsize - 24*gib // others use it, too, but not so much
+	for _, c := range []struct {
+		each  int64
+		needs []int64
+		room  bool
+	}{
+		{0, []int64{8 * gib, 8 * gib}, true},
+		{0, []int64{16 * gib, 16 * gib}, false},
+		{9 * gib, []int64{8 * gib, 8 * gib}, true},
+		{7 * gib, []int64{gib, 8 * gib}, false},
+		{16 * gib, []int64{16 * gib, 16 * gib}, false},
+	} {
+		r.cfg.Aside.Bytes = c.each
+		if err := r.roomAside(c.needs); c.room != (err == nil) || !c.room && !errors.Is(err, aside.ErrNoRoom) {
+			t.Errorf("%d bytes each, needed are %d: %v", c.each, c.needs, err)
+		}
+	}
+}

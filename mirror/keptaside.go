@@ -115,15 +115,12 @@ func (r *Resource) keepAside() error {
 	r.mu.Lock()
 	view, copies := r.mu.eng.View(), r.mu.eng.Copies()
 	r.mu.Unlock()
-	for i, v := range r.vols {
-		l := v.limits()
-		room, err := l.Room(r.cfg.Aside.Dir, 0)
-		if err != nil {
-			return err
-		}
-		if need := needed(&view, i); need > room {
-			return fmt.Errorf("volume %d: up to %d bytes would be overwritten, and the image may take %d: %w", v.cfg.Number, need, room, aside.ErrNoRoom)
-		}
+	var needs []int64
+	for i := range r.vols {
+		needs = append(needs, needed(&view, i))
+	}
+	if err := r.roomAside(needs); err != nil {
+		return err
 	}
 	for i, v := range r.vols {
 		m, err := aside.Create(r.cfg.Aside.Dir, v.header(&copies[i]))
@@ -131,6 +128,27 @@ func (r *Resource) keepAside() error {
 			return errors.Join(err, r.dropAside())
 		}
 		v.on.Load().data.Keep(m, v.limits())
+	}
+	return nil
+}
+
+// roomAside reports whether the images have room for so many bytes, by volume. All of
+// them lie on one file system; who comes later has what is left.
+func (r *Resource) roomAside(needs []int64) error {
+	all := aside.Limits{Free: r.cfg.Aside.Free}
+	free, err := all.Room(r.cfg.Aside.Dir, 0)
+	if err != nil {
+		return err
+	}
+	for i, v := range r.vols {
+		room := free
+		if each := r.cfg.Aside.Bytes; each > 0 {
+			room = min(room, each)
+		}
+		if needs[i] > room {
+			return fmt.Errorf("volume %d: up to %d bytes would be overwritten, and the image may take %d: %w", v.cfg.Number, needs[i], room, aside.ErrNoRoom)
+		}
+		free -= needs[i]
 	}
 	return nil
 }
