@@ -20,10 +20,14 @@ type sickDisk struct {
 	path          string
 	why           error // nil is block.ErrIO
 	writes, reads atomic.Bool
-	left          atomic.Int64 // so many writes go well, then none: 0 for no end
+	left          atomic.Int64                         // so many writes go well, then none: 0 for no end
+	before        atomic.Pointer[func(*block.Request)] // looks at every request first
 }
 
 func (d *sickDisk) Submit(r *block.Request) {
+	if before := d.before.Load(); before != nil {
+		(*before)(r)
+	}
 	if r.Op == block.Read && d.reads.Load() || r.Op != block.Read && d.writes.Load() {
 		r.Answer(fmt.Errorf("backing disk %s: %s: %w", d.path, r, cmp.Or(d.why, block.ErrIO)))
 		return

@@ -63,19 +63,37 @@ func (r *Resource) mayUndo() error {
 		return fmt.Errorf("this node is %s: %w", v.Role, engine.ErrBadState)
 	}
 	for _, v := range r.vols {
-		m := v.image()
-		if m == nil {
-			return fmt.Errorf("volume %d: %w", v.cfg.Number, aside.ErrNone)
+		m, err := v.whole()
+		if err != nil {
+			return err
 		}
-		switch s := m.State(); s.Phase {
-		case aside.Keeping, aside.Undoing:
-		case aside.Undone:
+		if s := m.State(); s.Phase == aside.Undone {
 			return fmt.Errorf("volume %d was put back already, at %s: %w", v.cfg.Number, s.At.Format(time.RFC3339), ErrKept)
-		default:
-			return fmt.Errorf("volume %d: the image is incomplete (%s): %w", v.cfg.Number, s.Why, ErrKept)
 		}
 		if now := v.geo.Load().SizeBytes; now != m.Header.SizeBytes {
 			return fmt.Errorf("volume %d had %d bytes then, and has %d: %w", v.cfg.Number, m.Header.SizeBytes, now, ErrKept)
+		}
+	}
+	return nil
+}
+
+// whole is the image of a volume, unless it lacks something.
+func (v *volume) whole() (*aside.Image, error) {
+	m := v.image()
+	if m == nil {
+		return nil, fmt.Errorf("volume %d: %w", v.cfg.Number, aside.ErrNone)
+	}
+	if s := m.State(); s.Phase == aside.Incomplete {
+		return nil, fmt.Errorf("volume %d: the image is incomplete (%s): %w", v.cfg.Number, s.Why, ErrKept)
+	}
+	return m, nil
+}
+
+// allWhole reports whether no image lacks anything.
+func (r *Resource) allWhole() error {
+	for _, v := range r.vols {
+		if _, err := v.whole(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -87,9 +105,9 @@ func (r *Resource) checkKept(ctx context.Context) error {
 		return err
 	}
 	for _, v := range r.vols {
-		m := v.image()
-		if m == nil {
-			return fmt.Errorf("volume %d: %w", v.cfg.Number, aside.ErrNone)
+		m, err := v.whole()
+		if err != nil {
+			return err
 		}
 		if err := m.Check(ctx); err != nil {
 			return err
@@ -127,11 +145,15 @@ func (r *Resource) leave(ctx context.Context) error {
 	}
 }
 
-// beginUndo has the engine call the copy worthless, durably.
+// beginUndo has the engine call the copy worthless, durably. What is under way until then
+// may lose an image: there is no reason for it then.
 func (r *Resource) beginUndo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, undoPatience)
 	defer cancel()
 	for {
+		if err := r.allWhole(); err != nil {
+			return err
+		}
 		err := r.command(ctx, &engine.Event{Kind: engine.Undo})
 		if err == nil || !errors.Is(err, engine.ErrBadState) {
 			return err
@@ -144,10 +166,11 @@ func (r *Resource) beginUndo(ctx context.Context) error {
 	}
 }
 
-// finishUndo puts all volumes back, and makes the copy what it was.
+// finishUndo puts all volumes back, and makes the copy what it was. Nothing is written
+// any more that could lose an image: what is whole now stays it.
 func (r *Resource) finishUndo() error {
 	defer r.undoing.Store(false)
-	ev := &engine.Event{Kind: engine.UndoDone}
+	ev := &engine.Event{Kind: engine.UndoDone, Err: r.allWhole()}
 	for _, v := range r.vols {
 		if ev.Err == nil {
 			ev.Err = v.putBack(r.ctx, ev)
@@ -159,7 +182,7 @@ func (r *Resource) finishUndo() error {
 	}
 	if err != nil {
 		err = fmt.Errorf("put back what %s gave up: %w", r.cfg.Resource, err)
-		r.cfg.Observer.Trouble(r.cfg.Resource, err.Error()+"; until an undo succeeds this copy is worth nothing")
+		r.cfg.Observer.Trouble(r.cfg.Resource, err.Error()+"; until an undo succeeds, or the copy is filled from the peer's, it is worth nothing")
 		return err
 	}
 	r.cfg.Observer.Happened(r.cfg.Resource, engine.OnResync, "what this node gave up was put back")
@@ -171,10 +194,13 @@ func (r *Resource) finishUndo() error {
 // putBack puts one volume back, and adds what the engine has to know.
 func (v *volume) putBack(ctx context.Context, ev *engine.Event) error {
 	d := v.on.Load().data
-	if d == nil || d.Image() == nil {
-		return fmt.Errorf("volume %d: %w", v.cfg.Number, aside.ErrNone)
+	m, err := v.whole()
+	switch {
+	case err != nil:
+		return err
+	case d == nil || d.Image() != m:
+		return fmt.Errorf("volume %d: the disk was exchanged: %w", v.cfg.Number, ErrKept)
 	}
-	m := d.Image()
 	if err := m.SetState(aside.State{Phase: aside.Undoing}); err != nil {
 		return err
 	}

@@ -265,3 +265,17 @@ func TestImageOfTooLargeAVolume(t *testing.T) {
 		t.Fatalf("of %d bytes: %v", h.SizeBytes, err)
 	}
 }
+
+// An image that lacks something is not put back: it would be a mixture.
+func TestWhatIsIncompleteIsNotPutBack(t *testing.T) {
+	d, inner, _, _ := keeping(t, Limits{})
+	write(t, d, 0, 4096)
+	now := bytes.Clone(inner.data)
+	must(t, d.Image().SetState(State{Phase: Incomplete, Why: "no room"}))
+	if err := d.PutBack(t.Context()); !errors.Is(err, ErrIncomplete) || !bytes.Equal(inner.data, now) {
+		t.Fatalf("put back: %v", err)
+	}
+	if err := d.Image().Check(t.Context()); !errors.Is(err, ErrIncomplete) {
+		t.Fatalf("whole: %v", err)
+	}
+}

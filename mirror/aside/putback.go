@@ -9,15 +9,25 @@ import (
 	"hapair/mirror/block"
 )
 
+// ErrIncomplete: something was overwritten that is not in the image.
+var ErrIncomplete = errors.New("the image is incomplete")
+
 // putBackAtOnce is how many blocks are written at once.
 const putBackAtOnce = 64
 
 // Check reads everything that was saved, and says whether it is what it was.
 func (m *Image) Check(ctx context.Context) error {
-	if s := m.State(); s.Phase == Incomplete {
-		return fmt.Errorf("the image of volume %d is incomplete: %s", m.Header.Volume, s.Why)
+	if err := m.whole(); err != nil {
+		return err
 	}
 	return m.Each(func(int64, []byte) error { return ctx.Err() })
+}
+
+func (m *Image) whole() error {
+	if s := m.State(); s.Phase == Incomplete {
+		return fmt.Errorf("volume %d: %w: %s", m.Header.Volume, ErrIncomplete, s.Why)
+	}
+	return nil
 }
 
 // PutBack writes everything that was saved onto the disk, and flushes it. It may be
@@ -26,6 +36,9 @@ func (d *Disk) PutBack(ctx context.Context) error {
 	m := d.Image()
 	if m == nil {
 		return ErrNone
+	}
+	if err := m.whole(); err != nil {
+		return fmt.Errorf("put back: %w", err)
 	}
 	var (
 		writing sync.WaitGroup
