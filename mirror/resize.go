@@ -189,7 +189,7 @@ func (b *backing) cutsKept() error {
 }
 
 func (v *volume) remakeOn(b *backing, m meta.Remake, s engine.Super) error {
-	if m.DataBytes < b.fixed.DataBytes {
+	if m.DataBytes < b.described().DataBytes {
 		if err := b.cutsKept(); err != nil {
 			return err
 		}
@@ -213,11 +213,12 @@ func (v *volume) remakeOn(b *backing, m meta.Remake, s engine.Super) error {
 	return nil
 }
 
-// sized takes note of the size of the volume.
+// sized takes note of the size of the volume. Writes may wait for it, and whoever stops
+// the front end for them.
 func (v *volume) sized(b *backing, sizeBytes int64) {
-	v.admin.Lock()
-	defer v.admin.Unlock()
-	g := *v.geo.Load()
+	b.size.Lock()
+	defer b.size.Unlock()
+	g := *v.geo.Load() // but for its size it does not change
 	b.fixed.DataBytes, g.SizeBytes = sizeBytes, sizeBytes
 	v.geo.Store(&g)
 }

@@ -44,7 +44,10 @@ type volume struct {
 	on  atomic.Pointer[backing]        // exchanged by Attach
 	geo atomic.Pointer[block.Geometry] // of the volume; its size changes
 
-	admin   sync.Mutex             // one start or stop of the front end at a time
+	// one start or stop of the front end at a time. A device writes what it has before it
+	// stops, which may wait for metadata to be laid out anew: nothing there takes it.
+	admin sync.Mutex
+
 	offered atomic.Pointer[string] // where it is offered, nil when it is not
 	view    front.Frontend         // of what is kept of a split brain, while shown is set
 	shown   atomic.Pointer[string] // where that is offered
@@ -59,6 +62,15 @@ type backing struct {
 	data  *aside.Disk   // around one of disks
 	meta  *meta.Store
 	fixed meta.Super // of the superblock: what the engine does not change
+
+	size sync.Mutex // guards fixed.DataBytes, nothing else of fixed changes; never held across I/O
+}
+
+// described is fixed as it is now.
+func (b *backing) described() meta.Super {
+	b.size.Lock()
+	defer b.size.Unlock()
+	return b.fixed
 }
 
 // waiting is for how many ticks the disks have not answered their oldest request.
@@ -200,7 +212,7 @@ func fromMeta(s *meta.Super) engine.Super {
 
 // superblock is the on-disk form of what the engine wants recorded.
 func (b *backing) superblock(s *engine.Super) meta.Super {
-	m := b.fixed
+	m := b.described()
 	m.Generations, m.Disk, m.Token, m.Flags, m.Since, m.Elder = s.Gen, s.Disk, s.Tenure, 0, s.Since, s.Elder
 	for flag, on := range map[meta.Flags]bool{meta.Clean: s.Clean, meta.WasPrimary: s.LastPrimary, meta.AssumeClean: s.AssumeClean, meta.FullSync: s.FullSync} {
 		if on {
