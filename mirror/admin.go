@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"hapair/mirror/engine"
-	"hapair/mirror/front"
 )
 
 // command brings an event that is answered by a Reply.
@@ -28,7 +28,9 @@ func (r *Resource) command(ctx context.Context, ev *engine.Event) error {
 // Promote makes this node Primary under a tenure that the ledger granted, and
 // offers the devices. I/O waits until the lease of that tenure is held. It
 // returns the devices' paths in the order of the volumes, and at once when
-// already promoted so.
+// already promoted so. Where they cannot all be offered none is, but for those
+// that somebody holds open already, and the node is Primary all the same: Promote
+// is to be called again.
 func (r *Resource) Promote(ctx context.Context, tenure uint64, force bool) ([]string, error) {
 	r.admin.Lock()
 	defer r.admin.Unlock()
@@ -41,12 +43,26 @@ func (r *Resource) Promote(ctx context.Context, tenure uint64, force bool) ([]st
 	for _, v := range r.vols {
 		path, err := v.offer(ctx)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("promote %s: %w", r.cfg.Resource, err),
-				frontends(r.vols, func(f front.Frontend) error { return f.Stop(ctx) }))
+			return nil, errors.Join(fmt.Errorf("promote %s: %w", r.cfg.Resource, err), r.withdrawAll(ctx))
 		}
 		paths = append(paths, path)
 	}
 	return paths, nil
+}
+
+// withdrawWithin is how long devices may take to go that were offered in vain.
+const withdrawWithin = 10 * time.Second
+
+// withdrawAll takes the devices away after a promotion that failed, perhaps because
+// its ctx has ended.
+func (r *Resource) withdrawAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawWithin)
+	defer cancel()
+	var errs []error
+	for _, v := range slices.Backward(r.vols) {
+		errs = append(errs, v.withdraw(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // Demote withdraws the devices, flushes both copies and becomes Secondary. It

@@ -14,7 +14,6 @@ import (
 
 	"hapair/mirror/block"
 	"hapair/mirror/engine"
-	"hapair/mirror/front"
 	"hapair/mirror/genid"
 	"hapair/mirror/link"
 	"hapair/mirror/wire"
@@ -234,15 +233,4 @@ func (r *Resource) SetRecord(rec wire.Record) {
 // 0 says that it is lost.
 func (r *Resource) SetLease(tenure uint64, until time.Duration) {
 	r.step(&engine.Event{Kind: engine.LeaseRenewed, Tenure: tenure, Until: until})
-}
-
-// frontends stops or aborts a list, collecting errors.
-func frontends(vols []*volume, fn func(front.Frontend) error) error {
-	var errs []error
-	for i := len(vols) - 1; i >= 0; i-- {
-		if f := vols[i].frontend(); f != nil {
-			errs = append(errs, fn(f))
-		}
-	}
-	return errors.Join(errs...)
 }
