@@ -210,6 +210,7 @@ func (m mirrorHands) View(string) failover.MirrorView {
 	m.r.roleSince(v.Role)
 	out := failover.MirrorView{Role: v.Role, Disk: worst(v.Volumes, func(x engine.VolumeView) state.Disk { return x.Disk }), Suspect: v.Suspect,
 		Tenure: lease.Token(v.Tenure), State: plan.Mirror{Connection: v.State, Replication: v.Replication, Forwards: v.Forwards, SplitBrain: v.Diverged()}}
+	out.State.Unopened = v.Unopened()
 	out.AssumeClean = len(v.Volumes) > 0
 	for _, x := range v.Volumes {
 		out.State.DirtyBytes += uint64(x.DirtyBytes)

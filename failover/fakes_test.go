@@ -219,6 +219,10 @@ func (m mirror) Promote(ctx context.Context, _ string, tenure lease.Token, _ boo
 	if !m.lies {
 		m.role, m.tenure = state.Primary, tenure
 	}
+	if m.unopened = m.opensFail != 0; m.unopened {
+		m.opensFail--
+		return nil, errors.New("volume 0: start fuse: no loop device is free")
+	}
 	return []string{"/dev/hapair/pg/0"}, nil
 }
 
@@ -255,7 +259,7 @@ func (m mirror) View(string) MirrorView {
 	defer m.w.mu.Unlock()
 	o := m.w.nodes[m.peer()]
 	v := MirrorView{Role: m.role, Disk: m.disk, Suspect: m.suspect, Tenure: m.tenure}
-	v.State.Connection = state.Connecting
+	v.State.Connection, v.State.Unopened = state.Connecting, m.role == state.Primary && m.unopened
 	if m.w.session() {
 		v.State.Connection, v.State.Replication, v.PeerTold = state.Connected, state.Established, true
 		v.PeerRole, v.PeerDisk, v.PeerSuspect = o.role, o.disk, o.suspect
@@ -289,7 +293,7 @@ func (s services) Start(ctx context.Context, devices []string) error {
 	takes, ignore := s.startTakes, s.startIgnore
 	s.starts++
 	s.running = plan.Partial
-	if len(devices) == 0 || s.role != state.Primary {
+	if len(devices) == 0 || s.role != state.Primary || s.unopened {
 		s.w.wrong = append(s.w.wrong, s.name+": services started without a device")
 	}
 	s.w.mu.Unlock()

@@ -75,6 +75,8 @@ type node struct {
 	lies        bool // a promotion of the mirror succeeds without effect
 	late        int  // the next so many changes of the record come too late
 	opens       int
+	opensFail   int  // the next so many promotions of the mirror open no device; -1: all
+	unopened    bool // it is Primary without a device
 	noAlone     error
 	events      []Entry
 	version     int // of its copy

@@ -55,15 +55,18 @@ func TestPromotionWithoutADevice(t *testing.T) {
 	if !errors.Is(err, errNoDevice) {
 		t.Fatalf("promoted: %v", err)
 	}
-	if v := r.View(); v.Role != state.Primary || !slices.Equal(v.Devices, []string{"", ""}) || doors[0].open.Load() {
+	if v := r.View(); v.Role != state.Primary || !v.Unopened() || !slices.Equal(v.Devices, []string{"", ""}) || doors[0].open.Load() {
 		t.Fatalf("%s with the devices %q", v.Role, v.Devices)
 	}
 	doors[1].fails = nil
 	paths, err := r.Promote(t.Context(), 2, false)
 	must(t, err)
-	if len(paths) != 2 || !doors[0].open.Load() || !doors[1].open.Load() {
+	if v := r.View(); v.Unopened() || len(paths) != 2 || !doors[0].open.Load() || !doors[1].open.Load() {
 		t.Fatalf("promoted with %q, of which some are not there", paths)
 	}
 	must(t, r.Abort(t.Context(), block.ErrNotPrimary))
+	if v := r.View(); v.Unopened() {
+		t.Fatalf("%s, and wants its devices", v.Role)
+	}
 	must(t, r.Close(context.Background()))
 }

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"hapair/mirror/engine"
@@ -61,6 +62,12 @@ func (r *Resource) connection(w *View) state.Connection {
 // or because both are Primary.
 func (v *View) Diverged() bool {
 	return v.SplitBrain || v.Role == state.Primary && v.Rival != nil && v.Rival.Role == state.Primary
+}
+
+// Unopened reports whether this node is Primary without all its devices: a promotion
+// could not offer them, or is at it.
+func (v *View) Unopened() bool {
+	return v.Role == state.Primary && slices.Contains(v.Devices, "")
 }
 
 // Holders lists who holds each volume's device open, in the order of the

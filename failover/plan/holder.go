@@ -92,7 +92,24 @@ func openMirror(v View) Decision {
 	return d.then(v, bringUp[2:]...)
 }
 
-// running is a Primary with its lease and its devices open.
+// reopen is a Primary with its lease whose devices could not all be offered. What
+// runs on it waits for them; where they are not to be had, the peer takes it.
+func reopen(v View) Decision {
+	again := v.retryAt()
+	switch {
+	case v.exhausted() && !v.Maintenance:
+		return tooOften(v, MirrorPromote)
+	case again != 0:
+		return retryLater(v, again)
+	}
+	d := steps("the lease is held, and not all devices are offered", MirrorPromote)
+	if v.Services.State == Started {
+		return d
+	}
+	return d.then(v, StartServices)
+}
+
+// running is a Primary with its lease and, but for a failure, its devices open.
 func running(v View) Decision {
 	forwarding := v.Mirror.Replication == state.Forwarding
 	if d, waits := awaitKeeper(v); waits {
@@ -102,6 +119,8 @@ func running(v View) Decision {
 		return forsake(v, fmt.Sprintf("the local disk is %s", v.Self.Disk))
 	}
 	switch {
+	case v.Mirror.Unopened:
+		return reopen(v)
 	case !v.Settings.HasServices || v.Services.State == Started:
 		text := fmt.Sprintf("%s is Primary and holds its lease", v.Self.Name)
 		if forwarding {

@@ -40,6 +40,7 @@ func anyView(t *rapid.T) View {
 	v.Mirror = Mirror{
 		Connection: state.Connection(rapid.IntRange(0, 3).Draw(t, "connection")), Since: at("mirror since"),
 		Replication: state.Replication(rapid.IntRange(0, 6).Draw(t, "replication")), SplitBrain: b("split brain"), Forwards: b("forwards"),
+		Unopened: b("unopened"),
 	}
 	v.Peer.Told = v.Mirror.Connection == state.Connected && b("told")
 	v.Ledger = Ledger{Known: b("known"), Quorum: b("quorum"), Answers: b("answers"), Alone: b("alone"), Split: b("split"), Since: at("ledger since")}
@@ -244,10 +245,13 @@ func authority(t *rapid.T, v View, d Decision) {
 	}
 	settled := v.Ledger.Known && r.Primary == "n1" && v.Tenure != 0 && v.Tenure == r.Tenure && v.Self.Role == state.Primary && v.Self.Tenure == r.Tenure &&
 		v.Lease.Asked && v.Lease.Own.Tenure == r.Tenure && v.Now < v.Lease.Own.Until &&
-		(v.Services.State == Started || !v.Settings.HasServices) && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby && v.Self.Disk.CanServe()
+		!v.Mirror.Unopened && (v.Services.State == Started || !v.Settings.HasServices) && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby && v.Self.Disk.CanServe()
 	if first == GoBack && (!settled || v.Maintenance || v.Settings.Preferred != "n2" || v.Mirror.Replication != state.Established ||
 		v.Peer.Verdict != Alive || v.Failback.Stay || v.Now < v.Failback.Fit+time.Minute) {
 		t.Fatalf("goes back from %+v", v)
+	}
+	if v.Mirror.Unopened && v.mine() && v.Self.Role == state.Primary && (d.Code == CodeSettled || first == StartServices || first == RestartServices || first == GoBack) {
+		t.Fatalf("a Primary without its devices goes on as if it had them: %+v", d)
 	}
 	if settled && len(d.Steps) > 0 && first != GoBack {
 		t.Fatalf("a Primary that holds its lease and does its work is not left alone: %+v", d)

@@ -183,7 +183,7 @@ func nominal(v *View, s Step) {
 		v.Lease.Asked = true
 		v.Lease.Own = lease.Lease{Resource: v.Resource, Tenure: r.Tenure, Until: v.Now + time.Hour}
 	case MirrorPromote:
-		v.Self.Role, v.Self.Tenure = state.Primary, r.Tenure
+		v.Self.Role, v.Self.Tenure, v.Mirror.Unopened = state.Primary, r.Tenure, false
 		if s.Force {
 			v.Self.Disk = state.UpToDate
 		}
@@ -192,7 +192,7 @@ func nominal(v *View, s Step) {
 	case StopServices:
 		v.Services.State, v.Tried = Stopped, false
 	case MirrorDemote:
-		v.Self.Role, v.Self.Tenure = state.Secondary, 0
+		v.Self.Role, v.Self.Tenure, v.Mirror.Unopened = state.Secondary, 0, false
 		if v.Self.Disk == state.Failed { // a Secondary without its disk keeps no session
 			v.Mirror.Connection, v.Peer.Told, v.Mirror.Replication = state.Connecting, false, state.Off
 		}
@@ -203,7 +203,7 @@ func nominal(v *View, s Step) {
 	case ReleaseLease:
 		v.Lease.Asked, v.Lease.Own = false, lease.Lease{}
 	case AbortLost:
-		v.Self.Role, v.Self.Tenure, v.Services.State = state.Secondary, 0, Stopped
+		v.Self.Role, v.Self.Tenure, v.Services.State, v.Mirror.Unopened = state.Secondary, 0, Stopped, false
 	}
 }
 
@@ -332,7 +332,7 @@ func flags(v *View) map[string]*bool {
 		"standby": &v.Self.Standby, "assume-clean": &v.Self.AssumeClean, "peer.suspect": &v.Peer.Suspect,
 		"peer.standby": &v.Peer.Standby, "peer.assume-clean": &v.Peer.AssumeClean, "split-brain": &v.Mirror.SplitBrain, "ledger-split": &v.Ledger.Split,
 		"newer": &v.Mirror.PeerNewer, "maintenance": &v.Maintenance, "down": &v.Down, "owed": &v.Owed, "run": &v.Settings.Run,
-		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "first": &v.Fence.First, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
+		"has-services": &v.Settings.HasServices, "hinted": &v.Hinted, "forwards": &v.Mirror.Forwards, "unopened": &v.Mirror.Unopened, "first": &v.Fence.First, "stay": &v.Failback.Stay, "stop-failed": &v.Services.StopFailed,
 	}
 }
 

@@ -116,6 +116,7 @@ type Mirror struct {
 	DirtyBytes   uint64     // written here, missing on the peer
 	MissingBytes uint64     // written on the peer, missing here, as last told
 	Held         []string   // who holds the device open here
+	Unopened     bool       // this node is Primary, and not all its devices are offered
 }
 
 // Record is the ledger's word about the resource. The zero Record means that
