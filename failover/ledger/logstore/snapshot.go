@@ -18,6 +18,9 @@ import (
 	"hapair/kernel/durable"
 )
 
+// ErrOlderSnapshot says that one is there that ends with a later entry.
+var ErrOlderSnapshot = errors.New("a newer ledger snapshot is there")
+
 // MaxSnapshot bounds a snapshot, in bytes.
 const MaxSnapshot = 24 << 20
 
@@ -27,9 +30,11 @@ const (
 	maxMeta        = 64 << 10
 )
 
-// Snapshots keeps one FSM snapshot in a file that is replaced as a whole: the
-// latest written is the one there is, whatever its index or the wall clock say.
-// It implements raft.SnapshotStore and is safe for concurrent use.
+// Snapshots keeps one FSM snapshot in a file that is replaced as a whole, by none that
+// ends with an earlier entry: raft takes its own beside those that the leader sends, and
+// the log holds only what is beyond the latest. Of two with one end, as when a node goes
+// alone, the one written last is there, whatever the wall clock says. It implements
+// raft.SnapshotStore and is safe for concurrent use.
 type Snapshots struct {
 	dir  string
 	sync func(*os.File) error
@@ -151,7 +156,7 @@ func (s *Snapshots) Remove() error {
 	return durable.SyncDir(s.dir)
 }
 
-// replace makes meta and data the snapshot.
+// replace makes meta and data the snapshot, or is ErrOlderSnapshot.
 func (s *Snapshots) replace(meta raft.SnapshotMeta, data []byte) error {
 	meta.Size = int64(len(data))
 	b, err := encodeSnapshot(&meta, data)
@@ -160,6 +165,9 @@ func (s *Snapshots) replace(meta raft.SnapshotMeta, data []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.meta != nil && meta.Index < s.meta.Index {
+		return fmt.Errorf("write ledger snapshot up to entry %d, there is one up to %d: %w", meta.Index, s.meta.Index, ErrOlderSnapshot)
+	}
 	f, err := os.OpenFile(s.path()+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write ledger snapshot: %w", err)
