@@ -39,14 +39,26 @@ type Snapshots struct {
 	dir  string
 	sync func(*os.File) error
 
-	mu   sync.Mutex
-	meta *raft.SnapshotMeta // nil: none
+	writer chan struct{} // holds one token: who has it may change the file
+
+	mu   sync.Mutex         // guards what follows, never across I/O: a hung disk must not stop a reader
+	meta *raft.SnapshotMeta // changed only with the writer's token and mu; nil: none
 	data []byte
+}
+
+func (s *Snapshots) beginWrite() { s.writer <- struct{}{} }
+func (s *Snapshots) endWrite()   { <-s.writer }
+
+// show has readers see meta and data.
+func (s *Snapshots) show(meta *raft.SnapshotMeta, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.meta, s.data = meta, data
 }
 
 // OpenSnapshots reads the snapshot in dir, if any.
 func OpenSnapshots(dir string, opt Options) (*Snapshots, error) {
-	s := &Snapshots{dir: dir, sync: opt.Sync}
+	s := &Snapshots{dir: dir, sync: opt.Sync, writer: make(chan struct{}, 1)}
 	if s.sync == nil {
 		s.sync = (*os.File).Sync
 	}
@@ -147,12 +159,12 @@ func (s *Snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 
 // Remove throws the snapshot away, durable on return.
 func (s *Snapshots) Remove() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.beginWrite()
+	defer s.endWrite()
 	if err := os.Remove(s.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove ledger snapshot: %w", err)
 	}
-	s.meta, s.data = nil, nil
+	s.show(nil, nil)
 	return durable.SyncDir(s.dir)
 }
 
@@ -163,30 +175,35 @@ func (s *Snapshots) replace(meta raft.SnapshotMeta, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("encode ledger snapshot: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.beginWrite()
+	defer s.endWrite()
 	if s.meta != nil && meta.Index < s.meta.Index {
 		return fmt.Errorf("write ledger snapshot up to entry %d, there is one up to %d: %w", meta.Index, s.meta.Index, ErrOlderSnapshot)
 	}
+	if err := s.write(b); err != nil {
+		return fmt.Errorf("write ledger snapshot: %w", err)
+	}
+	s.show(&meta, data)
+	return nil
+}
+
+// write replaces the file, durable on return, with the writer's token.
+func (s *Snapshots) write(b []byte) error {
 	f, err := os.OpenFile(s.path()+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("write ledger snapshot: %w", err)
+		return err
 	}
 	_, err = f.Write(b)
 	if err == nil {
 		err = s.sync(f)
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
 	}
-	if err == nil {
-		err = durable.SyncDir(s.dir)
+	if err := os.Rename(f.Name(), s.path()); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("write ledger snapshot: %w", err)
-	}
-	s.meta, s.data = &meta, data
-	return nil
+	return durable.SyncDir(s.dir)
 }
 
 // sink gathers a snapshot in memory; Close writes it.

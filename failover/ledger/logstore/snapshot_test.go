@@ -3,7 +3,9 @@ package logstore
 import (
 	"errors"
 	"io"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -42,4 +44,46 @@ func TestAnOlderSnapshotReplacesNoNewerOne(t *testing.T) {
 	ok(t, snapshotOf(s, 9, "nine, alone"))
 	ok(t, s.Remove())
 	ok(t, snapshotOf(s, 5, "of another ledger"))
+}
+
+// While the disk hangs with a new snapshot, the one there is can be read: who may fence,
+// and what a node greets with, waits for no disk.
+func TestASnapshotIsReadWhileTheDiskHangs(t *testing.T) {
+	hangs, goesOn := make(chan struct{}), make(chan struct{})
+	hang := false
+	s, err := OpenSnapshots(scratch(t), Options{Sync: func(*os.File) error {
+		if hang {
+			close(hangs)
+			<-goesOn
+		}
+		return nil
+	}})
+	ok(t, err)
+	ok(t, snapshotOf(s, 5, "five"))
+	hang = true
+	written := make(chan error, 1)
+	go func() { written <- snapshotOf(s, 9, "nine") }()
+	<-hangs
+	read := make(chan error, 1)
+	go func() {
+		l, err := s.List()
+		if err == nil {
+			_, _, err = s.Open(l[0].ID)
+		}
+		if err == nil && l[0].Index != 5 {
+			err = errors.New("what is not durable yet is there")
+		}
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		ok(t, err)
+	case <-time.After(20 * time.Second):
+		t.Error("a reader waits for the disk")
+	}
+	close(goesOn)
+	ok(t, <-written)
+	if l, _ := s.List(); l[0].Index != 9 {
+		t.Errorf("%+v", l[0])
+	}
 }
