@@ -16,9 +16,15 @@ import (
 // holding is a lease this node asks for.
 type holding struct {
 	tenure lease.Token
-	sent   map[string]time.Duration // voter -> when the renewal it granted last was sent
-	until  time.Duration            // what was told last; 0: not held
+	grants map[string]grant // by voter
+	until  time.Duration    // what was told last; 0: not held
 	timer  *time.Timer
+}
+
+// grant is what a voter promised, on our clock.
+type grant struct {
+	sent  time.Duration // when the renewal that it granted last was
+	until time.Duration // how far its promises reach, each counted from when it was asked for
 }
 
 // release is a hand-back not yet acknowledged by everybody.
@@ -36,10 +42,11 @@ type hands struct {
 	closed   bool
 	holds    map[string]*holding
 	releases map[string]*release
+	longest  map[string]time.Duration // voter -> what it promises at most, where that is less than asked for
 }
 
 func newHands(l *Ledger) *hands {
-	return &hands{l: l, holds: map[string]*holding{}, releases: map[string]*release{}}
+	return &hands{l: l, holds: map[string]*holding{}, releases: map[string]*release{}, longest: map[string]time.Duration{}}
 }
 
 // Hold starts asking the voters for the lease of a resource of which this node
@@ -54,7 +61,7 @@ func (l *Ledger) Hold(resource string, tenure lease.Token) {
 			old.stop()
 		}
 		delete(h.releases, resource)
-		h.holds[resource] = &holding{tenure: tenure, sent: map[string]time.Duration{}}
+		h.holds[resource] = &holding{tenure: tenure, grants: map[string]grant{}}
 	}
 	h.mu.Unlock()
 	l.kick()
@@ -139,10 +146,25 @@ func (h *hands) batch(node string) (ask leaseAsk) {
 	}
 	for name, held := range h.holds {
 		if h.ours(name, held.tenure) {
-			ask.Items = append(ask.Items, leaseItem{Resource: name, Tenure: held.tenure, Seq: h.l.seq.Add(1), Duration: h.l.cfg.Timing.Lease})
+			ask.Items = append(ask.Items, leaseItem{Resource: name, Tenure: held.tenure, Seq: h.l.seq.Add(1), Duration: h.duration(node)})
 		}
 	}
 	return ask
+}
+
+// duration is how long a lease a voter is asked for. mu is held.
+func (h *hands) duration(node string) time.Duration {
+	if longest, ok := h.longest[node]; ok {
+		return min(longest, h.l.cfg.Timing.Lease)
+	}
+	return h.l.cfg.Timing.Lease
+}
+
+// askAnew has a voter, which may have been restarted, asked for the whole lease.
+func (h *hands) askAnew(node string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.longest, node)
 }
 
 // ours tells whether the ledger, as far as applied here, gives us the tenure.
@@ -167,12 +189,23 @@ func (h *hands) answered(node string, t0 time.Duration, ask leaseAsk, reply leas
 			h.acknowledged(node, it, voters)
 		case res.Refused == "":
 			h.granted(node, it, t0, voters)
+		case res.Longest >= minLease && res.Longest < it.Duration:
+			h.longest[node], again = res.Longest, retryEvery
 		case res.Wait > 0 && (again == 0 || res.Wait < again):
 			again = res.Wait
 		}
 		if res.Refused != "" && res.Refused != promise.Stale {
 			h.l.log.Debug("lease renewal refused", zap.String("resource", it.Resource), zap.String("peer", node), zap.String("because", string(res.Refused)))
 		}
+	}
+	return h.soon(node, again)
+}
+
+// soon is again, and sooner where a voter promises less than the whole lease: as often
+// within that as is usual. mu is held.
+func (h *hands) soon(node string, again time.Duration) time.Duration {
+	if d := h.duration(node); len(h.holds) > 0 && d < h.l.cfg.Timing.Lease && (again == 0 || d/5 < again) {
+		return d / 5
 	}
 	return again
 }
@@ -197,25 +230,26 @@ func (h *hands) granted(node string, it leaseItem, t0 time.Duration, voters []st
 	if held == nil || held.tenure != it.Tenure || !h.ours(it.Resource, it.Tenure) {
 		return
 	}
-	held.sent[node] = max(held.sent[node], t0)
+	g := held.grants[node]
+	held.grants[node] = grant{sent: max(g.sent, t0), until: max(g.until, t0+it.Duration)}
 	h.settle(it.Resource, held, voters)
 }
 
-// settle works out how far a majority of the voters' promises reaches, counted
-// from when each renewal was sent, and tells when it reaches further. mu is held.
+// settle works out how far a majority of the voters' promises reaches, by what each has
+// granted, and tells when it reaches further. mu is held.
 func (h *hands) settle(resource string, held *holding, voters []string) {
-	var sent []time.Duration
+	var reach []time.Duration
 	for _, v := range voters {
-		if t0, ok := held.sent[v]; ok {
-			sent = append(sent, t0)
+		if g, ok := held.grants[v]; ok {
+			reach = append(reach, g.until)
 		}
 	}
 	quorum := len(voters)/2 + 1
-	if len(voters) == 0 || len(sent) < quorum {
+	if len(voters) == 0 || len(reach) < quorum {
 		return
 	}
-	slices.Sort(sent)
-	until := sent[len(sent)-quorum] + h.l.cfg.Timing.Lease
+	slices.Sort(reach)
+	until := reach[len(reach)-quorum]
 	now := h.l.clock()
 	if until <= held.until || until <= now {
 		return
@@ -262,7 +296,7 @@ func (h *hands) revoke(resource string, r Record) {
 	if held == nil || r.Tenure < held.tenure || r.Tenure == held.tenure && r.Primary == h.l.cfg.Self {
 		return
 	}
-	clear(held.sent)
+	clear(held.grants)
 	h.lose(resource, held, fmt.Sprintf("the ledger now says primary %q, token %d", r.Primary, r.Tenure))
 	if r.Tenure > held.tenure {
 		delete(h.holds, resource)
@@ -310,7 +344,7 @@ func (h *hands) fresh(node string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, held := range h.holds {
-		if held.until != 0 && now-held.sent[node] > 2*h.l.cfg.Timing.Renew {
+		if held.until != 0 && now-held.grants[node].sent > 2*h.l.cfg.Timing.Renew {
 			return false
 		}
 	}

@@ -195,11 +195,11 @@ func (l *Ledger) openStore() (err error) {
 	if err = l.loadSeats(); err != nil {
 		return err
 	}
-	longest, err := l.longestLease()
+	forgotten, err := l.longestLease()
 	if err != nil {
 		return err
 	}
-	l.voter = newVoter(l, longest)
+	l.voter = newVoter(l, forgotten)
 	return nil
 }
 
@@ -249,7 +249,7 @@ func (l *Ledger) id() identity {
 }
 
 // longestLease returns the longest lease this node may have promised before it
-// restarted, or will promise now.
+// restarted, and has the disk know of what it will promise now.
 func (l *Ledger) longestLease() (time.Duration, error) {
 	was, err := l.store.GetUint64([]byte(keyLongest))
 	if err != nil {
@@ -259,11 +259,11 @@ func (l *Ledger) longestLease() (time.Duration, error) {
 	if was < now {
 		err = l.store.SetUint64([]byte(keyLongest), now)
 	}
-	return max(time.Duration(was)-l.cfg.Timing.Margin, l.cfg.Timing.Lease), err
+	return time.Duration(max(was, now)) - l.cfg.Timing.Margin, err
 }
 
-// forgetLongest runs once the promises forgotten in the restart have run out:
-// from then on only those of this configuration stand.
+// forgetLongest runs once the promises forgotten in the restart have run out: only those
+// of this configuration stand, and no longer ones are made, whoever asks for them.
 func (l *Ledger) forgetLongest() {
 	err := l.store.SetUint64([]byte(keyLongest), uint64(l.cfg.Timing.Lease+l.cfg.Timing.Margin))
 	if err != nil {

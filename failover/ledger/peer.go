@@ -130,6 +130,7 @@ func (p *peer) leaseStream() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.l.hands.askAnew(p.node)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

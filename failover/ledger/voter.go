@@ -27,8 +27,9 @@ type voter struct {
 
 const notCaughtUp promise.Refusal = "voter has not yet caught up with the ledger since it started"
 
-func newVoter(l *Ledger, longest time.Duration) *voter {
-	return &voter{l: l, table: promise.New(l.clock(), longest, l.cfg.Timing.Margin)}
+// newVoter: forgotten bounds each lease that this node may have promised in a former life.
+func newVoter(l *Ledger, forgotten time.Duration) *voter {
+	return &voter{l: l, table: promise.New(l.clock(), forgotten, l.cfg.Timing.Lease, l.cfg.Timing.Margin)}
 }
 
 // judge answers a batch of renewals and hand-backs from a node.
@@ -70,6 +71,8 @@ func (v *voter) one(now time.Duration, node, session string, it leaseItem) lease
 		_, res.Wait = v.table.Holder(now, it.Resource)
 	case promise.TooYoung:
 		res.Wait = v.table.ReadyAt() - now
+	case promise.TooLong:
+		res.Longest = v.table.Longest()
 	default: // refused, and time alone does not change that
 	}
 	return res

@@ -96,6 +96,7 @@ type leaseAsk struct {
 type leaseResult struct {
 	Refused promise.Refusal `json:"no,omitempty"`
 	Wait    time.Duration   `json:"w,omitempty"` // until the promise in the way runs out
+	Longest time.Duration   `json:"l,omitempty"` // that is promised, where more was asked for; not told by release 0
 }
 
 type leaseReply struct {

@@ -55,17 +55,21 @@ type entry struct {
 
 // Table holds the promises of one voter. It is not safe for concurrent use.
 type Table struct {
-	longest time.Duration // of any lease, before this start or after
+	longest time.Duration // of any lease promised since this start
 	margin  time.Duration
 	ready   time.Duration // on the voter's clock: nothing is granted before
 	entries map[string]*entry
 }
 
-// New returns the table of a voter that started at now. longest bounds every
-// lease it may have promised before it forgot, and every one it will promise.
-func New(now, longest, margin time.Duration) *Table {
-	return &Table{longest: longest, margin: margin, ready: now + longest + margin, entries: map[string]*entry{}}
+// New returns the table of a voter that started at now. forgotten bounds every lease
+// that it may have promised before, and longest every one that it will promise: a
+// longer one it would have to remember for its next start.
+func New(now, forgotten, longest, margin time.Duration) *Table {
+	return &Table{longest: longest, margin: margin, ready: now + max(forgotten, longest) + margin, entries: map[string]*entry{}}
 }
+
+// Longest is the longest lease that is promised; a longer one is refused as TooLong.
+func (t *Table) Longest() time.Duration { return t.longest }
 
 // Ready tells whether every promise forgotten in the restart has run out.
 func (t *Table) Ready(now time.Duration) bool { return now >= t.ready }

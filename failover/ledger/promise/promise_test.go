@@ -49,7 +49,7 @@ func TestRenew(t *testing.T) {
 		{"no longer than promised", []step{{ready, Ask{Resource: "r", Holder: "a", Tenure: 2, Seq: 1, Duration: longest + 1}, a2, TooLong}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			tab := New(begin, longest, margin)
+			tab := New(begin, longest, longest, margin)
 			for i, s := range c.steps {
 				if got := tab.Renew(s.at, s.ask, s.known); got != s.want {
 					t.Fatalf("step %d: %q, wanted %q", i, got, s.want)
@@ -59,8 +59,28 @@ func TestRenew(t *testing.T) {
 	}
 }
 
+// What was promised before is waited for, and not promised any more; nor the reverse.
+func TestAnotherLeaseThanBefore(t *testing.T) {
+	known := Known{Tenure: 2, Primary: "a"}
+	for forgotten, wait := range map[time.Duration]time.Duration{3 * longest: 3 * longest, longest / 2: longest} {
+		tab := New(begin, forgotten, longest, margin)
+		if got := tab.ReadyAt(); got != begin+wait+margin {
+			t.Errorf("%v forgotten: ready at %v", forgotten, got-begin)
+		}
+		a := ask("a", 2, 1)
+		a.Duration = tab.Longest() + 1
+		if got := tab.Renew(tab.ReadyAt(), a, known); got != TooLong {
+			t.Errorf("%v forgotten: longer than promised: %q", forgotten, got)
+		}
+		a.Duration = tab.Longest()
+		if got := tab.Renew(tab.ReadyAt(), a, known); got != "" || a.Duration != longest {
+			t.Errorf("%v forgotten: %v is refused: %q", forgotten, a.Duration, got)
+		}
+	}
+}
+
 func TestReleaseIsIgnoredWhenLate(t *testing.T) {
-	tab := New(begin, longest, margin)
+	tab := New(begin, longest, longest, margin)
 	known := Known{Tenure: 2, Primary: "a"}
 	tab.Renew(ready, ask("a", 2, 5), known)
 	if tab.Release(ready+1, ask("a", 2, 4)) {
@@ -87,7 +107,7 @@ func TestReleaseIsIgnoredWhenLate(t *testing.T) {
 
 // Who is certainly off is promised nothing any more; the others are.
 func TestFenced(t *testing.T) {
-	tab := New(begin, longest, margin)
+	tab := New(begin, longest, longest, margin)
 	of := func(resource, holder string) Ask { a := ask(holder, 2, 1); a.Resource = resource; return a }
 	for resource, holder := range map[string]string{"r": "a", "s": "b"} {
 		if got := tab.Renew(ready, of(resource, holder), Known{Tenure: 2, Primary: holder}); got != "" {
@@ -107,7 +127,7 @@ func TestFenced(t *testing.T) {
 }
 
 func TestLapsed(t *testing.T) {
-	tab := New(begin, longest, margin)
+	tab := New(begin, longest, longest, margin)
 	if _, known := tab.Lapsed(begin, "r", "b", 0); known {
 		t.Fatal("a young voter claims to know")
 	}
@@ -186,7 +206,7 @@ func newWorld(t *rapid.T) *world {
 	rate := rapid.Float64Range(0.96, 1.04)
 	for i := range w.voters {
 		w.rates[i] = rate.Draw(t, "voter rate")
-		w.voters[i] = New(w.clock(i), longest, margin)
+		w.voters[i] = New(w.clock(i), longest, longest, margin)
 	}
 	for _, n := range []string{"a", "b"} {
 		w.holders[n] = &holderModel{rate: rate.Draw(t, "holder rate"), sent: map[int]time.Duration{}}
@@ -217,7 +237,7 @@ func (w *world) step(t *rapid.T) {
 		w.now += time.Duration(rapid.Int64Range(0, int64(longest)).Draw(t, "passes"))
 	case 9:
 		if i := rapid.IntRange(0, 8).Draw(t, "restart"); i < 3 {
-			w.voters[i] = New(w.clock(i), longest, margin)
+			w.voters[i] = New(w.clock(i), longest, longest, margin)
 		}
 	}
 }
