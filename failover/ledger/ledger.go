@@ -145,6 +145,7 @@ func Open(cfg Config) (*Ledger, error) {
 	l.meetPeers()
 	l.wg.Go(l.manage)
 	l.wg.Go(l.catchUp)
+	l.wg.Go(l.keepRoom)
 	if l.isWitness(cfg.Self) {
 		l.wg.Go(l.rescueLog)
 	} else if len(cfg.data()) == 2 {

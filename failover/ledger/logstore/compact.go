@@ -23,7 +23,7 @@ func (s *Store) maybeCompact() error {
 		return nil
 	}
 	err := s.rewrite(s.im)
-	if noRoom(err) { // later: what there is is good, and has a reserve
+	if errors.Is(err, ErrNoRoom) { // later: what there is is good, and has a reserve
 		s.dense = s.size + reserveBytes/8
 		return nil
 	}
@@ -50,18 +50,20 @@ func (s *Store) Reset(values map[string][]byte) error {
 
 // rewrite replaces the file by one that holds only what is live. Until the
 // rename the old file stands; a failure before it costs nothing but, to be
-// safe, every later change, or for want of room not even that. The caller has the
-// writer's token.
+// safe, every later change, or for want of room not even that: ErrNoRoom. The caller has
+// the writer's token.
 func (s *Store) rewrite(im *image) error {
 	now := time.Now()
 	s.began.Store(&now)
 	defer s.began.Store(nil)
-	f, size, seq, err := s.writeNew(im)
+	out, seq := encodeImage(im)
+	f, err := s.ballast().write(s.path()+".new", func(f *os.File) error {
+		_, err := f.WriteAt(out, 0)
+		return errors.Join(err, s.opt.Sync(f))
+	})
+	defer s.ballast().lay() //nolint:errcheck // KeepRoom tells of it
 	if noRoom(err) {
-		if f != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-		return fmt.Errorf("rewrite ledger log %s: %w", s.path(), err)
+		return fmt.Errorf("rewrite ledger log %s: %w: %w", s.path(), ErrNoRoom, err)
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), s.path())
@@ -76,13 +78,31 @@ func (s *Store) rewrite(im *image) error {
 		s.failed = fmt.Errorf("rewrite ledger log %s: %w", s.path(), err)
 		return s.failed
 	}
-	old := s.f
-	s.f, s.size, s.seq, s.room, s.dense = f, size, seq, 0, 0
-	s.reserve()
-	if old != nil {
-		old.Close() //nolint:errcheck // read and written through no more: nothing is pending in it
+	if s.f != nil {
+		s.f.Close() //nolint:errcheck // read and written through no more: nothing is pending in it
 	}
+	s.f, s.size, s.seq, s.room, s.dense = f, int64(len(out)), seq, 0, 0
+	s.reserve()
 	return nil
+}
+
+func (s *Store) ballast() ballast { return ballast{s.path() + ".ballast"} }
+
+// KeepRoom has the filesystem give again what room was used while it was full; ErrNoRoom
+// when it is still. It waits for the disk.
+func (s *Store) KeepRoom() error {
+	s.beginWrite()
+	defer s.endWrite()
+	if s.failed != nil {
+		return s.failed
+	}
+	now := time.Now()
+	s.began.Store(&now)
+	defer s.began.Store(nil)
+	if s.room-s.size < reserveBytes/2 {
+		s.reserve()
+	}
+	return s.ballast().lay()
 }
 
 // reserveBytes are kept for the file beyond its end: some thousand changes, while
@@ -99,15 +119,9 @@ func (s *Store) reserve() {
 	}
 }
 
-// noRoom is for errors of a full filesystem, or of a quota.
-func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
-
-func (s *Store) writeNew(im *image) (f *os.File, size int64, seq uint64, err error) {
-	f, err = os.OpenFile(s.path()+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	out := []byte(fileMagic)
+// encodeImage is a whole file, and the number of its last frame.
+func encodeImage(im *image) (out []byte, seq uint64) {
+	out = []byte(fileMagic)
 	frame := frameBuffer()
 	flush := func() {
 		if len(frame) > frameHeader {
@@ -127,6 +141,5 @@ func (s *Store) writeNew(im *image) (f *os.File, size int64, seq uint64, err err
 		frame = appendEntry(frame, l)
 	}
 	flush()
-	_, err = f.WriteAt(out, 0)
-	return f, int64(len(out)), seq, errors.Join(err, s.opt.Sync(f))
+	return out, seq
 }

@@ -65,6 +65,7 @@ func OpenSnapshots(dir string, opt Options) (*Snapshots, error) {
 	if err := os.Remove(s.path() + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove unfinished snapshot: %w", err)
 	}
+	defer s.ballast().lay() //nolint:errcheck // KeepRoom tells of it
 	b, err := os.ReadFile(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -189,21 +190,39 @@ func (s *Snapshots) replace(meta raft.SnapshotMeta, data []byte) error {
 
 // write replaces the file, durable on return, with the writer's token.
 func (s *Snapshots) write(b []byte) error {
-	f, err := os.OpenFile(s.path()+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	defer s.ballast().lay() //nolint:errcheck // KeepRoom tells of it
+	f, err := s.ballast().write(s.path()+".new", func(f *os.File) error {
+		_, err := f.Write(b)
+		if err == nil {
+			err = trim(f, int64(len(b)))
+		}
+		if err == nil {
+			err = s.sync(f)
+		}
+		return err
+	})
+	if noRoom(err) {
+		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = s.sync(f)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := f.Close(); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), s.path()); err != nil {
 		return err
 	}
 	return durable.SyncDir(s.dir)
+}
+
+func (s *Snapshots) ballast() ballast { return ballast{s.path() + ".ballast"} }
+
+// KeepRoom is that of Store, for the next snapshot.
+func (s *Snapshots) KeepRoom() error {
+	s.beginWrite()
+	defer s.endWrite()
+	return s.ballast().lay()
 }
 
 // sink gathers a snapshot in memory; Close writes it.

@@ -27,8 +27,8 @@ type Options struct {
 
 // Store is a raft.LogStore and raft.StableStore in one directory, which it
 // locks. It is safe for concurrent use. After a failed write or sync every
-// further change is refused: what the disk holds is then unknown. But where there was
-// no room for a write it holds what it held, and the next change may find some.
+// further change is refused: what the disk holds is then unknown. But after ErrNoRoom
+// it holds what it held, and the next change may find some.
 type Store struct {
 	dir     string
 	opt     Options
@@ -131,6 +131,7 @@ func (s *Store) load() error {
 		}
 	}
 	s.reserve()
+	s.ballast().lay() //nolint:errcheck // KeepRoom tells of it
 	return nil
 }
 
@@ -200,7 +201,7 @@ func (s *Store) write(ops []byte) error {
 	_, err := s.f.WriteAt(ops, s.size)
 	switch {
 	case noRoom(err):
-		return fmt.Errorf("write ledger log %s: %w", s.path(), err) // what of it is there is no frame, and is overwritten
+		return fmt.Errorf("write ledger log %s: %w: %w", s.path(), ErrNoRoom, err) // what of it is there is no frame, and is overwritten
 	case err == nil:
 		err = s.opt.Sync(s.f)
 	}
