@@ -235,6 +235,9 @@ type guard struct {
 	*logstore.Store
 	l     *Ledger
 	armed atomic.Bool
+	// cut: the end of the log was taken away, and nothing was put there yet. raft knows
+	// of it only once something is.
+	cut atomic.Bool
 }
 
 func (g *guard) judge(err error, fatal bool) error {
@@ -248,19 +251,40 @@ func (g *guard) judge(err error, fatal bool) error {
 	return err
 }
 
+// passing is judge for what raft tries again: that there was no room for it is no failure.
+func (g *guard) passing(err error) error {
+	if errors.Is(err, logstore.ErrNoRoom) {
+		return err
+	}
+	return g.judge(err, false)
+}
+
 // Set implements raft.StableStore.
-func (g *guard) Set(key, val []byte) error { return g.judge(g.Store.Set(key, val), false) }
+func (g *guard) Set(key, val []byte) error { return g.passing(g.Store.Set(key, val)) }
 
 // SetUint64 implements raft.StableStore.
 func (g *guard) SetUint64(key []byte, val uint64) error {
-	return g.judge(g.Store.SetUint64(key, val), string(key) == keyTerm)
+	err := g.Store.SetUint64(key, val)
+	if string(key) == keyTerm {
+		return g.judge(err, true)
+	}
+	return g.passing(err)
 }
 
 // StoreLog implements raft.LogStore.
-func (g *guard) StoreLog(e *raft.Log) error { return g.judge(g.Store.StoreLog(e), false) }
+func (g *guard) StoreLog(e *raft.Log) error { return g.StoreLogs([]*raft.Log{e}) }
 
 // StoreLogs implements raft.LogStore.
-func (g *guard) StoreLogs(e []*raft.Log) error { return g.judge(g.Store.StoreLogs(e), false) }
+func (g *guard) StoreLogs(e []*raft.Log) error {
+	err := g.Store.StoreLogs(e)
+	if err == nil {
+		g.cut.Store(false)
+	}
+	if g.cut.Load() {
+		return g.judge(err, false)
+	}
+	return g.passing(err)
+}
 
 // DeleteRange implements raft.LogStore. raft empties a log without gaps after a snapshot
 // from the leader, and goes on as if the entries beyond that were still there: a
@@ -272,5 +296,13 @@ func (g *guard) DeleteRange(lo, hi uint64) error {
 	if err == nil && len(metas) > 0 && lo <= metas[0].Index && metas[0].Index < hi {
 		hi = metas[0].Index
 	}
-	return g.judge(errors.Join(err, g.Store.DeleteRange(lo, hi)), false)
+	last, err2 := g.LastIndex()
+	err = errors.Join(err, err2, g.Store.DeleteRange(lo, hi))
+	if hi < last {
+		return g.passing(err) // what is in a snapshot: it is tried again with the next one
+	}
+	if err == nil {
+		g.cut.Store(true)
+	}
+	return g.judge(err, false)
 }

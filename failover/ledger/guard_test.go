@@ -54,6 +54,9 @@ func TestSnapshotLeavesWhatIsBeyond(t *testing.T) {
 			if err1 != nil || err2 != nil || first != c.first || last != c.last {
 				t.Errorf("%d to %d stay, wanted %d to %d (%v, %v)", first, last, c.first, c.last, err1, err2)
 			}
+			if cut := c.last < 10; g.cut.Load() != cut {
+				t.Errorf("the end was taken away: %t, wanted %t", g.cut.Load(), cut)
+			}
 		})
 	}
 }

@@ -263,13 +263,14 @@ func (l *Ledger) longestLease() (time.Duration, error) {
 	return time.Duration(max(was, now)) - l.cfg.Timing.Margin, err
 }
 
-// forgetLongest runs once the promises forgotten in the restart have run out: only those
-// of this configuration stand, and no longer ones are made, whoever asks for them.
-func (l *Ledger) forgetLongest() {
+// forgetLongest runs until it succeeds, once the promises forgotten in the restart have run
+// out: those of this configuration stand, and no longer ones are made, whoever asks for them.
+func (l *Ledger) forgetLongest() bool {
 	err := l.store.SetUint64([]byte(keyLongest), uint64(l.cfg.Timing.Lease+l.cfg.Timing.Margin))
-	if err != nil {
+	if err != nil && !errors.Is(err, logstore.ErrNoRoom) {
 		l.diskFailed(err)
 	}
+	return err == nil
 }
 
 // OnRecord has fn called for every record known now and for every change, in

@@ -3,12 +3,15 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
+
+	"hapair/failover/ledger/logstore"
 )
 
 const (
@@ -32,12 +35,25 @@ func (l *Ledger) manage() {
 			again = joinEvery
 			if err := l.discard(you); err != nil {
 				l.log.Error("cannot discard the ledger to rejoin", zap.String("peer", you.Node), zap.Error(err))
-				l.diskFailed(err)
+				if !l.rest() {
+					return
+				}
 			}
 		case <-time.After(wait):
 		case <-l.ctx.Done():
 			return
 		}
+	}
+}
+
+// rest keeps from trying again at once what stops raft each time, and is false when the
+// ledger is closed.
+func (l *Ledger) rest() bool {
+	select {
+	case <-time.After(time.Second):
+		return true
+	case <-l.ctx.Done():
+		return false
 	}
 }
 
@@ -52,15 +68,17 @@ func (l *Ledger) discard(you hello) error {
 	return l.adopt(you, "the peer goes on without this node")
 }
 
+// adopt discards this ledger for the peer's. It fails with ErrNoRoom where this one goes
+// on, since there is no room to begin another; else the disk has failed. admin is held.
 func (l *Ledger) adopt(you hello, because string) error {
 	was := l.view.inc()
 	l.stopGroup()
 	l.voter.setCaught(false)
-	l.voter.forget()
 	l.hands.drop("the ledger it rests on is discarded")
 	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Floor: floorOf(you), Machine: l.Machine(), Forked: you.Forked || len(you.Voters)+len(you.Learners) > 2}); err != nil {
-		return err
+		return l.notWiped(err)
 	}
+	l.voter.forget()
 	gone := l.view.all()
 	l.view.reset(l.id())
 	for name := range gone {
@@ -71,7 +89,25 @@ func (l *Ledger) adopt(you hello, because string) error {
 	l.event(Event{Kind: EventRejoining, Node: you.Node, Because: because})
 	l.resetPeers()
 	err := l.startGroup()
+	if err != nil {
+		l.diskFailed(err)
+	}
 	l.kickCatchUp()
+	return err
+}
+
+// notWiped goes on with the old ledger if that is whole, which it is when there was no room
+// for a new one. admin is held.
+func (l *Ledger) notWiped(err error) error {
+	if errors.Is(err, logstore.ErrNoRoom) && !l.id().Wiping {
+		restart := l.startGroup()
+		l.kickCatchUp()
+		if restart == nil {
+			return err
+		}
+		err = errors.Join(err, restart)
+	}
+	l.diskFailed(err)
 	return err
 }
 
@@ -191,7 +227,9 @@ func (l *Ledger) joined() {
 		return
 	}
 	id.Joining = false
-	if err := l.saveIdentity(id); err != nil {
+	if err := l.saveIdentity(id); errors.Is(err, logstore.ErrNoRoom) {
+		return // manage tries again
+	} else if err != nil {
 		l.diskFailed(err)
 		return
 	}

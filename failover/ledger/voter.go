@@ -162,10 +162,10 @@ func (l *Ledger) catchUp() {
 		wait := 20 * time.Millisecond
 		if l.voter.caughtUp() || l.tryCatchUp() {
 			wait = time.Hour
-			if !forgot && l.voter.ready() {
-				l.forgetLongest()
-				forgot = true
-			} else if !forgot {
+			if !forgot {
+				forgot = l.voter.ready() && l.forgetLongest()
+			}
+			if !forgot {
 				wait = l.cfg.Timing.Lease
 			}
 		}
