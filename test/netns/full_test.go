@@ -71,3 +71,22 @@ func TestFullVar(t *testing.T) {
 	w.stop()
 	p.finish()
 }
+
+// The survivor's /var is full. It has the Primary fenced, and so switched off, and then
+// goes on alone: nothing is off for a survivor that cannot go on. So does a Primary that
+// has lost its Secondary, and the other one rejoins.
+func TestFullVarFencing(t *testing.T) {
+	long(t)
+	p := newPair(t, true, byFencing)
+	primary, secondary := p.settle()
+	p.small(secondary)
+	p.rejoined(secondary)
+	p.fillVar(secondary)
+	w := p.write()
+	p.primaryDies(w, primary, secondary)
+	p.secondaryDies(w, secondary, primary)
+	p.run(secondary, "rm", "/var/lib/hapair/full")
+	w.progress(steady)
+	w.stop()
+	p.finish()
+}
