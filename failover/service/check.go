@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -13,23 +14,37 @@ func (g *Group) Check(ctx context.Context) ([]Status, error) {
 }
 
 // CheckSome is Check of those that which says, by their place. They are asked at
-// the same time: one that hangs keeps nobody from being looked at.
+// the same time: one that hangs keeps nobody from being looked at. A Stop ends it,
+// which is no error, and so does the end of ctx, which is one: what has not answered
+// by then stays as it was.
 func (g *Group) CheckSome(ctx context.Context, which func(int) bool) ([]Status, error) {
-	if err := g.acquire(ctx); err != nil {
+	within, done, err := g.begin(ctx)
+	if errors.Is(err, ErrOverruled) {
+		return g.Status(), nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	defer g.release()
+	defer done()
 	var asked sync.WaitGroup
-	for i, s := range g.slots {
+	for i := range g.slots {
 		if which(i) {
-			asked.Go(func() {
-				running, err := s.monitor(ctx)
-				g.set(i, judge(g.Status()[i], running, err))
-			})
+			asked.Go(func() { g.checkOne(within, i) })
 		}
 	}
 	asked.Wait()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("check services of %s: %w", g.cfg.Resource, context.Cause(ctx))
+	}
 	return g.Status(), nil
+}
+
+func (g *Group) checkOne(ctx context.Context, i int) {
+	running, err := g.slots[i].monitor(ctx)
+	if err != nil && ctx.Err() != nil {
+		return // nobody waits for the answer any more, and so it says nothing
+	}
+	g.set(i, judge(g.Status()[i], running, err))
 }
 
 // errFoundDown is a service's error when nobody stopped it.

@@ -58,5 +58,5 @@ func (e *StopError) Error() string {
 // Unwrap returns the service's error.
 func (e *StopError) Unwrap() error { return e.Err }
 
-// ErrOverruled is the cause when a Start is given up because a Stop came.
+// ErrOverruled is the cause when a Start or a Check is given up because a Stop came.
 var ErrOverruled = errors.New("overruled by a stop")

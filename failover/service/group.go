@@ -71,7 +71,7 @@ type Status struct {
 
 // Group starts and stops the services of a resource in order. Its methods are
 // safe for concurrent use and run one at a time; Stop and StopForced interrupt
-// a Start that is under way. Every attempt at a service is bounded (limit.go).
+// a Start, Restart or Check that is under way. Every attempt at a service is bounded (limit.go).
 type Group struct {
 	cfg GroupConfig
 	log *zap.Logger
@@ -84,8 +84,8 @@ type Group struct {
 	mu struct {
 		sync.Mutex
 		status []Status
-		cancel context.CancelCauseFunc // of the Start under way; nil: none
-		stops  int                     // Stops that wait or run; while any does, no Start begins
+		cancel context.CancelCauseFunc // of the Start or Check under way; nil: none
+		stops  int                     // Stops that wait or run; while any does, neither begins
 	}
 }
 
@@ -183,7 +183,7 @@ func (g *Group) begin(ctx context.Context) (_ context.Context, done func(), err 
 	if !g.interruptible(cancel) {
 		cancel(nil)
 		g.release()
-		return nil, nil, fmt.Errorf("start services of %s: %w", g.cfg.Resource, ErrOverruled)
+		return nil, nil, fmt.Errorf("services of %s: %w", g.cfg.Resource, ErrOverruled)
 	}
 	return ctx, func() {
 		g.interruptible(nil)

@@ -25,6 +25,7 @@ type fake struct {
 	start   []error       // results of the next starts; then nil
 	stop    []error       // likewise
 	hang    chan struct{} // closed when a start has begun that waits for its context
+	stopped time.Time     // when it was asked to stop last
 }
 
 func (f *fake) Name() string { return f.name }
@@ -51,6 +52,7 @@ func (f *fake) Start(ctx context.Context) error {
 
 func (f *fake) Stop(context.Context) error {
 	*f.log = append(*f.log, "-"+f.name)
+	f.stopped = time.Now()
 	err := next(&f.stop)
 	f.running = f.running && err != nil
 	return err

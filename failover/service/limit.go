@@ -93,7 +93,7 @@ func (s *slot) monitor(ctx context.Context) (running bool, err error) {
 		return false, &StuckError{What: "an earlier call on", Path: s.name, Cause: ErrTimeout}
 	}
 	answer := make(chan bool, 1) // a call that was left alone answers nobody
-	err = s.attempt(ctx, "check", s.limits.Monitor, func(ctx context.Context) error {
+	err = s.attempt(ctx, checking, s.limits.Monitor, func(ctx context.Context) error {
 		running, err := s.m.Monitor(ctx)
 		answer <- running
 		return err
@@ -103,6 +103,19 @@ func (s *slot) monitor(ctx context.Context) (running bool, err error) {
 	default:
 	}
 	return running, err
+}
+
+// checking is what an attempt does that only asks.
+const checking = "check"
+
+// patience is how long a call is waited for whose ctx has ended. A check that a Stop
+// ended is left alone at once: the stop of that service waits for it, and the others need
+// not.
+func patience(ctx context.Context, what string) time.Duration {
+	if what == checking && errors.Is(context.Cause(ctx), ErrOverruled) {
+		return 0
+	}
+	return heed
 }
 
 // attempt makes one call within its limit. One that does not give up is left
@@ -123,7 +136,7 @@ func (s *slot) attempt(ctx context.Context, what string, limit time.Duration, ca
 	case <-ctx.Done():
 		select {
 		case <-done:
-		case <-time.After(heed):
+		case <-time.After(patience(ctx, what)):
 			s.calls.stuck = done
 			return &StuckError{What: what, Path: s.name, Cause: context.Cause(ctx)}
 		}

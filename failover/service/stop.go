@@ -7,7 +7,7 @@ import (
 )
 
 // Stop stops every service in reverse order, whether it is known to run or
-// not, and interrupts a Start. At the first stage where one fails it ends with a
+// not, and interrupts a Start or a Check. At the first stage where one fails it ends with a
 // *StopError: those started before may be what it depends on.
 func (g *Group) Stop(ctx context.Context) error {
 	done, err := g.overrule(ctx)
@@ -44,7 +44,7 @@ func (g *Group) StopForced(ctx context.Context) error {
 	return all
 }
 
-// overrule ends a Start under way and takes the turn.
+// overrule ends a Start or Check under way and takes the turn.
 func (g *Group) overrule(ctx context.Context) (done func(), err error) {
 	g.countStop(+1)
 	if err := g.acquire(ctx); err != nil {
