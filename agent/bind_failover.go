@@ -183,15 +183,15 @@ func (s services) State() (_ plan.ServiceState, name, what string) {
 	var running, stopped, other int
 	var failed []string
 	for _, st := range s.g.Status() {
-		switch st.State {
-		case service.Running:
+		switch {
+		case st.Up: // though the last check may not have been able to tell
 			running++
-		case service.Stopped, service.Unknown:
+		case st.State == service.Stopped:
 			stopped++
-		case service.Failed:
+		case st.State == service.Failed:
 			name = cmp.Or(name, st.Name)
 			failed = append(failed, fmt.Sprintf("%s: %v", st.Name, st.Error))
-		default:
+		default: // what is not known to be stopped may run
 			other++
 		}
 	}
@@ -208,7 +208,7 @@ func (s services) State() (_ plan.ServiceState, name, what string) {
 
 // newGroup makes the services of a resource.
 func (r *resource) newGroup(rc *config.Resource) (*service.Group, error) {
-	gc := service.GroupConfig{Resource: rc.Name, Logger: r.a.log, Progress: r.progress}
+	gc := service.GroupConfig{Resource: rc.Name, Logger: r.a.log, Progress: r.progress, Frozen: r.frozenNow}
 	deps := service.Deps{Resource: rc.Name, Node: r.a.self, Logger: r.a.log, Device: r.device, Guard: guard{r}}
 	for i := range rc.Services {
 		spec := rc.Services[i].Spec()

@@ -162,20 +162,13 @@ func (r *resource) serviceStatus() (out []apiv1.Service) {
 		if own := r.conf.Services[i].Failures; own != nil {
 			policy = *own
 		}
-		x := apiv1.Service{Name: s.Name, Kind: s.Kind, State: serviceState(string(s.State)), Since: s.Since, Error: errText(s.Error), FailureLimit: policy.Threshold}
+		x := apiv1.Service{Name: s.Name, Kind: s.Kind, State: string(s.State), Since: s.Since, Error: errText(s.Error), FailureLimit: policy.Threshold}
 		if f := remembered[s.Name]; f.Remembered(now) {
 			x.Failures, x.LastFailure, x.ForgottenInS = f.Count, f.What, max(int64((f.Until-now).Seconds()), 1)
 		}
 		out = append(out, x)
 	}
 	return out
-}
-
-func serviceState(s string) string {
-	if s == "unknown" {
-		return apiv1.ServiceStopped
-	}
-	return s
 }
 
 func errText(err error) string {
@@ -206,6 +199,12 @@ func frozen(v *mirror.View, leased bool, ls *ledger.Status) (why []string) {
 		why = append(why, fmt.Sprintf("the ledger's record (Primary %q, token %d) is not this node's (token %d)", v.Record.Primary, v.Record.Tenure, v.Tenure))
 	}
 	return why
+}
+
+// frozenNow reports whether I/O waits here for a lease or the ledger. It does not block.
+func (r *resource) frozenNow() bool {
+	v, ls := r.mirror.View(), r.a.ledger.Status()
+	return len(frozen(&v, r.leasedNow(), &ls)) > 0
 }
 
 func (r *resource) peerStatus(v *mirror.View) apiv1.Peer {

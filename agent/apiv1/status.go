@@ -224,6 +224,7 @@ const (
 	ServiceRunning  = "running"
 	ServiceStopping = "stopping"
 	ServiceFailed   = "failed"
+	ServiceUnknown  = "unknown" // not looked at yet, or the last check could not tell
 )
 
 // Service is one thing that runs where the Primary is.

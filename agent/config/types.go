@@ -342,7 +342,8 @@ type MountService struct {
 }
 
 // ExecService runs commands. Start and Stop end when the thing is up or down;
-// Status exits 0 when it runs and anything else when not.
+// Status exits 0 when it runs, 1, 2, 3 or 7 when not, and with anything else when it is
+// broken.
 type ExecService struct {
 	Start  Command `yaml:"start"`
 	Stop   Command `yaml:"stop"`

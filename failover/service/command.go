@@ -33,6 +33,10 @@ func (e *ExecError) Error() string {
 // Unwrap returns the cause.
 func (e *ExecError) Unwrap() error { return e.Cause }
 
+// exited reports whether the command ended by itself, and so has said what it had to
+// say: it was neither killed nor kept from running.
+func (e *ExecError) exited() bool { return e.Cause == nil && e.Code >= 0 }
+
 // commands runs the commands of one service, one at a time.
 type commands struct {
 	log   *zap.Logger

@@ -24,8 +24,8 @@ type Exec struct {
 	Label string   // "": the base name of the start command
 	Start []string // exit 0: started
 	Stop  []string // exit 0: stopped; must succeed when it is stopped already
-	// Status exits 0 when running; 1, 2, 3 (LSB) or 7 (OCF) when not; anything
-	// else: unknown. Empty: what the last start or stop achieved.
+	// Status exits 0 when running; 1, 2, 3 (LSB) or 7 (OCF) when not; with anything
+	// else when it is broken. Empty: what the last start or stop achieved.
 	Status []string
 
 	StartTimeout  time.Duration // 0: DefaultExecTimeout
@@ -85,9 +85,17 @@ func newExec(cfg Exec, deps Deps) (Movable, error) {
 
 func (e *execService) Name() string { return "exec:" + e.cfg.Label }
 
+// Start starts what does not run. What is broken, or cannot be told, is stopped first:
+// it may run.
 func (e *execService) Start(ctx context.Context) error {
-	if running, err := e.Monitor(ctx); running && err == nil {
+	running, err := e.Monitor(ctx)
+	switch {
+	case running:
 		return nil
+	case err != nil:
+		if stopErr := e.Stop(ctx); stopErr != nil {
+			return fmt.Errorf("it may run (%w), and: %w", err, stopErr)
+		}
 	}
 	if err := e.do(ctx, "start", e.cfg.Start, e.cfg.StartTimeout); err != nil {
 		return err
@@ -110,11 +118,12 @@ func (e *execService) Monitor(ctx context.Context) (bool, error) {
 	}
 	err := e.do(ctx, "status", e.cfg.Status, e.cfg.StatusTimeout)
 	var failed *ExecError
-	if errors.As(err, &failed) && failed.Cause == nil {
+	if errors.As(err, &failed) && failed.exited() {
 		switch failed.Code {
 		case 1, 2, 3, 7:
 			return false, nil
 		}
+		return false, broken{err}
 	}
 	return err == nil, err
 }

@@ -29,6 +29,10 @@ type GroupConfig struct {
 	Attempts  int           // to start each; 0: DefaultAttempts
 	RetryWait time.Duration // between attempts; 0: DefaultRetryWait
 
+	// Frozen reports whether the device lets nobody read and write just now. It is asked
+	// before and after each check of a service: what that does not find out meanwhile
+	// counts against nobody. It must not block. nil: never.
+	Frozen func() bool
 	// Progress, when not nil, is told each step. It is called by whoever runs
 	// the group, one call at a time, and must not call back into the Group.
 	Progress func(Progress)
@@ -52,12 +56,12 @@ type State string
 
 // The states of a service.
 const (
-	Unknown  State = "unknown" // not looked at yet, or it could not be told
+	Unknown  State = "unknown" // not looked at yet, or the last check could not tell
 	Stopped  State = "stopped"
 	Starting State = "starting"
 	Running  State = "running"
 	Stopping State = "stopping"
-	Failed   State = "failed" // to start, to stop, or found down while it should run
+	Failed   State = "failed" // to start, to stop, or found down or broken while it should run
 )
 
 // Status is what is known of one service.
@@ -67,6 +71,8 @@ type Status struct {
 	State State
 	Since time.Time // in this state
 	Error error     // the last one; nil after a success
+	// Up says that it is taken for running: it is, or it was when that could be told last.
+	Up bool
 }
 
 // Group starts and stops the services of a resource in order. Its methods are
@@ -135,6 +141,9 @@ func checkGroup(cfg *GroupConfig) error {
 	}
 	if cfg.RetryWait == 0 {
 		cfg.RetryWait = DefaultRetryWait
+	}
+	if cfg.Frozen == nil {
+		cfg.Frozen = func() bool { return false }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -307,7 +316,7 @@ func (g *Group) set(i int, p Progress) {
 	if s.State != p.Now {
 		s.State, s.Since = p.Now, now
 	}
-	s.Error = p.Err
+	s.Error, s.Up = p.Err, p.Now == Running || p.Now == Unknown && s.Up
 	g.mu.Unlock()
 	if same {
 		return

@@ -58,6 +58,7 @@ type slot struct {
 	m          Movable
 	kind, name string
 	limits     Limits
+	misses     int   // checks in a row that could not tell
 	calls      calls // of the Movable
 }
 
@@ -71,6 +72,7 @@ func newSlot(i Item) *slot {
 }
 
 func (s *slot) start(ctx context.Context) error {
+	s.misses = 0
 	return s.attempt(ctx, "start", s.limits.Start, s.m.Start)
 }
 

@@ -73,7 +73,7 @@ func TestEveryAttemptIsBounded(t *testing.T) {
 					}
 				}
 				began := time.Now()
-				if s, err := g.Check(t.Context()); err != nil || s[0].State != Unknown || !errors.Is(s[0].Error, ErrTimeout) {
+				if s, err := g.Check(t.Context()); err != nil || s[0].State != Failed || !errors.Is(s[0].Error, ErrTimeout) {
 					t.Errorf("check: %+v, %v", s, err)
 				}
 				if took := time.Since(began); took > 5*time.Second+heed {

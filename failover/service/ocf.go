@@ -164,17 +164,19 @@ func (o *ocfService) Stop(ctx context.Context) error {
 // neverHere tells an agent that is not installed from one that was and is gone.
 func (o *ocfService) neverHere(err error) bool { return errors.Is(err, fs.ErrNotExist) && !o.checked }
 
-// Monitor reports whether it runs, by the agent's own word.
+// Monitor reports whether it runs, by the agent's own word. Any code but those that
+// mean that it does, or does not, means that it is broken.
 func (o *ocfService) Monitor(ctx context.Context) (bool, error) {
 	err := o.do(ctx, "monitor", o.cfg.MonitorTimeout)
 	var failed *ExecError
-	if errors.As(err, &failed) && failed.Cause == nil {
+	if errors.As(err, &failed) && failed.exited() {
 		switch failed.Code {
 		case ocfNotRunning:
 			return false, nil
 		case ocfPromoted, ocfDegraded, ocfDegradedPromoted:
 			return true, nil
 		}
+		return false, broken{err}
 	}
 	if o.neverHere(err) {
 		return false, nil

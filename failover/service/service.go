@@ -26,7 +26,7 @@ type Movable interface {
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
 	// Monitor reports whether the service runs. An error means it cannot be
-	// told.
+	// told, or, when it is broken, that the service is there and does not work.
 	Monitor(ctx context.Context) (running bool, err error)
 }
 
@@ -122,6 +122,17 @@ func (p permanent) Unwrap() error { return p.error }
 func isPermanent(err error) bool {
 	var p permanent
 	return errors.As(err, &p)
+}
+
+// broken marks the error of a check that had an answer: the service does not work,
+// though something of it may run.
+type broken struct{ error }
+
+func (b broken) Unwrap() error { return b.error }
+
+func isBroken(err error) bool {
+	var b broken
+	return errors.As(err, &b)
 }
 
 // settle is how long a stopping process is given between the polite and the

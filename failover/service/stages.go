@@ -91,10 +91,10 @@ func (g *Group) fallen() (first int, which func(i int) bool) {
 	for at, places := range slices.Backward(g.stages) {
 		for _, i := range places {
 			stage[i] = at
-			if was[i].State != Running {
+			if !was[i].Up {
 				first = at
 			}
 		}
 	}
-	return first, func(i int) bool { return stage[i] > first || was[i].State != Running }
+	return first, func(i int) bool { return stage[i] > first || !was[i].Up }
 }

@@ -14,7 +14,7 @@ import (
 // alpha is preferred, and gets the resource back by itself.
 func failing(t *testing.T) *pair {
 	return newPair(t, true, func(o *lab.Options) {
-		flaky := "{name: flaky, exec: {start: [/usr/bin/touch, /run/flaky], stop: [/usr/bin/rm, -f, /run/flaky], status: [/usr/bin/test, -e, /run/flaky]}, " +
+		flaky := "{name: flaky, exec: {start: [/usr/bin/touch, /run/flaky], stop: [/usr/bin/rm, -f, /run/flaky], status: 'test ! -e /run/sick || exit 22; test -e /run/flaky'}, " +
 			"parallel: true, monitor_interval: 200ms, failures: {threshold: 2, within: 1m, forget: 1h}}"
 		o.Services = slices.Insert(recordServices(t), 2, flaky)
 		o.Settings = []string{"preferred_node: alpha", "auto_failback: true", "failback_after: 10s"}
@@ -60,6 +60,22 @@ func TestFailuresMoveTheResource(t *testing.T) {
 	}
 	p.must(p.Verb(p.ctx, survivor, apiv1.VerbCleanup, apiv1.CleanupRequest{}, nil))
 	p.flaky(primary, apiv1.ServiceStopped, 0)
+	w.stop()
+	p.finish()
+}
+
+// A service runs and does not work, as its status says with an exit code of its own. It
+// is restarted where it is; that does not help, and the peer takes the resource.
+func TestBrokenServiceMovesTheResource(t *testing.T) {
+	long(t)
+	p := failing(t)
+	primary, survivor := p.settle()
+	w := p.write()
+	w.progress(steady)
+	p.run(primary, "touch", "/run/sick")
+	p.takeover(survivor)
+	p.flaky(primary, apiv1.ServiceStopped, 2)
+	w.progress(steady)
 	w.stop()
 	p.finish()
 }
