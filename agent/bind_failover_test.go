@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -96,4 +99,34 @@ func TestClearUp(t *testing.T) {
 		}
 		found(t, s, plan.Stopped, "")
 	}
+}
+
+// A service of commands without status may run from an earlier life: its stop command
+// is run once, at the start of the agent.
+func TestClearUpWithoutStatus(t *testing.T) {
+	dir := t.TempDir()
+	m, err := service.New(service.Spec{Exec: &service.Exec{Label: "x", Start: service.Shell("true"), Stop: service.Shell("echo stop >> " + dir + "/calls")}}, service.Deps{Resource: "pg"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := service.NewGroup(service.GroupConfig{Resource: "pg", Services: []service.Item{{Movable: m}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &resource{a: &agent{log: zap.NewNop()}, name: "pg", group: g}
+	r.clearUp()
+	r.clearUp()
+	if got := linesOf(t, dir+"/calls"); !slices.Equal(got, []string{"stop"}) {
+		t.Errorf("ran %q", got)
+	}
+	found(t, services{g, new(atomic.Int32)}, plan.Stopped, "")
+}
+
+func linesOf(t *testing.T, path string) []string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(b))
 }

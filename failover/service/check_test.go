@@ -3,11 +3,15 @@ package service
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // told is a service whose checks answer what is given, one after the other, and then
@@ -178,6 +182,50 @@ func TestExecStartsOnlyWhatDoesNotRun(t *testing.T) {
 	if got := calls(); !slices.Equal(got, []string{"status", "stop"}) {
 		t.Errorf("it does not stop: %q", got)
 	}
+}
+
+// A service without a status command may run from an earlier life of the agent: until
+// its first start or stop nothing is known. It starts all the same, and a stop settles it.
+func TestExecWithoutStatus(t *testing.T) {
+	pidfile := filepath.Join(t.TempDir(), "pid")
+	spec := Spec{Exec: &Exec{Label: "x", Start: Shell("sleep 1000 & echo $! > " + pidfile), Stop: Shell("[ ! -e " + pidfile + " ] || kill $(cat " + pidfile + ")")}}
+	first := group(t, GroupConfig{}, newMovable(t, spec))
+	if err := first.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(pidfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(b[:len(b)-1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() && alive(pid) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	second := group(t, GroupConfig{}, newMovable(t, spec)) // the agent was killed and begins again
+	if found, err := second.Check(t.Context()); err != nil || found[0].State != Unknown || !errors.Is(found[0].Error, errNotAsked) {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if err := second.StopForced(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for end := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("pid %d lives on", pid)
+		}
+	}
+	if found, err := second.Check(t.Context()); err != nil || found[0].State != Stopped || found[0].Error != nil {
+		t.Errorf("after its stop: %+v, %v", found, err)
+	}
+	m := newMovable(t, Spec{Exec: &Exec{Label: "x", Start: Shell("true"), Stop: Shell("true")}})
+	if err := m.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantRunning(t, m, true)
 }
 
 // A Stop does not wait for a check that hangs. What that had no answer of stays as it

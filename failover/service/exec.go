@@ -25,7 +25,8 @@ type Exec struct {
 	Start []string // exit 0: started
 	Stop  []string // exit 0: stopped; must succeed when it is stopped already
 	// Status exits 0 when running; 1, 2, 3 (LSB) or 7 (OCF) when not; with anything
-	// else when it is broken. Empty: what the last start or stop achieved.
+	// else when it is broken. Empty: what the last start or stop achieved, and before
+	// the first one, nothing is known: an earlier life of the agent may have started it.
 	Status []string
 
 	StartTimeout  time.Duration // 0: DefaultExecTimeout
@@ -61,7 +62,8 @@ func Shell(line string) []string { return []string{"/bin/sh", "-c", line} }
 type execService struct {
 	cfg     Exec
 	deps    Deps
-	running bool // used without a status command
+	asked   bool // it was started or stopped; used without a status command, as is running
+	running bool
 	commands
 }
 
@@ -85,6 +87,10 @@ func newExec(cfg Exec, deps Deps) (Movable, error) {
 
 func (e *execService) Name() string { return "exec:" + e.cfg.Label }
 
+// errNotAsked is what is known of a service without a status command before its first
+// start or stop.
+var errNotAsked = errors.New("there is no status command, and it was neither started nor stopped since the agent began")
+
 // Start starts what does not run. What is broken, or cannot be told, is stopped first:
 // it may run.
 func (e *execService) Start(ctx context.Context) error {
@@ -100,7 +106,7 @@ func (e *execService) Start(ctx context.Context) error {
 	if err := e.do(ctx, "start", e.cfg.Start, e.cfg.StartTimeout); err != nil {
 		return err
 	}
-	e.running = true
+	e.asked, e.running = true, true
 	return nil
 }
 
@@ -108,15 +114,22 @@ func (e *execService) Stop(ctx context.Context) error {
 	if err := e.do(ctx, "stop", e.cfg.Stop, e.cfg.StopTimeout); err != nil {
 		return err
 	}
-	e.running = false
+	e.asked, e.running = true, false
 	return nil
 }
 
 func (e *execService) Monitor(ctx context.Context) (bool, error) {
-	if len(e.cfg.Status) == 0 {
-		return e.running, nil
+	switch {
+	case len(e.cfg.Status) > 0:
+		return e.status(ctx)
+	case !e.asked:
+		return false, fmt.Errorf("exec %s: %w", e.cfg.Label, errNotAsked)
 	}
-	err := e.do(ctx, "status", e.cfg.Status, e.cfg.StatusTimeout)
+	return e.running, nil
+}
+
+func (e *execService) status(ctx context.Context) (running bool, err error) {
+	err = e.do(ctx, "status", e.cfg.Status, e.cfg.StatusTimeout)
 	var failed *ExecError
 	if errors.As(err, &failed) && failed.exited() {
 		switch failed.Code {

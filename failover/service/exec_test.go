@@ -83,11 +83,12 @@ func TestExecDaemonOutlivesItsStart(t *testing.T) {
 }
 
 func TestExecFailure(t *testing.T) {
-	m := newMovable(t, Spec{Exec: &Exec{Label: "x", Start: Shell("echo out; echo why >&2; exit 4"), Stop: Shell("kill -9 $$")}})
+	m := newMovable(t, Spec{Exec: &Exec{Label: "x", Start: Shell("echo out; echo why >&2; exit 4"), Stop: Shell("true")}})
 	var e *ExecError
 	if err := m.Start(t.Context()); !errors.As(err, &e) || e.Code != 4 || e.Output != "out why" {
 		t.Errorf("%v: %+v", err, e)
 	}
+	m = newMovable(t, Spec{Exec: &Exec{Label: "x", Start: Shell("true"), Stop: Shell("kill -9 $$")}})
 	if err := m.Stop(t.Context()); !errors.As(err, &e) || e.Signal != "killed" {
 		t.Errorf("%v: %+v", err, e)
 	}
@@ -145,6 +146,9 @@ func alive(pid int) bool {
 
 func TestExecCancel(t *testing.T) {
 	m := newMovable(t, Spec{Exec: &Exec{Label: "x", Start: Shell("sleep 1000"), Stop: Shell("true")}})
+	if err := m.Stop(t.Context()); err != nil { // else nothing is known of it
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("the lease is lost")
 	time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
