@@ -80,6 +80,24 @@ func TestBrokenServiceMovesTheResource(t *testing.T) {
 	p.finish()
 }
 
+// An agent is killed and leaves a service that nobody can ask whether it runs. The one
+// that is started afterwards, beside a new Primary, stops it.
+func TestKilledAgentLeavesAServiceWithoutStatus(t *testing.T) {
+	long(t)
+	p := newPair(t, true, func(o *lab.Options) {
+		// alone: whatever else is left makes the agent stop all
+		o.Services = []string{"{name: plain, exec: {start: [/usr/bin/touch, /run/plain], stop: [/usr/bin/rm, -f, /run/plain]}}"}
+	})
+	primary, survivor := p.settle()
+	p.must(p.Kill(primary))
+	p.takeover(survivor)
+	p.run(primary, "test", "-e", "/run/plain")
+	p.must(p.Start(primary))
+	p.rejoined(primary)
+	p.run(primary, "test", "!", "-e", "/run/plain")
+	p.run(survivor, "test", "-e", "/run/plain")
+}
+
 // The preferred node dies and comes back: the resource goes back to it by itself.
 // Where an operator moves it, it stays.
 func TestGoesBackToThePreferredNode(t *testing.T) {
