@@ -203,8 +203,11 @@ func frozen(v *mirror.View, leased bool, ls *ledger.Status) (why []string) {
 
 // frozenNow reports whether I/O waits here for a lease or the ledger. It does not block.
 func (r *resource) frozenNow() bool {
+	if r.mirror == nil {
+		return false // not attached: there is nobody whose I/O could wait
+	}
 	v, ls := r.mirror.View(), r.a.ledger.Status()
-	return len(frozen(&v, r.leasedNow(), &ls)) > 0
+	return len(frozen(&v, r.a.ledger.Lease(r.name).Valid(r.a.clock()), &ls)) > 0
 }
 
 func (r *resource) peerStatus(v *mirror.View) apiv1.Peer {
