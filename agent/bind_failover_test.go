@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"hapair/agent/systemd"
 	"hapair/failover/plan"
 	"hapair/failover/service"
 )
@@ -91,7 +92,7 @@ func TestClearUp(t *testing.T) {
 		"not told": {&pretender{name: "exec:x", says: errors.New("no answer")}, 1},
 	} {
 		s := pretenders(t, c.service)
-		r := &resource{a: &agent{log: zap.NewNop()}, name: "pg", group: s.g}
+		r := &resource{a: &agent{log: zap.NewNop(), boss: systemd.New(zap.NewNop())}, name: "pg", group: s.g}
 		r.clearUp()
 		r.clearUp()
 		if c.service.stops != c.stops {
@@ -113,7 +114,7 @@ func TestClearUpWithoutStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &resource{a: &agent{log: zap.NewNop()}, name: "pg", group: g}
+	r := &resource{a: &agent{log: zap.NewNop(), boss: systemd.New(zap.NewNop())}, name: "pg", group: g}
 	r.clearUp()
 	r.clearUp()
 	if got := linesOf(t, dir+"/calls"); !slices.Equal(got, []string{"stop"}) {
