@@ -36,6 +36,7 @@ func (a *agent) startHeartbeat(context.Context) error {
 		h.Stop()
 		return nil
 	})
+	a.startLinkWords()
 	return nil
 }
 

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"net"
 
-	"go.uber.org/zap"
-
 	"hapair/agent/apiv1"
 	"hapair/agent/peering"
 	"hapair/failover"
 	"hapair/failover/lease"
 	"hapair/failover/ledger"
 	"hapair/failover/plan"
-	"hapair/heartbeat/detect"
 	"hapair/mirror"
 	"hapair/mirror/engine"
 	"hapair/mirror/front"
@@ -109,18 +106,11 @@ func (o observer) Changed(string) {
 	}
 }
 
-// Linked is evidence for the heartbeat: a mirror link that carries traffic is
-// a peer that lives.
-func (o observer) Linked(name, path string, up bool) {
+// Linked is evidence for the heartbeat, which is told at once.
+func (o observer) Linked(_, _ string, up bool) {
 	o.r.linked(up)
-	if h := o.r.a.heart; h != nil {
-		kind := detect.LinkSilent
-		if up {
-			kind = detect.LinkAlive
-		}
-		if err := h.Observe(detect.Evidence{Kind: kind, Node: o.r.peer}); err != nil {
-			o.r.a.log.Warn("evidence not taken", zap.Error(err))
-		}
+	if w := o.r.a.words; w != nil {
+		w.say()
 	}
 	o.r.wake("link")
 }

@@ -49,6 +49,7 @@ type agent struct {
 	net      *peering.Net
 	ledger   *ledger.Ledger
 	heart    *heartbeat.Heartbeat
+	words    *linkWords           // what the heartbeat is told of the mirror links; nil on a witness
 	fence    *fencing.Room        // nil unless arbitration is by fencing
 	fences   *failover.Fences     // likewise
 	paths    *paths.Watch         // to the other data node; nil on a witness

@@ -85,14 +85,15 @@ func TestDeadlinesMissNothing(t *testing.T) {
 	})
 }
 
-// A node is dead only if no path to it lives and its mirror link is quiet.
+// A node is dead only if no path to it lives and its mirror link is quiet, or has none left
+// to go over.
 func TestDeadOnlyWhenEverythingIsLost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := detector(t)
 		for _, e := range drawEvents(t) {
 			step(t, d, e.at, e.e)
 			for i, v := range d.Verdicts() {
-				own := 0
+				own, ends := 0, 0
 				for _, p := range v.Paths {
 					if v.State == Dead && p.State != Dead {
 						t.Fatalf("%s is dead, path %s %s", v.Node, p.Path, p.State)
@@ -103,12 +104,15 @@ func TestDeadOnlyWhenEverythingIsLost(t *testing.T) {
 					if p.Reasons[0].Code.own() {
 						own++
 					}
+					if c := p.Reasons[0].Code; c.own() || c == NoCarrier {
+						ends++
+					}
 				}
 				if v.State == Dead && own == len(v.Paths) {
 					t.Fatalf("%s is called dead for this node's own faults: %+v", v.Node, v)
 				}
 				link := d.peers[i]
-				if v.State == Dead && link.linkAlive && d.now-link.linkAt < d.cfg.LinkFresh {
+				if v.State == Dead && link.linkAlive && d.now-link.linkAt < d.cfg.LinkFresh && ends < len(v.Paths) {
 					t.Fatalf("%s is dead while the mirror link lives", v.Node)
 				}
 				if len(v.Reasons) == 0 {

@@ -21,7 +21,16 @@ type end struct {
 
 type flaw struct {
 	there bool
+	at    time.Duration // valid while there: since when
 	note  string
+}
+
+// set notes what was said of the flaw at now.
+func (f *flaw) set(there bool, note string, now time.Duration) {
+	if there && !f.there {
+		f.at = now
+	}
+	f.there, f.note = there, note
 }
 
 type peer struct {
@@ -138,6 +147,11 @@ func (d *Detector) advance(now time.Duration) {
 	if missed <= 0 {
 		return
 	}
+	for _, l := range d.local {
+		l.noCarrier.at += missed
+		l.deviceDown.at += missed
+		l.addressLost.at += missed
+	}
 	for _, p := range d.peers {
 		p.linkAt += missed
 		p.lostSince += missed
@@ -154,7 +168,7 @@ func (d *Detector) apply(e Evidence) bool {
 	if e.Kind.ofPath() {
 		l := d.local[e.Path]
 		if l != nil {
-			l.apply(e)
+			l.apply(e, d.now)
 		}
 		return l != nil
 	}
@@ -164,7 +178,7 @@ func (d *Detector) apply(e Evidence) bool {
 	}
 	p := d.peers[i]
 	if e.Kind.ofLink() {
-		p.linkKnown, p.linkAlive, p.linkAt, p.linkNote = true, e.Kind == LinkAlive, d.now, e.Note
+		p.linkKnown, p.linkAlive, p.linkAt, p.linkNote = true, e.Kind == LinkAlive, d.now-max(e.Ago, 0), e.Note
 		return true
 	}
 	j := slices.IndexFunc(p.paths, func(x *path) bool { return x.name == e.Path })
@@ -175,14 +189,14 @@ func (d *Detector) apply(e Evidence) bool {
 	return true
 }
 
-func (l *end) apply(e Evidence) {
+func (l *end) apply(e Evidence, now time.Duration) {
 	switch e.Kind {
 	case CarrierUp, CarrierDown:
-		l.noCarrier = flaw{e.Kind == CarrierDown, e.Note}
+		l.noCarrier.set(e.Kind == CarrierDown, e.Note, now)
 	case DeviceUp, DeviceDown:
-		l.deviceDown = flaw{e.Kind == DeviceDown, e.Note}
+		l.deviceDown.set(e.Kind == DeviceDown, e.Note, now)
 	case AddressThere, AddressLost:
-		l.addressLost = flaw{e.Kind == AddressLost, e.Note}
+		l.addressLost.set(e.Kind == AddressLost, e.Note, now)
 	default: // of a peer; what comes here is ofPath
 	}
 }

@@ -57,7 +57,7 @@ func (d *Detector) calm(x *path) time.Duration {
 
 // evident is what the evidence on a path says now, without memory of verdicts.
 func (d *Detector) evident(x *path) (State, Reason) {
-	if code, text := d.local[x.name].fault(); code != "" {
+	if code, text, _ := d.local[x.name].fault(); code != "" {
 		return Dead, Reason{Code: code, Text: text}
 	}
 	silence := d.now - x.heardAt
@@ -84,17 +84,32 @@ func (d *Detector) evident(x *path) (State, Reason) {
 	return Alive, Reason{Code: Answers, Text: "answers"}
 }
 
-// fault is what keeps this node's end of a path from being used.
-func (l *end) fault() (Code, string) {
+// fault is what keeps this node's end of a path from being used, and since when.
+func (l *end) fault() (Code, string, time.Duration) {
 	switch {
 	case l.addressLost.there:
-		return NoAddress, noted("this node lost its address on the path", l.addressLost.note)
+		return NoAddress, noted("this node lost its address on the path", l.addressLost.note), l.addressLost.at
 	case l.deviceDown.there:
-		return DeviceOff, noted("this node's device is down", l.deviceDown.note)
+		return DeviceOff, noted("this node's device is down", l.deviceDown.note), l.deviceDown.at
 	case l.noCarrier.there:
-		return NoCarrier, noted("no carrier: the cable is out or the peer's box off", l.noCarrier.note)
+		return NoCarrier, noted("no carrier: the cable is out or the peer's box off", l.noCarrier.note), l.noCarrier.at
 	}
-	return "", ""
+	return "", "", 0
+}
+
+// fresh reports whether the mirror link proves the peer alive: it carried something not
+// long ago. Where no path can carry anything from this node's end, what it carried before
+// that says nothing: the link goes over the same paths.
+func (d *Detector) fresh(p *peer) bool {
+	if !p.linkKnown || !p.linkAlive || d.now-p.linkAt >= d.cfg.LinkFresh {
+		return false
+	}
+	for _, x := range p.paths {
+		if code, _, since := d.local[x.name].fault(); code == "" || p.linkAt > since {
+			return true
+		}
+	}
+	return len(p.paths) == 0
 }
 
 func noted(text, note string) string {
@@ -106,7 +121,7 @@ func noted(text, note string) string {
 
 // judgeNode sums the paths and the mirror link up.
 func (d *Detector) judgeNode(p *peer) (State, []Reason) {
-	fresh := p.linkKnown && p.linkAlive && d.now-p.linkAt < d.cfg.LinkFresh
+	fresh := d.fresh(p)
 	count := map[State]int{}
 	var why []Reason
 	ownFaults, ever := 0, p.linkKnown

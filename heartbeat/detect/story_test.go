@@ -14,7 +14,7 @@ import (
 var rewrite = flag.Bool("rewrite", false, "write the golden stories anew")
 
 // TestStories replays testdata/*.txt. A line is a comment (#), "peer NODE
-// PATH...", "set confirm|recover|... DURATION", or "TIME KIND [NODE] [PATH]
+// PATH...", "set confirm|recover|... DURATION", or "TIME KIND [NODE] [PATH|AGO]
 // ["note"]". TIME alone lets time pass, deadline by deadline; "TIME show"
 // prints everything, "TIME stall" lets it pass without a step. What follows from a line is printed below it.
 func TestStories(t *testing.T) {
@@ -115,6 +115,9 @@ func (s *teller) evidence(f []string, note string) []Evidence {
 			e.Path = f[1]
 		case e.Kind.ofLink():
 			e.Node = f[1]
+			if len(f) > 2 {
+				e.Ago = s.duration(f[2])
+			}
 		default:
 			e.Node, e.Path = f[1], f[2]
 		}

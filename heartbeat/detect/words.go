@@ -75,6 +75,8 @@ type Evidence struct {
 	Node string
 	Path string
 	Note string // for the reason's text; may be empty
+	// Ago is how long before now the link carried something; LinkAlive only.
+	Ago time.Duration
 }
 
 // Code names a reason in a way that does not change between releases.
