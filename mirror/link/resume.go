@@ -28,6 +28,10 @@ var errMoving = errors.New("the session moves to another path")
 // errGone says that the peer has ended the session.
 var errGone = errors.New("the peer has ended the session")
 
+// errOvertaken says that streams which the peer offered are not what it uses any more: it
+// is about to offer others.
+var errOvertaken = errors.New("the peer has gone on since it offered the streams")
+
 // ErrCannotMove is what Move returns where a new session would be needed.
 var ErrCannotMove = errors.New("the session cannot be moved")
 
@@ -228,27 +232,20 @@ func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	if s.mu.ended {
-		s.mu.Unlock()
-		return nil, errGone
-	}
-	again, err := s.rewindLocked(old.out, arrived)
+	r := &s.mu.resume
+	cause, took := r.cause, s.link.now()-r.since
+	again, err := s.replaceLocked(old, st, arrived)
 	if err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
-	r := &s.mu.resume
-	cause, took := r.cause, s.link.now()-r.since
-	s.mu.strand, r.broken, r.cause = st, false, nil
-	s.mu.sending, s.mu.handed = false, false
-	s.mu.lanes, s.mu.split = nil, splitter{}
-	var late *pair
-	if s.link.dials() { // of a Move that came beside; what the peer offers later is the better one
-		late, r.next = r.next, nil
-	}
+	useless, better := s.besideLocked()
 	s.mu.Unlock()
-	if late != nil {
-		late.close(s.log)
+	if useless != nil {
+		useless.close(s.log)
+	}
+	if better {
+		s.broke(st, errMoving)
 	}
 	s.hearing()
 	st.count.resumed.Add(1)
@@ -257,6 +254,25 @@ func (s *session) adopt(old *strand, p *pair, arrived uint64) (*strand, error) {
 	s.link.cfg.Sink.Moved(s.id, old.pair.path, p.path, cause)
 	s.flush()
 	return st, nil
+}
+
+// replaceLocked has st take the place of a strand that broke, and queues again what has
+// not arrived.
+func (s *session) replaceLocked(old, st *strand, arrived uint64) (again int, err error) {
+	r := &s.mu.resume
+	if s.mu.ended {
+		return 0, errGone
+	}
+	if !s.link.dials() && arrived < r.base { // the peer has said more since it offered them
+		return 0, fmt.Errorf("streams for a peer with %d messages, it has said that it has %d: %w", arrived, r.base, errOvertaken)
+	}
+	if again, err = s.rewindLocked(old.out, arrived); err != nil {
+		return 0, err
+	}
+	s.mu.strand, r.broken, r.cause = st, false, nil
+	s.mu.sending, s.mu.handed = false, false
+	s.mu.lanes, s.mu.split = nil, splitter{}
+	return again, nil
 }
 
 // rewindLocked queues all that was sent after the first arrived messages, and
@@ -281,44 +297,6 @@ func (s *session) rewindLocked(o *outflow, arrived uint64) (again int, err error
 		s.mu.bytes += sizeOf(&s.mu.queue[i])
 	}
 	return int(r.high - arrived), nil
-}
-
-// rejoin gives streams that the peer opened for a session to it, or tells the
-// peer that there is none.
-func (l *Link) rejoin(p *pair) {
-	if s := l.live(); s != nil && s.nonce == p.session && s.goOn(p) {
-		return
-	}
-	l.log.Info("session not resumed", zap.String("because", "it is over here"), zap.String("path", p.path))
-	if err := p.answer(wire.Message{Kind: wire.Pong, ID: p.nonce, Token: canResume | isGone}); err != nil {
-		l.log.Debug("refusal not sent", zap.Error(err))
-	}
-	p.close(l.log)
-}
-
-// goOn has p take the place of the strand, unless the peer has given p up since; false
-// when the session is over, or cannot.
-func (s *session) goOn(p *pair) bool {
-	s.mu.Lock()
-	r := &s.mu.resume
-	if s.mu.ended || s.mu.refusing || !r.able {
-		s.mu.Unlock()
-		return false
-	}
-	if p.joins && p.arrived < r.base { // found late: the peer has said more since
-		s.mu.Unlock()
-		p.close(s.log)
-		return true
-	}
-	spare, st := r.next, s.mu.strand
-	r.next = p
-	s.mu.Unlock()
-	if spare != nil {
-		spare.close(s.log)
-	}
-	s.broke(st, errMoving)
-	s.notice()
-	return true
 }
 
 // Move has the session go on over another path: streams over it are opened first,
