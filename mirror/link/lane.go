@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"hapair/mirror/stream"
@@ -63,17 +62,10 @@ func (l *Link) newLane(conn net.Conn, path string, number int) (*lane, error) {
 
 // limitUnsent bounds what the socket of a stream takes, where there is one.
 func limitUnsent(conn net.Conn) error {
-	var socket syscall.Conn
-	switch c := conn.(type) {
-	case interface{ Below() syscall.Conn }:
-		socket = c.Below()
-	case syscall.Conn:
-		socket = c
+	if socket := socketOf(conn); socket != nil {
+		return stream.LimitUnsent(socket, unsentMax)
 	}
-	if socket == nil {
-		return nil
-	}
-	return stream.LimitUnsent(socket, unsentMax)
+	return nil
 }
 
 func (n *lane) close(because error, log *zap.Logger) {

@@ -148,6 +148,7 @@ func (s *session) readControl(st *strand) {
 	var m wire.Message
 	for {
 		err := in.next(&m)
+		st.said.Store(int64(s.link.now()))
 		switch {
 		case err != nil:
 		case m.Kind == wire.Ping:

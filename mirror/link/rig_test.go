@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,6 +181,10 @@ func (p onPath) OnPath() string { return p.path }
 func (p onPath) Raw() *net.TCPConn {
 	tcp, _ := p.Conn.(*net.TCPConn)
 	return tcp
+}
+func (p onPath) Below() syscall.Conn {
+	socket, _ := p.Conn.(syscall.Conn)
+	return socket
 }
 func (p onPath) CloseWrite() error {
 	if tcp, ok := p.Conn.(*net.TCPConn); ok {

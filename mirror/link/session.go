@@ -60,6 +60,7 @@ type strand struct {
 	in      io.Reader // the data stream
 	count   *counters
 	control sync.Mutex     // one write at a time on the control stream
+	said    atomic.Int64   // when the peer was last heard on it, by Link.now
 	work    sync.WaitGroup // the goroutines of its lanes
 }
 
@@ -71,7 +72,9 @@ func (l *Link) newStrand(p *pair) (*strand, error) {
 	l.mu.Lock()
 	count := l.countersOf(p.path)
 	l.mu.Unlock()
-	return &strand{pair: p, out: out, in: in, count: count}, nil
+	st := &strand{pair: p, out: out, in: in, count: count}
+	st.said.Store(int64(l.now()))
+	return st, nil
 }
 
 // serve runs a session from pairing to Down.
@@ -226,13 +229,15 @@ func (s *session) send(m *wire.Message) {
 // hearing notes that the peer is alive.
 func (s *session) hearing() { s.heard.Store(int64(s.link.now())) }
 
-// watch pings, and gives a strand up on which nothing is heard on either stream.
+// watch pings, and gives a strand up on which nothing is heard on either stream, or of which
+// one is dead.
 // Where this node itself was late (stopped, starved), the peer gets its time
 // anew: its words may be lying in the socket.
 func (s *session) watch() {
 	tick := time.NewTicker(s.link.cfg.PingInterval)
 	defer tick.Stop()
 	last := s.link.now()
+	var streams vigil
 	for {
 		s.lookAgain()
 		st, ok := s.whole()
@@ -250,12 +255,23 @@ func (s *session) watch() {
 		if now-last > 3*s.link.cfg.PingInterval {
 			s.log.Warn("this node was late, the peer gets its time anew", zap.Duration("late", now-last))
 			s.hearing()
+			streams.anew(st, now)
 		}
 		last = now
-		if silent := now - time.Duration(s.heard.Load()); ok && silent > s.link.cfg.Silence {
-			s.broke(st, fmt.Errorf("for %s, limit %s: %w", silent.Round(time.Millisecond), s.link.cfg.Silence, ErrSilent))
+		if ok {
+			if err := s.silent(st, &streams, now); err != nil {
+				s.broke(st, err)
+			}
 		}
 	}
+}
+
+// silent says why a strand is to be given up; nil while it is not.
+func (s *session) silent(st *strand, streams *vigil, now time.Duration) error {
+	if silent := now - time.Duration(s.heard.Load()); silent > s.link.cfg.Silence {
+		return fmt.Errorf("for %s, limit %s: %w", silent.Round(time.Millisecond), s.link.cfg.Silence, ErrSilent)
+	}
+	return streams.stuck(s, st, now)
 }
 
 // tell writes a frame without payload on the control stream. Beside what it asks
