@@ -65,7 +65,8 @@ const (
 type Needs interface {
 	// Dial opens an authenticated stream to the peer over a path, or with "" over
 	// the best one that answers, and says which. If the connection has a method Raw() *net.TCPConn
-	// that returns one, frames go out by writev.
+	// that returns one, frames go out by writev; if it has a method Below() syscall.Conn, or is one
+	// itself, that is the socket below the stream, by which a dead flow is found.
 	Dial(ctx context.Context, path, purpose string) (conn net.Conn, over string, err error)
 }
 

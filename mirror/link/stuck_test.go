@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -148,36 +149,58 @@ func TestOverdue(t *testing.T) {
 }
 
 // A peer that does not read is not gone: the kernel there still acknowledges what it
-// does not take.
+// does not take, in large frames or in many small ones.
 func TestPeerThatDoesNotReadKeepsItsStreams(t *testing.T) {
-	const n = 1200 // more than the sockets take
-	f := newFlowRig(t)
-	stalled, goOn := make(chan struct{}), make(chan struct{})
-	answer, once := f.bsink.hook, sync.Once{}
-	f.bsink.hook = func(session uint64, m *wire.Message) {
-		once.Do(func() { close(stalled); <-goOn })
-		answer(session, m)
+	for payload, n := range map[int]uint64{64 << 10: 1200, 0: 60_000} { // more than the sockets take
+		t.Run(fmt.Sprint(payload), func(t *testing.T) {
+			f := newFlowRig(t)
+			stalled, goOn := make(chan struct{}), make(chan struct{})
+			answer, once := f.bsink.hook, sync.Once{}
+			f.bsink.hook = func(session uint64, m *wire.Message) {
+				once.Do(func() { close(stalled); <-goOn })
+				answer(session, m)
+			}
+			a, _ := f.up()
+			if err := f.end(DataPurpose("pg"), false).(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
+				t.Fatal(err)
+			}
+			f.ask(a, n, payload)
+			<-stalled
+			f.unmovedFor(4 * stuckSilences * f.alpha.cfg.Silence)
+			close(goOn)
+			for id := range n {
+				if m := f.asink.want("message").m; m.ID != id {
+					t.Fatalf("%s, wanted the answer to %d", &m, id)
+				}
+			}
+		})
 	}
-	a, _ := f.up()
-	for id := range uint64(n) {
-		f.alpha.Send(a, writeMessage(id, 64<<10))
+}
+
+// ask sends n messages, each by itself.
+func (f *flowRig) ask(session, n uint64, payload int) {
+	for id := range n {
+		m := wire.Message{Kind: wire.Ack, ID: id}
+		if payload > 0 {
+			m = writeMessage(id, payload)
+		}
+		f.alpha.Send(session, m)
+		f.alpha.Flush()
 	}
-	f.alpha.Flush()
-	<-stalled
+}
+
+// unmovedFor wants nothing to happen for d, while the sockets of alpha are full.
+func (f *flowRig) unmovedFor(d time.Duration) {
+	t := f.asink.t
+	t.Helper()
 	select {
 	case e := <-f.asink.events:
 		t.Errorf("%+v", e)
 	case e := <-f.bsink.events:
 		t.Errorf("%+v", e)
-	case <-time.After(4 * stuckSilences * f.alpha.cfg.Silence): // that nothing comes for so long is what is tried
+	case <-time.After(d): // it is itself what is tried
 		if s := f.alpha.Stats(); s.QueuedMessages == 0 {
 			t.Error("the sockets took everything")
-		}
-	}
-	close(goOn)
-	for id := range uint64(n) {
-		if m := f.asink.want("message").m; m.ID != id {
-			t.Fatalf("%s, wanted the answer to %d", &m, id)
 		}
 	}
 }
