@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"hapair/agent/apiv1"
 	"hapair/agent/peering"
@@ -76,6 +77,9 @@ func (d dialer) Dial(ctx context.Context, path, purpose string) (net.Conn, strin
 
 // pathConn tells the link over which path a stream came.
 type pathConn struct{ *peering.Conn }
+
+// The link asks the socket below a stream whether its flow is dead, in both modes of peering.
+var _ interface{ Below() syscall.Conn } = pathConn{}
 
 // OnPath names the path.
 func (p pathConn) OnPath() string { return p.Conn.Path }
