@@ -20,6 +20,7 @@ type memory struct {
 
 	record      plan.Record // the newest seen, in an answer or by reading
 	recordKnown bool
+	discards    int           // ledgers that this node has given up: tokens of two are not compared
 	recordSince time.Duration // when its Primary changed
 	lastPrimary string
 
@@ -75,11 +76,42 @@ func (c *Controller) record() plan.Record {
 	return c.mu.record
 }
 
+// Discarded says that this node's ledger was given up for the peer's, which counts its
+// tokens by itself: whatever was seen of the old one is forgotten, and an answer of it
+// that is still to come is not taken. It does not block.
+func (c *Controller) Discarded() {
+	c.mu.Lock()
+	c.mu.discard()
+	c.mu.Unlock()
+	c.note(Entry{Kind: EntryRecord, Text: "the ledger of this node was discarded; the peer's counts"})
+	c.Wake("ledger discarded")
+}
+
+// discard forgets what the ledger said, what this process was granted by it, and what
+// was asked or told because of it. What failed, what an operator wants, and a lease that
+// is to be handed back stay.
+func (m *memory) discard() {
+	m.discards++
+	m.record, m.recordKnown, m.lastPrimary = plan.Record{}, false, ""
+	m.tenure, m.lapse, m.hinted, m.hint, m.owed = 0, lapse{}, false, plan.Hint{}, false
+}
+
+// ledger names the ledger that is read and changed now.
+func (c *Controller) ledger() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.discards
+}
+
 // look reads the world, notes what changed since the last look, and returns
 // the view to decide by.
 func (c *Controller) look() plan.View {
+	ledger := c.ledger()
 	v := c.read()
 	c.mu.Lock()
+	if c.mu.discards != ledger { // it was read before; there is another look soon
+		v.Ledger.Record, v.Ledger.Known = plan.Record{}, false
+	}
 	causes := strings.Join(c.mu.causes, ", ")
 	c.mu.causes = c.mu.causes[:0]
 	m := &c.mu.memory

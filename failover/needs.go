@@ -31,7 +31,8 @@ var ErrOvertaken = errors.New("overtaken by another change of the record")
 
 // Ledger is the record of who is Primary and which copies are current. Every
 // change compares expect with the record's token, is ErrOvertaken when they
-// differ, and is durable at a majority when it returns.
+// differ, and is durable at a majority when it returns. Tokens grow, but where a
+// node's ledger is given up for the peer's: see Controller.Discarded.
 type Ledger interface {
 	// Record returns the record as this node knows it. ok is false until the
 	// ledger has been read since the agent began, and the record what this

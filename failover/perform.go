@@ -73,7 +73,7 @@ func bounded(ctx context.Context, d time.Duration, do func(context.Context) erro
 func (c *Controller) changeRecord(ctx context.Context, v plan.View, kind plan.Kind, because string) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
-	l, res, self, expect := c.needs.Ledger, c.cfg.Resource, c.cfg.Self, v.Ledger.Record.Token
+	l, res, self, expect, ledger := c.needs.Ledger, c.cfg.Resource, c.cfg.Self, v.Ledger.Record.Token, c.ledger()
 	var r plan.Record
 	var err error
 	switch kind {
@@ -92,6 +92,9 @@ func (c *Controller) changeRecord(ctx context.Context, v plan.View, kind plan.Ki
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := &c.mu.memory
+	if m.discards != ledger {
+		return fmt.Errorf("%w: the ledger was discarded", ErrOvertaken)
+	}
 	if kind == plan.LedgerPromote && r.Primary == self {
 		m.tenure, m.hint = r.Tenure, plan.Hint{}
 	}
@@ -123,12 +126,16 @@ func (c *Controller) tellDemotion(ctx context.Context, v plan.View, because stri
 func (c *Controller) askLapsed(ctx context.Context, v plan.View) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
+	ledger := c.ledger()
 	lapsed, err := c.needs.Leases.Lapsed(ctx, c.cfg.Resource)
 	if err != nil {
 		return fmt.Errorf("ask a majority about the lease of %s: %w", v.Ledger.Record.Primary, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.mu.discards != ledger {
+		return fmt.Errorf("%w: the ledger was discarded", ErrOvertaken)
+	}
 	now, was := c.cfg.Clock(), c.mu.lapse
 	next := lapse{tenure: v.Ledger.Record.Tenure, asked: now, lapsed: lapsed, since: now}
 	if was.lapsed && was.tenure == next.tenure {
