@@ -170,6 +170,9 @@ func (a *agent) startDeadman() (err error) {
 func (a *agent) onRecord(name string, rec ledger.Record) {
 	if r := a.res[name]; r != nil {
 		r.mirror.SetRecord(toWire(rec))
+		if rec.Token == 0 { // this node's ledger was discarded
+			r.control.Discarded()
+		}
 		r.wake("record")
 	}
 }
