@@ -159,6 +159,9 @@ func (b *boot) startResource() error {
 		if name == resource {
 			b.w.learn(r)
 			b.mirror.SetRecord(toWire(r))
+			if r.Token == 0 {
+				b.control.Discarded()
+			}
 			b.wake("record")
 		}
 	})
