@@ -39,34 +39,53 @@ var (
 // Fence turns node off and returns what came of it. The levels of its devices
 // are tried in order until one has confirmed. A fence of the same node that is
 // under way is joined. When ctx ends the answer is Unknown, and the fence is
-// broken off unless others wait for it. why is told to devices and written to
-// the log.
+// broken off unless others wait for it: it may strike after Fence has returned.
+// why is told to devices and written to the log.
 func (r *Room) Fence(ctx context.Context, node, why string) Report {
+	rep, _ := r.fence(ctx, node, why)
+	return rep
+}
+
+// FenceToEnd is Fence for whoever must know when nothing of it strikes any more:
+// when ctx ends it returns what came of the fence once that has ended. That is
+// as soon as its devices let themselves be broken off or, when others wait for it,
+// when these go, the devices have ended by themselves, or the room is closed.
+func (r *Room) FenceToEnd(ctx context.Context, node, why string) Report {
+	rep, f := r.fence(ctx, node, why)
+	if f == nil {
+		return rep
+	}
+	<-f.done
+	return f.report
+}
+
+// fence is Fence. left is the run that is still under way, if any.
+func (r *Room) fence(ctx context.Context, node, why string) (rep Report, left *run) {
 	began := time.Now()
 	t := r.nodes[node]
 	if t == nil {
-		return Report{Node: node, Outcome: Refused, Reason: r.noDevice(node).Error(), Began: began}
+		return Report{Node: node, Outcome: Refused, Reason: r.noDevice(node).Error(), Began: began}, nil
 	}
 	for {
 		if ctx.Err() != nil {
-			return Report{Node: node, Outcome: Unknown, Began: began, Reason: "not begun: " + context.Cause(ctx).Error()}
+			return Report{Node: node, Outcome: Unknown, Began: began, Reason: "not begun: " + context.Cause(ctx).Error()}, nil
 		}
 		f, mine := r.join(t, why)
 		if f == nil {
-			return Report{Node: node, Outcome: Refused, Reason: errClosed.Error(), Began: began}
+			return Report{Node: node, Outcome: Refused, Reason: errClosed.Error(), Began: began}, nil
 		}
 		select {
 		case <-f.done:
 			if mine {
 				t.leave(f)
-				return f.report
+				return f.report, nil
 			}
 		case <-ctx.Done():
 			if mine {
 				t.leave(f)
 			}
 			return Report{Node: node, Outcome: Unknown, Began: f.began, Took: time.Since(f.began),
-				Reason: "who asked did not wait for the end: " + context.Cause(ctx).Error()}
+				Reason: "who asked did not wait for the end: " + context.Cause(ctx).Error()}, f
 		}
 	}
 }
