@@ -28,10 +28,15 @@ func (a *agent) startArbitration() {
 				a.event(apiv1.EventProblem, "", text)
 			}
 		}})
-	a.onStop("arbitration", func(context.Context) error {
-		a.fences.Close()
-		return nil
-	})
+	a.onStop("arbitration", a.stopArbitration)
+}
+
+// stopArbitration breaks off what is under way, whoever waits for it: only when the
+// devices have ended is a fence decided, and an operator may wait for ever.
+func (a *agent) stopArbitration(context.Context) error {
+	a.fence.Close()
+	a.fences.Close()
+	return nil
 }
 
 // fenceCounts has a fence that an operator asked for, or his word, count for the
@@ -51,7 +56,7 @@ type fenceDevices struct{ room *fencing.Room }
 func (d fenceDevices) Ready(node string) error { return d.room.Ready(node) }
 
 func (d fenceDevices) Fence(ctx context.Context, node, why string) failover.FenceReport {
-	r := d.room.Fence(ctx, node, why)
+	r := d.room.FenceToEnd(ctx, node, why)
 	return failover.FenceReport{Confirmed: r.Outcome == fencing.Confirmed, Refused: r.Outcome == fencing.Refused,
 		Device: r.Device, Reason: r.Reason, Began: r.Began, Took: r.Took}
 }

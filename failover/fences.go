@@ -62,7 +62,7 @@ func NewFences(cfg FencesConfig) *Fences {
 }
 
 // Close breaks off the fence under way, whose outcome is unknown then, and waits
-// for it.
+// for its devices.
 func (f *Fences) Close() {
 	f.mu.Lock()
 	f.closed = true
@@ -94,7 +94,8 @@ func (f *Fences) Fence(because string) error {
 }
 
 // carry waits for the devices. What has become void, because the two have met, is
-// not waited for: the peer is not to be shot when it is back.
+// broken off: the peer is not to be shot when it is back. It is decided only when the
+// devices have ended, as they may strike until then (rule R24).
 func (f *Fences) carry(ticket uint64, because string) {
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()

@@ -229,7 +229,8 @@ type BallotFence struct {
 
 // FenceDevices turn a node off.
 type FenceDevices interface {
-	// Fence returns when the outcome is known, or ctx has ended.
+	// Fence returns when the outcome is known, and nothing of it strikes any more. When
+	// ctx ends before, it is broken off, unless others wait for it.
 	Fence(ctx context.Context, node, why string) FenceReport
 	// Ready says whether they could be used, as far as known now. It does not block.
 	Ready(node string) error
