@@ -48,7 +48,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 }
 
 // Both sides of a bare pair wrote apart: the same way out is told everywhere,
-// and it works.
+// and it works. Afterwards the side that gave up takes over like any other.
 func TestSplitBrain(t *testing.T) {
 	p := newPair(t, true, withoutWitness)
 	keeps, gives := p.settle()
@@ -74,4 +74,12 @@ func TestSplitBrain(t *testing.T) {
 		t.Errorf("what %s wrote is gone: %q, %v", keeps, out, err)
 	}
 	p.identical(keeps)
+	p.must(p.PowerOff(keeps))
+	p.member(gives, keeps, apiv1.MemberDead)
+	p.must(p.Verb(p.ctx, gives, apiv1.VerbPromote, apiv1.PromoteRequest{Force: true, Reason: "the other box burns", WaitMS: 20000}, nil))
+	p.takeover(gives)
+	p.holds(gives, keeps)
+	p.must(p.PowerOn(keeps))
+	p.rejoined(keeps)
+	p.identical(gives)
 }
