@@ -94,7 +94,8 @@ func (l *Ledger) do(ctx context.Context, c record.Command) (Record, error) {
 			inc := l.view.inc()
 			r := l.askLeader(ctx, g, call{Kind: callApply, Incarnation: inc, Data: data})
 			if r.Status == statusOK {
-				l.learn(c.Resource, r.Answer.Record, inc)
+				l.learn(g, c.Resource, r.Answer.Record, inc)
+				l.awaitMark(ctx, g, c.Kind, r.Index)
 				return r.Answer.Record, r.Answer.Err(c)
 			}
 			why.note(r)
@@ -213,6 +214,27 @@ func awaitRaft(ctx context.Context, f raft.Future) callReply {
 		return callReply{Status: statusNotLeader, Detail: err.Error()}
 	}
 	return callReply{Status: statusUnknown, Detail: err.Error()}
+}
+
+// awaitMark waits until a mark, or that it is taken away, shows here: who has maintenance
+// begin expects that from then on this node starts nothing. It has no record of its own
+// that could be learnt. A node that is behind does not hold the answer up for long.
+func (l *Ledger) awaitMark(ctx context.Context, g *group, kind record.Kind, index uint64) {
+	if kind != record.Mark && kind != record.Unmark {
+		return
+	}
+	late := time.After(3 * l.cfg.Timing.Heartbeat)
+	for g.fsm.at.Load() < index {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		case <-g.gone:
+			return
+		}
+	}
 }
 
 // waitApplied waits until this node has applied index.

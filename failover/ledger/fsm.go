@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -20,6 +21,7 @@ type applied struct {
 // fsm is the state machine of one raft instance. raft calls it from one
 // goroutine; mu is for those who look on.
 type fsm struct {
+	at      atomic.Uint64 // index of the last command applied, once it shows in the view
 	mu      sync.Mutex
 	state   *record.State
 	onState func(*record.State, string) // after a change; "" names every resource
@@ -39,6 +41,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if f.onState != nil {
 		f.onState(f.state, c.Resource)
 	}
+	f.at.Store(l.Index)
 	return applied{a, l.Index}
 }
 
@@ -178,13 +181,15 @@ func (v *view) take(s *record.State, resource string, tell func(string, Record))
 
 // learn adopts a record the leader has answered with, which is committed, before
 // it is applied here: who changed it reads what it wrote.
-func (l *Ledger) learn(resource string, r Record, incarnation uint64) {
+// An answer of a group that this node has left since is not: tokens of two ledgers are
+// not compared.
+func (l *Ledger) learn(g *group, resource string, r Record, incarnation uint64) {
 	if r.Token == 0 {
 		return
 	}
 	v := l.view
 	v.mu.Lock()
-	newer := incarnation == v.incarnation && r.Token > v.records[resource].Token
+	newer := incarnation == v.incarnation && r.Token > v.records[resource].Token && l.group() == g
 	if newer {
 		v.records[resource] = r.Clone()
 		l.tellRecord(resource, r)
