@@ -38,10 +38,10 @@ func (c *cluster) exchange(on shelves, node, with string) {
 
 // remember tells whether every node is there and remembers what it agreed to: only
 // then may one more be given a new machine. More than one at a time is more than the
-// ledger bears.
+// ledger bears; a new one has been told all when its log has reached its floor.
 func (c *cluster) remember() bool {
 	for _, v := range c.voters() {
-		if l := c.node(v.Node); l == nil || l.isBlank() || l.wasReplaced() != nil {
+		if l := c.node(v.Node); l == nil || l.isBlank() || l.unfit() || l.wasReplaced() != nil {
 			return false
 		}
 	}
