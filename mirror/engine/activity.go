@@ -61,7 +61,7 @@ func (e *Engine) activityDone(v *volume, err error) {
 // retryCold launches the ops whose extents have become hot.
 func (e *Engine) retryCold(v *volume) {
 	cold := v.cold
-	v.cold = v.cold[:0]
+	v.cold, v.warm = v.warm[:0], nil // an op that ends at once lets others in, which may be cold too
 	for _, o := range cold {
 		if v.al.Acquire(o.disk.Offset, o.disk.Length) == actlog.Hot {
 			e.launch(o)
@@ -69,7 +69,8 @@ func (e *Engine) retryCold(v *volume) {
 			v.cold = append(v.cold, o)
 		}
 	}
-	clear(cold[len(v.cold):])
+	clear(cold)
+	v.warm = cold[:0]
 }
 
 func (e *Engine) urgentPage(v *volume, page int) {

@@ -122,7 +122,11 @@ func (e *Engine) answerEarly(o *op) {
 	if !e.mayBeEarly(o) {
 		return
 	}
-	if !e.hasRoom(o) {
+	switch {
+	case e.hasRoom(o):
+	case o.disk.Op != block.Flush && o.disk.Length > e.set.CongestionFill:
+		return // no window takes it, however empty: it is answered when the peer has it
+	default:
 		if !e.pullAhead() {
 			e.early.behind.push(o.id)
 		}

@@ -114,6 +114,7 @@ type volume struct {
 	reads   opList // application reads at the disk
 	waiting opList // wait for an overlap in active or reads, or before them in waiting
 	cold    []*op  // in active, wait for the activity log
+	warm    []*op  // empty: the memory of the last ones
 	atDisk  int    // requests that the local disk has
 	fences  opList // flushes that wait for writes which were answered early
 	early   int    // writes that were answered early, in flight

@@ -44,6 +44,7 @@ func (e *Engine) failWaiting() {
 	why := e.noQuorum()
 	for _, v := range e.vols {
 		e.abandonCold(v, why)
+		e.wake(v) // what waited for one of them begins, and fails with the next tick
 		for o := v.active.head; o != nil; {
 			next := o.next
 			if what := owesAuthority(o); what != 0 {

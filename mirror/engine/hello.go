@@ -200,13 +200,16 @@ func (e *Engine) otherRelease() string {
 	}
 }
 
-// outdatedHello says what has changed since our hello was sent.
+// outdatedHello says what has changed since our hello was sent. Marks that become more,
+// where there were some and the peer is out of the set, change nothing: the resync is to
+// come, and under load they are more each time.
 func (e *Engine) outdatedHello() error {
 	for i, v := range e.vols {
 		if !v.disk.HasData() && e.session.mine.Volumes[i].Disk.HasData() {
 			return errDiskFailed
 		}
-		if uint64(v.bits.Count()) > e.session.mine.Volumes[i].DirtyBlocks {
+		said := e.session.mine.Volumes[i].DirtyBlocks
+		if uint64(v.bits.Count()) > said && (said == 0 || e.peerInSync()) {
 			return errRecordChanged // a write that was cold has gone on without the peer
 		}
 	}

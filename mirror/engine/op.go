@@ -182,6 +182,9 @@ func (p *opPool) get(kind opKind, v *volume) *op {
 	return o
 }
 
+// empty reports whether get would return nil.
+func (p *opPool) empty() bool { return len(p.free) == 0 }
+
 func (p *opPool) put(o *op) {
 	if o.in != nil {
 		panic("engine: freed op is still on a list")

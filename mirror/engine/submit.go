@@ -47,7 +47,7 @@ func (e *Engine) refuse(v *volume, r *block.Request) error {
 // overtake, or a handshake that decides where writes go.
 func (e *Engine) mustHold(v *volume, r *block.Request) bool {
 	switch {
-	case !e.hasLease(), e.appOps >= applicationOpsMax, e.peerOps > 0, e.forward.on && !e.flowing():
+	case !e.hasLease(), e.appOps >= applicationOpsMax, e.pool.empty(), e.peerOps > 0, e.forward.on && !e.flowing():
 		return true
 	case r.Op == block.Read:
 		return e.mayDiffer() && (e.negotiating() || e.inherited())

@@ -164,7 +164,7 @@ func (e *Engine) verifyWaits(repair bool) string {
 		return "a copy is not UpToDate"
 	case !e.inSync(e.self) || !e.inSync(e.peer):
 		return "the ledger does not call both copies current"
-	case s.theirs.Role == state.Primary:
+	case s.theirs.Role == state.Primary && (e.role != state.Primary || !e.hasLease()): // who holds the lease knows better than the peer's last word
 		return fmt.Sprintf("%s is Primary, and a verify is led by the Primary", e.peer)
 	case e.role == state.Primary && !e.hasLease():
 		return "this node holds no lease"
@@ -194,7 +194,7 @@ func (e *Engine) pumpVerify() {
 	}
 	e.fillCredit()
 	for {
-		for x.flight < e.verifyDepth() && e.nextCheck() {
+		for x.flight+x.mending < e.verifyDepth() && e.nextCheck() {
 		}
 		e.provenUpTo(x.reached(e))
 		v := e.vols[x.volume]
