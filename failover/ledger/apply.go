@@ -216,11 +216,12 @@ func awaitRaft(ctx context.Context, f raft.Future) callReply {
 	return callReply{Status: statusUnknown, Detail: err.Error()}
 }
 
-// awaitMark waits until a mark, or that it is taken away, shows here: who has maintenance
-// begin expects that from then on this node starts nothing. It has no record of its own
-// that could be learnt. A node that is behind does not hold the answer up for long.
+// awaitMark waits until a mark shows here: who has maintenance begin expects that from
+// then on this node starts nothing. It has no record of its own that could be learnt. A
+// node that is behind does not hold the answer up for long. That one is taken away is not
+// waited for: what is done next, as a promotion, would come after what others do.
 func (l *Ledger) awaitMark(ctx context.Context, g *group, kind record.Kind, index uint64) {
-	if kind != record.Mark && kind != record.Unmark {
+	if kind != record.Mark {
 		return
 	}
 	late := time.After(3 * l.cfg.Timing.Heartbeat)
