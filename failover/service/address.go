@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -31,13 +33,28 @@ func newAddress(cfg vip.Config, deps Deps) (Movable, error) {
 func (a *address) Name() string { return a.name }
 
 // Start takes the address once it is guarded. One that cannot be guarded is taken
-// all the same: clients are better served by it than by none.
+// all the same: clients are better served by it than by none. Where the lease has lapsed
+// meanwhile it waits for that, until ctx ends, as the services below it do whose device
+// is frozen: to take them down again would be worse.
 func (a *address) Start(ctx context.Context) error {
 	if a.guard != nil {
 		a.warn("an address is not guarded: it stays when this agent dies", a.guard.Hold(a.cfg.Site))
 	}
-	return a.vip.Start(ctx)
+	for {
+		err := a.vip.Start(ctx)
+		if !errors.Is(err, vip.ErrMayNotHold) {
+			return err
+		}
+		select {
+		case <-time.After(leaseLook):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
+
+// leaseLook is how often an address that waits for the lease is tried.
+const leaseLook = 20 * time.Millisecond
 
 // Stop gives the address up; the guard knows it until it is gone.
 func (a *address) Stop(context.Context) error {

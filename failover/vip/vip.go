@@ -251,8 +251,8 @@ func (a *Address) start(ctx context.Context) error {
 // take probes and adds. It leaves an address that is there already.
 //
 // Whether the node may have it is asked after the probe, which may outlast a lease, and
-// again when the address is there: whoever takes it away when the time is up looks once,
-// and may have looked just before. What is there while the answer is yes, that one meets.
+// again when the address is there: whoever takes it away when the time is up may have
+// looked just before. What is there while the answer is yes, that one meets.
 func (a *Address) take(ctx context.Context, p *port) error {
 	had, err := p.has(a.cfg.Prefix)
 	if err != nil {
