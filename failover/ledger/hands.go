@@ -303,13 +303,22 @@ func (h *hands) revoke(resource string, r Record) {
 	}
 }
 
-// drop ends every lease: the ledger they rest on is discarded.
-func (h *hands) drop(because string) {
+// suspend ends every lease, with the ledger that they rest on. They are asked for again
+// if that goes on.
+func (h *hands) suspend(because string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for name, held := range h.holds {
+		clear(held.grants)
 		h.lose(name, held, because)
 	}
+}
+
+// drop ends every lease for good.
+func (h *hands) drop(because string) {
+	h.suspend(because)
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	clear(h.holds)
 	clear(h.releases)
 }

@@ -74,11 +74,12 @@ func (l *Ledger) adopt(you hello, because string) error {
 	was := l.view.inc()
 	l.stopGroup()
 	l.voter.setCaught(false)
-	l.hands.drop("the ledger it rests on is discarded")
+	l.hands.suspend("the ledger it rests on is discarded")
 	if err := l.wipe(identity{Incarnation: you.Incarnation, Lineage: you.Lineage, Joining: true, Wiping: true, Floor: floorOf(you), Machine: l.Machine(), Forked: you.Forked || len(you.Voters)+len(you.Learners) > 2}); err != nil {
 		return l.notWiped(err)
 	}
 	l.voter.forget()
+	l.hands.drop("the ledger it rests on was discarded")
 	gone := l.view.all()
 	l.view.reset(l.id())
 	for name := range gone {

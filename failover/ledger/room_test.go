@@ -175,3 +175,30 @@ func TestRejoinsWhenThereIsRoom(t *testing.T) {
 		}
 	})
 }
+
+// A ledger that is to be discarded, and goes on because there is no room for another, has
+// its leases again.
+func TestLeasesComeBackWithALedgerThatGoesOn(t *testing.T) {
+	bubble(t, ArbitrationManual, func(t *testing.T, c *cluster) {
+		c.small("a")
+		c.openAll()
+		c.watch("r")
+		c.primary("a", "r")
+		if err := os.Remove(filepath.Join(c.dir, "a", "log.ballast")); err != nil {
+			t.Fatal(err)
+		}
+		c.fill("a")
+		a := c.node("a")
+		a.admin.Lock()
+		err := a.adopt(c.node("b").greeting(), "a test")
+		a.admin.Unlock()
+		if !errors.Is(err, logstore.ErrNoRoom) {
+			t.Fatal(err)
+		}
+		if c.holds("a", "r")() {
+			t.Fatal("the lease is held while the ledger that it rests on was to go")
+		}
+		c.eventually(5*time.Second, "a holds the lease again", c.holds("a", "r"))
+		c.empty("a")
+	})
+}
