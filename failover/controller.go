@@ -274,7 +274,7 @@ func (c *Controller) finish(err error) {
 // what it was stopped for came to nothing.
 func (c *Controller) remember(r *runningStep) {
 	switch r.step.Kind {
-	case plan.StopServices:
+	case plan.StopServices, plan.AbortLost:
 		c.tried = 0
 	case plan.StartServices, plan.RestartServices:
 		if r.broken == 0 {

@@ -97,7 +97,7 @@ func openMirror(v View) Decision {
 func reopen(v View) Decision {
 	again := v.retryAt()
 	switch {
-	case v.exhausted() && !v.Maintenance:
+	case v.exhausted():
 		return tooOften(v, MirrorPromote)
 	case again != 0:
 		return retryLater(v, again)
@@ -228,19 +228,24 @@ func retryLater(v View, at time.Duration) Decision {
 }
 
 // tooOften hands a resource that does not come up here to the peer, unless
-// the peer failed as well or is not there: then the operator is told, and it
-// is tried again here by the step given, ever more seldom.
+// the peer failed as well or is not there, or maintenance is on: then the operator is
+// told, and it is tried again here by the step given, ever more seldom.
 func tooOften(v View, again Kind) Decision {
-	if peerCanTake(v).OK {
+	peer := peerCanTake(v)
+	stays := peer.Text
+	switch {
+	case v.Maintenance:
+		stays = "maintenance is on: it is not moved"
+	case peer.OK:
 		return descend(v, failedText(v))
 	}
 	f := v.Self.Failed
 	at := min(f.At+v.Settings.RetryDelay<<min(f.Count, 20), f.Until)
 	if v.Now >= at {
-		return steps(failedText(v)+"; "+peerCanTake(v).Text+": it is tried again here", again)
+		return steps(failedText(v)+"; "+stays+": it is tried again here", again)
 	}
 	return Decision{
-		Code: CodeFailures, Because: failedText(v) + "; " + peerCanTake(v).Text,
+		Code: CodeFailures, Because: failedText(v) + "; " + stays,
 		Hint: failuresHint(v), At: at,
 	}
 }
