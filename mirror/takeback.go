@@ -33,21 +33,29 @@ type takeBack struct {
 // takeBackDisks attaches disks that hung and answer again, when their pause is over.
 func (r *Resource) takeBackDisks() {
 	t, now := &r.back, r.cfg.Clock()
-	switch {
-	case r.opening.Load():
-	case !r.answersAgain():
-		t.due, t.told = 0, false
-	case t.due == 0 && !t.told:
-		r.planTakeBack(now)
-	case t.due != 0 && now >= t.due:
-		t.due, t.last = 0, now
-		go func() { // Attach has its own end
-			if err := r.Attach(r.ctx, AttachOptions{}); err != nil && !errors.Is(err, engine.ErrNotTaken) && r.ctx.Err() == nil {
-				r.log.Warn("a disk that answers again is not taken into use", zap.Error(err))
-			}
-		}()
+	if !r.opening.Load() {
+		switch plan, due := t.next(now, r.answersAgain()); {
+		case plan:
+			r.planTakeBack(now)
+		case due && r.mayAttach() == nil: // else as soon as it may: something else is under way
+			t.due, t.last = 0, now
+			go func() { // Attach has its own end
+				if err := r.Attach(r.ctx, AttachOptions{}); err != nil && !errors.Is(err, engine.ErrNotTaken) && r.ctx.Err() == nil {
+					r.log.Warn("a disk that answers again is not taken into use", zap.Error(err))
+				}
+			}()
+		}
 	}
 	r.takenBackAt.Store(int64(t.due))
+}
+
+// next says whether a pause is to be chosen, and whether it is over. What else is under
+// way does not count: it would make a disk that hung once one that hangs each time.
+func (t *takeBack) next(now time.Duration, answers bool) (plan, due bool) {
+	if !answers {
+		t.due, t.told = 0, false
+	}
+	return answers && t.due == 0 && !t.told, answers && t.due != 0 && now >= t.due
 }
 
 // planTakeBack chooses the pause.
@@ -72,7 +80,7 @@ func (r *Resource) planTakeBack(now time.Duration) {
 }
 
 // answersAgain reports whether each disk that is not in use was given up because it did
-// not answer, and has let go of everything since, and whether they can be attached.
+// not answer, and has let go of everything since.
 func (r *Resource) answersAgain() bool {
 	if !r.anyFailed() { // the tick asks, and a View is much to make
 		return false
@@ -87,7 +95,7 @@ func (r *Resource) answersAgain() bool {
 		}
 		failed = true
 	}
-	return failed && r.mayAttach() == nil
+	return failed
 }
 
 func (r *Resource) anyFailed() bool {

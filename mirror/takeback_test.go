@@ -90,3 +90,25 @@ func TestDiskThatFailedIsNotTakenBack(t *testing.T) {
 		t.Fatal("a disk that failed would be attached by itself")
 	}
 }
+
+// What else is under way when the pause of a disk is over, or before, is not another hang:
+// only a disk that does not answer begins anew.
+func TestPauseOfATakenBackDisk(t *testing.T) {
+	var b takeBack
+	says := func(now time.Duration, answers, plan, due bool) {
+		t.Helper()
+		if p, d := b.next(now, answers); p != plan || d != due {
+			t.Fatalf("at %v: plan %t, due %t", now, p, d)
+		}
+	}
+	says(time.Second, false, false, false)
+	says(2*time.Second, true, true, false)
+	b.due, b.tries = 12*time.Second, 1
+	says(3*time.Second, true, false, false)
+	says(12*time.Second, true, false, true)
+	says(13*time.Second, true, false, true) // it could not be attached just then
+	says(14*time.Second, false, false, false)
+	says(15*time.Second, true, true, false)
+	b.due, b.told = 0, true
+	says(16*time.Second, true, false, false)
+}
