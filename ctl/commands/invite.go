@@ -34,6 +34,10 @@ func (a *app) inviteCmd() *cobra.Command {
 			if self, err = selfNode(cfg, self); err != nil {
 				return err
 			}
+			if cfg.IsWitness(self) {
+				return usage(fmt.Sprintf("hactl invite %s on %s", args[0], cfg.Nodes[0].Name),
+					"%s is the witness, and a data node invites", self)
+			}
 			if cfg.Node(args[0]) == nil && !cfg.IsWitness(args[0]) || args[0] == self {
 				return usage("name one of the other nodes in "+a.cfg, "%q cannot be invited from %q", args[0], self)
 			}
