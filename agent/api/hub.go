@@ -90,8 +90,9 @@ func (h *Hub) Seq() uint64 {
 
 // Subscribe returns a queue of the kept events after since (SinceNow: none) and
 // of everything that follows. Events no longer kept are announced by one event
-// of kind dropped with the number of the last lost one. Too many subscribers
-// get a closed queue with a problem.
+// of kind dropped with the number of the last lost one. So is a since that no event has
+// yet: it is of an earlier life of the agent, and all that is kept comes. Too many
+// subscribers get a closed queue with a problem.
 func (h *Hub) Subscribe(since uint64) *Subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,11 +121,12 @@ func (h *Hub) Subscribe(since uint64) *Subscription {
 func (h *Hub) after(since uint64) []apiv1.Event {
 	kept := h.mu.kept
 	var out []apiv1.Event
-	if len(kept) > 0 && since+1 < kept[0].Seq {
-		out = append(out, apiv1.Event{
-			Seq: kept[0].Seq - 1, Time: kept[0].Time, Node: h.node, Kind: apiv1.EventDropped,
-			Text: fmt.Sprintf("events %d to %d are no longer kept", since+1, kept[0].Seq-1),
-		})
+	switch lost := h.mu.seq - uint64(len(kept)); {
+	case since > h.mu.seq:
+		out = append(out, h.note(lost, fmt.Sprintf("no event %d since the agent began: its numbers begin anew", since)))
+		since = lost
+	case since < lost:
+		out = append(out, h.note(lost, fmt.Sprintf("events %d to %d are no longer kept", since+1, lost)))
 	}
 	for i := range kept {
 		if kept[i].Seq > since {
@@ -132,6 +134,15 @@ func (h *Hub) after(since uint64) []apiv1.Event {
 		}
 	}
 	return out
+}
+
+// note says what a reader cannot have, up to the event with the number seq.
+func (h *Hub) note(seq uint64, text string) apiv1.Event {
+	at := h.now()
+	if len(h.mu.kept) > 0 {
+		at = h.mu.kept[0].Time
+	}
+	return apiv1.Event{Seq: seq, Time: at, Node: h.node, Kind: apiv1.EventDropped, Text: text}
 }
 
 // drop ends a subscription; hub.mu is held.
