@@ -45,6 +45,16 @@ func (e *UnreachableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// UnansweredError says that the caller left before a change was answered: it may
+// still complete.
+type UnansweredError struct{ Err error }
+
+// Error names the cause.
+func (e *UnansweredError) Error() string { return "left before the answer: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *UnansweredError) Unwrap() error { return e.Err }
+
 // New returns a client of the agent on a socket. Nothing is opened yet.
 func New(socket string) *Client {
 	c := &Client{socket: socket}
@@ -174,8 +184,19 @@ func resourcePath(resource, verb string) string {
 }
 
 // do sends one request. A refusal is an *apiv1.Problem; no agent is an
-// *UnreachableError.
+// *UnreachableError; a change whose ctx ended before its answer came is an
+// *UnansweredError.
 func (c *Client) do(ctx context.Context, method, path string, req, ans any) error {
+	err := c.exchange(ctx, method, path, req, ans)
+	var refused *apiv1.Problem
+	var gone *UnreachableError
+	if err == nil || method == http.MethodGet || ctx.Err() == nil || errors.As(err, &refused) || errors.As(err, &gone) {
+		return err
+	}
+	return &UnansweredError{err}
+}
+
+func (c *Client) exchange(ctx context.Context, method, path string, req, ans any) error {
 	resp, err := c.send(ctx, method, path, req)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ const (
 	ExitUnreachable    = 4 // no agent answers on the socket
 	ExitNotImplemented = 5 // described, not built
 	ExitForbidden      = 6 // not permitted for this user
-	ExitTimeout        = 7 // not done in time; it may still complete
+	ExitTimeout        = 7 // not done in time, or interrupted; it may still complete
 )
 
 // usageError is a wrong command line.
@@ -38,6 +38,7 @@ func judge(err error) (apiv1.Problem, int) {
 	var p *apiv1.Problem
 	var u *usageError
 	var gone *client.UnreachableError
+	var left *client.UnansweredError
 	var bad config.Errors
 	var ni *config.NotImplementedError
 	switch {
@@ -54,6 +55,10 @@ func judge(err error) (apiv1.Problem, int) {
 		return apiv1.Problem{Code: apiv1.CodeBadRequest, Text: err.Error()}, ExitUsage
 	case errors.As(err, &ni):
 		return apiv1.Problem{Code: apiv1.CodeNotImplemented, Text: err.Error()}, ExitNotImplemented
+	case errors.As(err, &left):
+		return apiv1.Problem{Code: apiv1.CodeTimeout, Text: "interrupted before the agent answered", Hint: "it may still complete; see hactl status and hactl events"}, ExitTimeout
+	case errors.Is(err, context.Canceled):
+		return apiv1.Problem{Code: apiv1.CodeTimeout, Text: "interrupted"}, ExitTimeout
 	case errors.Is(err, context.DeadlineExceeded):
 		return apiv1.Problem{Code: apiv1.CodeTimeout, Text: err.Error()}, ExitTimeout
 	}

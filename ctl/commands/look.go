@@ -22,7 +22,7 @@ func (a *app) statusCmd() *cobra.Command {
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.resourceArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if watch {
-				return a.watch(cmd.Context(), args)
+				return untilEnded(cmd.Context(), a.watch(cmd.Context(), args))
 			}
 			st, err := a.status(cmd.Context(), args)
 			if err != nil {
@@ -52,6 +52,15 @@ func (a *app) status(ctx context.Context, args []string) (apiv1.Status, error) {
 	}
 	st.Resources = []apiv1.Resource{*r}
 	return st, nil
+}
+
+// untilEnded is the error of a command that follows until the user ends it: that it
+// was ended is none.
+func untilEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // Pace of a watch: rates and leases age even when nothing happens.
@@ -184,9 +193,13 @@ func (a *app) eventsCmd() *cobra.Command {
 					return usage("one of "+strings.Join(apiv1.EventKinds(), ", "), "there are no events of kind %q", k)
 				}
 			}
-			return a.events(cmd.Context(), since, noFollow, func(e apiv1.Event) bool {
+			err := a.events(cmd.Context(), since, noFollow, func(e apiv1.Event) bool {
 				return (resource == "" || e.Resource == resource) && (len(kinds) == 0 || slices.Contains(kinds, e.Kind))
 			})
+			if noFollow {
+				return err
+			}
+			return untilEnded(cmd.Context(), err)
 		},
 	}
 	c.Flags().StringVar(&since, "since", client.SinceAll, "event number to begin after, or now")

@@ -38,7 +38,8 @@ type app struct {
 }
 
 // Main runs hactl with args (without the program's name) and returns the exit
-// code. It ends when ctx does.
+// code. It ends when ctx does: with ExitTimeout, unless the command is one that
+// follows until then.
 func Main(ctx context.Context, args []string, env Env) int {
 	a := &app{env: env}
 	defer func() { a.client().Close() }()
@@ -47,9 +48,6 @@ func Main(ctx context.Context, args []string, env Env) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return ExitOK // ended by the user
 	}
 	return a.report(cmd, err)
 }
@@ -97,7 +95,7 @@ func (a *app) root() *cobra.Command {
 		Short: "see and change a hapair node",
 		Long: "hactl speaks to the haagent of this machine.\n\n" +
 			"Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 refused by a rule,\n" +
-			"4 agent unreachable, 5 not implemented, 6 not permitted, 7 timed out.",
+			"4 agent unreachable, 5 not implemented, 6 not permitted, 7 timed out or interrupted.",
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },

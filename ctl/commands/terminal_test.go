@@ -62,6 +62,12 @@ func (s *screen) await(t *testing.T, want string) {
 func serve(t *testing.T, sock string) (b *apitest.Backend, stop func()) {
 	t.Helper()
 	b = apitest.New(apitest.Sample(), time.Now)
+	return b, serveBackend(t, sock, b)
+}
+
+// serveBackend runs the real server before b.
+func serveBackend(t *testing.T, sock string, b api.Backend) (stop func()) {
+	t.Helper()
 	srv, err := api.New(api.Options{Backend: b})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +78,7 @@ func serve(t *testing.T, sock string) (b *apitest.Backend, stop func()) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
-	return b, func() {
+	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := errors.Join(srv.Shutdown(ctx), <-done); err != nil {
