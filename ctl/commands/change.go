@@ -82,7 +82,7 @@ func (a *app) confirmLoss(ctx context.Context, resource string) error {
 	if !a.env.InTerminal {
 		return nil
 	}
-	return a.askName(resource, "Type the resource's name to force the promotion: ", "nothing was changed")
+	return a.askName(ctx, resource, "Type the resource's name to force the promotion: ", "nothing was changed")
 }
 
 func (a *app) demoteCmd() *cobra.Command {

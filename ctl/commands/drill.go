@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,7 +41,7 @@ func (a *app) drillCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := a.confirmDrill(&rep); err != nil {
+				if err := a.confirmDrill(cmd.Context(), &rep); err != nil {
 					return err
 				}
 			}
@@ -63,12 +64,12 @@ func (a *app) drillCmd() *cobra.Command {
 
 // confirmDrill says what will happen, and asks a person; without one --yes is
 // needed.
-func (a *app) confirmDrill(rep *apiv1.DrillReport) error {
+func (a *app) confirmDrill(ctx context.Context, rep *apiv1.DrillReport) error {
 	fmt.Fprintf(a.env.Err, "%s\n", renderPlan(rep, a.style()))
 	if !a.env.InTerminal {
 		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "nothing was done", Hint: fmt.Sprintf("hactl drill %s %s --yes", rep.Kind, rep.Resource)}
 	}
-	return a.askName(rep.Resource, "Type the resource's name to go on: ", "nothing was done")
+	return a.askName(ctx, rep.Resource, "Type the resource's name to go on: ", "nothing was done")
 }
 
 func renderPlan(rep *apiv1.DrillReport, s style) string {

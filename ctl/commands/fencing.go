@@ -2,6 +2,7 @@ package commands
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func (a *app) fenceCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Node, req.WaitMS = args[0], wait.Milliseconds()
 			if !yes && a.env.InTerminal {
-				if err := a.askName(req.Node, "Type the node's name to switch it off: ", "nothing was changed"); err != nil {
+				if err := a.askName(cmd.Context(), req.Node, "Type the node's name to switch it off: ", "nothing was changed"); err != nil {
 					return err
 				}
 			}
@@ -57,17 +58,32 @@ func (a *app) fenceConfirmCmd() *cobra.Command {
 }
 
 // askName lets a person type a name: nobody does that by mistake. Another answer is
-// refused with what came of it.
-func (a *app) askName(name, question, otherwise string) error {
+// refused with what came of it. When ctx ends so does the question; the read does not,
+// and takes one more line of the input if there ever is one: ask nothing after that.
+func (a *app) askName(ctx context.Context, name, question, otherwise string) error {
 	fmt.Fprint(a.env.Err, question)
-	line, err := bufio.NewReader(a.env.In).ReadString('\n')
-	if err != nil && line == "" {
-		return fmt.Errorf("read the answer: %w", err)
+	type answer struct {
+		line string
+		err  error
 	}
-	if strings.TrimSpace(line) != name {
-		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; " + otherwise}
+	typed := make(chan answer, 1)
+	go func() {
+		line, err := bufio.NewReader(a.env.In).ReadString('\n')
+		typed <- answer{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.env.Err) // the question's line has no end
+		return &apiv1.Problem{Code: apiv1.CodeTimeout, Text: "interrupted; " + otherwise}
+	case got := <-typed:
+		if got.err != nil && got.line == "" {
+			return fmt.Errorf("read the answer: %w", got.err)
+		}
+		if strings.TrimSpace(got.line) != name {
+			return &apiv1.Problem{Code: apiv1.CodeRefused, Text: "not confirmed; " + otherwise}
+		}
+		return nil
 	}
-	return nil
 }
 
 // renderWatchdog draws what resets this machine.

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -105,4 +106,39 @@ func TestInterruptedFollowing(t *testing.T) {
 	out.await(t, "promoted")
 	interrupt()
 	wantCode(t, ended, ExitOK, out)
+}
+
+// An interrupt ends a question as well; nothing is asked of the agent then.
+func TestInterruptedQuestion(t *testing.T) {
+	for _, c := range []struct{ question, command string }{
+		{"Type the node's name", "fence beta --force"},
+		{"Type the resource's name", "promote pg --force"},
+		{"Type the resource's name", "drill agent pg"},
+	} {
+		t.Run(c.command, func(t *testing.T) { interruptQuestion(t, c.question, strings.Fields(c.command)) })
+	}
+}
+
+func interruptQuestion(t *testing.T, question string, args []string) {
+	if os.Getuid() != 0 {
+		t.Skip("needs uid 0: changes are for root")
+	}
+	sock := filepath.Join(t.TempDir(), "s")
+	b, stop := serve(t, sock)
+	defer stop()
+	b.SetExplanation(apiv1.Explanation{Resource: "pg", Node: "alpha", Verdict: apiv1.NeedsForce})
+	ctx, interrupt := interruptible(t)
+	out := newScreen()
+	env := terminal(out, nil)
+	keys, typed := io.Pipe()
+	defer typed.Close() //nolint:errcheck // it gives none
+	env.In, env.InTerminal = keys, true
+	ended := start(ctx, env, append([]string{"--socket", sock}, args...)...)
+	out.await(t, question)
+	asked := len(b.Asked())
+	interrupt()
+	wantCode(t, ended, ExitTimeout, out)
+	if text := out.text(); !strings.Contains(text, "interrupted; nothing was") || len(b.Asked()) != asked {
+		t.Errorf("it says %q, and asked %q", text, b.Asked())
+	}
 }
