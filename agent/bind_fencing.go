@@ -132,7 +132,11 @@ func (b *backend) Fence(ctx context.Context, q apiv1.FenceRequest) (apiv1.Change
 	a.fenceCounts(why)
 	r := a.fence.Fence(ctx, q.Node, why)
 	text := fmt.Sprintf("fence of %s: %s: %s", q.Node, r.Outcome, r.Reason)
-	if r.Outcome != fencing.Confirmed {
+	switch {
+	case r.Outcome == fencing.Unknown && ctx.Err() != nil:
+		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeTimeout, Text: text,
+			Hint: fmt.Sprintf("it may still strike: see hactl status; hactl fence %s --wait TIME waits longer", q.Node)}
+	case r.Outcome != fencing.Confirmed:
 		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeRefused, Text: text,
 			Hint: fmt.Sprintf("make sure by hand that %s is off, then hactl fence-confirm %s --i-have-checked", q.Node, q.Node)}
 	}

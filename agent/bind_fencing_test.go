@@ -110,6 +110,16 @@ func TestFenceFails(t *testing.T) {
 	}
 }
 
+// Who does not wait for the end is not told that a rule forbids it: it may still strike.
+func TestFenceNotWaitedFor(t *testing.T) {
+	a := fencingAgent(t, "[{manual: true}]")
+	_, err := (&backend{a}).Fence(t.Context(), apiv1.FenceRequest{Node: "beta", WaitMS: 50})
+	var p *apiv1.Problem
+	if !errors.As(err, &p) || p.Code != apiv1.CodeTimeout || !strings.Contains(p.Hint, "it may still strike") {
+		t.Errorf("%+v, want %s", err, apiv1.CodeTimeout)
+	}
+}
+
 // Without arbitration by fencing there is none, and it says so.
 func TestNoFencing(t *testing.T) {
 	cfg, err := config.Parse("hapair.yaml", []byte("nodes: {alpha: 10.99.0.1, beta: 10.99.0.2}\ndisk: /dev/vdb\n"))
