@@ -122,7 +122,7 @@ func (b *backend) Fence(ctx context.Context, q apiv1.FenceRequest) (apiv1.Change
 	if err := a.mayFence(q); err != nil {
 		return apiv1.Changed{}, err
 	}
-	ctx, cancel := waiting(ctx, q.WaitMS)
+	ctx, cancel := context.WithTimeout(ctx, a.fenceWait(q))
 	defer cancel()
 	why := "asked by " + operator(ctx)
 	if q.Reason != "" {
@@ -141,6 +141,15 @@ func (b *backend) Fence(ctx context.Context, q apiv1.FenceRequest) (apiv1.Change
 			Hint: fmt.Sprintf("make sure by hand that %s is off, then hactl fence-confirm %s --i-have-checked", q.Node, q.Node)}
 	}
 	return apiv1.Changed{Node: q.Node, Was: "unknown", Now: "off", TookMS: r.Took.Milliseconds(), Text: text}, nil
+}
+
+// fenceWait is how long who asks for a fence waits for its end: as long as he says, or
+// as the devices may take, but no less than for any other change.
+func (a *agent) fenceWait(q apiv1.FenceRequest) time.Duration {
+	if q.WaitMS > 0 {
+		return time.Duration(q.WaitMS) * time.Millisecond
+	}
+	return max(api.DefaultWait, a.cfg.FenceTakes(q.Node)+fenceSlack)
 }
 
 // mayFence refuses this node, nodes that are none, and a live one without force.

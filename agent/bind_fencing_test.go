@@ -120,6 +120,25 @@ func TestFenceNotWaitedFor(t *testing.T) {
 	}
 }
 
+// Who does not say how long he waits waits as long as the devices may take.
+func TestFenceWait(t *testing.T) {
+	for _, c := range []struct {
+		devices string
+		asked   int64
+		want    time.Duration
+	}{
+		{"[{agent: fence_a, timeout: 20s}]", 0, api.DefaultWait},
+		{"[{agent: fence_a, timeout: 115s}]", 0, 125 * time.Second},
+		{"[{agent: fence_a, timeout: 10m}, {exec: [/bin/c], timeout: 215s}, {manual: true}]", 0, 815*time.Second + fenceSlack},
+		{"[{agent: fence_a, timeout: 10m}]", 5000, 5 * time.Second},
+	} {
+		a := fencingAgent(t, c.devices)
+		if got := a.fenceWait(apiv1.FenceRequest{Node: "beta", WaitMS: c.asked}); got != c.want {
+			t.Errorf("%s, asked %d ms: %v, want %v", c.devices, c.asked, got, c.want)
+		}
+	}
+}
+
 // Without arbitration by fencing there is none, and it says so.
 func TestNoFencing(t *testing.T) {
 	cfg, err := config.Parse("hapair.yaml", []byte("nodes: {alpha: 10.99.0.1, beta: 10.99.0.2}\ndisk: /dev/vdb\n"))

@@ -212,7 +212,16 @@ func waitOf(req any) (time.Duration, *apiv1.Problem) {
 		return 0, problem(apiv1.CodeBadRequest, fmt.Sprintf("wait_ms is %d; between 0 and %d", ms, MaxWait.Milliseconds()), "")
 	}
 	if ms == 0 {
-		return DefaultWait, nil
+		return defaultWait(req), nil
 	}
 	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// defaultWait bounds a request that does not say. A fence is bounded by the backend,
+// which knows how long its devices may take.
+func defaultWait(req any) time.Duration {
+	if _, fence := req.(apiv1.FenceRequest); fence {
+		return MaxWait
+	}
+	return DefaultWait
 }

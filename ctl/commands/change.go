@@ -40,8 +40,11 @@ func (a *app) verbCmd(verb, short string, request func() (any, error)) *cobra.Co
 	}
 }
 
-func waitFlag(c *cobra.Command, wait *time.Duration) {
-	c.Flags().DurationVar(wait, "wait", 0, "how long to wait for it to be complete (default: the agent's, 2m)")
+func waitFlag(c *cobra.Command, wait *time.Duration) { waitFlagOf(c, wait, "the agent's, 2m") }
+
+// waitFlagOf is waitFlag where the agent's default is another one.
+func waitFlagOf(c *cobra.Command, wait *time.Duration, byDefault string) {
+	c.Flags().DurationVar(wait, "wait", 0, "how long to wait for it to be complete (default: "+byDefault+")")
 }
 
 func (a *app) promoteCmd() *cobra.Command {

@@ -36,7 +36,7 @@ func (a *app) fenceCmd() *cobra.Command {
 	c.Flags().BoolVar(&req.Force, "force", false, "even when it is alive")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
-	waitFlag(c, &wait)
+	waitFlagOf(c, &wait, "as long as its fence devices may take, 2m at least")
 	return c
 }
 

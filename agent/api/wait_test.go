@@ -1,0 +1,26 @@
+package api
+
+import (
+	"testing"
+	"time"
+
+	"hapair/agent/apiv1"
+)
+
+// A fence that does not say how long is bounded by who knows its devices.
+func TestDefaultWait(t *testing.T) {
+	for _, c := range []struct {
+		req  any
+		want time.Duration
+	}{
+		{apiv1.PromoteRequest{}, DefaultWait},
+		{apiv1.PromoteRequest{WaitMS: 5000}, 5 * time.Second},
+		{apiv1.FenceRequest{}, MaxWait},
+		{apiv1.FenceRequest{WaitMS: 5000}, 5 * time.Second},
+		{apiv1.ConnectRequest{}, DefaultWait},
+	} {
+		if got, p := waitOf(c.req); p != nil || got != c.want {
+			t.Errorf("%T%+v: %v, %v; want %v", c.req, c.req, got, p, c.want)
+		}
+	}
+}
