@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"hapair/agent/api"
 	"hapair/agent/apiv1"
 	"hapair/failover"
+	"hapair/failover/ledger"
 	"hapair/failover/plan"
 	"hapair/failover/service"
 )
@@ -178,7 +180,13 @@ func (b *backend) Standby(ctx context.Context, q apiv1.StandbyRequest) (apiv1.Ch
 	return b.mark(ctx, failover.MarkStandby(node), "standby of "+node, q.On, q.Reason)
 }
 
+// ledgerPatience bounds a change that is one word in the ledger: without a majority
+// more time brings nothing.
+const ledgerPatience = 10 * time.Second
+
 func (b *backend) mark(ctx context.Context, name, what string, on bool, reason string) (apiv1.Changed, error) {
+	ctx, cancel := context.WithTimeout(ctx, ledgerPatience)
+	defer cancel()
 	began, word := time.Now(), map[bool]string{true: "on", false: "off"}
 	hands := ledgerHands{b.a.ledger}
 	was := hands.Marked(name)
@@ -189,11 +197,20 @@ func (b *backend) mark(ctx context.Context, name, what string, on bool, reason s
 		err = hands.Unmark(ctx, name)
 	}
 	if err != nil {
-		return apiv1.Changed{}, problem(fmt.Errorf("%s: %w", what, err))
+		return apiv1.Changed{}, markProblem(fmt.Errorf("%s: %w", what, err))
 	}
 	b.a.event(apiv1.EventOperator, "", what+" "+word[on])
 	b.a.wakeAll("mark")
 	return apiv1.Changed{Node: b.a.self, Was: word[was], Now: word[on], TookMS: time.Since(began).Milliseconds(), Text: fmt.Sprintf("%s: was %s, now %s", what, word[was], word[on])}, nil
+}
+
+// markProblem tells a mark that was certainly not set, for want of a majority, from one
+// that may be: both end by a deadline.
+func markProblem(err error) error {
+	if errors.Is(err, ledger.ErrNoQuorum) {
+		return &apiv1.Problem{Code: apiv1.CodeNoQuorum, Text: err.Error(), Hint: "hactl status says who is missing"}
+	}
+	return problem(err)
 }
 
 // CreateMetadata is for disks that are not attached; those of this agent are.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hapair/agent/apiv1"
+	"hapair/failover/lease"
 	"hapair/failover/ledger"
 )
 
@@ -104,7 +105,7 @@ func (b *backend) excludeFrom(ctx context.Context, node string) (out []string, e
 		if !rec.Has(node) {
 			continue
 		}
-		if _, err := b.a.ledger.Exclude(ctx, name, node, rec.Token); err != nil {
+		if err := b.exclude(ctx, name, node, rec.Token); err != nil {
 			return nil, &apiv1.Problem{Code: apiv1.CodeNoQuorum, Text: fmt.Sprintf("%s cannot be taken out of the in-sync set of %s: %v", node, name, err),
 				Hint: "hactl status says who is missing; without a witness, promote this node first (hactl promote " + name + " --force)"}
 		}
@@ -112,6 +113,13 @@ func (b *backend) excludeFrom(ctx context.Context, node string) (out []string, e
 	}
 	slices.Sort(out)
 	return out, nil
+}
+
+func (b *backend) exclude(ctx context.Context, name, node string, expect lease.Token) error {
+	ctx, cancel := context.WithTimeout(ctx, ledgerPatience)
+	defer cancel()
+	_, err := b.a.ledger.Exclude(ctx, name, node, expect)
+	return err
 }
 
 // machineOf is the machine that is taken for another node, "" where none is known.
