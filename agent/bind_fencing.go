@@ -50,6 +50,7 @@ func fencingConfig(cfg *config.Config, self string, pills func(node string, d *c
 		if node == self {
 			continue
 		}
+		names := map[string]bool{}
 		for _, devices := range cfg.FenceLevels(node) {
 			var level fencing.Level
 			for i := range devices {
@@ -57,12 +58,38 @@ func fencingConfig(cfg *config.Config, self string, pills func(node string, d *c
 				if err != nil {
 					return out, fmt.Errorf("fencing of %s: %w", node, err)
 				}
+				if !devices[i].Manual { // there is one operator, and the room knows him as such
+					b.Device = apart(names, b.Device)
+				}
 				level = append(level, b)
 			}
 			out.Nodes[node] = append(out.Nodes[node], level)
 		}
 	}
 	return out, nil
+}
+
+// called is a device by a name that no other one of its node has.
+type called struct {
+	device.Device
+	name string
+}
+
+// Name is the device's own, with a number where that is taken.
+func (c called) Name() string { return c.name }
+
+// apart gives d a name that is not among those taken, and adds it to them: status,
+// events and metrics tell devices apart by nothing else.
+func apart(taken map[string]bool, d device.Device) device.Device {
+	name := d.Name()
+	for n := 2; taken[name]; n++ {
+		name = fmt.Sprintf("%s #%d", d.Name(), n)
+	}
+	taken[name] = true
+	if name == d.Name() {
+		return d
+	}
+	return called{d, name}
 }
 
 func fenceDevice(node string, d *config.FenceDevice, self string, pills func(string, *config.FenceDevice) device.Device) (b fencing.Bound, err error) {

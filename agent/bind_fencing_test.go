@@ -70,6 +70,20 @@ func TestFencingConfig(t *testing.T) {
 	}
 }
 
+// Devices that would be called alike, as two supplies that one program switches,
+// are told apart. An operator is always the same one.
+func TestFenceDevicesAreToldApart(t *testing.T) {
+	a := fencingAgent(t, "[{exec: [/bin/off, '1']}, {exec: [/bin/off, '2'], level: 1}, {exec: [/bin/off, '3'], level: 2}, {agent: fence_a, level: 2}, {manual: true}, {manual: true}]")
+	nodes, _ := a.fencingStatus()
+	var names []string
+	for _, d := range nodes[0].Devices {
+		names = append(names, d.Name)
+	}
+	if want := []string{"exec off", "exec off #2", "exec off #3", "fence_a", "manual", "manual"}; !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+}
+
 // hactl fence: the other node, by its devices, and what it comes to.
 func TestFenceByHand(t *testing.T) {
 	mark := filepath.Join(t.TempDir(), "mark")
