@@ -73,7 +73,8 @@ func New(opt Options) (*Server, error) {
 	}
 	opt.Version.API, opt.Version.Go = apiv1.Name, runtime.Version()
 	s := &Server{opt: opt, callerOf: callerOf, quit: make(chan struct{})}
-	s.metrics = promhttp.HandlerFor(opt.Registry, promhttp.HandlerOpts{})
+	// A sample that cannot be told costs that sample: who watches must not be blind.
+	s.metrics = promhttp.HandlerFor(opt.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: zap.NewStdLog(opt.Log)})
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: readTimeout,
