@@ -182,7 +182,7 @@ func change[Req, Ans any](s *Server, w http.ResponseWriter, r *http.Request, ver
 		zap.Uint32("uid", caller.UID), zap.Int32("pid", caller.PID))
 	ans, err := do(ctx, req)
 	if err != nil {
-		p := asProblem(err)
+		p := brokenOff(ctx, asProblem(err))
 		log.Warn("operator's request refused", zap.String("code", p.Code), zap.String("because", p.Text))
 		s.refuse(w, p)
 		return

@@ -44,6 +44,8 @@ const (
 	DefaultWait = 2 * time.Minute
 	// MaxWait bounds wait_ms.
 	MaxWait = time.Hour
+	// stopGrace is what a stop leaves to running requests: most need no more.
+	stopGrace = time.Second
 )
 
 // Server answers on the control socket.
@@ -54,8 +56,12 @@ type Server struct {
 	// callerOf is replaced by tests.
 	callerOf func(net.Conn) (Caller, error)
 	requests atomic.Uint64
-	quit     chan struct{} // closed by Shutdown: event streams end
+	quit     chan struct{}           // closed by Shutdown: event streams end
+	end      context.CancelCauseFunc // of the context of all requests
 }
+
+// errStops is why a request was broken off.
+var errStops = errors.New("the agent stops")
 
 // New makes a server; the error is about registering metrics.
 func New(opt Options) (*Server, error) {
@@ -75,6 +81,8 @@ func New(opt Options) (*Server, error) {
 	s := &Server{opt: opt, callerOf: callerOf, quit: make(chan struct{})}
 	// A sample that cannot be told costs that sample: who watches must not be blind.
 	s.metrics = promhttp.HandlerFor(opt.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: zap.NewStdLog(opt.Log)})
+	var base context.Context
+	base, s.end = context.WithCancelCause(context.Background())
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: readTimeout,
@@ -82,6 +90,7 @@ func New(opt Options) (*Server, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          zap.NewStdLog(opt.Log),
+		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnContext:       s.identify,
 	}
 	return s, nil
@@ -95,12 +104,24 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown ends event streams, lets running requests finish until ctx ends,
-// then closes what is left. Call it once.
+// Shutdown ends event streams, and gives running requests a second; then it breaks
+// them off, which their callers are told. One that does not end before ctx does is
+// left behind with its connection closed: that is no error. Call it once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	close(s.quit)
-	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("shut down control socket: %w", err), s.http.Close())
+	defer s.end(errStops)
+	breakOff := time.AfterFunc(stopGrace, func() { s.end(errStops) })
+	defer breakOff.Stop()
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ctx.Err()) {
+		s.opt.Log.Warn("a request did not end when the control socket was shut down")
+		err = nil
+	}
+	if err = errors.Join(err, s.http.Close()); err != nil {
+		return fmt.Errorf("shut down control socket: %w", err)
 	}
 	return nil
 }
@@ -167,9 +188,22 @@ func asProblem(err error) *apiv1.Problem {
 	case errors.Is(err, context.DeadlineExceeded):
 		return problem(apiv1.CodeTimeout, "not done in the time given: "+err.Error(), "it may still complete; see hactl status and hactl events")
 	case errors.Is(err, context.Canceled):
-		return problem(apiv1.CodeUnavailable, "the caller went away: "+err.Error(), "")
+		return problem(apiv1.CodeUnavailable, "broken off: "+err.Error(), "")
 	}
 	return problem(apiv1.CodeInternal, err.Error(), "see journalctl -u haagent")
+}
+
+// brokenOff says of a change that failed when its context ended by a stop that this is
+// why, whatever it made of that: who asked is to ask again, not to mend something.
+func brokenOff(ctx context.Context, p *apiv1.Problem) *apiv1.Problem {
+	if !errors.Is(context.Cause(ctx), errStops) {
+		return p
+	}
+	hint := p.Hint
+	if p.Code == apiv1.CodeTimeout || hint == "" { // more time would not have helped
+		hint = "it may still complete; see hactl status when the agent runs again"
+	}
+	return problem(apiv1.CodeUnavailable, errStops.Error()+": "+p.Text, hint)
 }
 
 // answer writes a value; lists in it are never null.
