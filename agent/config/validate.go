@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -288,8 +289,10 @@ func (c *checker) settings() {
 		c.absolute("security."+at, file)
 	}
 	if a := cfg.API.MetricsAddress; a != "" {
-		if _, _, err := net.SplitHostPort(a); err != nil {
+		if _, port, err := net.SplitHostPort(a); err != nil {
 			c.fail("api.metrics_address", "as in 127.0.0.1:9790", "%q is not host:port", a)
+		} else if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			c.fail("api.metrics_address", "as in 127.0.0.1:9790", "the port of %q is not a number between 1 and 65535", a)
 		}
 	}
 }
