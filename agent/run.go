@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,9 +29,6 @@ import (
 
 // stopPatience bounds an orderly stop, each stage of it.
 const stopPatience = 60 * time.Second
-
-// metricsTimeout bounds one scrape.
-const metricsTimeout = 10 * time.Second
 
 // agent is the running daemon. Fields are set once, in the order of start.
 type agent struct {
@@ -194,29 +189,28 @@ func (a *agent) startAPI(context.Context) error {
 	a.onStop("control socket", func(ctx context.Context) error {
 		return errors.Join(a.server.Shutdown(ctx), <-done)
 	})
-	return a.startMetrics()
+	a.startMetrics()
+	return nil
 }
 
-// startMetrics serves /metrics over TCP as well, when that is wished for.
-func (a *agent) startMetrics() error {
+// startMetrics serves /metrics over TCP as well, when that is wished for. That it
+// cannot be is told, and does not keep the node from its work.
+func (a *agent) startMetrics() {
 	if a.cfg.API.MetricsAddress == "" {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.server.ServeMetrics(ctx, api.MetricsTCP{Address: a.cfg.API.MetricsAddress, Failed: func(err error) {
+			a.log.Warn("no metrics over TCP: that is tried again", zap.Error(err))
+			a.event(apiv1.EventProblem, "", "metrics_address: "+err.Error()+"; it is tried again")
+		}})
+	}()
+	a.onStop("metrics", func(context.Context) error {
+		cancel()
+		<-done
 		return nil
-	}
-	l, err := net.Listen("tcp", a.cfg.API.MetricsAddress)
-	if err != nil {
-		return fmt.Errorf("metrics_address: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", a.server.MetricsHandler())
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: metricsTimeout, WriteTimeout: metricsTimeout}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	a.onStop("metrics", func(ctx context.Context) error {
-		err := s.Shutdown(ctx)
-		if serve := <-done; !errors.Is(serve, http.ErrServerClosed) {
-			err = errors.Join(err, serve)
-		}
-		return err
 	})
-	return nil
 }

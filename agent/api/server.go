@@ -126,9 +126,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// MetricsHandler serves the metrics alone, for a TCP address.
-func (s *Server) MetricsHandler() http.Handler { return s.metrics }
-
 func (s *Server) identify(ctx context.Context, conn net.Conn) context.Context {
 	c, err := s.callerOf(conn)
 	if err != nil {
