@@ -70,7 +70,7 @@ mutant R2-promotion-under-a-lease test/sim/govern.go 'w.now < w.leaseUntil:
 		return "a lease still runs"'
 mutant R3-forget-activity-log engine.go 'e.suspect = true' 'e.suspect = true; v.al = actlog.New(v.al.Slots())'
 mutant R3-trust-equal-sets judge.go 'dirtyBlocks(mine)+dirtyBlocks(theirs) == 0' 'true'
-mutant R3-no-bitmap-of-target syncbegin.go '!v.bits.PageEmpty(p)' 'false'
+mutant R3-no-bitmap-of-target syncbegin.go '!v.bits.PageEmpty(t.page)' 'false'
 mutant R4-clear-on-ack resync.go 'v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})' 'v.bits.Clear(o.disk.Offset, o.disk.Length); v.sync.acked = append(v.sync.acked, span{o.disk.Offset, o.disk.Length})'
 mutant R4-source-not-flushed syncend.go 'if !e.flushedBoth() {' 'if false {' TestSourceIsDurableBeforeTheTwoAreInLine
 mutant R5-no-exclusion write.go 'if e.peerInSync() {' 'if false {'
@@ -273,4 +273,12 @@ mutant demoted-beside-a-repair control.go 'e.repairing() ||' '' TestDemotionWait
 mutant verify-mends-nothing verifymend.go 'return e.verify.order.Repair &&' 'return false &&'
 mutant verify-ends-before-a-mend verify.go 'if x.flight+x.mending > 0 ||' 'if x.flight > 0 ||' TestVerifyMendsWhatCannotBeReadHere
 mutant demoted-beside-a-mend verifyrepair.go 'if e.verify.mending > 0 {' 'if false {' TestDemotionWaitsForAMend
+mutant verify-mends-without-bound verify.go 'x.flight+x.mending < e.verifyDepth()' 'x.flight < e.verifyDepth()' TestMendsBoundAVerify
+mutant verify-waits-for-the-last-word verify.go ' && (e.role != state.Primary || !e.hasLease())' '' TestVerifyOfANewPrimary
+mutant handshake-ends-for-each-mark hello.go '(said == 0 || e.peerInSync())' 'true' TestMarksThatGrowDoNotEndTheHandshake
+mutant ahead-of-a-peer-that-is-not-behind early.go 'case o.disk.Op != block.Flush && o.disk.Length > e.set.CongestionFill:' 'case false:' TestWhatIsLargerThanTheWindow
+mutant frozen-wakes-nobody frozen.go 'e.wake(v) // what' '// what' TestWhatWaitsForAColdWriteFailsToo
+mutant frozen-until-the-tick submit.go 'e.failing && !e.hasLease()' 'e.failing' TestFrozenIOFailsWhenItIsAskedTo
+mutant bitmap-all-at-once syncbegin.go 'left < 0' 'false' TestBitmapsAreToldInPortions
+mutant shrink-marks-its-edge shrink.go 'from := (x.size + dirty.BlockBytes - 1) / dirty' 'from := x.size / dirty' TestShrinkToTheMiddleOfABlock
 exit $missed
