@@ -22,7 +22,9 @@ func (c *cluster) halfway(f files) {
 	})
 	c.crash("w")
 	for _, node := range []string{"a", "b"} {
-		if s, found := c.node(node).third(c.node(node).servers()); !found || s.Suffrage != raft.Nonvoter {
+		var s raft.Server
+		c.eventually(time.Second, node+" knows of w", func() (found bool) { s, found = c.node(node).third(c.node(node).servers()); return found })
+		if s.Suffrage != raft.Nonvoter {
 			c.t.Fatalf("%s: %+v", node, s)
 		}
 	}
