@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
+
+	"hapair/kernel/freebind"
 )
 
 // Times of the metrics over TCP.
@@ -81,20 +81,9 @@ func (s *Server) serveMetricsOn(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// listenFree listens also on an address that no interface has yet, or that only
-// another node has: the configuration is the same on all.
+// listenFree listens also on an address that no interface has yet.
 func listenFree(ctx context.Context, address string) (net.Listener, error) {
-	lc := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
-		var set error
-		err := c.Control(func(fd uintptr) {
-			if network == "tcp6" {
-				set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
-				return
-			}
-			set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
-		})
-		return errors.Join(err, set)
-	}}
+	lc := net.ListenConfig{Control: freebind.Control}
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("serve metrics: %w", err)

@@ -80,22 +80,5 @@ func (n *Net) tune(c *net.TCPConn) error {
 	return nil
 }
 
-// freebind lets a listener be bound before its address is configured, so that
-// an agent may start before its cable is plugged in.
-func freebind(network, _ string, c syscall.RawConn) error {
-	var set error
-	err := c.Control(func(fd uintptr) {
-		if network == "tcp6" {
-			set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
-			return
-		}
-		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
-	})
-	if err != nil {
-		return err
-	}
-	return set
-}
-
 // OnPath returns Path, for users that know a stream only as a net.Conn.
 func (c *Conn) OnPath() string { return c.Path }

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"go.uber.org/zap"
+
+	"hapair/kernel/freebind"
 )
 
 // Net is this node's end of all streams. Its methods are safe for concurrent
@@ -113,7 +115,7 @@ func (n *Net) listenPath(path, address string) error {
 	if err != nil {
 		return fmt.Errorf("peering: listen on path %s: %w", path, err)
 	}
-	config := net.ListenConfig{Control: freebind}
+	config := net.ListenConfig{Control: freebind.Control}
 	l, err := config.Listen(n.ctx, "tcp", target)
 	if err != nil {
 		return fmt.Errorf("peering: listen on path %s: %w", path, err)

@@ -60,6 +60,7 @@ var places = []place{
 
 	{"kernel/apart", Kernel, "threads for system calls that wait for a device of ours"},
 	{"kernel/durable", Kernel, "files that a power cut finds whole"},
+	{"kernel/freebind", Kernel, "listeners on addresses that no interface has yet"},
 	{"kernel/program", Kernel, "programs of others, run with bounds"},
 	{"kernel/secret", Kernel, "files that only root may read"},
 	{"kernel/watchdog", Kernel, "the device that resets the machine"},
