@@ -28,15 +28,9 @@ func (a *agent) startFencing(context.Context) error {
 	if a.fence, err = fencing.New(cfg); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		a.fence.Run(ctx)
-	}()
+	end := background(a.fence.Run)
 	a.onStop("fencing", func(context.Context) error {
-		cancel()
-		<-done
+		end()
 		a.fence.Close()
 		return nil
 	})

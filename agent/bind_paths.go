@@ -32,14 +32,11 @@ func (a *agent) startPaths(context.Context) error {
 	a.paths = paths.New(paths.Config{Peer: peer.Name, Paths: order, Clock: a.clock, Logger: a.log, Changed: a.pathsChanged,
 		Dial: func(ctx context.Context, path string) (paths.Stream, error) { return a.dialPath(ctx, peer.Name, path) }})
 	a.pathNews = make(chan struct{}, 1)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); a.keepMoving(ctx) }()
+	end := background(a.keepMoving)
 	a.paths.Start()
 	a.onStop("paths", func(context.Context) error {
 		a.paths.Stop()
-		cancel()
-		<-done
+		end()
 		return nil
 	})
 	return nil

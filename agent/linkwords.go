@@ -44,14 +44,8 @@ func (a *agent) startLinkWords() {
 		return all
 	}
 	a.words = w
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); w.run(ctx) }()
-	a.onStop("words of the mirror links", func(context.Context) error {
-		cancel()
-		<-done
-		return nil
-	})
+	end := background(w.run)
+	a.onStop("words of the mirror links", func(context.Context) error { end(); return nil })
 }
 
 // run says what there is to say until ctx ends.

@@ -121,6 +121,21 @@ func (a *agent) start(ctx context.Context) error {
 	return nil
 }
 
+// background runs a part of the agent beside the others; end has it end, and waits for
+// that.
+func background(run func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // onStop says how to undo what was just started, within stopPatience.
 func (a *agent) onStop(name string, fn func(context.Context) error) {
 	a.onStopWithin(name, func() time.Duration { return stopPatience }, fn)
@@ -199,18 +214,11 @@ func (a *agent) startMetrics() {
 	if a.cfg.API.MetricsAddress == "" {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	end := background(func(ctx context.Context) {
 		a.server.ServeMetrics(ctx, api.MetricsTCP{Address: a.cfg.API.MetricsAddress, Failed: func(err error) {
 			a.log.Warn("no metrics over TCP: that is tried again", zap.Error(err))
 			a.event(apiv1.EventProblem, "", "metrics_address: "+err.Error()+"; it is tried again")
 		}})
-	}()
-	a.onStop("metrics", func(context.Context) error {
-		cancel()
-		<-done
-		return nil
 	})
+	a.onStop("metrics", func(context.Context) error { end(); return nil })
 }
