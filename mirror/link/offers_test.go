@@ -88,16 +88,7 @@ func TestOfferBesideAnother(t *testing.T) {
 // What is found beside the offer that is answered was made before it: it is closed, and the
 // session goes on over the one that the peer uses.
 func TestOldOfferBesideAnother(t *testing.T) {
-	r := newRig(t, unsaid, nil)
-	_, b := r.up()
-	r.pinged(r.alpha)
-	r.pinged(r.beta)
-	for id := range uint64(10) {
-		r.beta.Send(b, wire.Message{Kind: wire.Ack, ID: id})
-		r.beta.Flush()
-		r.asink.want("message")
-	}
-	r.settle(r.beta)
+	r, _, b := tenArrived(t)
 	r.cable.cut(true)
 	s := r.beta.live()
 	s.confirmed(5)
@@ -125,8 +116,19 @@ func TestOldOfferBesideAnother(t *testing.T) {
 // An offer lacks what the peer has said, meanwhile, that it has: it is an old one, no lie,
 // and the next one is waited for.
 func TestOfferOvertaken(t *testing.T) {
-	r := newRig(t, unsaid, nil)
-	a, b := r.up()
+	r, a, b := tenArrived(t)
+	s := r.beta.live()
+	old, _, _ := r.offer(9, 5, func() { s.confirmed(10) })
+	r.beta.rejoin(old)
+	r.goesOn(a, b)
+}
+
+// tenArrived is a rig in whose session ten messages of beta have arrived, which alpha has not
+// said.
+func tenArrived(t *testing.T) (r *rig, a, b uint64) {
+	t.Helper()
+	r = newRig(t, unsaid, nil)
+	a, b = r.up()
 	r.pinged(r.alpha)
 	r.pinged(r.beta)
 	for id := range uint64(10) {
@@ -135,10 +137,7 @@ func TestOfferOvertaken(t *testing.T) {
 		r.asink.want("message")
 	}
 	r.settle(r.beta)
-	s := r.beta.live()
-	old, _, _ := r.offer(9, 5, func() { s.confirmed(10) })
-	r.beta.rejoin(old)
-	r.goesOn(a, b)
+	return r, a, b
 }
 
 // unsaid is for tests in which an end says what has arrived at the beginning only: once pinged.
