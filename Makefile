@@ -106,7 +106,7 @@ apps: build ## real applications on ext4 and xfs while the Primary loses its pow
 
 CALM ?= 10m
 .PHONY: calm
-calm: build ## nobody fails over while all processors are busy for CALM=10m, with fio and one resync after another (root)
+calm: build ## nobody fails over while all processors are busy for CALM=10m, and for half of it the memory too (root)
 	HAPAIR_CALM=$(CALM) $(GO) test -count=1 -timeout 0 -v -run 'TestCalm' $(PAIRS) $(ARGS)
 
 .PHONY: paths

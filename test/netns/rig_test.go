@@ -41,6 +41,12 @@ const smallVolume = 64 * mib
 // the service address; without, a bare device.
 func newPair(t *testing.T, withFS bool, change func(*lab.Options)) *pair {
 	t.Helper()
+	return newPairFor(t, 0, withFS, change)
+}
+
+// newPairFor is newPair for a test that lets it run for a while.
+func newPairFor(t *testing.T, lasts time.Duration, withFS bool, change func(*lab.Options)) *pair {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: namespaces, mounts and loop devices")
 	}
@@ -51,7 +57,7 @@ func newPair(t *testing.T, withFS bool, change func(*lab.Options)) *pair {
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), lasts+8*time.Minute)
 	l, err := lab.Up(ctx, o)
 	if err != nil {
 		cancel()
