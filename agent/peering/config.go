@@ -100,6 +100,7 @@ type Config struct {
 	Logger *zap.Logger
 
 	HandshakeTimeout time.Duration // of one stream, after TCP; default 3 s
+	HandshakeTurn    time.Duration // of it, while other paths wait; default 1 s, HandshakeTimeout at most
 	DialTimeout      time.Duration // of one TCP connect; default 3 s
 	Stagger          time.Duration // head start of a better path; default 75 ms
 	// UserTimeout ends a stream whose data is not acknowledged for so long;
@@ -154,6 +155,7 @@ func (c *Config) check() error {
 		c.Logger = zap.NewNop()
 	}
 	orDefault(&c.HandshakeTimeout, 3*time.Second)
+	orDefault(&c.HandshakeTurn, min(time.Second, c.HandshakeTimeout))
 	orDefault(&c.DialTimeout, 3*time.Second)
 	orDefault(&c.Stagger, 75*time.Millisecond)
 	orDefault(&c.UserTimeout, 30*time.Second)

@@ -130,7 +130,11 @@ func (n *Net) race(ctx context.Context, node, purpose string, targets []target) 
 			continue
 		case r := <-results:
 			open--
-			c, err := n.finish(ctx, r, node, purpose)
+			limit := n.cfg.HandshakeTimeout
+			if open > 0 || started < len(targets) {
+				limit = n.cfg.HandshakeTurn // small frames may pass there, and larger ones vanish
+			}
+			c, err := n.finish(ctx, r, node, purpose, limit)
 			if err == nil {
 				return c, nil
 			}
@@ -179,14 +183,14 @@ func (n *Net) connect(ctx context.Context, node string, t target) connected {
 	return connected{target: t, conn: tcp}
 }
 
-// finish shakes hands over a connection of the race.
-func (n *Net) finish(ctx context.Context, r connected, node, purpose string) (*Conn, error) {
+// finish shakes hands over a connection of the race, within a while.
+func (n *Net) finish(ctx context.Context, r connected, node, purpose string, limit time.Duration) (*Conn, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
 	ctx, done := n.begin(ctx, node, r.path)
 	defer done()
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.HandshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := n.introduce(ctx, r.conn, node, r.path, purpose)
 	if err == nil {

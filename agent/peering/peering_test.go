@@ -293,7 +293,7 @@ func TestFallsBackToTheNextPath(t *testing.T) {
 		w.beta.Handle("raft", echo)
 		hole := blackHole(t, "127.0.1.2:0")
 		w.nodes["beta"]["crossover"] = hole
-		w.alpha.cfg.HandshakeTimeout = 200 * time.Millisecond
+		w.alpha.cfg.HandshakeTimeout, w.alpha.cfg.HandshakeTurn = time.Hour, 200*time.Millisecond
 		w.set(t)
 		c, err := w.alpha.Dial(testContext(t), "beta", "", "raft")
 		if err != nil {
