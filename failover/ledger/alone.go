@@ -273,7 +273,7 @@ func (l *Ledger) awaitLead(ctx context.Context) error {
 	g := l.group()
 	for {
 		if g.raft.State() == raft.Leader {
-			if r := awaitRaft(ctx, g.raft.Barrier(enqueueTimeout)); r.Status == statusOK {
+			if r := g.await(ctx, func() raft.Future { return g.raft.Barrier(enqueueTimeout) }); r.Status == statusOK {
 				return nil
 			}
 		}

@@ -169,17 +169,9 @@ func (l *Ledger) askLeader(ctx context.Context, g *group, c call) callReply {
 func (l *Ledger) lead(ctx context.Context, g *group, node string, c call) callReply {
 	switch c.Kind {
 	case callApply:
-		f := g.raft.Apply(c.Data, enqueueTimeout)
-		if r := awaitRaft(ctx, f); r.Status != statusOK {
-			return r
-		}
-		a, ok := f.Response().(applied)
-		if !ok {
-			return callReply{Status: statusUnknown, Detail: fmt.Sprintf("state machine answered %T", f.Response())}
-		}
-		return callReply{Status: statusOK, Answer: a.answer, Index: a.index}
+		return g.apply(ctx, c.Data)
 	case callBarrier:
-		r := awaitRaft(ctx, g.raft.Barrier(enqueueTimeout))
+		r := g.await(ctx, func() raft.Future { return g.raft.Barrier(enqueueTimeout) })
 		r.Index = g.raft.AppliedIndex()
 		return r
 	case callJoin:
@@ -189,31 +181,10 @@ func (l *Ledger) lead(ctx context.Context, g *group, node string, c call) callRe
 		if err != nil || !l.pairOf(servers) {
 			return callReply{Status: statusRefused, Detail: errors.Join(ErrNotPair, err).Error()}
 		}
-		return awaitRaft(ctx, g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout))
+		return g.await(ctx, func() raft.Future { return g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout) })
 	default: // of a newer version; callLapsed, callReady and callArrange are for any voter, see answer
 		return callReply{Status: statusRefused, Detail: "unknown call " + string(c.Kind)}
 	}
-}
-
-// awaitRaft waits for a raft future no longer than ctx. A future whose disk
-// hangs is left behind: it ends with its raft.
-func awaitRaft(ctx context.Context, f raft.Future) callReply {
-	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
-	var err error
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return callReply{Status: statusUnknown, Detail: ctx.Err().Error()}
-	}
-	switch {
-	case err == nil:
-		return callReply{Status: statusOK}
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout),
-		errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return callReply{Status: statusNotLeader, Detail: err.Error()}
-	}
-	return callReply{Status: statusUnknown, Detail: err.Error()}
 }
 
 // awaitMark waits until a mark shows here: who has maintenance begin expects that from

@@ -303,7 +303,9 @@ func (l *Ledger) invite(ctx context.Context, g *group, node string, at uint64) (
 	case a.Blank:
 		return node + " has not met both data nodes yet"
 	}
-	r := awaitRaft(ctx, g.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout))
+	r := g.await(ctx, func() raft.Future {
+		return g.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout)
+	})
 	return stepped(r, node+" gets the ledger")
 }
 
@@ -323,7 +325,9 @@ func (l *Ledger) count(ctx context.Context, g *group, node string, at uint64) (w
 		}
 		return node + " does not have the whole ledger yet, or promises nothing yet"
 	}
-	r := awaitRaft(ctx, g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout))
+	r := g.await(ctx, func() raft.Future {
+		return g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout)
+	})
 	return stepped(r, node+" gets its vote")
 }
 
@@ -336,7 +340,7 @@ func (l *Ledger) dismiss(ctx context.Context, g *group, node string, at uint64) 
 			}
 		}
 	}
-	r := awaitRaft(ctx, g.raft.DemoteVoter(raft.ServerID(node), at, enqueueTimeout))
+	r := g.await(ctx, func() raft.Future { return g.raft.DemoteVoter(raft.ServerID(node), at, enqueueTimeout) })
 	return stepped(r, node+" loses its vote")
 }
 
@@ -354,7 +358,7 @@ func (p *parting) of(incarnation, at uint64) bool { return p.incarnation == inca
 func (l *Ledger) remove(ctx context.Context, g *group, node string, at uint64) (why string) {
 	inc := l.view.inc()
 	if !l.parting.of(inc, at) {
-		if r := awaitRaft(ctx, g.raft.Barrier(enqueueTimeout)); r.Status != statusOK {
+		if r := g.await(ctx, func() raft.Future { return g.raft.Barrier(enqueueTimeout) }); r.Status != statusOK {
 			return stepped(r, "that "+node+" has no vote is not with both data nodes yet")
 		}
 		l.parting = parting{inc, at, l.clock()}
@@ -362,6 +366,6 @@ func (l *Ledger) remove(ctx context.Context, g *group, node string, at uint64) (
 	if l.clock() < l.parting.since+l.outlast() {
 		return "leases for which " + node + " was counted run out"
 	}
-	r := awaitRaft(ctx, g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout))
+	r := g.await(ctx, func() raft.Future { return g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout) })
 	return stepped(r, node+" leaves")
 }

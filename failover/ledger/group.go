@@ -37,14 +37,11 @@ type group struct {
 
 	nameless bool // unfit when it began
 
+	calls atomic.Int64  // futures of raft that are waited for
+	idle  chan struct{} // holds a token when that became none
+
 	once sync.Once
 	down raft.Future
-}
-
-// shutdown begins the end of raft; the same future every time.
-func (g *group) shutdown() raft.Future {
-	g.once.Do(func() { g.down = g.raft.Shutdown() })
-	return g.down
 }
 
 func (l *Ledger) raftConfig() *raft.Config {
@@ -117,7 +114,7 @@ func (l *Ledger) startGroup() (err error) {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	g.armed.Store(true)
-	grp := &group{raft: r, layer: layer, fsm: f, guard: g, obsCh: make(chan raft.Observation, 16), gone: make(chan struct{}), nameless: c.LocalID == nameless}
+	grp := &group{raft: r, layer: layer, fsm: f, guard: g, obsCh: make(chan raft.Observation, 16), gone: make(chan struct{}), idle: make(chan struct{}, 1), nameless: c.LocalID == nameless}
 	grp.obs = raft.NewObserver(grp.obsCh, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
 		return ok
@@ -150,6 +147,7 @@ func (l *Ledger) stopGroup() {
 	if g == nil {
 		return
 	}
+	g.answered()
 	g.raft.DeregisterObserver(g.obs)
 	close(g.gone)
 	g.layer.Close() //nolint:errcheck // unblocks what waits for the network; cannot fail

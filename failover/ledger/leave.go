@@ -52,7 +52,9 @@ func (l *Ledger) handOverLead(ctx context.Context) error {
 			err = errors.Join(err, fmt.Errorf("hand the ledger's leadership to %s: it cannot be reached", node))
 			continue
 		}
-		r := awaitRaft(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
+		r := g.await(ctx, func() raft.Future {
+			return g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node))
+		})
 		if r.Status == statusOK {
 			return nil
 		}

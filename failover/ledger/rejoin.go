@@ -261,7 +261,8 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	}
 	id, addr := raft.ServerID(node), raft.ServerAddress(node)
 	if !slices.ContainsFunc(configuration(g.raft), func(s raft.Server) bool { return s.ID == id }) {
-		if r := awaitRaft(ctx, g.raft.AddNonvoter(id, addr, 0, enqueueTimeout)); r.Status != statusOK {
+		r := g.await(ctx, func() raft.Future { return g.raft.AddNonvoter(id, addr, 0, enqueueTimeout) })
+		if r.Status != statusOK {
 			return r
 		}
 	}
@@ -271,7 +272,7 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	if other := l.stillAway(ctx, g, node); other != "" {
 		return callReply{Status: statusRefused, Detail: other + " is not back yet: of two voters neither could be lost"}
 	}
-	r := awaitRaft(ctx, g.raft.AddVoter(id, addr, 0, enqueueTimeout))
+	r := g.await(ctx, func() raft.Future { return g.raft.AddVoter(id, addr, 0, enqueueTimeout) })
 	if r.Status == statusOK {
 		l.log.Info("ledger voter returned", zap.String("peer", node))
 		l.event(Event{Kind: EventRejoined, Node: node})
@@ -296,7 +297,7 @@ func (l *Ledger) makeRoom(ctx context.Context, g *group, node string) callReply 
 	case third.Suffrage == raft.Voter:
 		return callReply{Status: statusRefused, Detail: string(third.ID) + " is the witness, and has its vote"}
 	}
-	return awaitRaft(ctx, g.raft.RemoveServer(third.ID, at, enqueueTimeout))
+	return g.await(ctx, func() raft.Future { return g.raft.RemoveServer(third.ID, at, enqueueTimeout) })
 }
 
 // stillAway names a voter of three without which node's vote would do harm: a lone voter

@@ -122,7 +122,7 @@ func run(t *testing.T, seed int64, s setup, fn func(w *World)) {
 // leaked are the goroutines that may outlive a world: raft does not answer every
 // future when it is shut down, and a transfer of its leadership may hang.
 var leaked = []string{
-	"hapair/failover/ledger.awaitRaft.func1",
+	"hapair/failover/ledger.(*group).await.func1",
 	"github.com/hashicorp/raft.(*Raft).leadershipTransfer",
 	"github.com/hashicorp/raft.(*Raft).leaderLoop.func2",
 }
