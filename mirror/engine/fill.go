@@ -54,7 +54,7 @@ func (e *Engine) pumpFill() {
 	}
 	for r.volume < len(e.vols) {
 		v := e.vols[r.volume]
-		for r.chunks < resyncOpsMax && e.takeChunk(opFill, v, resyncChunkBytes) {
+		for r.chunks < resyncOpsMax && e.nextChunk(opFill, v) {
 		}
 		switch {
 		case r.chunks > 0 || r.flush != nil:
@@ -62,11 +62,20 @@ func (e *Engine) pumpFill() {
 		case len(v.sync.acked) > 0:
 			e.flushFill(v)
 			return
-		case v.bits.Count() > 0:
-			v.sync.cursor = 0 // marked behind the cursor, or no op was free: again, by the next tick
-			return
+		}
+		if _, _, more := v.bits.NextRun(v.sync.cursor, resyncChunkBytes); more {
+			return // no op was free, or it rests; asked again by the next tick
 		}
 		r.volume++
+	}
+	for i, v := range e.vols {
+		if v.bits.Count() > 0 { // marked behind the cursor, or the peer could not read it
+			if v.sync.again(e.now) {
+				r.volume = i
+				e.pumpFill()
+			}
+			return
+		}
 	}
 	if !e.flushedBoth() {
 		return

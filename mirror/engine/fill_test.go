@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
@@ -103,6 +104,62 @@ func TestPrimaryFillsItsNewDisk(t *testing.T) {
 	b.ack(b.message(wire.Write))
 	if err := b.answered(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What the keeper cannot read is left alone for a while, and then asked for block by
+// block: only what cannot be read is left. When it has been written anew, the copy is
+// complete.
+func TestFillFromAKeeperWithABadBlock(t *testing.T) {
+	const bad = fillBytes/2 + 4096
+	b, written := refilling(t), false
+	serve := func() (reads int) {
+		for ; ; reads++ {
+			f, more := b.find(PeerSend, func(f *Effect) bool { return f.Message.Kind == wire.Read })
+			m := f.Message
+			switch {
+			case !more || reads > fillBytes/4096: // asked again and again
+				return reads
+			case !written && m.Offset <= bad && bad < m.Offset+m.Length:
+				b.receive(wire.Message{Kind: wire.Ack, ID: m.ID, Status: wire.IOError})
+			default:
+				b.data(m, 7)
+				b.localDone(nil)
+			}
+		}
+	}
+	settle := func() int64 {
+		for f, more := b.find(LocalIO, nil); more; f, more = b.find(LocalIO, nil) {
+			b.do(Event{Kind: LocalDone, Request: f.Request})
+		}
+		return b.eng.View().Volumes[0].DirtyBytes
+	}
+	if n, left := serve(), settle(); n != fillBytes/resyncChunkBytes || left != resyncChunkBytes {
+		t.Fatalf("%d reads, %d bytes are left", n, left)
+	}
+	b.tick(resyncRetryAfter - time.Second)
+	if n := serve(); n != 0 {
+		t.Fatalf("%d reads within the rest", n)
+	}
+	b.tick(2 * time.Second)
+	if n, left := serve(), settle(); n != resyncChunkBytes/4096 || left != 4096 {
+		t.Fatalf("%d reads, %d bytes are left", n, left)
+	}
+	b.submit(block.Write, bad, 4096)
+	b.localDone(nil)
+	b.ack(b.message(wire.Write))
+	if err := b.answered(); err != nil {
+		t.Fatal(err)
+	}
+	written = true
+	b.tick(2 * resyncRetryAfter)
+	if n := serve(); n != 1 {
+		t.Fatalf("%d reads, of what can be read now", n)
+	}
+	b.localDone(nil) // the flush
+	b.bothFlush()
+	if m := b.message(wire.Ack); m.ID != idFilled {
+		t.Fatalf("%s", &m)
 	}
 }
 

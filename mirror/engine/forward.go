@@ -236,8 +236,10 @@ func (e *Engine) readRefused(o *op) {
 	if o.kind == opFill {
 		if e.fillsBy(o) {
 			e.session.resync.chunks--
+			o.vol.sync.unread(e.now)
 		}
 		e.dropChunk(o) // its bits are set: it is tried again with the next round
+		e.pumpFill()
 		return
 	}
 	if o.mends {

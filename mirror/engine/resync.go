@@ -44,9 +44,24 @@ type resync struct {
 type syncState struct {
 	cursor int64
 	acked  []span
-	retry  time.Duration // chunks could not be read here, and are not tried again before
+	retry  time.Duration // chunks could not be read, and are not tried again before
 	failed int           // how many since
 	fine   bool          // they are tried block by block
+}
+
+// unread: a chunk could not be read, and is left alone for a while.
+func (s *syncState) unread(now time.Duration) {
+	s.retry, s.failed = now+resyncRetryAfter, s.failed+1
+}
+
+// again begins a round for what is left when the last one is through, block by block
+// if something could not be read; false while that rests.
+func (s *syncState) again(now time.Duration) bool {
+	if now < s.retry {
+		return false
+	}
+	s.cursor, s.fine = 0, s.retry > 0
+	return true
 }
 
 type span struct{ offset, length int64 }
@@ -59,7 +74,7 @@ func (e *Engine) pumpSync() {
 	}
 	for r.volume < len(e.vols) {
 		v := e.vols[r.volume]
-		for r.chunks < resyncOpsMax && e.nextChunk(v) {
+		for r.chunks < resyncOpsMax && e.nextChunk(opResync, v) {
 		}
 		if r.chunks > 0 || r.flush != nil {
 			return
@@ -76,7 +91,10 @@ func (e *Engine) pumpSync() {
 	e.finishSync()
 }
 
-func (e *Engine) nextChunk(v *volume) bool {
+// nextChunk begins the next chunk of what is marked, to be sent or to be fetched;
+// false when nothing is left behind the cursor, no op is free, or so much could not
+// be read that the disk has a rest.
+func (e *Engine) nextChunk(kind opKind, v *volume) bool {
 	if v.sync.failed > 0 && e.now >= v.sync.retry {
 		v.sync.failed = 0
 	}
@@ -87,12 +105,6 @@ func (e *Engine) nextChunk(v *volume) bool {
 	if v.sync.fine {
 		most = dirty.BlockBytes
 	}
-	return e.takeChunk(opResync, v, most)
-}
-
-// takeChunk begins the next chunk of what is marked, to be sent or to be fetched;
-// false when nothing is left behind the cursor, or no op is free.
-func (e *Engine) takeChunk(kind opKind, v *volume, most int64) bool {
 	off, length, ok := v.bits.NextRun(v.sync.cursor, most)
 	if !ok {
 		return false
@@ -132,7 +144,7 @@ func (e *Engine) chunkRead(o *op, err error) {
 	}
 	if err != nil {
 		e.unreadable(o.vol, err)
-		o.vol.sync.retry, o.vol.sync.failed = e.now+resyncRetryAfter, o.vol.sync.failed+1
+		o.vol.sync.unread(e.now)
 		e.session.resync.chunks--
 		e.dropChunk(o)
 		e.pumpSync()

@@ -17,12 +17,10 @@ func (e *Engine) finishSync() {
 	e.session.resync.ending = false
 	for i, v := range e.vols {
 		if v.bits.Count() > 0 { // a range that waited behind the cursor, or could not be read
-			if e.now < v.sync.retry {
-				return
+			if v.sync.again(e.now) {
+				e.session.resync.volume = i
+				e.pumpSync()
 			}
-			v.sync.cursor, v.sync.fine = 0, v.sync.retry > 0
-			e.session.resync.volume = i
-			e.pumpSync()
 			return
 		}
 	}
