@@ -91,7 +91,7 @@ func (r *Resource) perform(f *engine.Effect) {
 		b.data.Submit(f.Request)
 	case engine.Answer:
 		r.answerPlugged(f.Request, f.Err)
-	case engine.WriteActivity, engine.WritePage, engine.WriteSuper:
+	case engine.WriteActivity, engine.WritePages, engine.WriteSuper:
 		r.writeMeta(f)
 	case engine.Digest:
 		r.running.Add(1)
@@ -178,15 +178,15 @@ func (r *Resource) diskDone(req *block.Request, err error) {
 // writeMeta makes metadata durable; whatever comes of it is an event.
 func (r *Resource) writeMeta(f *engine.Effect) {
 	b := r.vols[f.Volume].on.Load()
-	volume, page, version := f.Volume, f.Page, f.Version
+	volume, version := f.Volume, f.Version
 	switch f.Kind {
 	case engine.WriteActivity:
 		b.meta.WriteActivity(f.Activity, func(err error) {
 			r.step(&engine.Event{Kind: engine.ActivityDone, Volume: volume, Err: err})
 		})
-	case engine.WritePage:
-		b.meta.WriteBitmapPage(page, f.Payload, func(err error) {
-			r.step(&engine.Event{Kind: engine.PageDone, Volume: volume, Page: page, Version: version, Err: err})
+	case engine.WritePages:
+		b.meta.WriteBitmapPages(f.Page, f.Payload, func(err error) {
+			r.step(&engine.Event{Kind: engine.PagesDone, Volume: volume, Err: err})
 		})
 	case engine.WriteSuper:
 		b.meta.WriteSuper(b.superblock(f.Super), func(err error) {

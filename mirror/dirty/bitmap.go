@@ -43,6 +43,7 @@ type Bitmap struct {
 
 	pages []page
 	stale int // pages for which Stale is true
+	fresh int // none of them is before this one
 }
 
 // page is what is known of one page beside its bits. Versions count the changes

@@ -156,6 +156,21 @@ func TestPagesAgainstDisk(t *testing.T) {
 					}
 				}
 			},
+			"next": func(t *rapid.T) {
+				from := rapid.IntRange(-1, b.Pages()).Draw(t, "from")
+				page, found := b.NextStale(from)
+				for i := max(from, 0); i < b.Pages(); i++ {
+					if b.Stale(i) {
+						if !found || page != i {
+							t.Fatalf("NextStale(%d) = %d, %v, and page %d is", from, page, found, i)
+						}
+						return
+					}
+				}
+				if found {
+					t.Fatalf("NextStale(%d) = %d, and none is", from, page)
+				}
+			},
 			"": func(t *rapid.T) {
 				first, found := b.NextStale(0)
 				for i := range b.Pages() {

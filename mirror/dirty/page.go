@@ -87,8 +87,11 @@ func (b *Bitmap) NextStale(from int) (page int, ok bool) {
 	if b.stale == 0 {
 		return 0, false
 	}
-	for i := max(from, 0); i < len(b.pages); i++ {
+	for i := max(from, b.fresh); i < len(b.pages); i++ {
 		if b.Stale(i) {
+			if from <= b.fresh {
+				b.fresh = i
+			}
 			return i, true
 		}
 	}
@@ -100,6 +103,7 @@ func (b *Bitmap) changed(i, n int) {
 	p := &b.pages[i]
 	if p.version == p.saved {
 		b.stale++
+		b.fresh = min(b.fresh, i)
 	}
 	p.version++
 	if n > 0 {

@@ -24,8 +24,10 @@ const (
 	Answer
 	// WriteActivity: make Activity durable; ActivityDone follows.
 	WriteActivity
-	// WritePage: make bitmap page Page durable; PageDone follows with Version.
-	WritePage
+	// WritePages: make bitmap pages from Page on durable, as many as there are in
+	// Payload, dirty.PageBytes each. Of a write that is cut off each may be the old
+	// one or this. PagesDone follows.
+	WritePages
 	// WriteSuper: make Super durable; SuperDone follows with Version.
 	WriteSuper
 	// FitSize: lay the metadata of Volume, whose copy holds nothing, out anew for

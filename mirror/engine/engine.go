@@ -106,7 +106,9 @@ type volume struct {
 	}
 	page struct {
 		inFlight bool
-		urgent   []int // pages that an eviction waits for
+		first    int      // of those in flight
+		versions []uint64 // of those in flight
+		urgent   []int    // pages that something waits for
 		lastSave time.Duration
 	}
 
@@ -270,8 +272,8 @@ func (e *Engine) dispatch(ev *Event) {
 		e.localDone(ev.Request.Owner.(*op), ev.Err)
 	case ActivityDone:
 		e.activityDone(e.vols[ev.Volume], ev.Err)
-	case PageDone:
-		e.pageDone(e.vols[ev.Volume], ev.Page, ev.Version, ev.Err)
+	case PagesDone:
+		e.pagesDone(e.vols[ev.Volume], ev.Err)
 	case SuperDone:
 		e.superDone(e.vols[ev.Volume], ev.Version, ev.Err)
 	case SizeFitted:

@@ -19,8 +19,9 @@ const (
 	LocalDone
 	// ActivityDone: the activity-log transaction of Volume is durable, or Err.
 	ActivityDone
-	// PageDone: bitmap page Page of Volume at Version is durable, or Err.
-	PageDone
+	// PagesDone: the bitmap pages of Volume that were to be written are durable, or
+	// Err.
+	PagesDone
 	// SuperDone: the superblock of Volume at Version is durable, or Err.
 	SuperDone
 	// SizeFitted: the metadata of Volume are laid out as FitSize or RemakeMeta
@@ -96,7 +97,6 @@ const (
 type Event struct {
 	Kind    EventKind
 	Volume  int // index into Config.Volumes
-	Page    int
 	Version uint64
 	Request *block.Request
 	Err     error

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"testing"
 
+	"hapair/mirror/actlog"
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 	"hapair/mirror/genid"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
@@ -319,13 +321,43 @@ func diskless(record wire.Record) func(h *wire.HelloBody) {
 	}
 }
 
+// The bitmap of a large volume is saved in few writes: nobody is answered meanwhile. A
+// page that changes while it is written is written again, and the others are not.
+func TestKeeperOfALargeVolumeIsReadySoon(t *testing.T) {
+	s := equal()
+	s.size, s.held = 1<<40, []EffectKind{WritePages}
+	b := newBox(t, s)
+	b.record = wire.Record{Token: 3, Tenure: 2, Primary: "beta", InSync: []string{"alpha"}}
+	b.do(Event{Kind: LedgerRecord, Record: b.record})
+	b.greet(diskless(b.record))
+	bits := b.eng.vols[0].bits
+	writes, pages := 0, 0
+	for f, more := b.find(WritePages, nil); more; f, more = b.find(WritePages, nil) {
+		b.none(WritePages) // one at a time
+		if writes++; writes == 2 {
+			bits.Clear(int64(f.Page)*dirty.PageExtents*actlog.ExtentBytes, 4096)
+		}
+		pages += len(f.Payload) / dirty.PageBytes
+		b.do(b.durable(f))
+	}
+	if want := bits.Pages()/pagesPerWrite + 2; writes > want || pages != bits.Pages()+1 {
+		t.Fatalf("%d pages in %d writes, want %d in %d at most", pages, writes, bits.Pages()+1, want)
+	}
+	b.expect(PeerSend)
+	for page := range bits.Pages() {
+		if string(b.pages[page]) != string(bits.Page(page, nil)) {
+			t.Fatalf("page %d is on disk as it was once", page)
+		}
+	}
+}
+
 // The keeper marks everything and begins a generation, durably, before it takes
 // the first request.
 func TestKeeperIsReadyWhenItsMarksAreDurable(t *testing.T) {
 	b := newBox(t, equal())
 	b.record = wire.Record{Token: 3, Tenure: 2, Primary: "beta", InSync: []string{"alpha"}}
 	b.do(Event{Kind: LedgerRecord, Record: b.record})
-	for _, k := range []EffectKind{WritePage, WriteSuper} {
+	for _, k := range []EffectKind{WritePages, WriteSuper} {
 		b.hold[k] = true
 	}
 	was := b.eng.vols[0].gen
@@ -335,7 +367,7 @@ func TestKeeperIsReadyWhenItsMarksAreDurable(t *testing.T) {
 		return ok
 	}
 	b.none(WriteSuper) // the marks are on disk before the generation that they belong to
-	for _, k := range []EffectKind{WritePage, WriteSuper} {
+	for _, k := range []EffectKind{WritePages, WriteSuper} {
 		for {
 			f, more := b.find(k, nil)
 			if !more {

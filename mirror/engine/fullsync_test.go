@@ -53,16 +53,16 @@ func (b *box) secondsPass(n int) {
 // the target is told to give up its own account of what it lacks.
 func TestFullResyncIsMarkedOnDiskFirst(t *testing.T) {
 	s := equal()
-	s.size, s.record, s.held = fullBytes, wire.Record{Token: 2, InSync: []string{"alpha"}}, []EffectKind{WritePage}
+	s.size, s.record, s.held = fullBytes, wire.Record{Token: 2, InSync: []string{"alpha"}}, []EffectKind{WritePages}
 	b := newBox(t, s)
 	b.promote()
 	b.greet(newDisk)
 	b.hold[WriteSuper] = true
 	b.ledger()
-	for range b.eng.vols[0].bits.Pages() {
+	for stale := true; stale; _, stale = b.eng.vols[0].bits.NextStale(0) {
 		b.none(WriteSuper)
 		b.none(PeerSend)
-		b.do(b.durable(b.expect(WritePage)))
+		b.do(b.durable(b.expect(WritePages)))
 	}
 	b.do(Event{Kind: Pause}) // tells the target something
 	if told := b.message(wire.State); gens(t, &told) != s.super.Gen {

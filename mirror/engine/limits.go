@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"hapair/mirror/block"
+)
 
 // Bounds. Every queue of the engine is the sum of its holders.
 const (
@@ -99,6 +103,9 @@ const (
 	// pageSaveInterval is how often changed bitmap pages are written back while
 	// nothing waits for them.
 	pageSaveInterval = time.Second
-	// pagesPerSave bounds one round of it.
+	// pagesPerSave bounds the places in which one round of it writes.
 	pagesPerSave = 32
+	// pagesPerWrite bounds how many neighbours are written at once: the bitmap of a
+	// TiB, when all of it is marked, is 34 writes.
+	pagesPerWrite = block.MaxTransferBytes / 4096
 )

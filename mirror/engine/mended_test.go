@@ -98,12 +98,12 @@ func TestDetachEndsThoughThePageCannotBeSaved(t *testing.T) {
 	s := equal()
 	s.super.Clean = false
 	s.hot = []uint32{3}
-	s.held = []EffectKind{WritePage}
+	s.held = []EffectKind{WritePages}
 	b := newBox(t, s)
 	b.do(Event{Kind: Detach})
 	b.localDone(nil) // the flush
-	f := b.expect(WritePage)
-	b.do(Event{Kind: PageDone, Volume: f.Volume, Page: f.Page, Version: f.Version, Err: block.ErrIO})
+	f := b.expect(WritePages)
+	b.do(Event{Kind: PagesDone, Volume: f.Volume, Err: block.ErrIO})
 	b.expect(Reply)
 }
 

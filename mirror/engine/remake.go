@@ -73,7 +73,7 @@ func (e *Engine) remade(v *volume, err error) {
 	if len(v.cold) > 0 {
 		e.prepareActivity(v)
 	}
-	e.nextPage(v)
+	e.nextPages(v)
 	e.tryHello()
 	e.controlProgress()
 }

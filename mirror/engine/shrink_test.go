@@ -55,14 +55,14 @@ func (b *box) marks(from int64) {
 	if !b.eng.vols[0].bits.Any(from, 1) || !b.eng.vols[0].bits.Any(volumeBytes-1, 1) || b.eng.vols[0].bits.Any(0, from) {
 		b.t.Fatal("not what is cut off is marked")
 	}
-	b.do(b.durable(b.expect(WritePage)))
+	b.do(b.durable(b.expect(WritePages)))
 }
 
 // decided is a shrink that the peer has been told of.
 func decided(t *testing.T) *box {
 	t.Helper()
 	b := idle(t)
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.cut(smallerBytes)
 	b.hears(wire.ResizeOffer, volumeBytes)
 	b.out = nil
@@ -73,7 +73,7 @@ func decided(t *testing.T) *box {
 // cut off is gone from the log.
 func TestShrinkCutsThePeerFirst(t *testing.T) {
 	b := idle(t)
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.cut(smallerBytes)
 	if r := b.told(); r.Step != wire.ResizeAsk {
 		t.Fatalf("says %+v", r)
@@ -82,7 +82,7 @@ func TestShrinkCutsThePeerFirst(t *testing.T) {
 	if r := b.told(); r.Step != wire.ResizeGrow || r.SizeBytes != smallerBytes {
 		t.Fatalf("says %+v", r)
 	}
-	b.none(WritePage)
+	b.none(WritePages)
 	b.do(Event{Kind: Tick})
 	b.none(LocalIO) // above all no zeroes
 	b.hears(wire.ResizeGrown, smallerBytes)
@@ -180,7 +180,7 @@ func TestShrinkWithExternalMetadataMarksNothing(t *testing.T) {
 	b.cut(smallerBytes)
 	b.hears(wire.ResizeOffer, volumeBytes)
 	b.hears(wire.ResizeGrown, smallerBytes)
-	b.none(WritePage)
+	b.none(WritePages)
 	b.remade(smallerBytes)
 	if err := b.expect(Reply).Err; err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestShrinkWithExternalMetadataMarksNothing(t *testing.T) {
 func TestShrinkToTheMiddleOfABlock(t *testing.T) {
 	const size = smallerBytes + 512
 	b := idle(t)
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.cut(size)
 	b.hears(wire.ResizeOffer, volumeBytes)
 	b.hears(wire.ResizeGrown, size)
@@ -206,7 +206,7 @@ func TestShrinkToTheMiddleOfABlock(t *testing.T) {
 	}
 
 	b = idle(t)
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.cut(size)
 	b.hears(wire.ResizeOffer, volumeBytes)
 	b.hears(wire.ResizeGrown, size)
@@ -253,7 +253,7 @@ func TestNoPromotionWhileTheMetadataMove(t *testing.T) {
 func TestNothingIsTakenBehindTheNewEnd(t *testing.T) {
 	b := newBox(t, equal())
 	b.room, b.ceiling = volumeBytes, volumeBytes-4096
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.greet(shrinks)
 	b.out = nil
 	led := func(step wire.ResizeStep, size int64) {
@@ -287,7 +287,7 @@ func TestNothingIsTakenBehindTheNewEnd(t *testing.T) {
 func TestShrinkIsFollowed(t *testing.T) {
 	b := newBox(t, equal())
 	b.room, b.ceiling = volumeBytes, volumeBytes-4096
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.greet(shrinks)
 	b.out = nil
 	b.receive(b.peerHello(wire.State, func(h *wire.HelloBody) { shrinks(h); h.Resize = wire.Resize{Step: wire.ResizeAsk, Round: 3} }))
@@ -312,7 +312,7 @@ func follower(t *testing.T) *box {
 	t.Helper()
 	b := newBox(t, equal())
 	b.room, b.ceiling = volumeBytes, volumeBytes-4096
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.greet(shrinks)
 	for _, step := range []wire.ResizeStep{wire.ResizeAsk, wire.ResizeGrow} {
 		b.receive(b.peerHello(wire.State, func(h *wire.HelloBody) {

@@ -37,7 +37,7 @@ func TestNewCopyTakesThePeersSize(t *testing.T) {
 	b.linkDown()
 	b.linkUp()
 	b.secondsPass(2)
-	for _, kind := range []EffectKind{PeerSend, WriteSuper, WritePage} {
+	for _, kind := range []EffectKind{PeerSend, WriteSuper, WritePages} {
 		b.none(kind)
 	}
 	b.do(Event{Kind: Promote, Tenure: 3, Force: true})

@@ -258,7 +258,7 @@ func undone(t *testing.T) *box {
 // marks of what was put back are on disk.
 func TestAnUndoneCopyIsWhatItWas(t *testing.T) {
 	b := undone(t)
-	b.hold[WritePage] = true
+	b.hold[WritePages] = true
 	b.do(Event{Kind: Undo})
 	if f := b.expect(Reply); f.Err != nil || f.Of != Undo {
 		t.Fatal(f.Err)
@@ -280,7 +280,7 @@ func TestAnUndoneCopyIsWhatItWas(t *testing.T) {
 	if s := b.super[0]; s.Gen.Current != genid.JustCreated {
 		t.Fatalf("the marks are not on disk, and the copy is %+v", s)
 	}
-	page := b.expect(WritePage)
+	page := b.expect(WritePages)
 	b.do(b.durable(page))
 	if f := b.expect(Reply); f.Err != nil || f.Of != UndoDone {
 		t.Fatal(f.Err)

@@ -98,7 +98,7 @@ func (b *box) do(ev Event) {
 				continue
 			}
 			switch f.Kind {
-			case WriteActivity, WritePage, WriteSuper, MeasureDisk:
+			case WriteActivity, WritePages, WriteSuper, MeasureDisk:
 				queue = append(queue, b.durable(f))
 			default:
 				b.out = append(b.out, f)
@@ -114,9 +114,11 @@ func (b *box) durable(f Effect) Event {
 		return Event{Kind: ActivityDone, Volume: f.Volume}
 	case MeasureDisk:
 		return Event{Kind: Measured, Volume: f.Volume, Room: b.room, Ceiling: b.ceiling}
-	case WritePage:
-		b.pages[f.Page] = f.Payload
-		return Event{Kind: PageDone, Volume: f.Volume, Page: f.Page, Version: f.Version}
+	case WritePages:
+		for i := range len(f.Payload) / dirty.PageBytes {
+			b.pages[f.Page+i] = f.Payload[i*dirty.PageBytes:][:dirty.PageBytes]
+		}
+		return Event{Kind: PagesDone, Volume: f.Volume}
 	}
 	b.super[f.Volume] = *f.Super
 	return Event{Kind: SuperDone, Volume: f.Volume, Version: f.Version}
@@ -167,7 +169,7 @@ func (b *box) pending() (s string) {
 }
 
 func describe(f *Effect) string {
-	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePage", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp", "LedgerLeave",
+	names := [...]string{"", "LocalIO", "PeerSend", "Answer", "WriteActivity", "WritePages", "WriteSuper", "FitSize", "LedgerExclude", "LedgerInclude", "LedgerGiveUp", "LedgerLeave",
 		"DropLink", "StandAlone", "RestLink", "AbandonDisk", "Deposed", "Reply", "Note", "Problem", "Digest", "SplitVictim", "Proven", "MeasureDisk", "RemakeMeta"}
 	s := names[f.Kind]
 	switch f.Kind {

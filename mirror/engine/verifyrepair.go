@@ -131,7 +131,7 @@ func (e *Engine) mark(o *op, s span, repair bool) {
 	page := dirty.PageOfExtent(uint32(s.offset / actlog.ExtentBytes))
 	if v.bits.Unsaved(page) {
 		e.urgentPage(v, page)
-		e.nextPage(v)
+		e.nextPages(v)
 	}
 	if !repair {
 		e.endCheck(o)

@@ -10,7 +10,7 @@ import (
 
 // A difference is marked on disk before anybody hears of it.
 func TestVerifyMarksADifferenceBeforeItIsTold(t *testing.T) {
-	x := verifying(t, false, WritePage)
+	x := verifying(t, false, WritePages)
 	x.theirs[8192], x.theirs[12288], x.ours[1<<19] = 1, 2, 3
 	if err := x.order(VerifyOrder{Volume: AllVolumes}); err != nil {
 		t.Fatal(err)
@@ -18,7 +18,7 @@ func TestVerifyMarksADifferenceBeforeItIsTold(t *testing.T) {
 	x.all()
 	x.none(Problem)
 	for {
-		f, ok := x.find(WritePage, nil)
+		f, ok := x.find(WritePages, nil)
 		if !ok {
 			break
 		}

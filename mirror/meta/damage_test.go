@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -154,23 +155,63 @@ func TestWritesOfOnePlaceKeepTheirOrder(t *testing.T) {
 	payload := make([]byte, dirty.PageBytes)
 	for n := range 3 {
 		payload[0] = byte(1 << n)
-		st.WriteBitmapPage(0, payload, note(n))
+		st.WriteBitmapPages(0, payload, note(n))
 		snap.Super.Token = uint64(n)
 		st.WriteSuper(snap.Super, note(10+n))
 	}
-	st.WriteBitmapPage(1, payload, note(20))
-	if len(d.held) != 3 { // page 0, superblock, page 1
+	st.WriteBitmapPages(1, payload, note(20))
+	if len(d.held) != 2 { // of the bitmap, and a superblock
 		t.Fatalf("%d writes at once", len(d.held))
 	}
 	for len(d.held) > 0 {
 		d.release(nil)
 	}
-	if !slices.Equal(order, []int{0, 10, 20, 1, 11, 2, 12}) {
+	if !slices.Equal(order, []int{0, 10, 1, 11, 2, 12, 20}) {
 		t.Fatalf("answered in the order %v", order)
 	}
 	d.hold = false
 	if _, after := reopened(t, d); !after.Bitmap.Any(8192, 4096) || after.Bitmap.Count() != 2 || after.Super.Token != 2 {
 		t.Fatalf("%d dirty, token %d", after.Bitmap.Count(), after.Super.Token)
+	}
+}
+
+// Pages are written together; wherever that is cut off, each is the one before or the
+// one after, or says that all of it is out of sync.
+func TestPagesAreCutOff(t *testing.T) {
+	const span = dirty.PageExtents * actlog.ExtentBytes
+	d := external(t)
+	st, before := reopened(t, d)
+	_, after := reopened(t, d)
+	var payload []byte
+	for page := range int64(after.Bitmap.Pages()) {
+		after.Bitmap.Set(page*span, 4096)
+		after.Bitmap.Set(min((page+1)*span, testData)-4096, 4096)
+		payload = append(payload, after.Bitmap.Page(int(page), nil)...)
+	}
+	all := dirty.New(testData)
+	all.SetAll()
+	d.hold = true
+	st.WriteBitmapPages(0, payload, func(error) {})
+	r := d.held[0]
+	if len(d.held) != 1 || r.Length != int64(after.Bitmap.Pages())*BlockBytes || r.Flags != block.FUA {
+		t.Fatalf("%d writes, %s", len(d.held), r)
+	}
+	for cut := int64(0); cut <= r.Length; cut += block.SectorBytes {
+		disk := &memDisk{data: slices.Clone(d.data)}
+		copy(disk.data[r.Offset:], r.Data[:cut])
+		_, found := reopened(t, disk)
+		for page := range found.Bitmap.Pages() {
+			want := all
+			switch has := cut - int64(page)*BlockBytes; {
+			case has <= 0:
+				want = before.Bitmap
+			case has >= BlockBytes:
+				want = after.Bitmap
+			}
+			if !bytes.Equal(found.Bitmap.Page(page, nil), want.Page(page, nil)) {
+				t.Fatalf("cut off after %d bytes: page %d is another", cut, page)
+			}
+		}
 	}
 }
 
@@ -187,12 +228,15 @@ func TestStoreRefusals(t *testing.T) {
 	snap.Super.DataBytes += 512
 	snap.Super.Peer = strings.Repeat("x", 64)
 	st.WriteSuper(snap.Super, refused)
-	st.WriteBitmapPage(3, make([]byte, dirty.PageBytes), refused)
-	st.WriteBitmapPage(-1, make([]byte, dirty.PageBytes), refused)
-	st.WriteBitmapPage(0, make([]byte, 5), refused)
+	st.WriteBitmapPages(3, make([]byte, dirty.PageBytes), refused)
+	st.WriteBitmapPages(-1, make([]byte, dirty.PageBytes), refused)
+	st.WriteBitmapPages(0, make([]byte, 5), refused)
+	st.WriteBitmapPages(0, nil, refused)
+	st.WriteBitmapPages(1, make([]byte, 3*dirty.PageBytes), refused)
+	st.WriteBitmapPages(0, make([]byte, (block.MaxTransferBytes/BlockBytes+1)*dirty.PageBytes), refused)
 	st.WriteActivity(actlog.Transaction{Number: 1, Updates: make([]actlog.Update, 65)}, refused)
-	if bad != 6 {
-		t.Fatalf("%d of 6 were refused", bad)
+	if bad != 9 {
+		t.Fatalf("%d of 9 were refused", bad)
 	}
 	n := 0
 	snap.Super.Peer = "gamma"

@@ -40,7 +40,7 @@ func TestMemoryIsLeftToADiskThatHangs(t *testing.T) {
 	d := external(t)
 	st, snap := reopened(t, d)
 	d.hold = true
-	st.WriteBitmapPage(0, make([]byte, dirty.PageBytes), func(error) {})
+	st.WriteBitmapPages(0, make([]byte, dirty.PageBytes), func(error) {})
 	if again(d.keeps(t), BlockBytes) {
 		t.Error("the memory of a page is used again")
 	}

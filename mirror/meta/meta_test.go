@@ -39,7 +39,7 @@ func TestEverythingComesBack(t *testing.T) {
 		snap.Bitmap.Set(int64(round)*(16<<20), 4096)
 		for i, ok := snap.Bitmap.NextStale(0); ok; i, ok = snap.Bitmap.NextStale(i) {
 			version := snap.Bitmap.Version(i)
-			st.WriteBitmapPage(i, snap.Bitmap.Page(i, nil), must(t, &done))
+			st.WriteBitmapPages(i, snap.Bitmap.Page(i, nil), must(t, &done))
 			snap.Bitmap.Saved(i, version)
 		}
 		snap.Log.Acquire(int64(round)*actlog.ExtentBytes, 4096)

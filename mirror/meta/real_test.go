@@ -82,7 +82,7 @@ func one(t *testing.T, s *meta.Store, snap *meta.Snapshot, round int) {
 	s.WriteActivity(tx, answer)
 	snap.Bitmap.Set(off, 4096)
 	page, _ := snap.Bitmap.NextStale(0)
-	s.WriteBitmapPage(page, snap.Bitmap.Page(page, nil), answer)
+	s.WriteBitmapPages(page, snap.Bitmap.Page(page, nil), answer)
 	snap.Super.Token++
 	s.WriteSuper(snap.Super, answer)
 	for range 3 {

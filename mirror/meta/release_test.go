@@ -54,7 +54,7 @@ func diskOf0(t *testing.T, place Placement) *memDisk {
 		snap.Bitmap.Set(at, 4096)
 	}
 	for i, ok := snap.Bitmap.NextStale(0); ok; i, ok = snap.Bitmap.NextStale(i + 1) {
-		st.WriteBitmapPage(i, snap.Bitmap.Page(i, nil), must(t, &done))
+		st.WriteBitmapPages(i, snap.Bitmap.Page(i, nil), must(t, &done))
 	}
 	s := superOf0
 	s.Placement, s.DataBytes, s.ActivitySlots = place, snap.Super.DataBytes, snap.Super.ActivitySlots

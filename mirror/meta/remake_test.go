@@ -46,7 +46,7 @@ func used(t *testing.T, place Placement, device, from int64) (*memDisk, *Store, 
 	snap.Bitmap.Set(8<<20, 1)
 	snap.Bitmap.Set(snap.Super.DataBytes-1, 1)
 	for i := range snap.Bitmap.Pages() {
-		st.WriteBitmapPage(i, snap.Bitmap.Page(i, nil), must(t, &n))
+		st.WriteBitmapPages(i, snap.Bitmap.Page(i, nil), must(t, &n))
 	}
 	snap.Super.Flags = 0
 	st.WriteSuper(snap.Super, must(t, &n))

@@ -47,7 +47,7 @@ func TestResize(t *testing.T) {
 		n := 0
 		super.DataBytes, super.Token = c.to, 8
 		st.WriteSuper(super, must(t, &n))
-		st.WriteBitmapPage(0, make([]byte, len(snap.Bitmap.Page(0, nil))), must(t, &n))
+		st.WriteBitmapPages(0, make([]byte, len(snap.Bitmap.Page(0, nil))), must(t, &n))
 		_, after, err := Open(d, c.place, Identity{})
 		if err != nil {
 			t.Fatal(name, err)

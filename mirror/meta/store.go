@@ -1,11 +1,13 @@
 package meta
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 )
 
 // Store writes the metadata of one attached volume. Every write is durable when
@@ -23,7 +25,7 @@ type Store struct {
 		sequence uint64 // of the last superblock known to be durable
 		supers   lane
 		ring     lane
-		pages    map[int]*lane
+		bitmap   lane
 	}
 }
 
@@ -33,11 +35,10 @@ type lane struct {
 	queue []*op
 }
 
-// op is one write of one block.
+// op is one write.
 type op struct {
 	store  *Store
 	lane   *lane
-	page   int // number of the bitmap page, or noPage
 	super  *Super
 	what   string
 	buffer *block.Buffer
@@ -46,12 +47,9 @@ type op struct {
 	req    block.Request
 }
 
-const noPage = -1
-
 func newStore(disk block.Disk, snap Snapshot) *Store {
 	s := &Store{disk: disk, fixed: snap.Super, layout: snap.Layout}
 	s.mu.sequence = snap.Super.Sequence
-	s.mu.pages = map[int]*lane{}
 	return s
 }
 
@@ -64,7 +62,7 @@ func (s *Store) Layout() Layout { return s.layout }
 // The two superblocks are written in turn. After a failed write the same one is
 // written again, never the only good one.
 func (s *Store) WriteSuper(super Super, done func(error)) {
-	o := s.newOp(done)
+	o := s.newOp(1, done)
 	o.what, o.super = "superblock", &super
 	f := &s.fixed
 	if super.Device != f.Device || super.Placement != f.Placement || super.DataBytes != f.DataBytes || super.ActivitySlots != f.ActivitySlots {
@@ -75,52 +73,63 @@ func (s *Store) WriteSuper(super Super, done func(error)) {
 
 // WriteActivity writes a transaction of the activity log.
 func (s *Store) WriteActivity(tx actlog.Transaction, done func(error)) {
-	o := s.newOp(done)
+	o := s.newOp(1, done)
 	o.what = "activity log transaction"
 	o.req.Offset = s.layout.RingOffset + int64(tx.Number%uint64(s.layout.RingBlocks))*BlockBytes
 	o.err = encodeActivity(o.buffer.Bytes(BlockBytes), s.fixed.Device, s.fixed.ActivitySlots, tx)
 	s.enqueue(&s.mu.ring, o)
 }
 
-// WriteBitmapPage writes one page of the bitmap; payload may be reused when the
-// call returns.
-func (s *Store) WriteBitmapPage(page int, payload []byte, done func(error)) {
-	o := s.newOp(done)
-	o.what, o.page = "bitmap page", page
-	if page < 0 || page >= s.layout.BitmapPages {
-		o.err = fmt.Errorf("page %d of %d", page, s.layout.BitmapPages)
-	} else {
-		o.req.Offset = s.layout.BitmapOffset + int64(page)*BlockBytes
-		o.err = encodePage(o.buffer.Bytes(BlockBytes), s.fixed.Device, page, payload)
+// WriteBitmapPages writes pages of the bitmap from first on, as many as there are in
+// payload, dirty.PageBytes each; payload may be reused when the call returns. They
+// are one write: as many as the disk takes of blocks at once, each of which is the
+// old one or the new one, or torn, after a cut.
+func (s *Store) WriteBitmapPages(first int, payload []byte, done func(error)) {
+	count, most := len(payload)/dirty.PageBytes, s.disk.Geometry().MaxTransferBytes/BlockBytes
+	err := s.checkPages(first, count, most, len(payload)%dirty.PageBytes)
+	if err != nil {
+		count = 0
 	}
-	s.enqueue(nil, o)
+	o := s.newOp(max(count, 1), done)
+	o.what, o.err = "bitmap pages", err
+	o.req.Offset = s.layout.BitmapOffset + int64(first)*BlockBytes
+	for i := range count {
+		err := encodePage(o.req.Data[i*BlockBytes:][:BlockBytes], s.fixed.Device, first+i, payload[i*dirty.PageBytes:][:dirty.PageBytes])
+		o.err = errors.Join(o.err, err)
+	}
+	s.enqueue(&s.mu.bitmap, o)
+}
+
+func (s *Store) checkPages(first, count, most, odd int) error {
+	switch {
+	case count == 0 || odd != 0:
+		return fmt.Errorf("%d pages and %d bytes, want whole pages of %d bytes", count, odd, dirty.PageBytes)
+	case count > most:
+		return fmt.Errorf("%d pages at once, the disk takes %d", count, most)
+	case first < 0 || first > s.layout.BitmapPages-count:
+		return fmt.Errorf("%d pages from page %d on, of %d", count, first, s.layout.BitmapPages)
+	}
+	return nil
 }
 
 var ops sync.Pool
 
-func (s *Store) newOp(done func(error)) *op {
+func (s *Store) newOp(blocks int, done func(error)) *op {
 	o, ok := ops.Get().(*op)
 	if !ok {
 		o = &op{}
 		o.req.Done = o.landed
 	}
-	o.store, o.done, o.page, o.super, o.err = s, done, noPage, nil, nil
-	o.buffer = block.GetBuffer(BlockBytes)
-	o.req.Op, o.req.Flags = block.Write, block.FUA
-	o.req.Length, o.req.Data = BlockBytes, o.buffer.Bytes(BlockBytes)
+	o.store, o.done, o.super, o.err = s, done, nil, nil
+	o.buffer = block.GetBuffer(blocks * BlockBytes)
+	o.req.Op, o.req.Flags, o.req.Data = block.Write, block.FUA, o.buffer.Bytes(blocks*BlockBytes)
+	o.req.Length = int64(len(o.req.Data))
 	return o
 }
 
-// enqueue starts o, or leaves it to whoever is at work on its place. Without a
-// lane it is a page's.
+// enqueue starts o, or leaves it to whoever is at work on its place.
 func (s *Store) enqueue(l *lane, o *op) {
 	s.mu.Lock()
-	if l == nil {
-		if l = s.mu.pages[o.page]; l == nil {
-			l = &lane{}
-			s.mu.pages[o.page] = l
-		}
-	}
 	o.lane = l
 	if l.busy {
 		l.queue = append(l.queue, o)
@@ -160,7 +169,7 @@ func (s *Store) finish(o *op, err error) {
 		s.mu.sequence = o.super.Sequence
 		s.mu.Unlock()
 	}
-	l, page, done := o.lane, o.page, o.done
+	l, done := o.lane, o.done
 	o.req.PutBuffer(o.buffer)
 	o.buffer, o.req.Data, o.done, o.super, o.lane, o.store = nil, nil, nil, nil, nil, nil
 	ops.Put(o)
@@ -173,9 +182,6 @@ func (s *Store) finish(o *op, err error) {
 		l.queue = l.queue[1:]
 	} else {
 		l.busy = false
-		if page != noPage {
-			delete(s.mu.pages, page)
-		}
 	}
 	s.mu.Unlock()
 	if next != nil {

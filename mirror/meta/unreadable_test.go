@@ -40,7 +40,7 @@ func TestUnreadablePage(t *testing.T) {
 		t.Fatalf("%d bytes out of sync, hot %v, repairs %v", after.Bitmap.DirtyBytes(), after.HotExtents, after.Repairs)
 	}
 	n := 0
-	st.WriteBitmapPage(1, after.Bitmap.Page(1, nil), must(t, &n))
+	st.WriteBitmapPages(1, after.Bitmap.Page(1, nil), must(t, &n))
 	if _, again := reopened(t, d); len(again.Repairs) != 0 || again.Bitmap.DirtyBytes() != after.Bitmap.DirtyBytes() {
 		t.Fatalf("%d bytes out of sync, repairs %v", again.Bitmap.DirtyBytes(), again.Repairs)
 	}

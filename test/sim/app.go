@@ -53,6 +53,9 @@ func (w *World) submitOne(n *node) {
 	}
 	r := &block.Request{}
 	spot := int64(w.rng.IntN(11)) * (2 << 20)
+	if w.wide {
+		spot = w.aroundPages()
+	}
 	if w.grows && w.one(3) { // near the end, wherever that is
 		spot = max(size-int64(w.rng.IntN(1<<20)/block.SectorBytes)*block.SectorBytes, 0)
 	}

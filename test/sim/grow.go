@@ -137,7 +137,7 @@ func (n *node) remake(f *engine.Effect) {
 		n.w.cutOff(n, f.Volume, size)
 		n.layOver(f.Volume, size)
 	}
-	n.meta("remake", func() {
+	n.meta("remake", func(bool) {
 		v.disk.flush()
 		v.lay(size, super)
 		for _, tx := range log {

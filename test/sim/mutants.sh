@@ -281,4 +281,10 @@ mutant frozen-wakes-nobody frozen.go 'e.wake(v) // what' '// what' TestWhatWaits
 mutant frozen-until-the-tick submit.go 'e.failing && !e.hasLease()' 'e.failing' TestFrozenIOFailsWhenItIsAskedTo
 mutant bitmap-all-at-once syncbegin.go 'left < 0' 'false' TestBitmapsAreToldInPortions
 mutant shrink-marks-its-edge shrink.go 'from := (x.size + dirty.BlockBytes - 1) / dirty' 'from := x.size / dirty' TestShrinkToTheMiddleOfABlock
+
+# pages of the bitmap, in the world that has several
+world=${WORLD:-TestWideSeeds}
+mutant pages-that-are-not-written activity.go 'Payload: payload}' 'Payload: payload[:dirty.PageBytes]}' TestKeeperOfALargeVolumeIsReadySoon
+mutant pages-saved-as-they-are-now activity.go 'v.bits.Saved(w.first+i, version)' '_ = version; v.bits.Saved(w.first+i, v.bits.Version(w.first+i))' TestKeeperOfALargeVolumeIsReadySoon
+mutant pages-of-the-first-alone activity.go 'v.bits.Page(first+i, ' 'v.bits.Page(first, ' TestKeeperOfALargeVolumeIsReadySoon
 exit $missed

@@ -7,6 +7,7 @@ import (
 
 	"hapair/mirror/actlog"
 	"hapair/mirror/block"
+	"hapair/mirror/dirty"
 	"hapair/mirror/engine"
 	"hapair/mirror/state"
 	"hapair/mirror/wire"
@@ -174,19 +175,18 @@ func (n *node) performMeta(f *engine.Effect) {
 	switch f.Kind {
 	case engine.WriteActivity:
 		tx := f.Activity
-		n.meta("activity", func() { v.ring[tx.Number%uint64(actlog.RingBlocks(n.w.slots))] = tx }, engine.Event{Kind: engine.ActivityDone, Volume: vol})
-	case engine.WritePage:
-		page, data := f.Page, append([]byte(nil), f.Payload...)
-		n.meta("page", func() { v.pages[page] = data }, engine.Event{Kind: engine.PageDone, Volume: vol, Page: page, Version: f.Version})
+		n.meta("activity", func(bool) { v.ring[tx.Number%uint64(actlog.RingBlocks(n.w.slots))] = tx }, engine.Event{Kind: engine.ActivityDone, Volume: vol})
+	case engine.WritePages:
+		n.writePages(v, f)
 	case engine.WriteSuper:
 		super := *f.Super
 		if n.command == engine.Invalidate && n.counted && super.FullSync && !v.super.FullSync && slices.Contains(n.w.record.InSync, n.name) {
 			n.w.fail(fmt.Errorf("%s gives its copy up, and is in the in-sync set", n.name))
 		}
-		n.meta("super", func() { v.super = super }, engine.Event{Kind: engine.SuperDone, Volume: vol, Version: f.Version})
+		n.meta("super", func(bool) { v.super = super }, engine.Event{Kind: engine.SuperDone, Volume: vol, Version: f.Version})
 	case engine.FitSize:
 		super, size := *f.Super, f.Size
-		n.meta("fit", func() { v.lay(size, super) }, engine.Event{Kind: engine.SizeFitted, Volume: vol})
+		n.meta("fit", func(bool) { v.lay(size, super) }, engine.Event{Kind: engine.SizeFitted, Volume: vol})
 	case engine.RemakeMeta:
 		n.remake(f)
 	case engine.MeasureDisk:
@@ -205,7 +205,20 @@ func (n *node) performMeta(f *engine.Effect) {
 	}
 }
 
-func (n *node) meta(what string, store func(), done engine.Event) {
+// writePages is a write of neighbours: when it is cut off, each of them may be there.
+func (n *node) writePages(v *volume, f *engine.Effect) {
+	first, data := f.Page, append([]byte(nil), f.Payload...)
+	n.meta("pages", func(cut bool) {
+		for i := range len(data) / dirty.PageBytes {
+			if len(data) == dirty.PageBytes || !cut || n.w.one(2) {
+				v.pages[first+i] = data[i*dirty.PageBytes:][:dirty.PageBytes]
+			}
+		}
+	}, engine.Event{Kind: engine.PagesDone, Volume: f.Volume})
+}
+
+// meta has store carried out, in part when it is cut off, and done told.
+func (n *node) meta(what string, store func(cut bool), done engine.Event) {
 	fail := func(err error) {
 		done.Err = err
 		n.step(&done)
@@ -214,10 +227,10 @@ func (n *node) meta(what string, store func(), done engine.Event) {
 		n.later(&work{what: n.name + " is refused " + what, run: func() { fail(errHangs) }})
 		return
 	}
-	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, done.Volume, what), torn: store, disk: true, volume: done.Volume, fail: fail,
-		ghost: func() func() { return store }, run: func() {
+	n.later(&work{what: fmt.Sprintf("%s %d %s", n.name, done.Volume, what), torn: func() { store(true) }, disk: true, volume: done.Volume, fail: fail,
+		ghost: func() func() { return func() { store(true) } }, run: func() {
 			if done.Err = n.ail(block.Write); done.Err == nil || n.w.one(2) {
-				store()
+				store(done.Err != nil)
 			}
 			n.step(&done)
 		}})

@@ -37,6 +37,9 @@ func TestErrorSeeds(t *testing.T) { runSeeds(t, 60, 4, errs) }
 // TestForceSeeds runs worlds in which copies that are not current are promoted by force.
 func TestForceSeeds(t *testing.T) { runSeeds(t, 60, 4, force) }
 
+// TestWideSeeds runs worlds with a bitmap of several pages.
+func TestWideSeeds(t *testing.T) { runSeeds(t, 20, 20, wide) }
+
 // TestEverySeeds runs worlds in which all of this happens at once.
 func TestEverySeeds(t *testing.T) { runSeeds(t, 60, 4, every) }
 
@@ -56,8 +59,9 @@ var (
 	giveUp = kind{"give-up", NewGiveUp, (*World).Run}
 	errs   = kind{"errors", NewErrors, (*World).Run}
 	force  = kind{"force", NewForce, (*World).Run}
+	wide   = kind{"wide", NewWide, (*World).Run}
 	every  = kind{"every", NewEvery, (*World).RunRot}
-	kinds  = map[string]kind{every.name: every, plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp, errs.name: errs, force.name: force}
+	kinds  = map[string]kind{every.name: every, wide.name: wide, plain.name: plain, hang.name: hang, rot.name: rot, grow.name: grow, loose.name: loose, giveUp.name: giveUp, errs.name: errs, force.name: force}
 )
 
 // TestSeedsThatFailedOnce runs what seeds.txt lists, a story a line.

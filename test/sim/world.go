@@ -80,6 +80,7 @@ type World struct {
 	troubles  map[string]int           // how often each kind came
 	without   map[string]bool          // kinds that do not come in this run
 	answers   int
+	wide      bool          // the volume has several pages of the bitmap
 	reading   bool          // the application reads more than it writes, and in few places
 	play      *Scripted     // what goes wrong is a script's; nil: the dice's
 	patience  time.Duration // with a peer; 0: without end
