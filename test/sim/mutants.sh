@@ -281,6 +281,7 @@ mutant frozen-wakes-nobody frozen.go 'e.wake(v) // what' '// what' TestWhatWaits
 mutant frozen-until-the-tick submit.go 'e.failing && !e.hasLease()' 'e.failing' TestFrozenIOFailsWhenItIsAskedTo
 mutant bitmap-all-at-once syncbegin.go 'left < 0' 'false' TestBitmapsAreToldInPortions
 mutant shrink-marks-its-edge shrink.go 'from := (x.size + dirty.BlockBytes - 1) / dirty' 'from := x.size / dirty' TestShrinkToTheMiddleOfABlock
+mutant bad-block-of-a-keeper-costs-its-chunk forward.go 'o.vol.sync.unread(e.now)' '' TestFillFromAKeeperWithABadBlock
 
 # pages of the bitmap, in the world that has several
 world=${WORLD:-TestWideSeeds}
