@@ -177,7 +177,11 @@ func (b *backend) Standby(ctx context.Context, q apiv1.StandbyRequest) (apiv1.Ch
 	if b.a.cfg.Node(node) == nil {
 		return apiv1.Changed{}, &apiv1.Problem{Code: apiv1.CodeNotFound, Text: fmt.Sprintf("there is no data node %q; there are %q", node, b.a.cfg.NodeNames())}
 	}
-	return b.mark(ctx, failover.MarkStandby(node), "standby of "+node, q.On, q.Reason)
+	c, err := b.mark(ctx, failover.MarkStandby(node), "standby of "+node, q.On, q.Reason)
+	if err == nil && q.On && (ledgerHands{b.a.ledger}).Marked(failover.MarkMaintenance) {
+		c.Text += "; maintenance is on: what it is Primary of it hands over when that ends"
+	}
+	return c, err
 }
 
 // ledgerPatience bounds a change that is one word in the ledger: without a majority

@@ -26,7 +26,7 @@ func holder(v View) Decision {
 		return frozen(v)
 	case leaving:
 		return leave(v)
-	case v.Self.Standby:
+	case v.Self.Standby && !v.Maintenance:
 		return standby(v)
 	case v.Self.Role != state.Primary || v.Self.Tenure != v.Ledger.Record.Tenure:
 		return openMirror(v)
@@ -123,6 +123,9 @@ func running(v View) Decision {
 		return reopen(v)
 	case !v.Settings.HasServices || v.Services.State == Started:
 		text := fmt.Sprintf("%s is Primary and holds its lease", v.Self.Name)
+		if v.Self.Standby {
+			text += "; it is on standby, and hands over when maintenance ends"
+		}
 		if forwarding {
 			return Decision{Code: CodeForward, Because: fmt.Sprintf("%s; %s; reads and writes go to %s", text, givenUp(v), v.Peer.Name),
 				Hint: fmt.Sprintf("hactl switchover %s, then mend the disk", v.Resource)}

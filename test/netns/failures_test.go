@@ -151,7 +151,7 @@ func TestMaintenanceTouchesNothing(t *testing.T) {
 }
 
 // In maintenance a switchover is refused. An agent that stops hands over as ever, and
-// the services go along.
+// the services go along. A node on standby hands over when maintenance ends.
 func TestStopInMaintenance(t *testing.T) {
 	long(t)
 	p := newPair(t, true, nil)
@@ -170,7 +170,19 @@ func TestStopInMaintenance(t *testing.T) {
 	w.progress(steady)
 	p.must(p.Start(primary))
 	p.rejoined(primary)
+	var told apiv1.Changed
+	p.must(p.Call(p.ctx, secondary, "POST", apiv1.PathStandby, apiv1.StandbyRequest{Node: secondary, On: true}, &told))
+	if !strings.Contains(told.Text, "it hands over when that ends") {
+		t.Errorf("told: %s", told.Text)
+	}
+	p.resource(secondary, "stays where it is", func(r *apiv1.Resource) bool {
+		return serving(r) && strings.Contains(r.Because, "it is on standby, and hands over when maintenance ends")
+	})
+	w.progress(steady)
 	p.must(p.Call(p.ctx, primary, "POST", apiv1.PathMaintenance, apiv1.MaintenanceRequest{On: false}, nil))
+	p.takeover(primary)
+	p.must(p.Call(p.ctx, primary, "POST", apiv1.PathStandby, apiv1.StandbyRequest{Node: secondary, On: false}, nil))
+	w.progress(steady)
 	w.stop()
 	p.finish()
 }
