@@ -43,10 +43,13 @@ func (e *UnitError) Error() string {
 }
 
 type unit struct {
-	name string
-	deps Deps
-	log  *zap.Logger
+	name     string
+	deps     Deps
+	log      *zap.Logger
+	restarts int64 // by systemd itself, as last seen; restartsUnseen before
 }
+
+const restartsUnseen = -1
 
 const unitNameMax = 255
 
@@ -57,7 +60,7 @@ func newUnit(cfg Systemd, deps Deps) (Movable, error) {
 	if len(cfg.Unit) > unitNameMax || strings.ContainsAny(cfg.Unit, "/ \t\n\x00") {
 		return nil, fmt.Errorf("systemd unit %q: must be a unit name of at most %d characters without blanks and slashes", cfg.Unit, unitNameMax)
 	}
-	return &unit{name: cfg.Unit, deps: deps, log: deps.Logger.With(zap.String("unit", cfg.Unit))}, nil
+	return &unit{name: cfg.Unit, deps: deps, log: deps.Logger.With(zap.String("unit", cfg.Unit)), restarts: restartsUnseen}, nil
 }
 
 func (u *unit) Name() string { return "systemd:" + u.name }
@@ -82,7 +85,7 @@ func (u *unit) connect(ctx context.Context) (*sd.Conn, error) {
 
 func (u *unit) Start(ctx context.Context) error {
 	return u.with(ctx, func(c *sd.Conn) error {
-		props, err := c.GetUnitPropertiesContext(ctx, u.name)
+		props, err := c.GetAllPropertiesContext(ctx, u.name)
 		if err != nil {
 			return fmt.Errorf("look at unit %s: %w", u.name, err)
 		}
@@ -92,7 +95,17 @@ func (u *unit) Start(ctx context.Context) error {
 		if word(props, "UnitFileState") == "enabled" {
 			u.log.Warn("the unit is enabled and would start at boot without regard to roles; run systemctl disable on both nodes")
 		}
-		return u.job(ctx, c, "start", c.StartUnitContext)
+		if again := word(props, "Restart"); again != "" && again != "no" {
+			u.log.Warn("systemd restarts the unit by itself, beside this agent: a drop-in with Restart=no on both nodes leaves it to one of the two", zap.String("restart", again))
+		}
+		u.restarts = restartsUnseen
+		if err := u.job(ctx, c, "start", c.StartUnitContext); err != nil {
+			return err
+		}
+		if props, err = c.GetAllPropertiesContext(ctx, u.name); err == nil { // else the next check sees it first
+			u.restartedByItself(props)
+		}
+		return nil
 	})
 }
 
@@ -180,10 +193,13 @@ func word(props map[string]any, key string) string {
 	return s
 }
 
-// Monitor reports a unit that is active, or on its way there, as running.
+// Monitor reports a unit that is active, or on its way there, as running. One that ended,
+// and that systemd starts again by itself after a while (Restart=), does not run; one that
+// it has started again since the last look is broken: what goes by units of such a kind is
+// that they are always found up, and never serve.
 func (u *unit) Monitor(ctx context.Context) (running bool, err error) {
 	err = u.with(ctx, func(c *sd.Conn) error {
-		props, err := c.GetUnitPropertiesContext(ctx, u.name)
+		props, err := c.GetAllPropertiesContext(ctx, u.name)
 		if isBusError(err, "NoSuchUnit") {
 			return nil
 		}
@@ -191,10 +207,29 @@ func (u *unit) Monitor(ctx context.Context) (running bool, err error) {
 			return fmt.Errorf("look at unit %s: %w", u.name, err)
 		}
 		switch word(props, "ActiveState") {
-		case "active", "reloading", "refreshing", "activating":
+		case "active", "reloading", "refreshing":
 			running = true
+		case "activating":
+			running = !strings.HasPrefix(word(props, "SubState"), "auto-restart")
+		}
+		if times := u.restartedByItself(props); running && times > 0 {
+			running = false
+			return broken{&UnitError{Unit: u.name, Action: "run", Result: fmt.Sprintf("it ended, and systemd started it again, %d times since the last look", times)}}
 		}
 		return nil
 	})
 	return running, err
+}
+
+// restartedByItself is how often systemd has started the unit again since the last look.
+func (u *unit) restartedByItself(props map[string]any) (times int64) {
+	n, ok := props["NRestarts"].(uint32)
+	if !ok {
+		return 0 // no service
+	}
+	if u.restarts != restartsUnseen {
+		times = max(int64(n)-u.restarts, 0)
+	}
+	u.restarts = int64(n)
+	return times
 }

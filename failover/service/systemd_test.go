@@ -58,8 +58,8 @@ func bus(t *testing.T) func(context.Context) (*dbus.Conn, error) {
 type systemd struct {
 	conn *dbus.Conn
 	mu   sync.Mutex
-	unit map[string]map[string]string // properties by unit
-	end  map[string]string            // how a unit's next job ends; "" with never: it does not
+	unit map[string]map[string]any // properties by unit
+	end  map[string]string         // how a unit's next job ends; "" with never: it does not
 	jobs uint32
 	did  []string
 }
@@ -77,7 +77,7 @@ func newSystemd(t *testing.T, dial func(context.Context) (*dbus.Conn, error)) *s
 			t.Error(err)
 		}
 	})
-	s := &systemd{conn: conn, unit: map[string]map[string]string{}, end: map[string]string{}}
+	s := &systemd{conn: conn, unit: map[string]map[string]any{}, end: map[string]string{}}
 	s.add("postgresql.service")
 	if err := conn.Export(s, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"); err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func newSystemd(t *testing.T, dial func(context.Context) (*dbus.Conn, error)) *s
 func escape(s string) string { return strings.NewReplacer(".", "_2e").Replace(s) }
 
 func (s *systemd) add(name string) {
-	s.unit[name] = map[string]string{"LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "UnitFileState": "disabled"}
+	s.unit[name] = map[string]any{"LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "UnitFileState": "disabled", "NRestarts": uint32(0)}
 }
 
 func (s *systemd) ends(name, result string) {
@@ -116,7 +116,7 @@ func (p *properties) GetAll(string) (map[string]dbus.Variant, *dbus.Error) {
 	defer p.s.mu.Unlock()
 	props, ok := p.s.unit[p.name]
 	if !ok {
-		props = map[string]string{"LoadState": "not-found", "ActiveState": "inactive"}
+		props = map[string]any{"LoadState": "not-found", "ActiveState": "inactive"}
 	}
 	all := map[string]dbus.Variant{}
 	for k, v := range props {
@@ -201,6 +201,41 @@ func TestUnitFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	wantRunning(t, m, false)
+}
+
+// A unit that systemd starts again by itself, over and over, is always found up.
+func TestUnitRestartedBySystemd(t *testing.T) {
+	s, m := testUnit(t, "postgresql.service")
+	set := func(active, sub string, restarts uint32) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		u := s.unit["postgresql.service"]
+		u["ActiveState"], u["SubState"], u["NRestarts"] = active, sub, restarts
+	}
+	set("inactive", "dead", 7) // of a life before
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantRunning(t, m, true)
+	set("activating", "start-pre", 7)
+	wantRunning(t, m, true)
+	set("activating", "auto-restart", 7)
+	wantRunning(t, m, false)
+	set("active", "running", 9)
+	if running, err := m.Monitor(t.Context()); running || !isBroken(err) || !strings.Contains(err.Error(), "2 times") {
+		t.Errorf("%v, %v", running, err)
+	}
+	wantRunning(t, m, true)     // told once
+	set("active", "running", 0) // systemctl restart, by an operator
+	wantRunning(t, m, true)
+	set("active", "running", 1)
+	if running, err := m.Monitor(t.Context()); running || !isBroken(err) {
+		t.Errorf("%v, %v", running, err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantRunning(t, m, true)
 }
 
 func TestUnitAbsent(t *testing.T) {
