@@ -126,7 +126,10 @@ func TestACheckBeforeTheFirstStart(t *testing.T) {
 // An exit code tells for certain that a service does not work; a command that ends
 // otherwise tells nothing.
 func TestWhatExitCodesTell(t *testing.T) {
-	cannot := filepath.Join(t.TempDir(), "none")
+	cannot := filepath.Join(t.TempDir(), "no program")
+	if err := os.WriteFile(cannot, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for end, is := range map[string]bool{"exit 1": true, "exit 2": true, "exit 9": true, "exit 22": true, "exit 52": true, "exit 126": true, "kill -9 $$": false, "": false} {
 		exec := Exec{Label: "x", Start: Shell("true"), Stop: Shell("true"), Status: Shell(end)}
 		root := agentRoot(t, map[string]string{"monitor": end})

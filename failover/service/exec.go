@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -110,13 +111,19 @@ func (e *execService) Start(ctx context.Context) error {
 	return nil
 }
 
+// Stop stops it. Where the program is not there, on a file system of the resource's own
+// that is not mounted, nothing was started from it.
 func (e *execService) Stop(ctx context.Context) error {
-	if err := e.do(ctx, "stop", e.cfg.Stop, e.cfg.StopTimeout); err != nil {
+	if err := e.do(ctx, "stop", e.cfg.Stop, e.cfg.StopTimeout); err != nil && !e.neverHere(err) {
 		return err
 	}
 	e.asked, e.running = true, false
 	return nil
 }
+
+// neverHere tells a program that is not there before anything was started from one that
+// was there and is gone.
+func (e *execService) neverHere(err error) bool { return errors.Is(err, fs.ErrNotExist) && !e.asked }
 
 func (e *execService) Monitor(ctx context.Context) (bool, error) {
 	switch {
@@ -137,6 +144,9 @@ func (e *execService) status(ctx context.Context) (running bool, err error) {
 			return false, nil
 		}
 		return false, broken{err}
+	}
+	if e.neverHere(err) {
+		return false, nil
 	}
 	return err == nil, err
 }

@@ -35,6 +35,38 @@ func TestExecEnvironment(t *testing.T) {
 	}
 }
 
+// Programs that lie on what the resource itself mounts are not there on a Secondary:
+// nothing runs there, and there is nothing to stop. Once it was started they have to be.
+func TestExecWhoseProgramsAreElsewhere(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "srv")
+	script := filepath.Join(dir, "ctl")
+	m := newMovable(t, Spec{Exec: &Exec{Label: "x", Start: []string{script, "start"}, Stop: []string{script, "stop"}, Status: []string{script, "status"}}})
+	wantRunning(t, m, false)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ncase $1 in start) : > \"$0.up\";; stop) rm -f \"$0.up\";; *) test -f \"$0.up\" || exit 3;; esac\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantRunning(t, m, true)
+	if err := os.Rename(dir, dir+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	if running, err := m.Monitor(t.Context()); running || err == nil {
+		t.Errorf("%v, %v", running, err)
+	}
+	if err := m.Stop(t.Context()); err == nil {
+		t.Error("stopped, it says")
+	}
+	other := newMovable(t, Spec{Exec: &Exec{Label: "x", Start: []string{script, "start"}, Stop: []string{script, "stop"}}})
+	if err := other.Stop(t.Context()); err != nil {
+		t.Errorf("what was never started: %v", err)
+	}
+}
+
 // daemon is a service that leaves a process behind, which prints all the time.
 func daemon(t *testing.T) (Movable, func() int) {
 	pidfile := filepath.Join(t.TempDir(), "pid")
