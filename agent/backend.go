@@ -87,14 +87,23 @@ func (b *backend) Promote(ctx context.Context, name string, q apiv1.PromoteReque
 
 // Demote makes this node Secondary and keeps the resource down.
 func (b *backend) Demote(ctx context.Context, name string, q apiv1.DemoteRequest) (apiv1.Changed, error) {
-	ctx, cancel := waiting(ctx, q.WaitMS)
+	ctx, cancel := b.stopping(ctx, name, q.WaitMS)
 	defer cancel()
 	return b.change(ctx, name, "demote", func(r *resource) error { return r.control.Demote(ctx, q.Force) })
 }
 
+// stopping bounds a request for which services are stopped: as long as it says, or as
+// they may take, but no less than any other change.
+func (b *backend) stopping(ctx context.Context, name string, waitMS int64) (context.Context, context.CancelFunc) {
+	if r, err := b.find(name); err == nil && waitMS == 0 {
+		return context.WithTimeout(ctx, max(api.DefaultWait, r.leavesWithin()))
+	}
+	return waiting(ctx, waitMS)
+}
+
 // Switchover moves the resource.
 func (b *backend) Switchover(ctx context.Context, name string, q apiv1.SwitchoverRequest) (apiv1.Changed, error) {
-	ctx, cancel := waiting(ctx, q.WaitMS)
+	ctx, cancel := b.stopping(ctx, name, q.WaitMS)
 	defer cancel()
 	return b.change(ctx, name, "switchover", func(r *resource) error {
 		target := q.To

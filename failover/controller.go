@@ -76,6 +76,8 @@ type Controller struct {
 	tried    lease.Token    // the tenure under which the services were started, or did not come up
 	unstayed time.Duration  // when the note of an operator's move was last taken away
 	stepping sync.WaitGroup // step goroutines, broken-off ones too
+
+	following sync.WaitGroup // what waits for the end of requests
 }
 
 // runningStep is the one step that is under way.
@@ -145,6 +147,7 @@ func (c *Controller) Wake(cause string) {
 // resources as it left them. See Leave for an orderly stop. It is called once.
 func (c *Controller) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer c.following.Wait()
 	defer c.close()
 	defer c.stepping.Wait()
 	defer cancel()
@@ -209,7 +212,7 @@ func (c *Controller) decide() (plan.View, plan.Decision) {
 func (c *Controller) act(ctx context.Context, v plan.View, d plan.Decision) time.Duration {
 	step, at := d.First(), d.At
 	if r := c.running; r != nil {
-		if !d.Preempts(r.step.Kind) {
+		if !d.Preempts(r.step) {
 			return at
 		}
 		if r.broken == 0 {
@@ -222,6 +225,7 @@ func (c *Controller) act(ctx context.Context, v plan.View, d plan.Decision) time
 		}
 		c.log.Error("a step does not end; going on without it", zap.String("was", r.step.String()), zap.String("now", step.String()))
 		c.running = nil // its goroutine wakes the loop when it ends
+		c.hold(plan.Nothing, v.Now)
 	}
 	if step.Kind == plan.Nothing {
 		return at
@@ -235,6 +239,7 @@ func (c *Controller) begin(ctx context.Context, v plan.View, step plan.Step, bec
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runningStep{step: step, because: because, started: v.Now, tenure: v.Tenure, cancel: cancel, result: make(chan error, 1)}
 	c.running = r
+	c.hold(step.Kind, v.Now)
 	c.story.begins(v, step.Kind, because)
 	c.stepping.Go(func() {
 		defer cancel()
@@ -243,12 +248,25 @@ func (c *Controller) begin(ctx context.Context, v plan.View, step plan.Step, bec
 	})
 }
 
+// hold has failures count on while services are being started, until that has ended:
+// a kind that starts none.
+func (c *Controller) hold(kind plan.Kind, now time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kind == plan.StartServices || kind == plan.RestartServices {
+		c.mu.failures.Hold(now)
+	} else {
+		c.mu.failures.Release(now)
+	}
+}
+
 // finish takes note of a step's outcome.
 func (c *Controller) finish(err error) {
 	r := c.running
 	c.running = nil
 	c.remember(r)
 	now := c.cfg.Clock()
+	c.hold(plan.Nothing, now)
 	took := now - r.started
 	if err == nil {
 		c.succeeded(r, now, took)
@@ -334,7 +352,7 @@ func (c *Controller) failed(r *runningStep, now time.Duration, err error) (answe
 	default: // trouble alone: it is tried again later
 	}
 	req := m.request
-	if req != nil && endsRequest(kind, req.wish) {
+	if req != nil && endsRequest(r.step, req.wish) {
 		m.trouble = plan.Trouble{}
 		m.end(&StepError{Resource: c.cfg.Resource, Step: kind, Err: err})
 		return true
@@ -342,12 +360,13 @@ func (c *Controller) failed(r *runningStep, now time.Duration, err error) (answe
 	return false
 }
 
-// endsRequest reports whether a failure of kind is the answer to the wish, not
-// something to try again while the operator waits.
-func endsRequest(kind plan.Kind, w plan.Wish) bool {
-	switch kind {
+// endsRequest reports whether the failure of a step is the answer to the wish, not
+// something to try again while the operator waits. One that was begun in order is none
+// to who asks by force.
+func endsRequest(s plan.Step, w plan.Wish) bool {
+	switch s.Kind {
 	case plan.StopServices, plan.MirrorDemote:
-		return w.Kind != plan.Promote
+		return w.Kind != plan.Promote && (s.Force || !w.Force)
 	case plan.AskPeer, plan.ForceAlone:
 		return true
 	default: // the next attempt may do it

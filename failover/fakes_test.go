@@ -319,7 +319,15 @@ func (s services) Start(ctx context.Context, devices []string) error {
 	return nil
 }
 
-func (s services) Stop(context.Context) error {
+func (s services) Stop(ctx context.Context) error {
+	s.w.mu.Lock()
+	takes := s.orderly
+	s.w.mu.Unlock()
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	if s.stopFails > 0 {
@@ -332,7 +340,13 @@ func (s services) Stop(context.Context) error {
 
 func (s services) StopForced(context.Context) error {
 	time.Sleep(s.stopTakes)
-	s.w.in(func() { s.running = plan.Stopped })
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.forcedFails {
+		s.running = plan.Broken
+		return errors.New("stop command: exit status 1")
+	}
+	s.running = plan.Stopped
 	return nil
 }
 

@@ -38,11 +38,13 @@ type memory struct {
 	peerFailed plan.Failures // as it told
 	failback   failback
 	stopFailed bool
-	trouble    plan.Trouble
-	leaving    bool // the agent stops in order
-	owed       bool // a forced demotion that the ledger does not know of
-	request    *request
-	denied     error // what the peer asked for came to nothing: to be told
+
+	peerPrimary time.Duration // when the peer last told that it is
+	trouble     plan.Trouble
+	leaving     bool // the agent stops in order
+	owed        bool // a forced demotion that the ledger does not know of
+	request     *request
+	denied      error // what the peer asked for came to nothing: to be told
 }
 
 // lapse is a majority's word about the Primary of one tenure.
@@ -172,6 +174,9 @@ func (m *memory) follow(v *plan.View, causes string) (changes []Entry) {
 			changes = append(changes, e)
 		}
 	}
+	if v.Peer.Told && v.Peer.Role == state.Primary {
+		m.peerPrimary = v.Now
+	}
 	if conn := v.Mirror.Connection; conn != m.connection {
 		m.connection, m.mirrorSince = conn, v.Now
 	}
@@ -182,8 +187,9 @@ func (m *memory) follow(v *plan.View, causes string) (changes []Entry) {
 		m.verdict = v.Peer.Verdict
 	}
 	// A failed start is counted by its step. What is gone after the lease went with it:
-	// a process that stood still finds its addresses taken away.
-	if v.Services.State == plan.Broken && m.services == plan.Started && v.Lease.Own.Valid(v.Now) {
+	// a process that stood still finds its addresses taken away. In maintenance an
+	// administrator may have stopped it.
+	if v.Services.State == plan.Broken && m.services == plan.Started && v.Lease.Own.Valid(v.Now) && !v.Maintenance {
 		m.failures.Add(v.Now, v.Services.FailedName, v.Services.Failed)
 	}
 	m.services = v.Services.State
@@ -221,7 +227,7 @@ func (m *memory) fill(v *plan.View) {
 		v.Ledger.Record.LastPrimary = m.lastPrimary
 	}
 	v.Ledger.Known = m.recordKnown
-	v.Mirror.Since = m.mirrorSince
+	v.Mirror.Since, v.Peer.PrimaryAt = m.mirrorSince, m.peerPrimary
 	v.Self.Failed, v.Peer.Failed = m.failures.Worst(v.Now), m.peerFailed
 	v.Services.StopFailed = m.stopFailed
 	v.Failback.Fit, v.Failback.Tries, v.Failback.At = m.failback.fit, m.failback.recent(v.Now, v.Settings.FailbackAfter), m.failback.at

@@ -31,7 +31,7 @@ func (c *Controller) Leave(ctx context.Context) error {
 		err = c.vacateSurely(ctx)
 	}
 	if ctx.Err() == nil && plan.Lost(c.View()) {
-		err = errors.Join(err, c.ask(ctx, plan.Wish{Kind: plan.Demote})) // it is over when nothing runs here any more
+		err = errors.Join(err, c.ask(ctx, plan.Wish{Kind: plan.Demote}, asItEnded)) // it is over when nothing runs here any more
 	}
 	return err
 }
@@ -49,18 +49,21 @@ func (c *Controller) vacateSurely(ctx context.Context) error {
 	return err
 }
 
-// forcedLeaves is how often force is asked for: a request may be answered by the
-// failure of a step that was begun without it.
+// forcedLeaves is how often force is asked for: the services, or the devices, may take
+// more than one attempt.
 const forcedLeaves = 3
+
+// asItEnded is for a request from which nothing follows.
+func asItEnded(_ context.Context, err error) error { return err }
 
 // vacate hands over, or stops here what nobody takes. In maintenance nobody will take
 // it by himself.
 func (c *Controller) vacate(ctx context.Context, force bool) error {
-	err := c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: c.cfg.Peer, Force: force})
+	err := c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: c.cfg.Peer, Force: force}, asItEnded)
 	var r *Refusal
 	if errors.As(err, &r) && ctx.Err() == nil {
 		why := r.Text
-		err = c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force})
+		err = c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force}, asItEnded)
 		if err == nil && c.View().Maintenance {
 			c.note(Entry{Kind: EntryFailed, Text: fmt.Sprintf("left in maintenance: it is down on both nodes until hactl maintenance off, or hactl promote %s", c.cfg.Resource), Cause: why})
 		}

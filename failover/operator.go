@@ -18,6 +18,7 @@ import (
 type request struct {
 	wish plan.Wish
 	peer bool       // the peer asked, for an operator there
+	left bool       // nobody waits for it any more
 	done chan error // capacity 1, sent to exactly once
 }
 
@@ -123,11 +124,17 @@ func (c *Controller) Promote(ctx context.Context, force bool, reason string) (er
 		return err
 	}
 	c.mended(c.cfg.Self)
-	err = c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Promote, Force: force, Reason: reason}))
-	if err == nil {
-		c.stay(ctx, c.cfg.Self)
+	return c.ask(ctx, plan.Wish{Kind: plan.Promote, Force: force, Reason: reason}, c.moved(undo, c.cfg.Self))
+}
+
+// moved is what follows a request to have the resource on a node.
+func (c *Controller) moved(undo func(context.Context) error, to string) func(context.Context, error) error {
+	return func(ctx context.Context, err error) error {
+		if err = c.withUndo(ctx, undo, "", err); err == nil {
+			c.stay(ctx, to)
+		}
+		return err
 	}
-	return err
 }
 
 // Demote stops the services and makes this node Secondary. The resource stays
@@ -144,7 +151,9 @@ func (c *Controller) Demote(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	return c.withUndo(ctx, undo, c.cfg.Self, c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force}))
+	return c.ask(ctx, plan.Wish{Kind: plan.Demote, Force: force}, func(ctx context.Context, err error) error {
+		return c.withUndo(ctx, undo, c.cfg.Self, err)
+	})
 }
 
 // markDemoted notes in the ledger that nobody is to be Primary by himself. What is
@@ -213,11 +222,7 @@ func (c *Controller) Switchover(ctx context.Context, target string, force bool) 
 		return err
 	}
 	c.mended(target)
-	err = c.withUndo(ctx, undo, "", c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target, Force: force}))
-	if err == nil {
-		c.stay(ctx, target)
-	}
-	return err
+	return c.ask(ctx, plan.Wish{Kind: plan.Switchover, Target: target, Force: force}, c.moved(undo, target))
 }
 
 // Standby notes in the ledger that nothing is to run on this node, or takes
@@ -274,7 +279,7 @@ func (c *Controller) withUndo(ctx context.Context, undo func(context.Context) er
 	return err
 }
 
-// submit makes the wish the one under way.
+// submit makes the wish the one under way. One that nobody waits for any more gives way.
 func (c *Controller) submit(w plan.Wish, peer bool) (*request, error) {
 	w.Since = c.cfg.Clock()
 	r := &request{wish: w, peer: peer, done: make(chan error, 1)}
@@ -283,7 +288,9 @@ func (c *Controller) submit(w plan.Wish, peer bool) (*request, error) {
 	if c.mu.closed {
 		return nil, refused(CodeClosed, "systemctl start hapair", "%s: the agent stops", c.cfg.Resource)
 	}
-	if was := c.mu.request; was != nil {
+	if was := c.mu.request; was != nil && was.left {
+		c.mu.end(refused(CodePending, "hactl status "+c.cfg.Resource, "%s of %s gives way to another request", was.wish.Kind, c.cfg.Resource))
+	} else if was != nil {
 		return nil, refused(CodePending, "wait for it, or interrupt it", "%s of %s, asked %s ago, is still under way",
 			was.wish.Kind, c.cfg.Resource, (w.Since - was.wish.Since).Round(100*time.Millisecond))
 	}
@@ -291,9 +298,11 @@ func (c *Controller) submit(w plan.Wish, peer bool) (*request, error) {
 	return r, nil
 }
 
-// ask submits the wish and waits for its end. When ctx ends first the wish is
-// dropped; a step under way is finished.
-func (c *Controller) ask(ctx context.Context, w plan.Wish) error {
+// ask submits the wish and waits for its end; then says what follows from that. When ctx
+// ends first the wish is dropped, and a step under way is finished. One for which
+// services are being stopped goes on, and nobody waits for it: dropped, it would have
+// them started again where they were.
+func (c *Controller) ask(ctx context.Context, w plan.Wish, then func(context.Context, error) error) error {
 	r, err := c.submit(w, false)
 	if err != nil {
 		return err
@@ -303,15 +312,48 @@ func (c *Controller) ask(ctx context.Context, w plan.Wish) error {
 	select {
 	case err = <-r.done:
 	case <-ctx.Done():
+		if c.leftAlone(r) {
+			go func() {
+				defer c.following.Done()
+				err := <-r.done
+				c.tell(w, err)
+				if err = then(context.WithoutCancel(ctx), err); err != nil {
+					c.log.Warn("a request that nobody waited for came to nothing", zap.String("asked", w.Kind.String()), zap.Error(err))
+				}
+			}()
+			return errors.Join(refused(CodeTimeout, "hactl status "+c.cfg.Resource, "%s of %s takes longer, and goes on: services are being stopped", w.Kind, c.cfg.Resource), ctx.Err())
+		}
 		err = c.dropped(r, ctx.Err())
 	}
+	c.tell(w, err)
+	return then(ctx, err)
+}
+
+// tell notes how a request ended.
+func (c *Controller) tell(w plan.Wish, err error) {
 	text := w.Kind.String() + " done"
 	if err != nil {
 		text = fmt.Sprintf("%s ended: %v", w.Kind, err)
 	}
 	c.note(Entry{Kind: EntryRequest, Text: text})
 	c.log.Info("request", zap.String("asked", w.Kind.String()), zap.Bool("force", w.Force), zap.String("because", w.Reason), zap.Error(err))
-	return err
+}
+
+// leftAlone notes that nobody waits for a request any more, if it goes on without; then
+// somebody has to follow it.
+func (c *Controller) leftAlone(r *request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.request != r || r.wish.Kind == plan.Promote {
+		return false
+	}
+	switch c.mu.status.Running.Kind {
+	case plan.StopServices, plan.MirrorDemote, plan.LedgerDemote, plan.ReleaseLease, plan.HandOver:
+		r.left = true
+		c.following.Add(1) // before close can wait for it
+	default: // nothing is down yet, or nothing is left to take down
+	}
+	return r.left
 }
 
 func ended(err error) string {
@@ -348,6 +390,9 @@ func (c *Controller) answer(v plan.View, d plan.Decision) bool {
 	defer c.mu.Unlock()
 	// not when the agent ends: the resource is not to stay down
 	c.mu.owed = c.mu.owed || err == nil && owes(&v) && !c.mu.leaving
+	if r := c.mu.request; r != nil && r.peer && err == nil { // who asked there may not have waited for it
+		c.stepping.Go(func() { c.stay(context.Background(), r.wish.Target) })
+	}
 	c.mu.end(err)
 	return true
 }

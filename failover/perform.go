@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"hapair/failover/plan"
+	"hapair/mirror/state"
 )
 
 // perform carries out one step. It runs in the step's own goroutine and
@@ -260,7 +261,7 @@ func (c *Controller) abort(ctx context.Context) error {
 	case <-patience.C():
 		waiting = true
 	}
-	mirror := c.needs.Mirror.Abort(ctx, c.cfg.Resource)
+	mirror := c.abortMirror(ctx)
 	if waiting {
 		services = <-stopped
 	}
@@ -268,4 +269,13 @@ func (c *Controller) abort(ctx context.Context) error {
 	c.mu.devices, c.mu.stopFailed = nil, services != nil
 	c.mu.Unlock()
 	return errors.Join(services, mirror)
+}
+
+// abortMirror takes the role away, if there is one: with it goes the session, and what
+// a Secondary copies in it.
+func (c *Controller) abortMirror(ctx context.Context) error {
+	if v := c.needs.Mirror.View(c.cfg.Resource); v.Role != state.Primary && v.Tenure == 0 {
+		return nil
+	}
+	return c.needs.Mirror.Abort(ctx, c.cfg.Resource)
 }

@@ -9,11 +9,12 @@ import (
 // request asked of the wrong moment is refused by the plan; here are the ends
 // that were worked for.
 func (c *Controller) outcome(v plan.View, d plan.Decision) (err error, over bool) {
-	if d.Refused != nil {
-		return d.Refused, true
-	}
 	self, r := c.cfg.Self, v.Ledger.Record
 	switch w := v.Wish; {
+	case w.Kind == plan.Switchover && w.Target != self && r.Primary == w.Target:
+		return nil, true // however late that is
+	case d.Refused != nil:
+		return d.Refused, true
 	case w.Kind == plan.Demote:
 		released := v.Self.Role != state.Primary && v.Services.State == plan.Stopped
 		if owes(&v) {
@@ -21,7 +22,7 @@ func (c *Controller) outcome(v plan.View, d plan.Decision) (err error, over bool
 		}
 		return nil, released && r.Primary != self && !v.Lease.Asked && v.Ledger.Known
 	case w.Kind == plan.Switchover && w.Target != self:
-		return nil, r.Primary == w.Target
+		return nil, false
 	}
 	return c.raised(v, d)
 }

@@ -68,6 +68,8 @@ type node struct {
 	startIgnore bool // a start that does not obey its context
 	stopFails   int
 	stopTakes   time.Duration // forced stops
+	forcedFails bool
+	orderly     time.Duration // what other stops take
 	slowMark    time.Duration // how long the ledger takes for a mark
 	lags        string        // a mark that its replica has, and the ledger no more
 	deaf        bool          // hints do not arrive

@@ -217,10 +217,11 @@ func waitOf(req any) (time.Duration, *apiv1.Problem) {
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-// defaultWait bounds a request that does not say. A fence is bounded by the backend,
-// which knows how long its devices may take.
+// defaultWait bounds a request that does not say. Some are bounded by the backend, which
+// knows how long fence devices, and the stop of services, may take.
 func defaultWait(req any) time.Duration {
-	if _, fence := req.(apiv1.FenceRequest); fence {
+	switch req.(type) {
+	case apiv1.FenceRequest, apiv1.DemoteRequest, apiv1.SwitchoverRequest:
 		return MaxWait
 	}
 	return DefaultWait

@@ -78,14 +78,15 @@ func (d Decision) First() Step {
 	return d.Steps[0]
 }
 
-// Preempts reports whether the decision is reason to break off a step of kind
-// running: lost authority breaks off everything, a stop breaks off a start.
-func (d Decision) Preempts(running Kind) bool {
-	switch d.First().Kind {
+// Preempts reports whether the decision is reason to break off a step that is under
+// way: lost authority breaks off everything, a stop breaks off a start, and one by
+// force a stop that is not.
+func (d Decision) Preempts(running Step) bool {
+	switch first := d.First(); first.Kind {
 	case AbortLost:
-		return running != AbortLost
+		return running.Kind != AbortLost
 	case StopServices:
-		return running == StartServices || running == RestartServices
+		return running.Kind == StartServices || running.Kind == RestartServices || running.Kind == StopServices && first.Force && !running.Force
 	default: // waits until the running step has ended
 		return false
 	}

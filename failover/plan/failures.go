@@ -70,6 +70,8 @@ type FailureLog struct {
 	common FailurePolicy
 	own    map[string]FailurePolicy
 	of     map[string]*failed
+	held   bool
+	since  time.Duration // then: when that began
 }
 
 type failed struct {
@@ -90,6 +92,33 @@ func (l *FailureLog) policy(name string) FailurePolicy {
 	return l.common
 }
 
+// Hold has nothing grow older until Release: while services are being started none has
+// been up that could count for a node, and a start that hangs for all of its time-out is
+// else forgotten before the next one has failed.
+func (l *FailureLog) Hold(now time.Duration) {
+	if !l.held {
+		l.held, l.since = true, now
+	}
+}
+
+// Release ends Hold.
+func (l *FailureLog) Release(now time.Duration) {
+	for _, f := range l.of {
+		for i := range f.at {
+			f.at[i] += l.still(now)
+		}
+	}
+	l.held = false
+}
+
+// still is how long nothing has grown older.
+func (l *FailureLog) still(now time.Duration) time.Duration {
+	if !l.held {
+		return 0
+	}
+	return now - l.since
+}
+
 // Add notes a failure of a service.
 func (l *FailureLog) Add(now time.Duration, name, what string) {
 	l.expire(now)
@@ -98,6 +127,7 @@ func (l *FailureLog) Add(now time.Duration, name, what string) {
 		f = &failed{}
 		l.of[name] = f
 	}
+	now -= l.still(now)
 	f.at = append(f.at, now)
 	f.at = slices.DeleteFunc(f.at, func(at time.Duration) bool { return at <= now-p.Within })
 	if over := len(f.at) - thresholdMax; over > 0 {
@@ -107,6 +137,7 @@ func (l *FailureLog) Add(now time.Duration, name, what string) {
 }
 
 func (l *FailureLog) expire(now time.Duration) {
+	now -= l.still(now)
 	maps.DeleteFunc(l.of, func(name string, f *failed) bool { return now >= f.at[len(f.at)-1]+l.policy(name).Forget })
 }
 
@@ -128,7 +159,7 @@ func (l *FailureLog) Of(now time.Duration) map[string]Failures {
 	l.expire(now)
 	out := map[string]Failures{}
 	for name, f := range l.of {
-		p, last := l.policy(name), f.at[len(f.at)-1]
+		p, last := l.policy(name), f.at[len(f.at)-1]+l.still(now)
 		out[name] = Failures{Count: len(f.at), Limit: p.Threshold, At: last, Until: last + p.Forget, What: f.what}
 	}
 	return out

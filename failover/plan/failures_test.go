@@ -84,6 +84,29 @@ func TestFailuresKeep(t *testing.T) {
 	})
 }
 
+// While services are being started, nothing is forgotten.
+func TestFailuresOfSlowStarts(t *testing.T) {
+	l := NewFailureLog(FailurePolicy{Threshold: 3, Within: 10 * time.Minute, Forget: 10 * time.Minute}, nil)
+	now := time.Hour
+	for n := 1; n <= 3; n++ {
+		l.Hold(now)
+		now += 16 * time.Minute
+		if f := l.Worst(now); f.Count != n-1 || n > 1 && !f.Remembered(now) {
+			t.Errorf("during attempt %d: %+v", n, f)
+		}
+		l.Release(now)
+		l.Add(now, "a", "down")
+		now += 10 * time.Second
+	}
+	if f := l.Worst(now); !f.Exhausted(now) || f.At != now-10*time.Second {
+		t.Errorf("%+v", f)
+	}
+	now += 11 * time.Minute
+	if f := l.Worst(now); f.Count != 0 {
+		t.Errorf("still %+v", f)
+	}
+}
+
 func TestFailurePolicy(t *testing.T) {
 	good := FailurePolicy{Threshold: 3, Within: time.Minute, Forget: time.Minute}
 	if err := good.Validate(time.Second); err != nil {

@@ -12,14 +12,34 @@ import (
 func Next(v View) Decision { return throttle(v, undecided(v, situation(v))) }
 
 func situation(v View) Decision {
-	r := v.Ledger.Record
 	switch {
 	case !v.Ledger.Known:
 		return unread(v)
 	case Lost(v):
-		d := steps(lost(v), AbortLost)
-		d.Code = CodeLost
-		return d
+		return takeDown(v)
+	}
+	return authorised(v)
+}
+
+// takeDown is a node on which something runs without authority. One that could not stop
+// a service, and is no Primary, takes over all the same, or is told by force: else a
+// script that ends with 1 would keep the only node left from serving. With the other
+// services that one is started as well, which stops it first.
+func takeDown(v View) Decision {
+	if v.Services.StopFailed && v.Self.Role != state.Primary {
+		if d := authorised(v); len(d.Steps) > 0 || d.Refused != nil {
+			return d
+		}
+	}
+	d := steps(lost(v), AbortLost)
+	d.Code = CodeLost
+	return d
+}
+
+// authorised is what comes next where nothing runs that should not.
+func authorised(v View) Decision {
+	r := v.Ledger.Record
+	switch {
 	case v.byFencing() && v.Fence.State == FenceConfirmed:
 		return fenced(v)
 	case v.mine():

@@ -178,7 +178,7 @@ func promotionIsAllowed(t *rapid.T, v View, k Kind, position int) {
 // for a promotion, once, and for who leaves.
 func leavesAlone(t *rapid.T, v View, k Kind, position int) {
 	alone := position == 0 && v.Maintenance && v.Tried && v.Self.Tenure == v.Ledger.Record.Tenure && v.Self.Role == state.Primary
-	if alone && k != MirrorPromote && v.Wish.Kind != Demote && v.Wish.Kind != Switchover && !v.Self.Standby {
+	if alone && k != MirrorPromote && v.Wish.Kind != Demote && v.Wish.Kind != Switchover {
 		t.Fatalf("%v in maintenance", k)
 	}
 }
@@ -289,17 +289,25 @@ func TestBothChooseTheSame(t *testing.T) {
 }
 
 func TestPreempts(t *testing.T) {
-	lost, stop := Decision{Steps: []Step{{Kind: AbortLost}}}, Decision{Steps: []Step{{Kind: StopServices}}}
+	by := func(s Step) Decision { return Decision{Steps: []Step{s}} }
+	lost, stop, forced := by(Step{Kind: AbortLost}), by(Step{Kind: StopServices}), by(Step{Kind: StopServices, Force: true})
 	for k := Nothing; k <= AbortLost; k++ {
-		if got, want := lost.Preempts(k), k != AbortLost; got != want {
+		s, start := Step{Kind: k}, k == StartServices || k == RestartServices
+		if got, want := lost.Preempts(s), k != AbortLost; got != want {
 			t.Errorf("lost authority breaks off %v: %v", k, got)
 		}
-		if got, want := stop.Preempts(k), k == StartServices || k == RestartServices; got != want {
+		if got := stop.Preempts(s); got != start {
 			t.Errorf("a stop breaks off %v: %v", k, got)
 		}
-		if (Decision{}).Preempts(k) {
+		if got, want := forced.Preempts(s), start || k == StopServices; got != want {
+			t.Errorf("a stop by force breaks off %v: %v", k, got)
+		}
+		if (Decision{}).Preempts(s) {
 			t.Errorf("a wait breaks off %v", k)
 		}
+	}
+	if s := (Step{Kind: StopServices, Force: true}); stop.Preempts(s) || forced.Preempts(s) {
+		t.Error("a stop by force is broken off")
 	}
 }
 

@@ -59,6 +59,8 @@ func takeLapsed(v View, asked bool) Decision {
 // the Primary.
 func wishBehindPrimary(v View) (Decision, bool) {
 	w := v.Wish
+	// Its services may take their time; it says so when it does not hand over.
+	until := max(w.Since, v.Peer.PrimaryAt) + 2*v.Settings.HandOverGrace
 	if w.Kind == Switchover && w.Target == v.Self.Name && !v.Hinted && !v.Lease.PeerLapsed {
 		if r, no := failing(v, []check{checkRecord, checkQuorum, checkInSync, checkDisk, checkResync, checkStandby, checkConnected}); no {
 			return refuse(r), true // the Primary would not hand over to this copy
@@ -67,10 +69,10 @@ func wishBehindPrimary(v View) (Decision, bool) {
 	switch {
 	case w.Kind == Switchover && w.Target == v.Self.Name && !v.Hinted && !v.Lease.PeerLapsed:
 		return steps("switchover asked for by the operator").then(v, AskPeer), true
-	case w.Kind == Switchover && v.Now >= w.Since+v.Settings.HandOverGrace+v.Settings.HandOverGrace:
+	case w.Kind == Switchover && v.Now >= until:
 		return refuse(bad(CodeHandedOver, "hactl explain "+v.Resource, "%s did not hand over within %s", v.Peer.Name, ago(v.Now-w.Since))), true
 	case w.Kind == Switchover && !v.Lease.PeerLapsed:
-		return waitf(CodeHandedOver, w.Since+2*v.Settings.HandOverGrace, "%s was asked to hand over", v.Peer.Name), true
+		return waitf(CodeHandedOver, until, "%s was asked to hand over", v.Peer.Name), true
 	case w.Kind == Promote && !v.Lease.PeerLapsed && v.Peer.Verdict == Alive:
 		return refuse(checkHolder(v)), true
 	}

@@ -96,6 +96,7 @@ type Peer struct {
 	Disk        state.Disk
 	Suspect     bool
 	AssumeClean bool
+	PrimaryAt   time.Duration // when it last told that it is Primary
 
 	Left    bool // it was stopped in order while this node's copy was in doubt
 	Standby bool
