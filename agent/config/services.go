@@ -11,7 +11,7 @@ func (s *Service) Spec() service.Spec {
 	case s.Mount != nil:
 		return service.Spec{Mount: &service.Mount{Path: s.Mount.Path, Type: s.Mount.Type, Options: s.Mount.Options, Volume: s.Mount.Volume}}
 	case s.Systemd != "":
-		return service.Spec{Systemd: &service.Systemd{Unit: s.Systemd}}
+		return service.Spec{Systemd: &service.Systemd{Unit: s.Systemd, StopTimeout: s.StopTimeout}}
 	case s.Exec != nil:
 		return service.Spec{Exec: &service.Exec{Label: s.Name, Start: s.Exec.Start, Stop: s.Exec.Stop, Status: s.Exec.Status,
 			StartTimeout: s.StartTimeout, StopTimeout: s.StopTimeout, StatusTimeout: s.MonitorTimeout}}

@@ -17,6 +17,10 @@ import (
 // start at boot on both nodes.
 type Systemd struct {
 	Unit string // with its suffix, such as postgresql.service
+
+	// StopTimeout is after what time somebody gives up waiting for its stop; a start
+	// warns of a unit to which systemd gives more. 0: never.
+	StopTimeout time.Duration
 }
 
 // ErrNoSystemd is returned when no systemd can be reached.
@@ -44,6 +48,7 @@ func (e *UnitError) Error() string {
 
 type unit struct {
 	name     string
+	cfg      Systemd
 	deps     Deps
 	log      *zap.Logger
 	restarts int64 // by systemd itself, as last seen; restartsUnseen before
@@ -60,7 +65,7 @@ func newUnit(cfg Systemd, deps Deps) (Movable, error) {
 	if len(cfg.Unit) > unitNameMax || strings.ContainsAny(cfg.Unit, "/ \t\n\x00") {
 		return nil, fmt.Errorf("systemd unit %q: must be a unit name of at most %d characters without blanks and slashes", cfg.Unit, unitNameMax)
 	}
-	return &unit{name: cfg.Unit, deps: deps, log: deps.Logger.With(zap.String("unit", cfg.Unit)), restarts: restartsUnseen}, nil
+	return &unit{name: cfg.Unit, cfg: cfg, deps: deps, log: deps.Logger.With(zap.String("unit", cfg.Unit)), restarts: restartsUnseen}, nil
 }
 
 func (u *unit) Name() string { return "systemd:" + u.name }
@@ -95,9 +100,7 @@ func (u *unit) Start(ctx context.Context) error {
 		if word(props, "UnitFileState") == "enabled" {
 			u.log.Warn("the unit is enabled and would start at boot without regard to roles; run systemctl disable on both nodes")
 		}
-		if again := word(props, "Restart"); again != "" && again != "no" {
-			u.log.Warn("systemd restarts the unit by itself, beside this agent: a drop-in with Restart=no on both nodes leaves it to one of the two", zap.String("restart", again))
-		}
+		u.warn(props)
 		u.restarts = restartsUnseen
 		if err := u.job(ctx, c, "start", c.StartUnitContext); err != nil {
 			return err
@@ -192,6 +195,22 @@ func word(props map[string]any, key string) string {
 	s, _ := props[key].(string)
 	return s
 }
+
+// warn tells what the unit says that goes badly with an agent beside systemd.
+func (u *unit) warn(props map[string]any) {
+	if again := word(props, "Restart"); again != "" && again != "no" {
+		u.log.Warn("systemd restarts the unit by itself, beside this agent: a drop-in with Restart=no on both nodes leaves it to one of the two", zap.String("restart", again))
+	}
+	us, ok := props["TimeoutStopUSec"].(uint64)
+	most := time.Duration(min(us, uint64(forEver/time.Microsecond))) * time.Microsecond
+	if ok && u.cfg.StopTimeout > 0 && most > u.cfg.StopTimeout {
+		u.log.Warn("systemd gives the unit more time to stop than this agent, which kills it then when the node has to let go: a longer stop_timeout, or a shorter TimeoutStopSec=",
+			zap.Duration("systemd", most), zap.Duration("stop_timeout", u.cfg.StopTimeout))
+	}
+}
+
+// forEver is what systemd's infinity is shown as.
+const forEver = 365 * 24 * time.Hour
 
 // Monitor reports a unit that is active, or on its way there, as running. One that ended,
 // and that systemd starts again by itself after a while (Restart=), does not run; one that

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -236,6 +238,33 @@ func TestUnitRestartedBySystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRunning(t, m, true)
+}
+
+// Who asks systemd to restart the unit, or to wait longer for its stop than the agent
+// does, is warned of it.
+func TestUnitWarnings(t *testing.T) {
+	dial := bus(t)
+	s := newSystemd(t, dial)
+	seen, logs := observer.New(zap.WarnLevel)
+	m, err := New(Spec{Systemd: &Systemd{Unit: "postgresql.service", StopTimeout: time.Minute}}, Deps{Resource: "pg", Systemd: dial, Logger: zap.New(seen)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		restart string
+		stop    uint64
+		want    int
+	}{{"no", 60e6, 0}, {"on-failure", 60e6, 1}, {"no", 61e6, 1}, {"always", 1<<64 - 1, 2}} {
+		s.mu.Lock()
+		s.unit["postgresql.service"]["Restart"], s.unit["postgresql.service"]["TimeoutStopUSec"] = c.restart, c.stop
+		s.mu.Unlock()
+		if err := m.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := logs.TakeAll(); len(got) != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
 }
 
 func TestUnitAbsent(t *testing.T) {
