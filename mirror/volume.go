@@ -19,6 +19,10 @@ import (
 	"hapair/mirror/store"
 )
 
+// openPatience is how long a disk that somebody else has is tried to be opened: udev, or
+// who is about to let go of it. Who has it for longer keeps it.
+const openPatience = 3 * time.Second
+
 // MetadataInternal places the metadata at the end of the backing device.
 const MetadataInternal = "internal"
 
@@ -130,7 +134,7 @@ func attach(r *Resource, i int, c *VolumeConfig) (*volume, engine.VolumeConfig, 
 
 // openDisk opens one disk of b, which releases it.
 func (v *volume) openDisk(b *backing, path string) (*stall.Disk, error) {
-	s, err := store.Open(path, store.Options{})
+	s, err := store.Open(path, store.Options{Patience: openPatience})
 	if err != nil {
 		return nil, err
 	}

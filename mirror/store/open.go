@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +16,22 @@ import (
 
 func isUnsupported(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, block.ErrNotSupp)
+}
+
+// busyPause is how long a disk that somebody else has is left alone before it is
+// tried again.
+const busyPause = 50 * time.Millisecond
+
+// openPatiently opens the disk, again and again while somebody else has it: udev
+// locks a whole disk while it looks at it, as after its birth and after each writer's
+// close, and multipath or LVM may be about to let go. Nobody tells when they have.
+func (f *File) openPatiently(o Options) error {
+	for end := time.Now().Add(o.Patience); ; time.Sleep(busyPause) {
+		err := f.open(o)
+		if !errors.Is(err, ErrInUse) || !time.Now().Before(end) {
+			return err
+		}
+	}
 }
 
 // open opens, locks and measures the disk.
@@ -55,6 +72,7 @@ func (f *File) openDescriptor(o Options) error {
 		flags |= unix.O_EXCL
 	}
 	fd, err := -1, error(unix.EINVAL)
+	f.direct, f.directBy = false, "" // an earlier try may have set them
 	if o.Buffered {
 		f.directBy = "not wanted"
 	} else if fd, err = unix.Open(f.path, flags|unix.O_DIRECT, 0); err == nil {

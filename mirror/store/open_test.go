@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +35,31 @@ func TestExclusive(t *testing.T) {
 		t.Fatal(err)
 	}
 	opened(t, path, Options{})
+}
+
+// Who has a disk for a moment, as udev has one it looks at, is waited for; who keeps it is
+// not.
+func TestPatience(t *testing.T) {
+	path := newFile(t, t.TempDir(), mib)
+	other, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Options{Patience: 2 * busyPause}); !errors.Is(err, ErrInUse) {
+		t.Errorf("a disk that somebody keeps: %v", err)
+	}
+	closed := make(chan error, 1)
+	time.AfterFunc(300*time.Millisecond, func() { closed <- other.Close() })
+	f := opened(t, path, Options{Patience: 20 * time.Second})
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	if direct, why := f.Direct(); direct == (why != "") {
+		t.Errorf("direct I/O: %t, %q", direct, why)
+	}
 }
 
 func TestExclusiveDevice(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -52,6 +53,9 @@ type Options struct {
 	Mode     Mode // who carries them out
 	Buffered bool // never use direct I/O
 	ReadOnly bool // writes fail; nothing is locked exclusively
+
+	// Patience is how long Open tries again while another program has the disk; 0: not at all.
+	Patience time.Duration
 }
 
 // File is an open backing disk. It is safe for concurrent use.
@@ -89,7 +93,8 @@ type capabilities struct {
 // Open opens a block device or a regular file for the exclusive use of the
 // caller: a block device by O_EXCL, which also keeps it from being mounted, a
 // file by flock. The error wraps ErrInUse, ErrMounted (naming the mount point),
-// ErrKind, or that of the system call.
+// ErrKind, or that of the system call. It blocks for Options.Patience at most, and
+// for as long as the disk takes to be opened.
 func Open(path string, o Options) (*File, error) {
 	if o.Workers == 0 {
 		o.Workers = DefaultWorkers
@@ -98,7 +103,7 @@ func Open(path string, o Options) (*File, error) {
 		return nil, fmt.Errorf("open backing disk %s: %d workers, want 1 to %d", path, o.Workers, MaxWorkers)
 	}
 	f := &File{path: path, readOnly: o.ReadOnly}
-	if err := f.open(o); err != nil {
+	if err := f.openPatiently(o); err != nil {
 		return nil, fmt.Errorf("open backing disk %s: %w", path, err)
 	}
 	f.queue = newQueue()
