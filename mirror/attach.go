@@ -168,9 +168,12 @@ func (r *Resource) letGo(disks []*engine.VolumeConfig) error {
 }
 
 // reopen lets go of the disks of a volume, to which nobody speaks any more, and
-// opens what is there now.
+// opens what is there now. One that hangs stays known until it answers: before that it
+// cannot be opened again, nor be taken back.
 func (v *volume) reopen(o AttachOptions) (*backing, engine.VolumeConfig, error) {
-	closed := v.on.Swap(&backing{}).close()
+	old := v.on.Load()
+	v.on.Store(&backing{left: old.hanging()})
+	closed := old.close()
 	if closed != nil {
 		v.r.log.Info("the disk that failed: " + closed.Error())
 	}

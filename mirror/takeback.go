@@ -90,7 +90,7 @@ func (r *Resource) answersAgain() bool {
 		if x.Disk.HasData() {
 			continue
 		}
-		if !x.Hung || r.vols[i].on.Load().abandoned() > 0 {
+		if !x.Hung || len(r.vols[i].on.Load().hanging()) > 0 {
 			return false
 		}
 		failed = true
@@ -107,12 +107,4 @@ func (r *Resource) anyFailed() bool {
 		}
 	}
 	return false
-}
-
-// abandoned is how many requests the disks have yet that were given up.
-func (b *backing) abandoned() (n int) {
-	for _, d := range b.disks {
-		n += d.Abandoned()
-	}
-	return n
 }

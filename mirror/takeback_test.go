@@ -1,13 +1,17 @@
 package mirror
 
 import (
+	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"hapair/mirror/block"
+	"hapair/mirror/engine"
 	"hapair/mirror/state"
+	"hapair/mirror/store"
 	"hapair/test/fault"
 )
 
@@ -38,6 +42,16 @@ func (p *pair) hangs(hang *unplugging) {
 	a.await(t, "forwarding", func(v View) bool { return v.Replication == state.Forwarding && v.Volumes[0].Hung })
 }
 
+// attachWhenItMay attaches the disks as soon as nothing else is under way.
+func (n *pairNode) attachWhenItMay(t *testing.T) (err error) {
+	t.Helper()
+	err = engine.ErrBadState
+	for end := time.Now().Add(20 * time.Second); errors.Is(err, engine.ErrBadState) && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		err = n.Attach(t.Context(), AttachOptions{})
+	}
+	return err
+}
+
 // answers lets go of all that hangs.
 func (u *unplugging) answers() {
 	u.Clear()
@@ -58,6 +72,47 @@ func TestDiskThatAnswersAgainIsTakenBack(t *testing.T) {
 	a.await(t, "about to be attached", func(v View) bool { return v.TakenBackAt > v.Now || v.Replication == state.Established })
 	a.await(t, "in sync", func(v View) bool { return established(v) && len(v.Record.InSync) == 2 && v.TakenBackAt == 0 })
 	p.equal()
+}
+
+// Who has it attached while it hangs changes nothing of that, and is not told that it
+// answers before it does.
+func TestDiskThatHangsIsNotAttached(t *testing.T) {
+	p, hang := hanging(t, 300*time.Millisecond)
+	a := p.nodes[0]
+	for range 2 {
+		err := a.attachWhenItMay(t)
+		if !errors.Is(err, store.ErrInUse) || !errors.Is(err, block.ErrNoAnswer) {
+			t.Fatalf("an attach while the disk hangs: %v", err)
+		}
+		if a.answersAgain() || a.View().TakenBackAt != 0 {
+			t.Fatal("it is to answer again, and does not")
+		}
+	}
+	hang.answers()
+	a.await(t, "in sync", func(v View) bool { return established(v) && len(v.Record.InSync) == 2 })
+	p.equal()
+}
+
+// An agent that ends says what such a disk has not answered.
+func TestCloseAfterAnAttachDuringAHang(t *testing.T) {
+	p, hang := hanging(t, time.Hour)
+	a := p.nodes[0]
+	if err := a.attachWhenItMay(t); !errors.Is(err, store.ErrInUse) {
+		t.Fatal(err)
+	}
+	p.demote(0)
+	if err := a.Close(t.Context()); !errors.Is(err, block.ErrNoAnswer) {
+		t.Errorf("closed with %v", err)
+	}
+	hang.answers()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if d, err := store.Open(filepath.Join(a.dir, "disk"), store.Options{}); err == nil {
+			must(t, d.Close())
+			p.open(0)
+			return
+		}
+	}
+	t.Fatal("the disk was never released")
 }
 
 // One that does it again and again is taken back after longer and longer, and then

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +68,10 @@ type backing struct {
 	meta  *meta.Store
 	fixed meta.Super // of the superblock: what the engine does not change
 
+	// left are disks that hung, and were let go of with requests that they have not
+	// answered yet. They close by themselves.
+	left []*stall.Disk
+
 	size sync.Mutex // guards fixed.DataBytes, nothing else of fixed changes; never held across I/O
 }
 
@@ -108,8 +113,24 @@ func (b *backing) abandon(why error) {
 	}
 }
 
+// hanging are the disks that have requests yet which were given up.
+func (b *backing) hanging() (found []*stall.Disk) {
+	for _, d := range slices.Concat(b.left, b.disks) {
+		if d.Abandoned() > 0 {
+			found = append(found, d)
+		}
+	}
+	return found
+}
+
+// close lets go of the disks. The error says what they have not answered yet.
 func (b *backing) close() error {
 	var errs []error
+	for _, d := range b.left {
+		if n := d.Abandoned(); n > 0 {
+			errs = append(errs, fmt.Errorf("%d requests are at a disk yet that was let go of before: %w", n, block.ErrNoAnswer))
+		}
+	}
 	if b.data != nil {
 		errs = append(errs, b.data.Leave())
 	}
