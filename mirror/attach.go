@@ -99,24 +99,36 @@ func (r *Resource) attach(o AttachOptions) error {
 	case errors.Is(err, engine.ErrNotTaken):
 		return errors.Join(err, r.letGo(disks))
 	case err != nil:
-		return errors.Join(err, r.takeSizes(found)) // the engine uses the disks, or has them fail
+		return errors.Join(err, r.takeGeometries(found)) // the engine uses the disks, or has them fail
 	}
 	r.Connect()
-	return r.takeSizes(found)
+	return r.takeGeometries(found)
 }
 
-// takeSizes takes note of the sizes that disks have come to be laid out for after
-// they had been given up.
-func (r *Resource) takeSizes(found []reopened) error {
+// takeGeometries takes note of the sizes that disks have come to be laid out for after
+// they had been given up, and of whether holes free anything on them.
+func (r *Resource) takeGeometries(found []reopened) error {
 	var errs []error
 	for _, f := range found {
-		v, size := r.vols[f.volume], f.config.Geometry.SizeBytes
-		if v.geo.Load().SizeBytes != size {
-			v.sized(f.on, size)
-			errs = append(errs, v.show(r.ctx))
+		v, g := r.vols[f.volume], f.config.Geometry
+		was := v.geo.Load()
+		if was.SizeBytes == g.SizeBytes && was.Discard == g.Discard {
+			continue
 		}
+		v.frees(f.on, g.Discard)
+		v.sized(f.on, g.SizeBytes)
+		errs = append(errs, v.show(r.ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// frees takes note of whether holes free anything on the disk of the volume.
+func (v *volume) frees(b *backing, discard bool) {
+	b.size.Lock() // as sized does, so that neither undoes the other
+	defer b.size.Unlock()
+	g := *v.geo.Load()
+	g.Discard = discard
+	v.geo.Store(&g)
 }
 
 func (r *Resource) mayAttach() error {

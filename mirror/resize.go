@@ -218,7 +218,7 @@ func (v *volume) remakeOn(b *backing, m meta.Remake, s engine.Super) error {
 func (v *volume) sized(b *backing, sizeBytes int64) {
 	b.size.Lock()
 	defer b.size.Unlock()
-	g := *v.geo.Load() // but for its size it does not change
+	g := *v.geo.Load() // but for its size, and whether holes free anything, it does not change
 	b.fixed.DataBytes, g.SizeBytes = sizeBytes, sizeBytes
 	v.geo.Store(&g)
 }

@@ -77,9 +77,9 @@ func (l *ledger) Include(_ context.Context, _, node string, token uint64) (wire.
 
 // door is a front end without a device.
 type door struct {
-	h    block.Handler
-	mu   sync.Mutex
-	size int64 // as it is offered
+	h   block.Handler
+	mu  sync.Mutex
+	geo block.Geometry // as it is offered
 }
 
 func (d *door) Start(ctx context.Context, h block.Handler, g block.Geometry) (string, error) {
@@ -90,16 +90,19 @@ func (d *door) Start(ctx context.Context, h block.Handler, g block.Geometry) (st
 func (d *door) Resize(_ context.Context, g block.Geometry) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.size = g.SizeBytes
+	d.geo = g
 	return nil
 }
 
-// shows is the size of the device.
-func (d *door) shows() int64 {
+// geometry is that of the device.
+func (d *door) geometry() block.Geometry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.size
+	return d.geo
 }
+
+// shows is the size of the device.
+func (d *door) shows() int64 { return d.geometry().SizeBytes }
 
 func (d *door) Stop(context.Context) error       { return nil }
 func (d *door) Abort(context.Context) error      { return nil }

@@ -225,7 +225,7 @@ func (v *volume) openInto(b *backing) (engine.VolumeConfig, error) {
 	}
 	geo := disk.Geometry()
 	geo.SizeBytes = snap.Super.DataBytes
-	geo.MaxTransferBytes, geo.VolatileCache, geo.Discard = block.MaxTransferBytes, true, true
+	geo.MaxTransferBytes, geo.VolatileCache = block.MaxTransferBytes, true // holes free something where they do on this disk
 	floor, room := b.allows()
 	return engine.VolumeConfig{Number: v.cfg.Number, Geometry: geo, Super: fromMeta(&snap.Super), Bitmap: snap.Bitmap, Log: snap.Log, Floor: floor, Room: room}, nil
 }

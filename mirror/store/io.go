@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"unsafe"
@@ -19,8 +20,6 @@ func (f *File) carryOut(r *block.Request) error {
 		return f.bounced(r, true)
 	case block.Flush:
 		return f.sync()
-	case block.Discard:
-		return f.discard(r)
 	default:
 		return f.zero(r)
 	}
@@ -150,38 +149,31 @@ func (f *File) sync() error {
 	}
 }
 
-// discard frees what lies below where that is possible, and else does nothing:
-// a read after it may return anything.
-func (f *File) discard(r *block.Request) error {
-	if f.can.noPunch.Load() {
-		return nil
-	}
-	err := f.punch(r)
-	if isUnsupported(err) {
-		f.can.noPunch.Store(true)
-		return nil
-	}
-	return f.fua(r, err)
-}
-
-func (f *File) punch(r *block.Request) error {
-	if f.isBlock {
-		return f.blockRange(unix.BLKDISCARD, r)
-	}
-	return f.fallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, r)
-}
-
-// zero makes a range read as zeroes: by the kernel's own means, else by a hole
-// unless the space must stay allocated, else by writing them.
+// zero makes a range read as zeroes, by a hole unless the space must stay allocated,
+// else by the kernel's other means, else by writing them. A discard is the same:
+// what it leaves has to be the same on both copies, whatever their devices are.
 func (f *File) zero(r *block.Request) error {
-	err := f.zeroRange(r)
-	if isUnsupported(err) && !f.isBlock && r.Flags&block.NoUnmap == 0 && !f.can.noPunch.Load() {
-		err = f.punch(r)
+	err := f.punch(r)
+	if err != nil { // whatever it is: if zeroes cannot be had at all, the others say so
+		err = f.zeroRange(r)
 	}
 	if isUnsupported(err) {
 		err = f.writeZeroes(r)
 	}
 	return f.fua(r, err)
+}
+
+// punch makes a hole. On a block device too it leaves zeroes, or fails: where the
+// device would have to write them, and where it rejects the command.
+func (f *File) punch(r *block.Request) error {
+	if r.Flags&block.NoUnmap != 0 || f.can.noPunch.Load() {
+		return unix.EOPNOTSUPP
+	}
+	err := f.fallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, r)
+	if isUnsupported(err) || errors.Is(err, unix.EREMOTEIO) {
+		f.can.noPunch.Store(true)
+	}
+	return err
 }
 
 func (f *File) zeroRange(r *block.Request) (err error) {
@@ -223,7 +215,7 @@ func (f *File) writeZeroes(r *block.Request) error {
 
 func (f *File) fallocate(mode uint32, r *block.Request) error {
 	for {
-		switch err := unix.Fallocate(f.fd, mode, r.Offset, r.Length); err {
+		switch err := f.allocate(f.fd, mode, r.Offset, r.Length); err {
 		case nil:
 			return nil
 		case unix.EINTR:

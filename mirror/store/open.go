@@ -105,7 +105,7 @@ func (f *File) prepare(o Options) error {
 	}
 	f.geometry = block.Geometry{
 		LogicalBlockBytes: block.SectorBytes, PhysicalBlockBytes: 4096,
-		MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true, Discard: true,
+		MaxTransferBytes: block.MaxTransferBytes, VolatileCache: true,
 	}
 	if f.isBlock {
 		f.inline = o.Mode == Inline
@@ -132,6 +132,9 @@ func (f *File) measureFile(o Options) error {
 	if f.geometry.SizeBytes == 0 {
 		return fmt.Errorf("a file of %d bytes holds no block of %d", st.Size, f.geometry.LogicalBlockBytes)
 	}
+	// A hole behind the end changes nothing, and is refused where no holes can be made.
+	behind := block.Request{Offset: (st.Size + block.AlignBytes - 1) / block.AlignBytes * block.AlignBytes, Length: block.AlignBytes}
+	f.geometry.Discard = f.fallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, &behind) == nil
 	return nil
 }
 
@@ -171,13 +174,24 @@ func (f *File) measureDevice() error {
 	if err := unix.Fstat(f.fd, &st); err != nil {
 		return fmt.Errorf("stat: %w", err)
 	}
-	if mode, ok := queueAttribute(st.Rdev, "write_cache"); ok {
+	f.dev = st.Rdev
+	if mode, ok := queueAttribute(f.dev, "write_cache"); ok {
 		f.geometry.VolatileCache = mode != "write through"
 	}
-	if n, ok := queueAttribute(st.Rdev, "discard_max_bytes"); ok {
-		f.geometry.Discard = n != "0"
-	}
+	f.geometry.Discard = frees(f.dev)
 	return nil
+}
+
+// frees reports whether a device frees what a hole is made of. One that discards but has no
+// command for zeroes (dm-thin, most SATA disks) does not say what a discard leaves; one
+// that has the command but cannot discard (a disk with WRITE SAME) writes all of them.
+func frees(dev uint64) bool {
+	for _, name := range []string{"discard_max_bytes", "write_zeroes_max_bytes"} {
+		if n, ok := queueAttribute(dev, name); !ok || n == "0" {
+			return false
+		}
+	}
+	return true
 }
 
 // queueAttribute reads an attribute of a device's request queue from sysfs; a

@@ -164,10 +164,10 @@ func TestFallbacks(t *testing.T) {
 	if err := do(f, write(0, data, block.FUA)); err != nil {
 		t.Fatal(err)
 	}
-	if err := do(f, &block.Request{Op: block.Discard, Offset: 0, Length: mib}); err != nil {
+	if err := do(f, &block.Request{Op: block.WriteZeroes, Flags: block.FUA, Offset: 4096, Length: mib / 2}); err != nil {
 		t.Fatal(err)
 	}
-	if err := do(f, &block.Request{Op: block.WriteZeroes, Flags: block.FUA, Offset: 4096, Length: mib - 8192}); err != nil {
+	if err := do(f, &block.Request{Op: block.Discard, Offset: mib / 2, Length: mib/2 - 4096}); err != nil {
 		t.Fatal(err)
 	}
 	clear(data[4096 : mib-4096])

@@ -64,6 +64,7 @@ type File struct {
 	fd       int
 	lock     *os.File // holds the descriptor, and with it the lock
 	isBlock  bool
+	dev      uint64 // its number, if it is one
 	direct   bool
 	directBy string // why direct I/O is not used
 	inline   bool
@@ -73,6 +74,8 @@ type File struct {
 	size     atomic.Int64 // instead of the geometry's, which is that of Open
 	can      capabilities
 	lost     atomic.Pointer[error] // the first failure of a sync; all later ones fail too
+
+	allocate func(fd int, mode uint32, off, length int64) error // fallocate(2); tests have it fail
 
 	closing atomic.Bool
 	async   async // what the kernel carries out asynchronously
@@ -102,7 +105,7 @@ func Open(path string, o Options) (*File, error) {
 	if o.Workers < 1 || o.Workers > MaxWorkers {
 		return nil, fmt.Errorf("open backing disk %s: %d workers, want 1 to %d", path, o.Workers, MaxWorkers)
 	}
-	f := &File{path: path, readOnly: o.ReadOnly}
+	f := &File{path: path, readOnly: o.ReadOnly, allocate: unix.Fallocate}
 	if err := f.openPatiently(o); err != nil {
 		return nil, fmt.Errorf("open backing disk %s: %w", path, err)
 	}
