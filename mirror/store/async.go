@@ -19,10 +19,23 @@ type async struct {
 	answers block.Answers // the reaper's
 }
 
+// below is what the disk is made of. Nothing is known of a file: its filesystem may
+// wait, for its journal or to be thawed.
+func (f *File) below() stack {
+	if f.isBlock {
+		return stackOf(sysfs, f.dev)
+	}
+	return stack{}
+}
+
 // openAsync makes the queue; without one, workers do everything.
-func (f *File) openAsync() {
+func (f *File) openAsync(below stack) {
 	f.async.refused = f.asyncRefused
-	q, err := aio.New(f.fd, asyncDepth, f.asyncEnded)
+	if below.raid {
+		f.async.why = "it is on software RAID (md), whose writes may wait for its superblocks whatever they are told"
+		return
+	}
+	q, err := aio.New(f.fd, asyncDepth, !below.prompt, f.asyncEnded)
 	if err != nil {
 		f.async.why = err.Error()
 		return

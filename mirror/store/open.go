@@ -197,7 +197,7 @@ func frees(dev uint64) bool {
 // queueAttribute reads an attribute of a device's request queue from sysfs; a
 // partition's is that of its disk.
 func queueAttribute(dev uint64, name string) (string, bool) {
-	base := fmt.Sprintf("/sys/dev/block/%d:%d/", unix.Major(dev), unix.Minor(dev))
+	base := sysfsOf(sysfs, dev) + "/"
 	for _, dir := range []string{"queue/", "../queue/"} {
 		if text, err := os.ReadFile(base + dir + name); err == nil {
 			return strings.TrimSpace(string(text)), true

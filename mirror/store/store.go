@@ -114,7 +114,7 @@ func Open(path string, o Options) (*File, error) {
 		f.workers.Go(f.work)
 	}
 	if o.Mode == Auto && f.direct && !f.inline {
-		f.openAsync()
+		f.openAsync(f.below())
 	}
 	return f, nil
 }

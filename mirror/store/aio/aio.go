@@ -55,7 +55,7 @@ var _ [unsafe.Sizeof(iocb{}) - 64]struct{}
 // Op is one read or write on its way.
 type Op struct {
 	Write  bool
-	RWF    uint32 // RWF_... of preadv2(2); without RWF_NOWAIT Start may wait
+	RWF    uint32 // RWF_... of preadv2(2); without RWF_NOWAIT Start may wait, and New has to be told
 	Offset int64
 	Data   []byte // memory of the heap, aligned as the descriptor wants it
 	Tag    any    // the caller's
@@ -68,6 +68,7 @@ type Op struct {
 // Queue starts operations on one descriptor and reports their ends.
 type Queue struct {
 	fd     int
+	waits  bool // io_submit may put its thread to sleep
 	ctx    uintptr
 	event  *os.File
 	raw    syscall.RawConn // event's
@@ -103,14 +104,16 @@ type slot struct {
 // batch is how many operations are started or ended by one system call.
 const batch = 128
 
-// New makes a queue for depth operations in flight; more wait in it. ended gets
+// New makes a queue for depth operations in flight; more wait in it. waits says that
+// the kernel may have Start wait, also with RWF_NOWAIT: then it tells the scheduler, or
+// the whole process would stand still with it at the next garbage collection. ended gets
 // the operations that have ended, in series, on a goroutine of the Queue; it must not
 // block, may Add and Start, and must not keep the slice.
-func New(fd, depth int, ended func([]Op)) (*Queue, error) {
+func New(fd, depth int, waits bool, ended func([]Op)) (*Queue, error) {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		return nil, fmt.Errorf("asynchronous I/O on a big-endian machine: %w", unix.ENOSYS)
 	}
-	q := &Queue{fd: fd, ended: ended, events: make([]event, batch), ops: make([]Op, 0, batch)}
+	q := &Queue{fd: fd, waits: waits, ended: ended, events: make([]event, batch), ops: make([]Op, 0, batch)}
 	q.mu.idle.L = &q.mu.Mutex
 	q.mu.slots = make([]slot, depth)
 	for i := range depth {
@@ -199,15 +202,25 @@ func (q *Queue) take() bool {
 }
 
 // submit is one system call for the whole batch. Like all of the data path's it
-// does not tell the scheduler (see package stream): with RWF_NOWAIT the kernel
-// gives back, with EAGAIN, what it would have to wait for.
+// does not tell the scheduler (see package stream), unless it may wait: with RWF_NOWAIT
+// the kernel gives back, with EAGAIN, what it would have to wait for, but not every driver
+// and no filesystem does.
 func (q *Queue) submit() (int, unix.Errno) {
 	for {
-		n, _, e := unix.RawSyscall(unix.SYS_IO_SUBMIT, q.ctx, uintptr(len(q.cbs)), uintptr(unsafe.Pointer(&q.cbs[0])))
+		n, e := q.ioSubmit()
 		if e != unix.EINTR {
 			return int(n), e
 		}
 	}
+}
+
+func (q *Queue) ioSubmit() (n uintptr, e unix.Errno) {
+	if q.waits {
+		n, _, e = unix.Syscall(unix.SYS_IO_SUBMIT, q.ctx, uintptr(len(q.cbs)), uintptr(unsafe.Pointer(&q.cbs[0])))
+	} else {
+		n, _, e = unix.RawSyscall(unix.SYS_IO_SUBMIT, q.ctx, uintptr(len(q.cbs)), uintptr(unsafe.Pointer(&q.cbs[0])))
+	}
+	return n, e
 }
 
 // settle deals with what the kernel did not take of the batch; the lock is held.

@@ -50,7 +50,7 @@ type ends struct {
 func newEnds(t testing.TB, fd, depth int) *ends {
 	t.Helper()
 	e := &ends{more: make(chan struct{}, 1<<16)}
-	q, err := New(fd, depth, e.take)
+	q, err := New(fd, depth, false, e.take)
 	if err != nil {
 		t.Skipf("no asynchronous I/O here: %v", err)
 	}
