@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hapair/mirror/block"
 	"hapair/mirror/front/fronttest"
 	"hapair/mirror/front/fuse"
@@ -105,6 +107,28 @@ func TestAbortDuringStop(t *testing.T) {
 		t.Error("the stop succeeded though the pages were not written")
 	}
 	m.Release()
+}
+
+// An Abort that does not get its turn in time cuts the device off all the same; the next
+// Start takes it down.
+func TestStartAfterAbortWithoutTurn(t *testing.T) {
+	m := memory(t, 4<<20)
+	f, dev := start(t, m, m.Geometry())
+	release := f.TakeTurn()
+	aborted := make(chan error, 1)
+	go func() { aborted <- f.Abort(context.Background()) }()
+	if err := endsWithin(t, "Abort", aborted); err == nil {
+		t.Error("Abort says that the device is gone")
+	}
+	file := openDirect(t, dev)
+	if _, err := file.ReadAt(block.Aligned(4096), 0); !errors.Is(err, unix.EIO) {
+		t.Errorf("a read of the device: %v, want EIO", err)
+	}
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
+	release()
+	startAgain(t, f, m)
 }
 
 // dirty leaves pages in the cache.

@@ -101,6 +101,9 @@ func Usable() error {
 func (f *Fuse) Start(ctx context.Context, h block.Handler, g block.Geometry) (string, error) {
 	f.acquire()
 	defer f.release()
+	if err := f.dropCut(ctx); err != nil {
+		return "", err
+	}
 	if f.device != nil {
 		return "", fmt.Errorf("fuse %s: already started", f.config.Mountpoint)
 	}

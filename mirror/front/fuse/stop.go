@@ -119,10 +119,26 @@ func (f *Fuse) Abort(ctx context.Context) error {
 		return f.unfinished(true, abortTimeMax.String())
 	}
 	defer f.release()
-	d := f.device
-	if d == nil {
+	if f.device == nil {
 		return nil
 	}
+	return f.drop(ctx, limit)
+}
+
+// dropCut takes down a device that an Abort has cut off and had to leave, because it did
+// not get its turn in time.
+func (f *Fuse) dropCut(ctx context.Context) error {
+	if f.device == nil || !f.device.server.aborted.Load() {
+		return nil
+	}
+	limit := time.NewTimer(abortTimeMax)
+	defer limit.Stop()
+	return f.drop(ctx, limit)
+}
+
+// drop forgets the device and takes it down.
+func (f *Fuse) drop(ctx context.Context, limit *time.Timer) error {
+	d := f.device
 	f.device = nil
 	f.connected.Store(nil)
 	f.log.Warn("device aborted", zap.String("mountpoint", d.point))
