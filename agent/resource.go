@@ -22,8 +22,6 @@ import (
 	"hapair/failover/vip"
 	"hapair/failover/vip/deadman"
 	"hapair/mirror"
-	"hapair/mirror/front"
-	"hapair/mirror/meta"
 )
 
 // resource is one replicated resource on this node: its mirror, its services
@@ -118,22 +116,6 @@ func (a *agent) startResources(ctx context.Context) error {
 	return nil
 }
 
-// openResources attaches the resources. One bad disk does not take the others down.
-func (a *agent) openResources(ctx context.Context) {
-	for i := range a.cfg.Resources {
-		rc := &a.cfg.Resources[i]
-		a.stage("starting: disks of "+rc.Name, stopPatience)
-		r, err := a.openResource(ctx, rc)
-		if err != nil {
-			a.notAttached(rc, err)
-			continue
-		}
-		a.res[r.name] = r
-		a.order = append(a.order, r)
-		a.onStop("resource "+r.name, r.close)
-	}
-}
-
 // sweepVirtualMACs takes away what an earlier life left, and its deadman too: this one
 // has no lease yet, and may know nothing of those addresses any more.
 func (a *agent) sweepVirtualMACs() {
@@ -197,57 +179,6 @@ func (a *agent) onLease(l lease.Lease) {
 		a.event(apiv1.EventQuorum, r.name, fmt.Sprintf("the lease of tenure %d is held", l.Tenure))
 		r.wake("lease held")
 	}
-}
-
-func (a *agent) openResource(ctx context.Context, rc *config.Resource) (*resource, error) {
-	r := &resource{a: a, name: rc.Name, conf: rc, peer: a.cfg.Peer(a.self).Name, look: make(chan struct{}, 1)}
-	r.mu.down = time.Now()
-	r.verify = newVerifier(r)
-	mc := mirror.Config{Cluster: a.cfg.Cluster, Resource: rc.Name, Self: a.self, Peer: r.peer, Release: version, Ledger: mirrorLedger{a}, Dialer: dialer{a, r.peer},
-		Clock: mirror.Clock(a.clock), Observer: observer{r}, Logger: a.log, Silence: a.cfg.Timing.Link, PassOn: rc.OnIOError == config.PassOnError,
-		Spread:   rc.Paths == config.PathsAll,
-		Settings: settingsOf(rc).mirror(), Aside: r.asideConfig()}
-	r.set.Store(settingsOf(rc))
-	for i := range rc.Volumes {
-		f, why, err := r.frontend(i)
-		if err != nil {
-			return nil, fmt.Errorf("resource %s, volume %d: %w", rc.Name, i, err)
-		}
-		r.chosen = append(r.chosen, why)
-		a.log.Info("front end", zap.String("resource", rc.Name), zap.Int("volume", i), zap.String("frontend", f.Kind()), zap.String("because", why))
-		mc.Volumes = append(mc.Volumes, mirror.VolumeConfig{Number: uint16(i), Disk: rc.Volumes[i].Disk.For(a.self),
-			Metadata: rc.Volumes[i].Metadata.For(a.self), Ends: meta.EndFileOf(a.cfg.StateDir, rc.Name, i), Frontend: f, Wrap: wrapDisk})
-	}
-	var err error
-	if len(rc.Services) > 0 {
-		if r.group, err = r.newGroup(rc); err != nil {
-			return nil, err
-		}
-	}
-	if r.mirror, err = mirror.Open(ctx, mc); err != nil {
-		return nil, err
-	}
-	r.open = newOpenBy(r)
-	if err = r.newController(); err != nil {
-		return nil, errors.Join(err, r.mirror.Close(ctx))
-	}
-	return r, nil
-}
-
-// frontend makes the front end of a volume; auto takes the first that works
-// and says why. What an earlier life of this agent left of it is taken away.
-func (r *resource) frontend(volume int) (front.Frontend, string, error) {
-	f, why, err := front.Choose(string(r.conf.Frontend), front.Options{Resource: r.name, Volume: volume, DeviceDir: r.a.cfg.DeviceDir,
-		FuseDir: filepath.Join(r.a.cfg.RunDir, "fuse"), SocketDir: filepath.Join(r.a.cfg.RunDir, "export"), Log: r.a.log})
-	if err != nil {
-		return nil, "", err
-	}
-	if c, ok := f.(interface{ Clean() error }); ok {
-		if err := c.Clean(); err != nil {
-			r.a.log.Warn("what an earlier life left of the device stays for now", zap.String("resource", r.name), zap.Error(err))
-		}
-	}
-	return f, why, nil
 }
 
 func (r *resource) newController() error {

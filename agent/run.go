@@ -67,6 +67,8 @@ type agent struct {
 	problems problems
 
 	pathNews chan struct{} // capacity 1: a path is another than it was
+
+	openWithin time.Duration // that the disks of a resource are waited for; 0: as the mirror has it
 }
 
 // stage is one numbered step of the start, with its undoing.

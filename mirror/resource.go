@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +38,7 @@ type Config struct {
 	Aside        AsideConfig
 	PassOn       bool          // a Primary whose disk fails hands the error on, instead of going on through its peer
 	Settings     Settings      // until the first Configure
+	OpenWithin   time.Duration // that Open waits for disks; 0 is its default, that of an Attach
 	TakeBack     time.Duration // pause before a disk that hung and answers again is attached; 0 is its default
 	PingInterval time.Duration // of the link; 0 is its default
 	Silence      time.Duration // after which the link is given up; 0 is its default
@@ -108,31 +108,6 @@ func (r *Resource) configure() {
 	r.diskTimeout.Store(int64(s.DiskTimeout))
 	s.PutBack = r.undone()
 	r.step(&engine.Event{Kind: engine.Configure, Settings: s.Settings})
-}
-
-// Open attaches the disks of a resource. Nothing flows before Start.
-func Open(ctx context.Context, cfg Config) (*Resource, error) {
-	r := &Resource{cfg: cfg, log: cfg.Logger.With(zap.String("resource", cfg.Resource))}
-	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	r.done = r.diskDone
-	r.settings.Store(&cfg.Settings)
-	r.diskTimeout.Store(int64(cfg.Settings.DiskTimeout))
-	r.mu.replies = map[engine.EventKind]chan error{}
-	ec := engine.Config{Resource: cfg.Resource, Self: cfg.Self, Peer: cfg.Peer, Release: cfg.Release, Record: cfg.Record, NewID: newID, Wall: wall, PassOn: cfg.PassOn, Settings: cfg.Settings.Settings}
-	for i := range cfg.Volumes {
-		v, vc, err := attach(r, i, &cfg.Volumes[i])
-		if err != nil {
-			r.cancel()
-			return nil, errors.Join(fmt.Errorf("attach volume %d of %s: %w", cfg.Volumes[i].Number, cfg.Resource, err), r.closeDisks())
-		}
-		r.vols = append(r.vols, v)
-		ec.Volumes = append(ec.Volumes, vc)
-	}
-	ec.PutBack = r.undone()
-	r.mu.eng = engine.New(ec)
-	r.sink.r = r
-	r.link = newLink(r)
-	return r, nil
 }
 
 // wall is the time of day, for people.
