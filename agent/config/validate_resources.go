@@ -16,14 +16,14 @@ func (c *checker) resources() {
 	if len(cfg.Resources) > MaxResources {
 		c.fail("resources", "", "%d resources; at most %d", len(cfg.Resources), MaxResources)
 	}
-	vips, mounts := map[netip.Addr]string{}, map[string]string{}
+	first := taken{vips: map[netip.Addr]string{}, mounts: map[string]string{}, volumes: map[mounted]string{}, units: map[string]string{}}
 	for i := range cfg.Resources {
 		r := &cfg.Resources[i]
 		at := "resources." + r.Name
 		c.name(at, "resource", r.Name)
 		c.resourceSettings(at, r)
 		c.volumes(at, r)
-		c.services(at, r, vips, mounts)
+		c.services(at, r, &first)
 	}
 	c.virtualMACs()
 	c.sources()
@@ -189,7 +189,21 @@ func perNodePlace(at string, p PerNode, node string) string {
 	return at
 }
 
-func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, mounts map[string]string) {
+// taken is what a node has once, each with the place in the file of the service that has
+// it: all resources may be on one node, and each may leave it alone.
+type taken struct {
+	vips    map[netip.Addr]string
+	mounts  map[string]string // by path
+	volumes map[mounted]string
+	units   map[string]string // of systemd
+}
+
+type mounted struct {
+	resource string
+	volume   int
+}
+
+func (c *checker) services(at string, r *Resource, first *taken) {
 	if len(r.Services) > MaxServices {
 		c.fail(at+".services", "", "%d services; at most %d", len(r.Services), MaxServices)
 	}
@@ -200,8 +214,8 @@ func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, m
 		if !c.oneKind(at, s) {
 			continue
 		}
-		if first, twice := names[s.Name]; twice {
-			c.fail(at, "give one of them a name: of its own", "two services are called %q, the first on %s", s.Name, c.place(first))
+		if other, twice := names[s.Name]; twice {
+			c.fail(at, "give one of them a name: of its own", "two services are called %q, the first on %s", s.Name, c.place(other))
 		}
 		names[s.Name] = at
 		before := len(c.errs)
@@ -212,13 +226,13 @@ func (c *checker) services(at string, r *Resource, vips map[netip.Addr]string, m
 		c.failures(at, r, s)
 		switch s.Kind() {
 		case "mount":
-			c.mount(at+".mount", r, s.Mount, mounts)
+			c.mount(at+".mount", r, s.Mount, first)
 		case "systemd":
-			c.unit(at+".systemd", s.Systemd)
+			c.unit(at+".systemd", s.Systemd, first)
 		case "exec":
 			c.exec(at+".exec", s.Exec)
 		case "address":
-			c.vip(at+".address", s.Address, vips)
+			c.vip(at+".address", s.Address, first.vips)
 		}
 		if err := s.usable(); err != nil && len(c.errs) == before {
 			c.fail(at+"."+s.Kind(), "", "%v", err)
@@ -250,14 +264,19 @@ func (c *checker) serviceTimes(at string, s *Service) {
 	}
 }
 
-func (c *checker) mount(at string, r *Resource, m *MountService, mounts map[string]string) {
+func (c *checker) mount(at string, r *Resource, m *MountService, first *taken) {
 	c.absolute(at+".path", m.Path)
-	if first, twice := mounts[m.Path]; twice {
-		c.fail(at+".path", "", "%s is mounted twice, first on %s", m.Path, c.place(first))
+	if other, twice := first.mounts[m.Path]; twice {
+		c.fail(at+".path", "", "%s is mounted twice, first on %s", m.Path, c.place(other))
 	}
-	mounts[m.Path] = at + ".path"
+	first.mounts[m.Path] = at + ".path"
+	v := mounted{r.Name, m.Volume}
 	if m.Volume < 0 || m.Volume >= len(r.Volumes) {
 		c.fail(at+".volume", "volumes are numbered from 0", "resource %q has no volume %d", r.Name, m.Volume)
+	} else if other, twice := first.volumes[v]; twice {
+		c.fail(at+".volume", "volume: says which one; the other volumes are numbered from 0", "volume %d is mounted twice, first on %s", m.Volume, c.place(other))
+	} else {
+		first.volumes[v] = at
 	}
 }
 
@@ -272,8 +291,13 @@ func isUnit(name string) bool {
 	return false
 }
 
-func (c *checker) unit(at, unit string) {
+func (c *checker) unit(at, unit string, first *taken) {
 	if isUnit(unit) {
+		if other, twice := first.units[unit]; twice {
+			c.fail(at, "what stops it for one service stops it for both: give each a unit of its own", "%s is named twice, first on %s", unit, c.place(other))
+		} else {
+			first.units[unit] = at
+		}
 		return
 	}
 	hint := "as in systemd: postgresql.service"
