@@ -15,16 +15,16 @@ import (
 // another takes off at the same time must not be taken for lost, and put back.
 var dropping sync.Mutex
 
-// drop takes the address off a device. The kernel drops the secondary addresses of an
-// IPv4 network with its first one (unless promote_secondaries is set): those
-// are not ours to lose and are put back.
+// drop takes the address off a device, and no other: the kernel drops the secondary
+// addresses of an IPv4 network with its first one, unless it is told to promote one of them.
 func (p *port) drop(l netlink.Link, prefix netip.Prefix) error {
 	dropping.Lock()
 	defer dropping.Unlock()
-	before, err := p.addresses(l, family(prefix.Addr()))
+	others, err := p.below(l, prefix)
 	if err != nil {
 		return err
 	}
+	promotes := len(others) == 0 || p.promote(l) == nil
 	err = p.nl.AddrDel(l, netlinkAddr(prefix))
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
 		return nil
@@ -32,10 +32,26 @@ func (p *port) drop(l netlink.Link, prefix netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("delete address: %w", err)
 	}
-	if prefix.Addr().Is6() {
+	if promotes {
 		return nil
 	}
-	return p.restoreOthers(l, prefix, dependents(prefix, before))
+	return p.restoreOthers(l, prefix, others)
+}
+
+// below are the addresses that would go with another.
+func (p *port) below(l netlink.Link, prefix netip.Prefix) ([]netlink.Addr, error) {
+	if prefix.Addr().Is6() {
+		return nil, nil
+	}
+	all, err := p.addresses(l, unix.AF_INET)
+	return dependents(prefix, all), err
+}
+
+// promote has a device keep the secondary addresses of a network whose first one goes, from now
+// on. If they went with it, a device without any other would be without an address until
+// they are put back, and the kernel deletes all routes of such a device, the node's default one too.
+func (p *port) promote(l netlink.Link) error {
+	return p.within(func() error { return put("ipv4", l.Attrs().Name, "promote_secondaries", 1) })
 }
 
 // dependents are the addresses that go with another when that is taken off: those that are
@@ -57,7 +73,8 @@ func dependents(of netip.Prefix, all []netlink.Addr) (found []netlink.Addr) {
 	return found
 }
 
-// restoreOthers puts back those of others that went with the removed one.
+// restoreOthers puts back those of others that went with the removed one, where no address could be promoted
+// (/proc/sys is not writable). What routes went with them is lost.
 func (p *port) restoreOthers(l netlink.Link, removed netip.Prefix, others []netlink.Addr) error {
 	if len(others) == 0 {
 		return nil

@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -72,6 +73,83 @@ func TestRemovedTogether(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A service address that is the first of its network goes alone: the node's own, which is secondary
+// to it, stays, and so do the routes of the device. Whoever takes it off: the agent, or the deadman, which does it in two ways.
+func TestRoutesOutliveTheFirstAddress(t *testing.T) {
+	site := Site{Prefix: netip.MustParsePrefix("10.9.0.50/24"), Dev: "eth0"}
+	for name, remove := range map[string]func(*lab) error{
+		"by the agent":               func(l *lab) error { return l.address(site.Prefix.String(), nil).Remove() },
+		"by the deadman":             func(*lab) error { return site.Clear() },
+		"by the deadman, in a hurry": func(*lab) error { site.Silence(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.serviceFirst()
+			l.in(l.one, func() error { return remove(l) })
+			if l.has(l.one, "10.9.0.50/24") || !l.has(l.one, "10.9.0.1/24") {
+				t.Error("not the service address alone is gone")
+			}
+			if got := l.gateways(); !slices.Equal(got, []string{"10.9.0.9"}) {
+				t.Errorf("default routes by %q", got)
+			}
+		})
+	}
+}
+
+// Where no address can be promoted, what went with the first one is put back.
+func TestOthersArePutBack(t *testing.T) {
+	l := newLab(t)
+	l.serviceFirst()
+	l.in(l.one, func() error {
+		p, err := openPort(Site{Prefix: netip.MustParsePrefix("10.9.0.50/24"), Dev: "eth0"}, "")
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		dev, err := p.link()
+		if err != nil {
+			return err
+		}
+		others, err := p.below(dev, p.site.Prefix)
+		if err != nil {
+			return err
+		}
+		if err := p.nl.AddrDel(dev, netlinkAddr(p.site.Prefix)); err != nil {
+			return err
+		}
+		return p.restoreOthers(dev, p.site.Prefix, others)
+	})
+	if l.has(l.one, "10.9.0.50/24") || !l.has(l.one, "10.9.0.1/24") {
+		t.Error("not the service address alone is gone")
+	}
+}
+
+// serviceFirst gives node one a service address and, secondary to it, one of its own, with
+// a default route, on a kernel that promotes no address.
+func (l *lab) serviceFirst() {
+	l.t.Helper()
+	l.set(l.one, "all", "promote_secondaries", 0)
+	l.set(l.one, "eth0", "promote_secondaries", 0)
+	l.addr(l.one, "10.9.0.50/24")
+	l.addr(l.one, "10.9.0.1/24")
+	l.ip(l.one, func(h *netlink.Handle) error { return h.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 9, 0, 9)}) })
+}
+
+// gateways are those of the default routes of node one.
+func (l *lab) gateways() (all []string) {
+	l.t.Helper()
+	l.ip(l.one, func(h *netlink.Handle) error {
+		routes, err := h.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		for _, r := range routes {
+			if r.Gw != nil {
+				all = append(all, r.Gw.String())
+			}
+		}
+		return err
+	})
+	return all
 }
 
 func (l *lab) removeTogether(prefixes []string) {
