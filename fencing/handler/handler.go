@@ -59,7 +59,7 @@ var meaning = map[int]struct {
 // Off runs the program and judges its exit code.
 func (h *Handler) Off(ctx context.Context, o device.Order) (device.Outcome, string) {
 	env := append(program.Environment(), "HAPAIR_NODE="+o.Node, "HAPAIR_SELF="+h.cfg.Self, "HAPAIR_WHY="+o.Why, "DRBD_PEER="+o.Node, "DRBD_PEERS="+o.Node)
-	end, err := program.Run(ctx, program.Command{Argv: h.cfg.Command, Env: env})
+	end, err := program.Run(ctx, program.Command{Argv: h.cfg.Command, Env: env, Tied: true})
 	out, text := device.Unknown, ""
 	means, known := meaning[end.Code]
 	switch {

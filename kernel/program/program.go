@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +32,9 @@ type Command struct {
 	ApartMax int
 	// Hide lists what is shown as *** in what is kept of its output.
 	Hide []string
+	// Tied has the kernel kill the program when this process ends, however that comes
+	// about: nobody would bound its time any more. What it has started itself lives on.
+	Tied bool
 }
 
 // The bounds.
@@ -84,33 +88,25 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	if ctx.Err() != nil {
 		return end, context.Cause(ctx)
 	}
-	all, err := newOutput(keptMax)
+	cmd, outs, err := prepare(c)
 	if err != nil {
 		return end, err
 	}
-	cmd := throughShell(c.Argv)
-	cmd.Env, cmd.Dir = c.Env, "/"
-	cmd.Stdout, cmd.Stderr = all.child, all.child
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	outs := []*output{all}
-	if c.ApartMax > 0 {
-		apart, err := newOutput(c.ApartMax)
-		if err != nil {
-			all.close()
-			return end, err
-		}
-		cmd.Stdout = apart.child
-		outs = append(outs, apart)
-	}
 	begin := time.Now()
-	if err := start(cmd, c.Input); err != nil {
+	waited := make(chan struct{})
+	if c.Tied {
+		err = startTied(cmd, c.Input, waited)
+	} else {
+		err = start(cmd, c.Input)
+	}
+	if err != nil {
 		for _, o := range outs {
 			o.close()
 		}
 		return end, err
 	}
-	ended, cause := supervise(ctx, cmd, outs)
-	end.Took, end.Output = time.Since(begin), Tail(hide(all.bytes(), keptMax, c.Hide), outputMax)
+	ended, cause := supervise(ctx, cmd, outs, waited)
+	end.Took, end.Output = time.Since(begin), Tail(hide(outs[0].bytes(), keptMax, c.Hide), outputMax)
 	if c.ApartMax > 0 {
 		end.Apart = hide(outs[1].bytes(), c.ApartMax, c.Hide)
 	}
@@ -121,6 +117,30 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 		}
 	}
 	return end, cause
+}
+
+// prepare makes what is to be started, and what takes its output: all of it or, with
+// ApartMax, errors and standard output.
+func prepare(c Command) (cmd *exec.Cmd, outs []*output, err error) {
+	all, err := newOutput(keptMax)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd = throughShell(c.Argv)
+	cmd.Env, cmd.Dir = c.Env, "/"
+	cmd.Stdout, cmd.Stderr = all.child, all.child
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	outs = []*output{all}
+	if c.ApartMax > 0 {
+		apart, err := newOutput(c.ApartMax)
+		if err != nil {
+			all.close()
+			return nil, nil, err
+		}
+		cmd.Stdout = apart.child
+		outs = append(outs, apart)
+	}
+	return cmd, outs, nil
 }
 
 // hide takes words out of b, and its first line when it may have been cut to
@@ -159,6 +179,24 @@ func start(cmd *exec.Cmd, input []byte) error {
 	return writeout.Ordinary(cmd.Start)
 }
 
+// startTied starts cmd so that it is killed when this process ends. To the kernel that
+// is the end of the thread that has started it, and the runtime ends threads that a
+// goroutine has left locked: this one is held until waited is closed.
+func startTied(cmd *exec.Cmd, input []byte, waited <-chan struct{}) error {
+	cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := start(cmd, input)
+		started <- err
+		if err == nil {
+			<-waited
+		}
+	}()
+	return <-started
+}
+
 // throughShell starts argv through the shell, which becomes it. The program may lie
 // on a device of ours. A process has all that the agent has open until its first
 // program is loaded: it must not wait for the device with /dev/fuse, and no other
@@ -169,9 +207,9 @@ func throughShell(argv []string) *exec.Cmd {
 }
 
 // supervise waits for the program and, when ctx ends first, ends its process
-// group. It returns why it was ended, and whether cmd.ProcessState may be read.
-func supervise(ctx context.Context, cmd *exec.Cmd, outs []*output) (ended bool, cause error) {
-	waited := make(chan struct{})
+// group. It returns why it was ended, and whether cmd.ProcessState may be read. It has
+// waited closed with the program's end.
+func supervise(ctx context.Context, cmd *exec.Cmd, outs []*output, waited chan struct{}) (ended bool, cause error) {
 	var waitErr error
 	for _, o := range outs {
 		o.drain()
