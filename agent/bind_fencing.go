@@ -10,6 +10,7 @@ import (
 	"hapair/agent/config"
 	"hapair/fencing"
 	"hapair/fencing/device"
+	"hapair/fencing/fenceagent"
 	"hapair/heartbeat"
 	"hapair/heartbeat/detect"
 )
@@ -20,7 +21,7 @@ func (a *agent) startFencing(context.Context) error {
 	if a.cfg.Arbitration != config.ArbitrateFencing || a.witness() {
 		return nil
 	}
-	cfg, err := fencingConfig(a.cfg, a.self, a.pills)
+	cfg, err := fencingConfig(a.cfg, a.self, peerDevices{pills: a.pills, heard: fenceagent.Heard{Last: a.peerRan, Within: max(time.Second, 3*a.cfg.Timing.Renew)}})
 	if err != nil {
 		return err
 	}
@@ -37,8 +38,24 @@ func (a *agent) startFencing(context.Context) error {
 	return nil
 }
 
+// peerDevices is what devices for the other node are made with.
+type peerDevices struct {
+	pills func(node string, d *config.FenceDevice) device.Device
+	heard fenceagent.Heard
+}
+
+// peerRan is when the other node certainly ran last, by the ledger: it has since
+// answered what was sent then.
+func (a *agent) peerRan() time.Time {
+	at, ok := a.ledger.Certain()
+	if !ok || a.ledger.Alone() { // and then it says of this node alone
+		return time.Time{}
+	}
+	return time.Now().Add(at - a.clock())
+}
+
 // fencingConfig has the devices for every other node.
-func fencingConfig(cfg *config.Config, self string, pills func(node string, d *config.FenceDevice) device.Device) (fencing.Config, error) {
+func fencingConfig(cfg *config.Config, self string, with peerDevices) (fencing.Config, error) {
 	out := fencing.Config{Self: self, Nodes: map[string][]fencing.Level{}}
 	for _, node := range cfg.NodeNames() {
 		if node == self {
@@ -48,7 +65,7 @@ func fencingConfig(cfg *config.Config, self string, pills func(node string, d *c
 		for _, devices := range cfg.FenceLevels(node) {
 			var level fencing.Level
 			for i := range devices {
-				b, err := fenceDevice(node, &devices[i], self, pills)
+				b, err := fenceDevice(node, &devices[i], self, with)
 				if err != nil {
 					return out, fmt.Errorf("fencing of %s: %w", node, err)
 				}
@@ -86,15 +103,15 @@ func apart(taken map[string]bool, d device.Device) device.Device {
 	return called{d, name}
 }
 
-func fenceDevice(node string, d *config.FenceDevice, self string, pills func(string, *config.FenceDevice) device.Device) (b fencing.Bound, err error) {
+func fenceDevice(node string, d *config.FenceDevice, self string, with peerDevices) (b fencing.Bound, err error) {
 	b = fencing.Bound{Timeout: d.Timeout, Monitor: d.MonitorInterval}
 	switch {
 	case d.SBD != "":
-		b.Device = pills(node, d)
+		b.Device = with.pills(node, d)
 	case d.Manual:
 		b.Device, b.Timeout = fencing.Manual(), 0
 	default:
-		b.Device, err = d.Device(self)
+		b.Device, err = d.Device(self, with.heard)
 	}
 	return b, err
 }
@@ -105,14 +122,18 @@ func (a *agent) fenced(r fencing.Report) {
 		map[string]string{"node": r.Node, "outcome": r.Outcome.String(), "device": r.Device, "took": r.Took.String()})
 }
 
-// metAgain voids what an operator said of nodes that are heard now.
+// metAgain tells the room who is heard, which voids what was said of it before.
 func (a *agent) metAgain(s heartbeat.Snapshot) {
 	if a.fence == nil {
 		return
 	}
 	for name, n := range s.Nodes {
-		if n.State == detect.Alive {
+		switch n.State {
+		case detect.Alive:
 			a.fence.Met(name)
+		case detect.Dead:
+			a.fence.Parted(name)
+		case detect.Suspect: // it may be heard again without having been away
 		}
 	}
 }

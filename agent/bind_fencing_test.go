@@ -52,7 +52,7 @@ func wantRefused(t *testing.T, err error, text string) {
 
 func TestFencingConfig(t *testing.T) {
 	cfg := fencingAgent(t, "[{agent: fence_a}, {agent: fence_b, level: 2, timeout: 3s}, {exec: [/bin/c], level: 2, monitor_interval: 5s}, {manual: true}]").cfg
-	got, err := fencingConfig(cfg, "alpha", nil)
+	got, err := fencingConfig(cfg, "alpha", peerDevices{})
 	if err != nil {
 		t.Fatal(err)
 	}

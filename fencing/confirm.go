@@ -68,13 +68,42 @@ func (t *target) take(w *word) (*Report, error) {
 }
 
 // Met says that this node is in contact with node: an operator's word that was
-// given before, and not used, says nothing about now.
+// given before, and not used, says nothing about now, nor does what the devices have
+// said of it: they are monitored when it begins.
 func (r *Room) Met(node string) {
+	t := r.nodes[node]
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	t.word = nil
+	began := !t.heard
+	if began {
+		t.heard, t.met = true, time.Now()
+	}
+	t.mu.Unlock()
+	if !began {
+		return
+	}
+	for b := range t.all() {
+		b.monitorNow()
+	}
+}
+
+// Parted says that this node is not in contact with node any more.
+func (r *Room) Parted(node string) {
 	if t := r.nodes[node]; t != nil {
 		t.mu.Lock()
-		t.word = nil
+		t.heard = false
 		t.mu.Unlock()
 	}
+}
+
+// order is what the devices of the node are asked.
+func (t *target) order(why string) device.Order {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return device.Order{Node: t.name, Why: why, Met: t.met}
 }
 
 const manualName = "manual"

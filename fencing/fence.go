@@ -147,7 +147,7 @@ func (r *Room) carry(ctx context.Context, t *target, f *run) {
 		f.level = i + 1
 		t.mu.Unlock()
 		var said string
-		rep.Outcome, rep.Device, said = t.try(ctx, i, device.Order{Node: t.name, Why: f.why})
+		rep.Outcome, rep.Device, said = t.try(ctx, i, t.order(f.why))
 		log.Warn("level of devices tried", zap.Int("level", i+1), zap.String("device", rep.Device), zap.Stringer("outcome", rep.Outcome), zap.String("reason", said))
 		t.mu.Lock()
 		f.failed = append(f.failed, fmt.Sprintf("level %d: %s", i+1, said))

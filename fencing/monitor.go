@@ -17,6 +17,7 @@ import (
 type bound struct {
 	Bound
 	turn chan struct{} // holds one token: whoever has it may ask the device
+	soon chan struct{} // capacity 1: a monitor is wanted before its time
 
 	mu         sync.Mutex
 	stop       context.CancelCauseFunc // of the monitor under way; nil: none
@@ -26,7 +27,7 @@ type bound struct {
 }
 
 func newBound(b Bound) *bound {
-	n := &bound{Bound: b, turn: make(chan struct{}, 1)}
+	n := &bound{Bound: b, turn: make(chan struct{}, 1), soon: make(chan struct{}, 1)}
 	n.turn <- struct{}{}
 	return n
 }
@@ -67,6 +68,14 @@ func (b *bound) want(n int) {
 	}
 }
 
+// monitorNow has the device monitored as soon as may be, if it is watched.
+func (b *bound) monitorNow() {
+	select {
+	case b.soon <- struct{}{}:
+	default:
+	}
+}
+
 // watch monitors the device until ctx ends.
 func (b *bound) watch(ctx context.Context, log *zap.Logger) {
 	tick := time.NewTicker(b.Monitor)
@@ -75,6 +84,7 @@ func (b *bound) watch(ctx context.Context, log *zap.Logger) {
 		b.check(ctx, log)
 		select {
 		case <-tick.C:
+		case <-b.soon:
 		case <-ctx.Done():
 			return
 		}

@@ -78,6 +78,9 @@ type target struct {
 	word *word     // of an operator, about a fence that failed; nil: none
 	last *Report   // nil: none
 	ends [3]uint64 // by Outcome
+	// heard says that this node hears it; met, since when that is, or was last.
+	heard bool
+	met   time.Time
 }
 
 // New checks cfg. It asks no device anything; Run does.

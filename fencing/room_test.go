@@ -24,6 +24,7 @@ type fake struct {
 
 	mu       sync.Mutex
 	offs     []string // why
+	met      []time.Time
 	monitors int
 	inside   int
 	crossed  bool // asked two things at a time
@@ -58,7 +59,7 @@ func (f *fake) wait(ctx context.Context) error {
 
 func (f *fake) Off(ctx context.Context, o device.Order) (Outcome, string) {
 	f.mu.Lock()
-	f.offs = append(f.offs, o.Node+" "+o.Why)
+	f.offs, f.met = append(f.offs, o.Node+" "+o.Why), append(f.met, o.Met)
 	f.mu.Unlock()
 	if err := f.wait(ctx); err != nil {
 		return Unknown, err.Error()

@@ -142,13 +142,15 @@ func (c *Config) devicesNotBuilt() []error {
 	return errs
 }
 
-// Device makes the device, for whoever fences from the node self. A manual one, and
-// sbd, are not made here.
-func (d *FenceDevice) Device(self string) (device.Device, error) {
+// Device makes the device, for whoever fences from the node self; heard tells whether
+// the node to be fenced runs. A manual one, and sbd, are not made here.
+func (d *FenceDevice) Device(self string, heard fenceagent.Heard) (device.Device, error) {
 	if len(d.Exec) > 0 {
 		return handler.New(handler.Config{Self: self, Command: d.Exec})
 	}
-	return fenceagent.New(d.agent())
+	cfg := d.agent()
+	cfg.Heard = heard
+	return fenceagent.New(cfg)
 }
 
 func (d *FenceDevice) agent() fenceagent.Config {
@@ -223,7 +225,7 @@ func (c *checker) fenceDevice(at string, dev FenceDevice) {
 		}
 	}
 	if (dev.Agent != "" || len(dev.Exec) > 0) && !secret {
-		if _, err := dev.Device(""); err != nil {
+		if _, err := dev.Device("", fenceagent.Heard{}); err != nil {
 			c.fail(at, "", "%v", err)
 		}
 	}

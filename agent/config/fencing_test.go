@@ -35,7 +35,7 @@ func TestFenceLevels(t *testing.T) {
 		t.Errorf("delays %s and %s", a, b)
 	}
 	for _, l := range cfg.FenceLevels("beta") {
-		d, err := l[0].Device("alpha")
+		d, err := l[0].Device("alpha", fenceagent.Heard{})
 		if err != nil || d.Name() != "exec fence-beta" {
 			t.Errorf("%v, %v", d, err)
 		}

@@ -127,6 +127,8 @@ func renderFencing(b *strings.Builder, st *apiv1.Status, s style) {
 		f := &st.Fencing[i]
 		if !f.Ready {
 			fmt.Fprintf(b, "%s %s: %s\n", s.warn("cannot be fenced"), s.bold(clean(f.Node)), clean(f.Because))
+		} else {
+			renderUseless(b, f, s)
 		}
 		if u := f.UnderWay; u != nil {
 			fmt.Fprintf(b, "%s %s for %s, level %d: %s\n", s.warn("fencing"), s.bold(clean(f.Node)), secondsText(int64(st.Time.Sub(u.Since).Seconds())), u.Level, clean(u.Because))
@@ -145,5 +147,15 @@ func renderFencing(b *strings.Builder, st *apiv1.Status, s style) {
 			outcome = s.good(x.Outcome)
 		}
 		fmt.Fprintf(b, "fence of %s at %s: %s (%s): %s\n", s.bold(clean(x.Node)), x.Since.Format("15:04:05"), outcome, orNone(clean(x.Device)), clean(x.Reason))
+	}
+}
+
+// renderUseless draws the devices that cannot be used of a node that can be fenced by
+// others: an operator is one of these.
+func renderUseless(b *strings.Builder, f *apiv1.Fencing, s style) {
+	for i := range f.Devices {
+		if d := &f.Devices[i]; !d.Usable && d.Checked != nil {
+			fmt.Fprintf(b, "%s %s, which fences %s on level %d: %s\n", s.warn("cannot be used"), s.bold(clean(d.Name)), clean(f.Node), d.Level, clean(d.Because))
+		}
 	}
 }

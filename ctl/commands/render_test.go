@@ -68,6 +68,11 @@ var stories = map[string]func(*apiv1.Status){
 		st.Fencing = []apiv1.Fencing{{Node: "beta", Ready: true}}
 		st.Fences = []apiv1.Fence{{Node: "beta", Outcome: apiv1.FenceConfirmed, Device: "fence_ipmilan 10.0.0.1", Reason: "switched off, and its status is off", Since: st.Time.Add(-time.Minute)}}
 	},
+	"fence-device": func(st *apiv1.Status) {
+		st.Fencing = []apiv1.Fencing{{Node: "beta", Ready: true, Devices: []apiv1.FenceDevice{
+			{Name: "fence_virsh 10.0.0.1 beta", Level: 1, Checked: &st.Time, Because: "its status says OFF, and this node hears the other one"},
+			{Name: "exec off", Level: 2, Because: "not checked yet"}, {Name: "manual", Level: 3, Usable: true, Checked: &st.Time}}}}
+	},
 	"fenced-long-ago": func(st *apiv1.Status) {
 		st.Fencing = []apiv1.Fencing{{Node: "beta", Ready: true}}
 		st.Fences = []apiv1.Fence{{Node: "beta", Outcome: apiv1.FenceConfirmed, Since: st.Time.Add(-time.Hour)}}

@@ -2,7 +2,10 @@
 // device is. It imports nothing of ours.
 package device
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Outcome says what came of fencing a node. The zero Outcome promises nothing.
 type Outcome uint8
@@ -31,6 +34,9 @@ func (o Outcome) String() string {
 type Order struct {
 	Node string // whom to fence
 	Why  string // for logs, and for handlers of the operator's
+	// Met is when the two nodes met last, as far as this process has seen it: when this
+	// one began to hear the other. Zero: they have not.
+	Met time.Time
 }
 
 // Device makes sure that a node does not run.

@@ -3,7 +3,8 @@
 // input, one of them action=, and answer with an exit code. Redfish, IPMI and
 // outlets of power strips are reached through them.
 //
-// A node counts as off when action off succeeded and status then said so.
+// A node counts as off when action off succeeded and status then said so, and the
+// agent has said on of it before: many say off of whatever they do not understand.
 package fenceagent
 
 import (
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +33,16 @@ type Config struct {
 	// Options are handed to it, as its metadata names them. Secrets stand in files
 	// that only root can read, one line each: password_file for password.
 	Options map[string]string
+	Heard   Heard
+}
+
+// Heard tells of the node that is switched whether it runs.
+type Heard struct {
+	// Last is the latest instant at which it certainly ran: it has since answered what
+	// was sent then. Zero: it never has. It waits for nothing. nil: nobody knows.
+	Last func() time.Time
+	// Within is how long after any instant Last is later than that, if it runs.
+	Within time.Duration
 }
 
 var agentName = regexp.MustCompile(`^fence_[a-z0-9_]+$`)
@@ -45,6 +57,7 @@ type Agent struct {
 	plain    map[string]string
 	files    map[string]string // of secrets, by option
 	ipmi     bool              // it speaks IPMI through ipmitool
+	on       time.Time         // when it was last asked for the status and said on; zero: not yet
 }
 
 // New judges what can be judged without the agent. It runs nothing.
@@ -85,22 +98,33 @@ func (a *Agent) Name() string { return a.name }
 // again: some lock the account then.
 const attempts = 2
 
-// Off switches the node off, and asks whether it is.
-func (a *Agent) Off(ctx context.Context, _ device.Order) (out device.Outcome, said string) {
+// Off asks for the status, switches the node off, and asks again.
+func (a *Agent) Off(ctx context.Context, o device.Order) (out device.Outcome, said string) {
 	if err := a.check(ctx); err != nil {
 		return device.Refused, err.Error()
 	}
+	since := o.Met
+	if since.IsZero() {
+		since = time.Now()
+	}
 	again := true
 	for n := 0; n < attempts && again; n++ {
-		out, said, again = a.offOnce(ctx)
+		out, said, again = a.offOnce(ctx, since)
 		again = again && out != device.Confirmed && ctx.Err() == nil
 	}
 	return out, said
 }
 
-// offOnce switches the node off and asks for its status. again says whether
-// another attempt may help.
-func (a *Agent) offOnce(ctx context.Context) (out device.Outcome, text string, again bool) {
+// offOnce switches the node off and asks for its status, before and after. again says
+// whether another attempt may help.
+func (a *Agent) offOnce(ctx context.Context, since time.Time) (out device.Outcome, text string, again bool) {
+	before, text, refused := a.status(ctx)
+	switch {
+	case refused:
+		return device.Refused, text, false
+	case before == unclear: // nothing would prove what is done now
+		return device.Unknown, text, true
+	}
 	end, err := a.run(ctx, "off")
 	switch {
 	case err != nil:
@@ -110,14 +134,49 @@ func (a *Agent) offOnce(ctx context.Context) (out device.Outcome, text string, a
 	case end.Code != exitOK:
 		return device.Unknown, a.said("off", end, nil), true
 	}
-	if end, err = a.run(ctx, "status"); err != nil {
-		return device.Unknown, a.said("switched off, but status", end, err), true
+	after, text, _ := a.status(ctx)
+	text = "switched off, and " + text
+	switch {
+	case after == isOn:
+		return device.Refused, text, true
+	case after == unclear:
+		return device.Unknown, text, true
+	case before == isOff && !a.saidOn(since):
+		return device.Unknown, text + notProven, false
 	}
-	out, text = proof(end.Code, end.Apart)
-	if out != device.Confirmed && end.Output != "" {
+	return device.Confirmed, text, false
+}
+
+// notProven is why a status of off, which was there beforehand, proves nothing.
+const notProven = ", as it was before; it has not said on of the node since the two nodes met last, so it is not known whether it can: " +
+	"a node that was off already, a wrong plug, and a device that takes everything for off look the same"
+
+// status asks whether the node is on. refused says that the device denied the answer.
+func (a *Agent) status(ctx context.Context) (is power, text string, refused bool) {
+	asked := time.Now()
+	end, err := a.run(ctx, "status")
+	if err != nil {
+		return unclear, a.said("status", end, err), false
+	}
+	is, text = judge(end.Code, end.Apart)
+	switch {
+	case is == isOn:
+		a.mu.Lock()
+		a.on = asked
+		a.mu.Unlock()
+	case is == unclear && end.Code != exitOK && end.Code != exitStatusOff:
+		return unclear, a.said("status", end, nil), meaning[end.Code].refused
+	case is == unclear && end.Output != "":
 		text += ": " + end.Output
 	}
-	return out, "switched off, and " + text, true
+	return is, text, false
+}
+
+// saidOn reports whether the device has said since then that the node is on.
+func (a *Agent) saidOn(since time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.on.IsZero() && !a.on.Before(since)
 }
 
 // said puts the end of an action into words. fence_ipmilan keeps what ipmitool
@@ -130,7 +189,8 @@ func (a *Agent) said(action string, end program.Ended, err error) string {
 	return action + ": " + end.Text(err, means)
 }
 
-// Monitor asks the agent whether the device could be used.
+// Monitor asks the agent whether the device could be used, and for the status, which
+// has to be on of a node that is heard.
 func (a *Agent) Monitor(ctx context.Context) error {
 	if err := a.check(ctx); err != nil {
 		return err
@@ -139,7 +199,46 @@ func (a *Agent) Monitor(ctx context.Context) error {
 	if err != nil || end.Code != exitOK {
 		return &device.Error{Text: a.said("monitor", end, err), Cause: err}
 	}
+	is, text, _ := a.status(ctx)
+	switch {
+	case is == unclear:
+		return &device.Error{Text: text, Cause: context.Cause(ctx)}
+	case is == isOff && a.heardSince(ctx, time.Now()):
+		a.mu.Lock()
+		a.on = time.Time{} // whatever it could tell then, it cannot now
+		a.mu.Unlock()
+		return ErrBlind
+	}
 	return nil
+}
+
+// ErrBlind is what Monitor returns of a device that says off of a node that runs.
+var ErrBlind = errors.New("its status says OFF, and this node hears the other one: a wrong plug or address, a device that takes what it does not understand for off, " +
+	"or the outlet of one of two supplies, switched off. No fence by it counts before it has said ON: correct its options, switch the outlet on, and ask the agent yourself with action=status")
+
+// heardLook is how often to look for a word of the node: nothing tells of one.
+const heardLook = 20 * time.Millisecond
+
+// heardSince waits until the node has certainly run after that instant. It does not
+// wait for one that is not heard at all.
+func (a *Agent) heardSince(ctx context.Context, at time.Time) bool {
+	h := a.cfg.Heard
+	if h.Last == nil || at.Sub(h.Last()) > h.Within {
+		return false
+	}
+	look := time.NewTicker(heardLook)
+	defer look.Stop()
+	for over := at.Add(h.Within); time.Now().Before(over); {
+		if h.Last().After(at) {
+			return true
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 // run runs the agent with all its options and secrets.
@@ -152,7 +251,7 @@ func (a *Agent) run(ctx context.Context, action string) (program.Ended, error) {
 		return program.Ended{Code: -1}, err
 	}
 	return program.Run(ctx, program.Command{Argv: []string{a.program}, Env: environment(), Input: input(action, plain, secrets),
-		ApartMax: printedMax, Hide: hide})
+		ApartMax: printedMax, Hide: hide, Tied: true})
 }
 
 const printedMax = 16 << 10
@@ -238,5 +337,7 @@ var nothing = map[string]string{
 	"fence_kdump":           "it switches nothing off; it waits for a node that crashes to say so",
 	"fence_compute":         "it tells OpenStack of a node, and does not switch it off",
 	"fence_evacuate":        "it tells OpenStack of a node, and does not switch it off",
+	"fence_skalar":          "it says off of a machine whose host it has lost, and of one that is suspended or starts",
+	"fence_zvmip":           "it says off of a machine that it does not find",
 	"fence_sbd":             "it leaves a message, and does not know that anybody reads it",
 }

@@ -30,7 +30,16 @@ func passwordFile(t *testing.T, text string, mode os.FileMode) string {
 	return name
 }
 
-// Only a status of off, after an off that succeeded, confirms.
+// asked lists the actions among calls.
+func asked(calls []string) string {
+	var actions []string
+	for _, l := range calls {
+		actions = append(actions, strings.Fields(l)[0])
+	}
+	return strings.Join(actions, " ")
+}
+
+// Only a status of off confirms, after one of on and an off that succeeded.
 func TestOff(t *testing.T) {
 	for _, c := range []struct {
 		mode  string
@@ -38,24 +47,24 @@ func TestOff(t *testing.T) {
 		said  string
 		calls string
 	}{
-		{"", device.Confirmed, "switched off, and its status is off", "off status"},
-		{"fail-once", device.Confirmed, "its status is off", "off off status"},
-		{"deny", device.Refused, "off: exit code 3 (login denied): login with  denied", "off"},
-		{"pretend", device.Refused, "its status is on", "off status off status"},
-		{"args", device.Unknown, `exit code 2 and does not say "Status: OFF": usage`, "off status off status"},
-		{"mute", device.Unknown, "its status ends with exit code 0", "off status off status"},
-		{"odd", device.Unknown, `does not say "Status: OFF"`, "off status off status"},
-		{"signal", device.Unknown, "off: ended by signal killed", "off off"},
+		{"", device.Confirmed, "switched off, and its status is off", "status off status"},
+		{"fail-once", device.Confirmed, "its status is off", "status off status off status"},
+		{"deny", device.Refused, "off: exit code 3 (login denied): login with  denied", "status off"},
+		{"deny-status", device.Refused, "status: exit code 3 (login denied): denied", "status"},
+		{"pretend", device.Refused, "its status is on", "status off status status off status"},
+		{"args", device.Unknown, `exit code 2 and does not say "Status: OFF": usage`, "status status"},
+		{"mute", device.Unknown, "its status ends with exit code 0", "status status"},
+		{"mute-after", device.Unknown, "its status ends with exit code 0", "status off status status"},
+		{"odd", device.Unknown, `does not say "Status: OFF"`, "status status"},
+		{"signal", device.Unknown, "off: ended by signal killed", "status off status off"},
+		{"blind", device.Unknown, "as it was before; it has not said on of the node", "status off status"},
 	} {
 		t.Run(c.mode, func(t *testing.T) {
 			cfg, calls := fake(t, c.mode)
 			out, said := newAgent(t, cfg).Off(t.Context(), device.Order{Node: "beta"})
-			var asked []string
-			for _, l := range calls() {
-				asked = append(asked, strings.Fields(l)[0])
-			}
-			if out != c.want || !strings.Contains(strings.Join(strings.Fields(said), " "), strings.Join(strings.Fields(c.said), " ")) || strings.Join(asked, " ") != c.calls {
-				t.Errorf("%s: %s, after %q; want %s: %s, after %q", out, said, asked, c.want, c.said, c.calls)
+			got := asked(calls())
+			if out != c.want || !strings.Contains(strings.Join(strings.Fields(said), " "), strings.Join(strings.Fields(c.said), " ")) || got != c.calls {
+				t.Errorf("%s: %s, after %q; want %s: %s, after %q", out, said, got, c.want, c.said, c.calls)
 			}
 		})
 	}
@@ -63,7 +72,9 @@ func TestOff(t *testing.T) {
 
 // An agent that hangs is ended, and what it did is unknown.
 func TestTimeOut(t *testing.T) {
-	for mode, want := range map[string]string{"hang": "off: too long", "hang-status": "switched off, but status: too long"} {
+	for mode, c := range map[string]struct{ calls, want string }{
+		"hang": {"status off", "off: too long"}, "hang-status": {"status", "status: too long"}, "hang-after": {"status off status", "switched off, and status: too long"},
+	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			cfg, calls := fake(t, mode)
@@ -73,15 +84,15 @@ func TestTimeOut(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			go func() {
-				for last := strings.TrimPrefix(mode, "hang"); ; time.Sleep(time.Millisecond) {
-					if all := calls(); strings.HasPrefix(all[len(all)-1], strings.TrimPrefix(last+" ", "-")) || mode == "hang" && all[0] != "" {
+				for ; ; time.Sleep(time.Millisecond) {
+					if all := calls(); all[0] != "" && asked(all) == c.calls {
 						cancel(&device.Error{Text: "too long"})
 						return
 					}
 				}
 			}()
 			out, said := a.Off(ctx, device.Order{Node: "beta"})
-			if out != device.Unknown || said != want {
+			if out != device.Unknown || said != c.want {
 				t.Errorf("%s: %s", out, said)
 			}
 		})
@@ -94,7 +105,7 @@ func TestSecret(t *testing.T) {
 	cfg.Options["password_file"] = passwordFile(t, " sword  fish\n", 0o600)
 	a := newAgent(t, cfg)
 	_, said := a.Off(t.Context(), device.Order{})
-	if got := calls()[0]; got != `off password=" sword  fish" leaks=false` {
+	if got := calls()[1]; got != `off password=" sword  fish" leaks=false` {
 		t.Errorf("the agent was asked %q", got)
 	}
 	if strings.Contains(said+a.Name(), "sword") || !strings.Contains(said, "login with \"***\" denied") {
@@ -187,6 +198,9 @@ func TestNewRefuses(t *testing.T) {
 		"no proof that the node":      {Agent: "fence_crosslink"},
 		"put it into a file":          {Agent: "fence_x", Options: map[string]string{"password": "x"}},
 		"a wrong plug would count":    {Agent: "fence_x", Options: map[string]string{"missing_as_off": "1"}},
+		"says off of a machine whose": {Agent: "fence_skalar"},
+		"that it does not find":       {Agent: "fence_zvmip"},
+		"cut off its network would":   {Agent: "fence_azure_arm", Options: map[string]string{"network_fencing": "1"}},
 		"print its secrets":           {Agent: "fence_x", Options: map[string]string{"verbose": "1"}},
 		"not for the configuration":   {Agent: "fence_x", Options: map[string]string{"action": "on"}},
 		"want one line":               {Agent: "fence_x", Options: map[string]string{"plug": "1\naction=on"}},
@@ -292,6 +306,14 @@ func TestValues(t *testing.T) {
 			t.Errorf("%s: %v", option, err)
 		}
 	}
+	for _, given := range []map[string]string{{"plug": "1,2"}, {"port": "1,2"}, {"plug": "1+2", "plug_separator": "+"}} {
+		if err := m.refuse(given); err == nil || !strings.Contains(err.Error(), "give each a device of its own") {
+			t.Errorf("%v: %v", given, err)
+		}
+	}
+	if err := m.refuse(map[string]string{"plug": "1,2", "plug_separator": "+"}); err != nil {
+		t.Errorf("one plug with a comma in its name: %v", err)
+	}
 	for i, p := range m.Parameters {
 		m.Parameters[i].Required = p.Name == "ipaddr" || p.Name == "ip"
 	}
@@ -324,7 +346,7 @@ func FuzzMetadata(f *testing.F) {
 }
 
 // Whatever an agent prints: only exit code 2 with the word OFF, and without
-// any other, is a proof.
+// any other, is off.
 func FuzzProof(f *testing.F) {
 	f.Add(2, []byte("Status: OFF\n"))
 	f.Add(0, []byte("Status: ON\n"))
@@ -332,13 +354,13 @@ func FuzzProof(f *testing.F) {
 	f.Add(2, []byte("Parse error: Ignoring unknown option 'plugg=1'\n"))
 	f.Add(1, []byte("Status: OFF"))
 	f.Fuzz(func(t *testing.T, code int, printed []byte) {
-		out, said := proof(code, printed)
+		is, said := judge(code, printed)
 		lower := strings.ToLower(string(printed))
-		if out == device.Confirmed && (code != 2 || !strings.Contains(lower, "off") || strings.Count(lower, "status:") < 1) || said == "" {
-			t.Errorf("%d %q: %s: %s", code, printed, out, said)
+		if is == isOff && (code != 2 || !strings.Contains(lower, "off") || strings.Count(lower, "status:") < 1) || said == "" {
+			t.Errorf("%d %q: %d: %s", code, printed, is, said)
 		}
-		if again, _ := proof(code, append([]byte("Status: ON\n"), printed...)); again == device.Confirmed {
-			t.Errorf("%d %q: confirmed although it says on as well", code, printed)
+		if again, _ := judge(code, append([]byte("Status: ON\n"), printed...)); again == isOff {
+			t.Errorf("%d %q: off although it says on as well", code, printed)
 		}
 	})
 }

@@ -44,6 +44,10 @@ fail-once/off) [ -e $state/failed ] || { : > $state/failed; exit 4; };;
 pretend/off|mute/status) exit 0;;
 args/status) echo usage >&2; exit 2;;
 odd/status) echo "Status: PoweringOff"; exit 2;;
+blind/status) echo "Status: OFF"; exit 2;;
+mute-after/status) [ -e $state/off ] && exit 0;;
+hang-after/status) [ -e $state/off ] && sleep 3600;;
+deny-status/status) echo denied >&2; exit 3;;
 broken/monitor) exit 1;;
 signal/off) kill -9 $$;;
 esac

@@ -127,7 +127,7 @@ func TestIPMISilent(t *testing.T) {
 		cancel(&device.Error{Text: "too long"})
 	}()
 	begin := time.Now()
-	if out, said := a.Off(ctx, device.Order{}); out != device.Unknown || said != "off: too long" {
+	if out, said := a.Off(ctx, device.Order{}); out != device.Unknown || said != "status: too long" {
 		t.Errorf("%s: %s", out, said)
 	}
 	for over := time.Now().Add(2 * time.Second); len(running(t, strconv.Itoa(port))) > 0; time.Sleep(time.Millisecond) { // killed, and not buried yet
@@ -207,7 +207,7 @@ func TestIPMISimulated(t *testing.T) {
 	wrong := map[string]string{"password_file": passwordFile(t, "guess\n", 0o600)}
 	const where = "exit code 1 (a generic error; where the board can be reached: look at username, password, cipher, privlvl)"
 	for _, c := range []struct {
-		name, power string
+		name, power string // power and, with a slash, what becomes of it after the monitor
 		more        map[string]string
 		monitor     string // what monitor says; "" for nothing
 		want        device.Outcome
@@ -215,22 +215,30 @@ func TestIPMISimulated(t *testing.T) {
 		after       string
 	}{
 		{"on", "1", nil, "", device.Confirmed, "switched off, and its status is off", "0"},
-		{"off already", "0", nil, "", device.Confirmed, "switched off, and its status is off", "0"},
+		{"off already", "0", nil, "", device.Unknown, "it has not said on of the node", "0"},
+		{"goes off by itself", "1/0", nil, "", device.Confirmed, "switched off, and its status is off", "0"},
 		{"wrong password", "1", wrong, where, device.Unknown, where, "1"},
 		{"no such account", "1", map[string]string{"username": "nobody"}, where, device.Unknown, where, "1"},
 		{"a cipher that it has not", "1", map[string]string{"cipher": "17"}, where, device.Unknown, where, "1"},
 		{"an account that may not switch", "1", map[string]string{"privlvl": "user"}, "", device.Unknown, "Timed out waiting to power OFF", "1"},
 		{"nobody knows", "", nil, where, device.Unknown, where, ""},
 	} {
-		if err := os.WriteFile(power, []byte(c.power+"\n"), 0o600); err != nil {
+		is, then, falls := strings.Cut(c.power, "/")
+		if err := os.WriteFile(power, []byte(is+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		met := time.Now()
 		a := newAgent(t, ipmi(t, port, c.more))
 		err := a.Monitor(t.Context())
 		if (err == nil) != (c.monitor == "") || err != nil && !strings.Contains(err.Error(), c.monitor) {
 			t.Errorf("%s: monitor: %v", c.name, err)
 		}
-		out, said := a.Off(t.Context(), device.Order{})
+		if falls {
+			if err := os.WriteFile(power, []byte(then+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, said := a.Off(t.Context(), device.Order{Met: met})
 		if out != c.want || !strings.Contains(said, c.said) || strings.Contains(said, "guess") || strings.Contains(said, ipmiPassword) {
 			t.Errorf("%s: %s: %s", c.name, out, said)
 		}

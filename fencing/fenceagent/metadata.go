@@ -138,6 +138,7 @@ func (m *metadata) refuse(given map[string]string) error {
 			errs = append(errs, fmt.Errorf("it needs option %s%s", p.Name, wanted[p.Name]))
 		}
 	}
+	errs = append(errs, m.severalPlugs(given))
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		p := m.find(name)
 		if p == nil {
@@ -147,6 +148,26 @@ func (m *metadata) refuse(given map[string]string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// severalPlugs refuses more than one outlet in one device: the agents' library says on
+// of them while any is, so a wrong one beside a right one would never be noticed.
+func (m *metadata) severalPlugs(given map[string]string) error {
+	const option = "plug_separator"
+	p := m.find(option)
+	if p == nil {
+		return nil
+	}
+	separator := p.Default
+	if s, ok := given[option]; ok {
+		separator = s
+	}
+	for _, name := range []string{"plug", "port"} {
+		if separator != "" && strings.Contains(given[name], separator) {
+			return fmt.Errorf("option %s: %q are several outlets: give each a device of its own, and all of them one level", name, given[name])
+		}
+	}
+	return nil
 }
 
 // wanted says what an option is that most agents have.

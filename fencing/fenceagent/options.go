@@ -17,13 +17,15 @@ var ours = []string{"action", "option", "help", "version", "quiet"}
 
 // never says which options no device may have, and why.
 var never = map[string]string{
-	"missing_as_off": "a wrong plug would count as switched off",
-	"missing-as-off": "a wrong plug would count as switched off",
-	"verbose":        "it makes the agent print its secrets",
-	"verbose_level":  "it makes the agent print its secrets",
-	"debug":          "it makes the agent write its secrets into a file",
-	"debug_file":     "it makes the agent write its secrets into a file",
-	"delay":          "give the device's own delay instead, which is waited before the agent is started",
+	"missing_as_off":  "a wrong plug would count as switched off",
+	"missing-as-off":  "a wrong plug would count as switched off",
+	"network_fencing": "a machine that is cut off its network would count as switched off, and goes on writing to its own disks",
+	"network-fencing": "a machine that is cut off its network would count as switched off, and goes on writing to its own disks",
+	"verbose":         "it makes the agent print its secrets",
+	"verbose_level":   "it makes the agent print its secrets",
+	"debug":           "it makes the agent write its secrets into a file",
+	"debug_file":      "it makes the agent write its secrets into a file",
+	"delay":           "give the device's own delay instead, which is waited before the agent is started",
 }
 
 // secrets are options whose values belong into files. With _file at their end

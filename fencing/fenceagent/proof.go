@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-
-	"hapair/fencing/device"
 )
 
 // The exit codes of the fence agents' library.
@@ -37,19 +35,28 @@ var meaning = map[int]struct {
 	12: {"no such machine", true},
 }
 
-// proof judges the answer to status, the only thing that proves a node off: exit
-// code 2 and the word OFF. Either alone does not: 2 is also wrong arguments.
-func proof(code int, printed []byte) (device.Outcome, string) {
+// power is what a device says of its node.
+type power uint8
+
+const (
+	unclear power = iota
+	isOff
+	isOn
+)
+
+// judge takes the answer to status apart. OFF is exit code 2 and the word; either
+// alone is not: 2 is also wrong arguments.
+func judge(code int, printed []byte) (power, string) {
 	on, off := states(printed)
 	switch {
 	case code == exitStatusOff && off && !on:
-		return device.Confirmed, "its status is off"
+		return isOff, "its status is off"
 	case code == exitOK && on && !off:
-		return device.Refused, "its status is on"
+		return isOn, "its status is on"
 	case code == exitStatusOff:
-		return device.Unknown, `its status ends with exit code 2 and does not say "Status: OFF"`
+		return unclear, `its status ends with exit code 2 and does not say "Status: OFF"`
 	}
-	return device.Unknown, fmt.Sprintf("its status ends with exit code %d: on or off would be known after 0 or 2", code)
+	return unclear, fmt.Sprintf("its status ends with exit code %d: on or off would be known after 0 or 2", code)
 }
 
 // states finds the lines "Status: ON" and "Status: OFF".

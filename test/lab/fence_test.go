@@ -88,11 +88,12 @@ func TestFenceDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	met := time.Now()
 	if err := dev.Monitor(t.Context()); err != nil {
 		t.Error(err)
 	}
 	for range 2 {
-		if out, said := dev.Off(t.Context(), device.Order{Node: "alpha"}); out != device.Confirmed {
+		if out, said := dev.Off(t.Context(), device.Order{Node: "alpha", Met: met}); out != device.Confirmed {
 			t.Errorf("%s: %s", out, said)
 		}
 	}
