@@ -29,8 +29,8 @@ var ErrNothingToConfirm = errors.New("no fence of it waits or has failed")
 
 // Confirm takes the word of an operator, who, that node is off: it ends the fence
 // of node that is under way as Confirmed, whatever its devices do. When none is,
-// and the last one failed, the word is kept for the next one, at most 5 minutes,
-// until Met. In all other cases it is refused.
+// and the last one failed or is being broken off, the word is kept for the next one,
+// at most 5 minutes, until Met. In all other cases it is refused.
 func (r *Room) Confirm(node, who string) error {
 	t := r.nodes[node]
 	if t == nil {
@@ -53,6 +53,9 @@ func (t *target) take(w *word) (*Report, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
+	case t.run != nil && t.run.waiters == 0: // it is told to nobody what becomes of that one
+		t.word = w
+		return nil, nil
 	case t.run != nil:
 		t.run.word = w
 		t.run.end(errWord)

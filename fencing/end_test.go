@@ -72,3 +72,26 @@ func TestFenceToEndOfTheRoom(t *testing.T) {
 		}
 	})
 }
+
+// A word that is given while a fence is being broken off is for the next one.
+func TestConfirmWhileBreakingOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dev := &fake{name: "a", takes: 4 * time.Second, out: Refused, deaf: true}
+		r := roomOf(t, one(dev))
+		ctx, cancel := context.WithCancel(t.Context())
+		first := later(func() Report { return r.Fence(ctx, "beta", "an operator") })
+		cancel()
+		<-first
+		at := time.Now()
+		if err := r.Confirm("beta", "eve"); err != nil {
+			t.Fatal(err)
+		}
+		got := r.Fence(t.Context(), "beta", "the arbitration")
+		if got.Outcome != Confirmed || got.Device != manualName || !got.Began.Equal(at) || dev.asked() != 1 {
+			t.Errorf("%+v; the device was asked %d times", got, dev.asked())
+		}
+		if got := r.Fence(t.Context(), "beta", "again"); got.Outcome != Refused {
+			t.Errorf("a word counts twice: %+v", got)
+		}
+	})
+}
