@@ -88,6 +88,7 @@ func run(ctx context.Context, cfg *config.Config, self string, log *zap.Logger) 
 	a.applied.Store(cfg)
 	if err := a.start(ctx); err != nil {
 		a.failed = true
+		log.Error("the start failed", zap.Error(err)) // the stop may last
 		return errors.Join(err, a.stop())
 	}
 	a.log.Info("running", zap.String("version", version), zap.String("cluster", cfg.Cluster))

@@ -47,8 +47,9 @@ type dog struct {
 	// former says that an earlier life of the agent, in this boot, did not end in
 	// order: what it served may still be there.
 	former bool
-	relied string       // by what it noted of a disk with pills; "" for none
-	stage  atomic.Int64 // until when, on the clock, what is begun may last; 0: the loops turn
+	relied string          // by what it noted of a disk with pills; "" for none
+	stage  atomic.Int64    // until when, on the clock, what is begun may last; 0: the loops turn
+	asked  <-chan struct{} // closed when the agent is asked to end
 
 	// Of alive, which nobody asks twice at a time.
 	loops  []systemd.Loop
@@ -76,7 +77,7 @@ func (a *agent) startWatchdog(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("which boot this is: %w", err)
 	}
-	d := &dog{clock: a.clock, life: sbd.Name(boot), marker: filepath.Join(a.cfg.RunDir, bootFile)}
+	d := &dog{clock: a.clock, asked: ctx.Done(), life: sbd.Name(boot), marker: filepath.Join(a.cfg.RunDir, bootFile)}
 	if d.former, d.relied, err = d.armedIn(boot); err != nil {
 		return err
 	}
@@ -111,7 +112,15 @@ func (a *agent) keepWatchdog(d *dog, p *poison, needs []watchdog.Need) {
 		close(p.armed)
 	}
 	a.dog = d
-	a.onStop("watchdog", func(ctx context.Context) error { return a.dog.stop(ctx, a.failed) })
+	a.onStop("watchdog", func(ctx context.Context) error {
+		if a.failed && !d.former && d.timer.Info().NoWayOut {
+			a.petOn()
+			anew, cancel := context.WithTimeout(context.Background(), stopPatience)
+			defer cancel()
+			ctx = anew
+		}
+		return d.stop(ctx, a.failed)
+	})
 }
 
 // below are those of some paths that lie in a directory.
@@ -220,6 +229,19 @@ func (a *agent) leaseless(now time.Duration) string {
 		}
 	}
 	return strings.Join(all, ", ")
+}
+
+// petOn is the end of a start that failed where the watchdog cannot be disarmed and
+// nothing of an earlier life is there: the machine would be reset, and again by the next
+// boot, for a mistake that nobody has the time to correct. So it is petted until this
+// process is told to end. Systemd does so after its time for a start, and starts it anew.
+func (a *agent) petOn() {
+	const text = "the start failed, and the watchdog cannot be disarmed (nowayout): it is petted until this process is told to end. Then it has to be started again in time, or the machine is reset"
+	a.log.Error(text, zap.Duration("within", a.dog.timer.Info().Timeout))
+	a.event(apiv1.EventProblem, "", text)
+	a.dog.stage.Store(0)
+	<-a.dog.asked
+	a.stage("stopping: watchdog", stopPatience)
 }
 
 // stop disarms the watchdog, because the agent ends in order. After a start that

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -26,14 +27,29 @@ type fakeBox struct {
 	timeout time.Duration
 	reset   bool
 	left    bool
-	was     bool // the agent has said that it may be armed already
+	was     bool   // the agent has said that it may be armed already
+	stays   bool   // it cannot be disarmed
+	hang    func() // what a pet waits for; nil: nothing
 }
 
-func (b *fakeBox) Info() kernel.Info { return kernel.Info{Path: "fake", Timeout: b.timeout} }
+func (b *fakeBox) Info() kernel.Info {
+	return kernel.Info{Path: "fake", Timeout: b.timeout, NoWayOut: b.stays}
+}
 
-func (b *fakeBox) Pet() error { b.timer.Reset(b.timeout); return nil }
+func (b *fakeBox) Pet() error {
+	if b.hang != nil {
+		b.hang()
+	}
+	b.timer.Reset(b.timeout)
+	return nil
+}
 
-func (b *fakeBox) Disarm() error { b.timer.Stop(); return nil }
+func (b *fakeBox) Disarm() error {
+	if !b.stays {
+		b.timer.Stop()
+	}
+	return nil
+}
 
 func (b *fakeBox) Leave() error {
 	b.mu.Lock()
@@ -168,6 +184,49 @@ func TestWatchdogOfAFailedStart(t *testing.T) {
 				_, note := os.Stat(filepath.Join(dir, bootFile))
 				if b.left != c.left || b.was != c.left || c.left != (err != nil && strings.Contains(err.Error(), "stays armed")) || c.left != (note == nil) {
 					t.Errorf("left armed: %v, %v; the note: %v", b.left, err, note)
+				}
+			})
+		})
+	}
+}
+
+// A watchdog that cannot be disarmed is petted on after a start that failed, until the
+// agent is told to end: the machine is not reset again and again for a mistake. What an
+// earlier life has left ends with the machine all the same.
+func TestWatchdogWithoutAWayOut(t *testing.T) {
+	for name, note := range map[string]string{"a fresh boot": "", "killed in this boot": "boot 1\n"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, bootFile), []byte(note), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				a, b := dogWorld(t, "boot 1", dir)
+				b.stays = true
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if err := a.startWatchdog(ctx); err != nil {
+					t.Fatal(err)
+				}
+				a.failed = true
+				ended := make(chan error, 1)
+				go func() { ended <- a.stop() }()
+				time.Sleep(time.Hour)
+				if note != "" {
+					if err := <-ended; err == nil || !b.wasReset() {
+						t.Errorf("%v; reset: %v", err, b.wasReset())
+					}
+					return
+				}
+				if len(ended) != 0 || b.wasReset() {
+					t.Fatalf("ended: %d; reset: %v", len(ended), b.wasReset())
+				}
+				cancel()
+				if err := <-ended; err != nil || b.wasReset() {
+					t.Errorf("%v; reset: %v", err, b.wasReset())
+				}
+				if time.Sleep(11 * time.Second); !b.wasReset() {
+					t.Error("not reset, although nobody has started it again: this test would see nothing")
 				}
 			})
 		})

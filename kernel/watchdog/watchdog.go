@@ -21,6 +21,7 @@ var (
 	ErrMissing = errors.New("there is no such device: is the driver loaded? softdog, or the chip's, see modprobe(8)")
 	ErrBusy    = errors.New("another process has it open: RuntimeWatchdogSec= of systemd, watchdogd or sbd?")
 	ErrNotOne  = errors.New("it is not a watchdog device")
+	ErrTimeout = errors.New("its driver does not take that time-out")
 	ErrTame    = errors.New("its driver stops it when it is closed, however that comes about: a process that was killed would not be noticed")
 )
 
@@ -59,6 +60,9 @@ func Open(path string, timeout time.Duration, armed bool) (*Device, error) {
 
 func open(path string, timeout time.Duration, armed bool) (*Device, error) {
 	if err := Look(path); err != nil {
+		return nil, err
+	}
+	if err := takes(sysfs(path), timeout); err != nil {
 		return nil, err
 	}
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -107,7 +111,7 @@ func (d *Device) learn(timeout time.Duration) error {
 		return fmt.Errorf("%s: %w", d.info.Identity, ErrTame)
 	}
 	if info.Options&unix.WDIOF_SETTIMEOUT != 0 {
-		seconds := int((timeout + time.Second - 1) / time.Second)
+		seconds := whole(timeout)
 		if err := unix.IoctlSetPointerInt(d.fd, unix.WDIOC_SETTIMEOUT, seconds); err != nil {
 			return fmt.Errorf("%s: a time-out of %d s: %w", d.info.Identity, seconds, err)
 		}
@@ -166,20 +170,49 @@ const (
 	oldMinor  = 130
 )
 
-// noWayOut asks the kernel whether a device can be stopped; one that was built
-// without CONFIG_WATCHDOG_SYSFS does not tell.
-func noWayOut(path string) (no, known bool) {
+// whole is a time-out as the kernel takes it, in seconds.
+func whole(timeout time.Duration) int { return int((timeout + time.Second - 1) / time.Second) }
+
+// sysfs is where the kernel tells of a device without its being opened, "" if that is
+// not to be found out. One that was built without CONFIG_WATCHDOG_SYSFS tells nothing.
+func sysfs(path string) string {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return false, false
+		return ""
 	}
-	dir := "/sys/class/watchdog/watchdog0"
 	if major, minor := unix.Major(st.Rdev), unix.Minor(st.Rdev); major != miscMajor || minor != oldMinor {
-		dir = filepath.Join("/sys/dev/char", strconv.Itoa(int(major))+":"+strconv.Itoa(int(minor)))
+		return filepath.Join("/sys/dev/char", strconv.Itoa(int(major))+":"+strconv.Itoa(int(minor)))
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "nowayout"))
-	if err != nil {
-		return false, false
+	return "/sys/class/watchdog/watchdog0"
+}
+
+// number reads one of the files there.
+func number(dir, name string) (n int, known bool) {
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil || dir == "" {
+		return 0, false
 	}
-	return strings.TrimSpace(string(text)) == "1", true
+	n, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	return n, err == nil
+}
+
+// noWayOut asks the kernel whether a device can be stopped.
+func noWayOut(path string) (no, known bool) {
+	n, known := number(sysfs(path), "nowayout")
+	return n == 1, known
+}
+
+// takes is an error where a device cannot be stopped, and its driver would refuse the
+// time-out once it is open: nobody would pet it. One that can be stopped is asked. A
+// maximum of 0 is none; the kernel tells of both bounds since 5.14.
+func takes(dir string, timeout time.Duration) error {
+	if n, _ := number(dir, "nowayout"); n != 1 {
+		return nil
+	}
+	least, _ := number(dir, "min_timeout")
+	most, _ := number(dir, "max_timeout")
+	if s := whole(timeout); s < least || most > 0 && s > most {
+		return fmt.Errorf("%w of %d s: %d to %d s are possible, and it is not opened, as it cannot be stopped again (nowayout)", ErrTimeout, s, least, most)
+	}
+	return nil
 }

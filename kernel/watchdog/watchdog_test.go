@@ -33,6 +33,35 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// A time-out that the driver would refuse is refused before the device is opened, where
+// that could not be undone.
+func TestTakes(t *testing.T) {
+	for _, c := range []struct {
+		noway, least, most string
+		timeout            time.Duration
+		good               bool
+	}{
+		{"1", "2", "60", time.Minute, true}, {"1", "2", "60", time.Minute + 1, false}, {"1", "2", "60", time.Second, false},
+		{"1", "1", "0", time.Hour, true}, {"1", "", "", time.Hour, true}, {"0", "2", "60", time.Hour, true}, {"", "2", "60", time.Hour, true},
+	} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"nowayout": c.noway, "min_timeout": c.least, "max_timeout": c.most} {
+			if text == "" {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := takes(dir, c.timeout); c.good != (err == nil) || err != nil && !errors.Is(err, ErrTimeout) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	if err := takes("", time.Hour); err != nil {
+		t.Error(err)
+	}
+}
+
 // What cannot be used is disarmed, as this process has armed it, unless another one had
 // before: then others may rely on its end. A terminal is no watchdog, and shows what is
 // written to it.
