@@ -102,10 +102,15 @@ func (p *poison) fails(a *agent, err error) {
 func (p *poison) doom(a *agent, d *dog) func(string) {
 	return func(why string) {
 		<-p.armed // there is a keeper
-		d.keeper.Condemn(why)
+		condemned := make(chan struct{})
+		go func() { // neither is to wait for the other: either may be all that works
+			defer close(condemned)
+			d.keeper.Condemn(why)
+		}()
 		if err := resetNow(d.timer, a.cfg.Watchdog.Device); err != nil {
 			a.log.Error("the machine is not reset at once; its watchdog does it", zap.Error(err))
 		}
+		<-condemned
 	}
 }
 

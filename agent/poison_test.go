@@ -12,6 +12,7 @@ import (
 	"hapair/agent/config"
 	"hapair/fencing/device"
 	"hapair/fencing/sbd"
+	"hapair/fencing/watchdog"
 )
 
 var pairOwner = sbd.Owner{Cluster: "shop", Nodes: []string{"alpha", "beta"}}
@@ -28,6 +29,46 @@ func poisoned(t *testing.T, a *agent, path string, made bool) {
 		t.Skipf("needs a directory that is not in memory: %v", err)
 	} else if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A pill does not wait for a pet that hangs: the watchdog's board may have hung, and the
+// machine is reset without it.
+func TestPillWhileAPetHangs(t *testing.T) {
+	a, b := dogWorld(t, "boot 1", t.TempDir())
+	begun, release := make(chan struct{}, 1), make(chan struct{})
+	b.hang = func() {
+		select {
+		case begun <- struct{}{}:
+		default:
+		}
+		<-release
+	}
+	if err := a.startWatchdog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	reset := make(chan struct{})
+	resetNow = func(watchdog.Timer, string) error { close(reset); return nil }
+	p := &poison{armed: make(chan struct{})}
+	close(p.armed)
+	doomed := make(chan struct{})
+	go func() {
+		defer close(doomed)
+		p.doom(a, a.dog)("a pill")
+	}()
+	select {
+	case <-reset:
+	case <-time.After(10 * time.Second):
+		t.Error("not reset while a pet hangs")
+	}
+	close(release)
+	<-doomed
+	if s := a.watchdogStatus(); s.Because != "a pill" {
+		t.Errorf("%+v", s)
+	}
+	if err := a.stop(); err != nil || !b.left {
+		t.Errorf("%v; left armed: %v", err, b.left)
 	}
 }
 

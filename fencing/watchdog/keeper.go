@@ -94,23 +94,43 @@ func (k *Keeper) run(ctx context.Context) {
 	}
 }
 
-// turn pets, unless something is not as it has to be.
+// turn pets, unless something is not as it has to be. The pet itself is no reason for
+// anybody to wait: a board that hangs may take many seconds.
 func (k *Keeper) turn() {
+	now, why := k.look()
+	var err error
+	if why == "" {
+		err = k.timer.Pet()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := k.cfg.Clock()
+	switch {
+	case why != "":
+	case err != nil:
+		why = err.Error()
+	default:
+		k.petted, k.pets = now, k.pets+1
+	}
+	if k.doomed != "" { // meanwhile
+		why = k.doomed
+	}
+	k.withhold(why)
+}
+
+// look says what keeps the watchdog from being petted now.
+func (k *Keeper) look() (now time.Duration, why string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now = k.cfg.Clock()
 	if still := now - k.petted; k.withheld == "" && still > k.info.Timeout {
 		k.cfg.Log.Warn("the watchdog was not petted for longer than its time-out, and the machine was not reset: a virtual machine that stood still, or a watchdog that does not bite",
 			zap.Duration("for", still), zap.Duration("timeout", k.info.Timeout))
 	}
-	why := k.why(now)
-	if why == "" {
-		if err := k.timer.Pet(); err != nil {
-			why = err.Error()
-		} else {
-			k.petted, k.pets = now, k.pets+1
-		}
-	}
+	return now, k.why(now)
+}
+
+// withhold notes why it is not petted, "" if it is, and tells of a change. mu is held.
+func (k *Keeper) withhold(why string) {
 	if (why == "") != (k.withheld == "") {
 		k.tell(why)
 	}
@@ -158,12 +178,13 @@ func (k *Keeper) With(do func()) {
 	do()
 }
 
-// Condemn ends the petting for good; when it returns there is no other pet.
+// Condemn ends the petting for good. It waits for no pet: when it returns one may be
+// under way that was decided on before, and there is no other.
 func (k *Keeper) Condemn(why string) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.doomed = why
-	k.mu.Unlock()
-	k.turn() // says so
+	k.withhold(why)
 }
 
 // Status returns what has become of it.

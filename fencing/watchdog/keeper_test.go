@@ -207,3 +207,44 @@ func TestDriverFails(t *testing.T) {
 		}
 	})
 }
+
+// stuckTimer is one whose pets take as long as they are let.
+type stuckTimer struct {
+	*box
+	begun, release chan struct{}
+}
+
+func (s stuckTimer) Pet() error {
+	s.begun <- struct{}{}
+	<-s.release
+	return s.box.Pet()
+}
+
+// Nobody waits for a pet that hangs, and the one who is condemned meanwhile has no
+// other.
+func TestPetThatHangs(t *testing.T) {
+	s := stuckTimer{newBox(time.Minute), make(chan struct{}, 10), make(chan struct{})}
+	defer s.timer.Stop()
+	k := Start(s, Config{Clock: s.now, Log: zap.NewNop()})
+	<-s.begun
+	done := make(chan Status, 1)
+	go func() {
+		k.Condemn("a pill")
+		done <- k.Status()
+	}()
+	select {
+	case got := <-done:
+		if got.Withheld != "a pill" {
+			t.Errorf("%+v", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the pet")
+	}
+	close(s.release)
+	if err := k.Disarm(); err != nil || s.ended != "closed" {
+		t.Errorf("%v, %q", err, s.ended)
+	}
+	if got := k.Status(); got.Withheld != "a pill" || got.Pets != 1 || len(s.begun) != 0 {
+		t.Errorf("%+v, and %d pets more", got, len(s.begun))
+	}
+}
