@@ -178,8 +178,8 @@ func (p *poison) status() (disk, because string) {
 // pills fences a node by the disk that it reads.
 func (a *agent) pills(node string, d *config.FenceDevice) device.Device {
 	path := d.SBD
-	return sbd.New(sbd.DeviceConfig{Path: path, Open: func() (sbd.Disk, error) { return sbd.OpenDisk(path) }, Owner: a.cfg.SBDOwner(), Self: a.self, Node: node,
-		Life: a.dog.life, Met: a.ledger.PeerLife, Hears: a.ledger.HearsPeer, Timeout: d.Timeout})
+	return sbd.New(sbd.DeviceConfig{Path: path, Open: func() (sbd.Disk, error) { return sbd.OpenDisk(path) }, Look: func() (sbd.Disk, error) { return sbd.LookAtDisk(path) },
+		Owner: a.cfg.SBDOwner(), Self: a.self, Node: node, Life: a.dog.life, Met: a.ledger.PeerLife, Hears: a.ledger.HearsPeer, Timeout: d.Timeout})
 }
 
 // machineName names this machine, zero where it has no name.

@@ -14,6 +14,7 @@ import (
 type DeviceConfig struct {
 	Path  string // for messages
 	Open  func() (Disk, error)
+	Look  func() (Disk, error) // for reading alone
 	Owner Owner
 	Self  string
 	Node  string // whom it fences
@@ -292,33 +293,57 @@ func (d *Device) withdraw(a *area, m Mail) error {
 }
 
 // Monitor looks whether a pill would work now. While the two hear each other it takes
-// back one that a fence has left, which counts no more.
+// back one that a fence has left, which counts no more; only then it opens the disk for
+// writing.
 func (d *Device) Monitor(ctx context.Context) error {
 	return d.apart(ctx, 1, func() error {
-		disk, err := d.cfg.Open()
-		if err != nil {
-			return err
-		}
-		a, s, err := d.judge(disk)
-		if err == nil {
-			err = d.clear(ctx, a, s)
+		s, left, err := d.look()
+		if err == nil && left && d.cfg.Hears() && ctx.Err() == nil {
+			err = d.clear(ctx)
 		}
 		if err == nil && d.cfg.Timeout < Wait(s.Timeout, s.Valid)+slack {
 			err = fmt.Errorf("the watchdog of %s has %s, so timeout is to be %s at least, and is %s", d.cfg.Node, s.Timeout, Wait(s.Timeout, s.Valid)+slack, d.cfg.Timeout)
 		}
-		return errors.Join(err, disk.Close())
+		return err
 	})
+}
+
+// look reads what a pill would rely on, and whether one of this node's is left there.
+func (d *Device) look() (s Slot, left bool, err error) {
+	disk, err := d.cfg.Look()
+	if err != nil {
+		return s, false, err
+	}
+	a, s, err := d.judge(disk)
+	if err == nil {
+		_, left, err = d.left(a, s)
+	}
+	return s, left, errors.Join(err, disk.Close())
+}
+
+// left finds a pill of this node's for the life that is in the slot.
+func (d *Device) left(a *area, s Slot) (m Mail, is bool, err error) {
+	m, err = a.mail(d.cfg.Node)
+	if err != nil && !errors.Is(err, ErrDamaged) { // by a writer that lost its power
+		return m, false, err
+	}
+	return m, m.Pill && m.From == d.cfg.Self && m.To == s.Life, nil
 }
 
 // clear takes back a pill of this node's for the life that it hears now. A fence that
 // begins meanwhile finds that its own was taken, if it was.
-func (d *Device) clear(ctx context.Context, a *area, s Slot) error {
-	m, err := a.mail(d.cfg.Node)
-	switch {
-	case err != nil && !errors.Is(err, ErrDamaged):
+func (d *Device) clear(ctx context.Context) error {
+	disk, err := d.cfg.Open()
+	if err != nil {
 		return err
-	case !m.Pill || m.From != d.cfg.Self || m.To != s.Life || !d.cfg.Hears() || ctx.Err() != nil:
-		return nil
 	}
-	return d.withdraw(a, m)
+	a, s, err := d.judge(disk)
+	if err == nil {
+		var m Mail
+		var is bool
+		if m, is, err = d.left(a, s); err == nil && is && d.cfg.Hears() && ctx.Err() == nil {
+			err = d.withdraw(a, m)
+		}
+	}
+	return errors.Join(err, disk.Close())
 }

@@ -37,6 +37,16 @@ func OpenDisk(path string) (Disk, error) {
 	return f, nil
 }
 
+// LookAtDisk opens the disk at path for reading alone, likewise. Whoever closes a block
+// device that was open for writing has udev look at it anew, and at its links.
+func LookAtDisk(path string) (Disk, error) {
+	f, err := openFile(path, os.O_RDONLY)
+	if err != nil {
+		return nil, fmt.Errorf("sbd %s: %w", path, err)
+	}
+	return f, nil
+}
+
 func openFile(path string, flags int) (*file, error) {
 	f, err := os.OpenFile(path, flags|unix.O_DIRECT|unix.O_DSYNC|unix.O_CLOEXEC, 0)
 	switch {

@@ -110,6 +110,7 @@ func TestDiskThatHangs(t *testing.T) {
 		cfg, opens, hangs := w.device(time.Minute), atomic.Int32{}, make(chan struct{})
 		well := cfg.Open
 		cfg.Open = func() (Disk, error) { opens.Add(1); <-hangs; return well() }
+		cfg.Look = cfg.Open
 		d := New(cfg)
 		ask := func(do func(ctx context.Context) error) error {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)

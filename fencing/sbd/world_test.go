@@ -371,8 +371,13 @@ func (w *world) fence(within time.Duration) (out device.Outcome, said string, co
 	return out, said, counts, over
 }
 
+func (w *world) open() (Disk, error) {
+	h := &handle{w, nil}
+	return h, h.step()
+}
+
 func (w *world) device(within time.Duration) DeviceConfig {
-	return DeviceConfig{Path: "disk", Open: func() (Disk, error) { h := &handle{w, nil}; return h, h.step() }, Owner: owner, Self: "alpha", Node: "beta",
+	return DeviceConfig{Path: "disk", Open: w.open, Look: w.open, Owner: owner, Self: "alpha", Node: "beta",
 		Life: Name("alpha"), Timeout: within, Met: func() (string, bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
