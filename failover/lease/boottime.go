@@ -9,8 +9,11 @@ import (
 )
 
 // Boottime returns the kernel's CLOCK_BOOTTIME: it counts suspend, never goes
-// back and knows nothing of wall time. It stands still while a hypervisor keeps
-// the whole machine paused, unless the guest is told of the pause.
+// back and knows nothing of wall time. It may stand still while a hypervisor keeps
+// the whole machine stopped (KVM's clock does, over a pause, a snapshot with memory
+// and the end of a migration). A lease then holds for what was left of it when the
+// machine goes on, whatever others have done meanwhile: docs/safety.md, Virtual
+// machines.
 //
 // Each answer looks at it, so it does not tell the scheduler that it is in a
 // system call: it never waits there, and telling wakes the runtime's monitor
