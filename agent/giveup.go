@@ -50,15 +50,38 @@ func (r *resource) discardHint(err error) string {
 }
 
 // surrender discards this node's ledger where both went on alone: the victim's is
-// given up with its data.
+// given up with its data. The ledger is that of all resources, so it is refused while
+// this node is Primary of another one.
 func (r *resource) surrender(ctx context.Context, c *copies) error {
 	if !c.ledgerSplit {
 		return nil
+	}
+	if o := r.alsoPrimary(); o != nil {
+		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: fmt.Sprintf("%s is Primary of %s: the ledger of this node, which is that of all resources, would be given up with %s", r.a.self, o.name, r.name),
+			Hint: fmt.Sprintf("keep one side of all resources: hactl explain %s; to give up this one: hactl demote %s, then again", o.name, o.name)}
 	}
 	if err := r.a.ledger.Surrender(ctx, "what only this node has is given up"); err != nil {
 		return &apiv1.Problem{Code: apiv1.CodeRefused, Text: err.Error(), Hint: "hactl status on both nodes"}
 	}
 	return nil
+}
+
+// alsoPrimary is another resource that this node is Primary of, nil where there is none.
+func (r *resource) alsoPrimary() *resource {
+	for _, o := range r.a.order {
+		if o != r && o.mirror.View().Role == state.Primary {
+			return o
+		}
+	}
+	return nil
+}
+
+// awaitOthers waits for those that a policy gives up as well: they are demoted each in
+// its turn, and the ledger of all is given up after the last.
+func (r *resource) awaitOthers(ctx context.Context) {
+	for o := r.alsoPrimary(); o != nil && ctx.Err() == nil; o = r.alsoPrimary() {
+		o.awaitMirror(ctx, func(v *mirror.View) bool { return v.Role != state.Primary })
+	}
 }
 
 // giveUpByPolicy does what an operator would who chose the other side: stop the
@@ -89,6 +112,7 @@ func (r *resource) giveUpTo(ctx context.Context) error {
 		// As Secondary it meets the other once more, and knows then.
 		r.awaitMirror(ctx, func(v *mirror.View) bool { return v.Diverged() })
 	}
+	r.awaitOthers(ctx)
 	if err := r.discard(ctx, false); err != nil {
 		return err
 	}

@@ -118,6 +118,9 @@ func TestForcedWhileTheWitnessCountsElsewhere(t *testing.T) {
 		if s := c.node(lead).Status(); s.Of != 3 || s.Maintenance["r"] == "" || s.Incarnation != 1 {
 			t.Fatalf("%+v", s)
 		}
+		if err := c.node(other).Release(limit(5*time.Second), "r"); err != nil { // where it is the Primary
+			t.Fatal(err)
+		}
 		if err := c.node(other).Surrender(limit(5*time.Second), "the others are right"); err != nil {
 			t.Fatal(err)
 		}

@@ -44,6 +44,10 @@ var (
 	ErrQuorum = errors.New("a majority of the voters answers, with a leader: nobody is to be left behind")
 	// ErrNotSplit: there is nobody to surrender to.
 	ErrNotSplit = errors.New("no node is known that went on alone")
+	// ErrServes: what this node serves would go with its ledger.
+	ErrServes = errors.New("this node serves it, by the ledger that would be given up")
+	// ErrGivesUp: who gives its ledger up, or has none, is nobody to surrender to.
+	ErrGivesUp = errors.New("it gives its ledger up itself, or has none yet")
 	// ErrNotPrimaryHere: a node goes alone by itself only when it is the
 	// Primary of every resource that has one.
 	ErrNotPrimaryHere = errors.New("this node is not the primary of every promoted resource")

@@ -129,6 +129,12 @@ func TestWitnessForcedBesideALiveMajority(t *testing.T) {
 				}
 				keeps, incarnation := map[string]string{"a": "b", "b": "a"}[gives], map[string]uint64{"a": 2, "b": 1}[gives]
 				held = c.serving(keeps, "r")
+				if err := c.node(gives).Surrender(limit(5*time.Second), "x"); !errors.Is(err, ErrServes) {
+					t.Fatalf("given up while it serves: %v", err)
+				}
+				if err := c.node(gives).Release(limit(5*time.Second), "r"); err != nil {
+					t.Fatal(err)
+				}
 				if err := c.node(gives).Surrender(limit(5*time.Second), "the other is right"); err != nil {
 					t.Fatal(err)
 				}

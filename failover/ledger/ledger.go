@@ -79,6 +79,8 @@ type Ledger struct {
 	diskErr   error
 	stalledAt bool
 	rescue    atomic.Bool // a witness may ask for votes, and lead
+	// surrendering: the other side of a split brain is being asked, to have its ledger
+	surrendering atomic.Bool
 	// transferring counts hand-overs of the leadership under way: meanwhile
 	// nothing waits for an absent peer
 	transferring atomic.Int32
@@ -326,7 +328,7 @@ func (l *Ledger) event(e Event) {
 	}
 }
 
-// Record returns the local, applied view of a resource.
+// Record returns the local, applied view of a resource: the present one where CaughtUp.
 func (l *Ledger) Record(resource string) (Record, bool) { return l.view.get(resource) }
 
 // OwnWord returns what this node's own log said of a resource when it started,

@@ -33,7 +33,7 @@ func (l *Ledger) greeting() hello {
 	h.Incarnation, h.Lineage = l.view.incarnation, l.view.lineage
 	l.view.mu.Unlock()
 	l.mu.Lock()
-	h.Left = l.left || l.closed
+	h.Left, h.Surrendering = l.left || l.closed, l.surrendering.Load()
 	l.mu.Unlock()
 	h.Voters, h.Learners = l.tellMembers()
 	h.LastIndex, h.LastTerm = l.lastLog()

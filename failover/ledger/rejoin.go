@@ -149,45 +149,6 @@ func (l *Ledger) finishWipe() error {
 	return l.saveIdentity(id)
 }
 
-// Surrender discards this node's ledger in favour of the peer's, whatever the
-// two went through: the operator's way out of a split brain, on the node whose
-// history is given up.
-func (l *Ledger) Surrender(ctx context.Context, reason string) error {
-	node := l.SplitFrom()
-	if node == "" && l.pair() {
-		node = l.dataPeer()
-	}
-	if node == "" {
-		return fmt.Errorf("surrender: %w", ErrNotSplit)
-	}
-	you, err := l.askGreeting(ctx, node)
-	if err != nil {
-		return fmt.Errorf("surrender to %s: %w", node, err)
-	}
-	l.admin.Lock()
-	err = l.adopt(you, "surrendered: "+reason)
-	l.admin.Unlock()
-	if err != nil {
-		return fmt.Errorf("surrender to %s: %w", node, err)
-	}
-	l.poke()
-	return nil
-}
-
-// askGreeting asks a node who it is, whatever it is to this one.
-func (l *Ledger) askGreeting(ctx context.Context, node string) (you hello, err error) {
-	c, err := l.cfg.Streams.Dial(ctx, node, PurposeCall)
-	if err != nil {
-		return you, err
-	}
-	err = exchange(c, 2*l.cfg.Timing.Heartbeat, l.greeting(), &you)
-	c.Close() //nolint:errcheck // only the greeting was wanted
-	if err == nil {
-		err = you.check()
-	}
-	return you, err
-}
-
 // poke wakes manage.
 func (l *Ledger) poke() {
 	select {

@@ -37,18 +37,20 @@ type hello struct {
 	Voters      []string         `json:"voters"`
 	Learners    []string         `json:"learners,omitempty"` // members without a vote
 	Joining     bool             `json:"joining,omitempty"`
-	Forked      bool             `json:"forked,omitempty"` // its group is one of three that were left, see identity
-	Left        bool             `json:"left,omitempty"`
-	Arbitration string           `json:"arbitration,omitempty"` // "": of a release that does not say
-	LastTerm    uint64           `json:"lastTerm"`
-	LastIndex   uint64           `json:"lastIndex"`
-	Refused     string           `json:"refused,omitempty"`
-	Blank       bool             `json:"blank,omitempty"` // nothing is remembered, see blank.go
-	Term        uint64           `json:"term,omitempty"`  // the highest this node has reached; not told by release 0
-	Machine     string           `json:"machine,omitempty"`
-	Claims      bool             `json:"claims,omitempty"` // asks for its seat, see seat.go
-	Seats       map[string]seat  `json:"seats,omitempty"`  // of other voters
-	Life        string           `json:"life,omitempty"`   // "" also of a release that does not say
+	// Surrendering: its ledger is about to be discarded for the other's, see surrender.go.
+	Surrendering bool            `json:"surrendering,omitempty"`
+	Forked       bool            `json:"forked,omitempty"` // its group is one of three that were left, see identity
+	Left         bool            `json:"left,omitempty"`
+	Arbitration  string          `json:"arbitration,omitempty"` // "": of a release that does not say
+	LastTerm     uint64          `json:"lastTerm"`
+	LastIndex    uint64          `json:"lastIndex"`
+	Refused      string          `json:"refused,omitempty"`
+	Blank        bool            `json:"blank,omitempty"` // nothing is remembered, see blank.go
+	Term         uint64          `json:"term,omitempty"`  // the highest this node has reached; not told by release 0
+	Machine      string          `json:"machine,omitempty"`
+	Claims       bool            `json:"claims,omitempty"` // asks for its seat, see seat.go
+	Seats        map[string]seat `json:"seats,omitempty"`  // of other voters
+	Life         string          `json:"life,omitempty"`   // "" also of a release that does not say
 }
 
 func (h *hello) check() error {
