@@ -39,8 +39,13 @@ func (l *Ledger) Exclude(ctx context.Context, resource, node string, expect leas
 }
 
 // GiveUp takes the copy of node, which must be the Primary and say so itself, out
-// of the in-sync set; never the last one. It stays Primary.
+// of the in-sync set; never the last one. It stays Primary. It is refused while a
+// fence that this node asked for is undecided: the only current copy would be that of
+// a node which it may still strike.
 func (l *Ledger) GiveUp(ctx context.Context, resource, node string, expect lease.Token) (Record, error) {
+	if err := l.undecided(); err != nil {
+		return Record{}, fmt.Errorf("give up the copy of %s: %w", resource, err)
+	}
 	return l.do(ctx, record.Command{Kind: record.GiveUp, Resource: resource, Node: node, Expect: expect})
 }
 

@@ -243,6 +243,10 @@ func TestFencingUndecidedHandsNothingOver(t *testing.T) {
 		if err := demote(); !errors.Is(err, ErrFenceUndecided) {
 			t.Fatalf("demoted: %v", err)
 		}
+		have, _ := c.node("a").Record("r")
+		if _, err := c.node("a").GiveUp(limit(3*time.Second), "r", "a", have.Token); !errors.Is(err, ErrFenceUndecided) {
+			t.Fatalf("its copy is given up for one that the fence may strike: %v", err)
+		}
 		if err := c.node("a").Leave(limit(time.Second)); !errors.Is(err, ErrFenceUndecided) {
 			t.Fatalf("left: %v", err)
 		}
