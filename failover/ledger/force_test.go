@@ -191,6 +191,24 @@ func TestWitnessForcedCrashWhileRejoining(t *testing.T) {
 	}
 }
 
+// A group of two of three is as one that neither can be lost of: it is passed through at
+// once, also where one of the two that return asks seldom by now.
+func TestBothCountAgainAtOnce(t *testing.T) {
+	for _, last := range []string{"a", "w"} {
+		bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {
+			c.forcedOfThree()
+			first := map[string]string{"a": "w", "w": "a"}[last]
+			c.open(first)
+			time.Sleep(3 * time.Second)
+			c.open(last)
+			c.eventually(10*time.Second, "one of them counts", func() bool { return c.node("b").Status().Of > 1 })
+			if took := c.eventually(5*time.Second, "both count", func() bool { return c.node("b").Status().Of == 3 }); took > 20*time.Millisecond {
+				t.Errorf("%s came last: neither could be lost for %v", last, took)
+			}
+		})
+	}
+}
+
 // Only an operator sends a voter of three off, and never the witness.
 func TestWitnessRefusesToGoAlone(t *testing.T) {
 	bubble(t, ArbitrationWitness, func(t *testing.T, c *cluster) {

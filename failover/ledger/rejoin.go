@@ -230,10 +230,22 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	if !l.awaitReady(ctx, g, p) {
 		return callReply{Status: statusRefused, Detail: "not caught up yet"}
 	}
-	if other := l.stillAway(ctx, g, node); other != "" {
-		return callReply{Status: statusRefused, Detail: other + " is not back yet: of two voters neither could be lost"}
+	with, back := l.returnsWith(ctx, g, node)
+	if with != nil && !back {
+		return callReply{Status: statusRefused, Detail: with.node + " is not back yet: of two voters neither could be lost"}
 	}
-	r := g.await(ctx, func() raft.Future { return g.raft.AddVoter(id, addr, 0, enqueueTimeout) })
+	r := l.giveVote(ctx, g, node)
+	if r.Status == statusOK && with != nil { // at once: until then neither of the two could be lost
+		l.giveVote(ctx, g, with.node)
+	}
+	return r
+}
+
+// giveVote counts the vote of a member from now on.
+func (l *Ledger) giveVote(ctx context.Context, g *group, node string) callReply {
+	r := g.await(ctx, func() raft.Future {
+		return g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), 0, enqueueTimeout)
+	})
 	if r.Status == statusOK {
 		l.log.Info("ledger voter returned", zap.String("peer", node))
 		l.event(Event{Kind: EventRejoined, Node: node})
@@ -261,30 +273,27 @@ func (l *Ledger) makeRoom(ctx context.Context, g *group, node string) callReply 
 	return g.await(ctx, func() raft.Future { return g.raft.RemoveServer(third.ID, at, enqueueTimeout) })
 }
 
-// stillAway names a voter of three without which node's vote would do harm: a lone voter
-// serves on when its only other one is lost, one of two does not.
-func (l *Ledger) stillAway(ctx context.Context, g *group, node string) string {
+// returnsWith is the other voter of three that is to count again together with node, nil
+// where there is none, and whether it is back as node is: a lone voter serves on when
+// its only other one is lost, one of two does not (R27).
+func (l *Ledger) returnsWith(ctx context.Context, g *group, node string) (with *peer, back bool) {
 	if !l.id().Forked {
-		return ""
+		return nil, false
 	}
 	for _, other := range append(l.cfg.data(), l.wanted()) {
 		p := l.peer(other)
 		if p == nil || other == node || slices.Contains(voterNames(g.raft), other) {
 			continue
 		}
-		r, _, err := p.call(ctx, call{Kind: callReady, Incarnation: l.view.inc(), Budget: l.cfg.Timing.silence()})
-		if err != nil || r.Status != statusOK || !r.Ready {
-			return other
-		}
+		return p, l.isReady(ctx, p, g.raft.AppliedIndex())
 	}
-	return ""
+	return nil, false
 }
 
 func (l *Ledger) awaitReady(ctx context.Context, g *group, p *peer) bool {
 	want := g.raft.AppliedIndex()
 	for {
-		r, _, err := p.call(ctx, call{Kind: callReady, Incarnation: l.view.inc(), Budget: l.cfg.Timing.silence()})
-		if err == nil && r.Status == statusOK && r.Ready && r.Index >= want && l.hands.fresh(p.node) {
+		if l.isReady(ctx, p, want) {
 			return true
 		}
 		select {
@@ -293,4 +302,11 @@ func (l *Ledger) awaitReady(ctx context.Context, g *group, p *peer) bool {
 			return false
 		}
 	}
+}
+
+// isReady tells whether a member has applied an entry, would promise, and has granted what
+// is held.
+func (l *Ledger) isReady(ctx context.Context, p *peer, index uint64) bool {
+	r, _, err := p.call(ctx, call{Kind: callReady, Incarnation: l.view.inc(), Budget: l.cfg.Timing.silence()})
+	return err == nil && r.Status == statusOK && r.Ready && r.Index >= index && l.hands.fresh(p.node)
 }
