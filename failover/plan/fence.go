@@ -135,7 +135,11 @@ func checkCrashed(v View) Reason {
 // frozenByFencing is a Primary whose peer is gone, and with it its lease.
 func frozenByFencing(v View) Decision {
 	d := fence(v)
-	if len(d.Steps) == 0 {
+	switch {
+	case len(d.Steps) > 0:
+	case v.Self.Role != state.Primary:
+		d.Because = fmt.Sprintf("the lease of token %d was asked for; %s", v.Ledger.Record.Tenure, d.Because)
+	default:
 		d.Because = "I/O is frozen: the lease has run out; " + d.Because
 	}
 	return d

@@ -44,11 +44,13 @@ func tellDemotion(v View) Decision {
 	return steps("the operator demoted it here by force while there was no quorum", LedgerDemote).then(v, ReleaseLease)
 }
 
-// frozen is a Primary without a valid lease: its I/O is frozen by the engine.
-// It tears nothing down, because it may get the lease back; only the record
-// can take its authority away.
+// frozen is a Primary without a valid lease: its I/O is frozen by the engine, or its
+// devices are not open yet. It tears nothing down, because it may get the lease back;
+// only the record can take its authority away. What this process was granted is what
+// makes it the one that goes on without its peer, and a copy that can serve.
 func frozen(v View) Decision {
 	r := v.Ledger.Record
+	goesOn := r.Has(v.Self.Name) && (v.Self.Role == state.Primary || v.Self.Disk.CanServe())
 	gone := (v.Peer.Verdict == Dead || v.Peer.Verdict == Unheard) && v.Mirror.Connection != state.Connected
 	switch {
 	case v.Wish.Kind == Promote && v.Wish.Force && !v.Ledger.Quorum:
@@ -56,13 +58,17 @@ func frozen(v View) Decision {
 	case v.Wish.Kind != Promote && v.Wish.Kind != NoWish && v.Lease.Own.Tenure == r.Tenure:
 		return refuse(bad(CodeFrozen, fmt.Sprintf("hactl demote %s --force", v.Resource),
 			"I/O is frozen: the lease of token %d has run out and an orderly demotion needs it", r.Tenure))
-	case v.Settings.Arbitration == Manual && !v.Ledger.Quorum && gone && v.Self.Role == state.Primary && r.Has(v.Self.Name):
+	case v.Settings.Arbitration == Manual && !v.Ledger.Quorum && gone && goesOn:
 		return steps(fmt.Sprintf("%s is %s and arbitration is manual: the Primary goes on alone, the Secondary never promotes itself",
 			v.Peer.Name, v.Peer.Verdict), GoAlone)
-	case v.byFencing() && v.Self.Role == state.Primary && r.Has(v.Self.Name):
+	case v.byFencing() && goesOn:
 		return frozenByFencing(v)
 	case v.Lease.Own.Tenure != r.Tenure:
-		return waitf(CodeLease, v.Now+v.Settings.LapsePoll, "the lease of token %d was asked for", r.Tenure)
+		d := waitf(CodeLease, v.Now+v.Settings.LapsePoll, "the lease of token %d was asked for", r.Tenure)
+		if !v.Ledger.Quorum && !v.Ledger.Answers {
+			d.Hint = forceHint(v)
+		}
+		return d
 	case !v.Ledger.Quorum:
 		return waitf(CodeFrozen, v.Now+v.Settings.LapseLook, "I/O is frozen: the lease has run out and the ledger has no quorum; still asking")
 	}

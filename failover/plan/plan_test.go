@@ -111,7 +111,7 @@ func TestNextKeepsTheRules(t *testing.T) {
 			case GoAlone:
 				if v.Settings.Arbitration == Fencing {
 					goesAloneFenced(t, v, d, i)
-				} else if v.Settings.Arbitration != Manual || v.Self.Role != state.Primary || r.Primary != "n1" || v.Tenure != r.Tenure || v.Peer.Verdict == Alive {
+				} else if v.Settings.Arbitration != Manual || v.Self.Role != state.Primary && !v.Self.Disk.CanServe() || r.Primary != "n1" || v.Tenure != r.Tenure || v.Peer.Verdict == Alive {
 					t.Fatal("goes alone without being the Primary of a manual pair whose peer is gone")
 				}
 			case FencePeer:
@@ -217,7 +217,7 @@ func fenceIsDue(t *rapid.T, v View, position int) {
 		t.Fatal("fences with a copy that is not current")
 	case !v.Fence.First && v.Now < max(v.Peer.Since, v.Mirror.Since)+v.Settings.FenceDelay:
 		t.Fatal("does not let the Primary go first (rule R24)")
-	case r.Primary == "n1" && (v.Self.Role != state.Primary || !v.mine() || v.leaseValid()):
+	case r.Primary == "n1" && (v.Self.Role != state.Primary && !v.Self.Disk.CanServe() || !v.mine() || v.leaseValid()):
 		t.Fatal("fences as a Primary that it is not, or that serves")
 	case r.Primary == "n2" && (v.Self.Suspect || !v.Self.Disk.CanServe() || v.diverged()):
 		t.Fatal("fences a Primary that it cannot take over from")
