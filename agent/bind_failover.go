@@ -33,14 +33,11 @@ func toPlan(r ledger.Record) plan.Record {
 }
 
 func (h ledgerHands) Record(resource string) (plan.Record, bool) {
-	r, ok := h.l.Record(resource)
-	switch {
-	case ok:
-		return toPlan(r), true
-	case h.l.Read():
-		return plan.Record{}, true // and it says nothing yet
+	if !h.l.CaughtUp() {
+		return toPlan(h.l.OwnWord(resource)), false
 	}
-	return toPlan(h.l.OwnWord(resource)), false
+	r, _ := h.l.Record(resource) // zero: it says nothing yet
+	return toPlan(r), true
 }
 
 func (h ledgerHands) Promote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {

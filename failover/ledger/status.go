@@ -51,11 +51,10 @@ func (l *Ledger) Incarnation() uint64 { return l.view.inc() }
 // Marked reports whether SetMaintenance noted subject, as far as applied here.
 func (l *Ledger) Marked(subject string) bool { return l.view.marked(subject) }
 
-// Read reports whether anything of the ledger was applied since the start.
-func (l *Ledger) Read() bool {
-	g := l.group()
-	return g != nil && g.raft.AppliedIndex() > 0
-}
+// CaughtUp reports whether this node has applied all that was committed before it
+// started. Until then what Record and Marked say may be of a snapshot, older than this
+// node's own log.
+func (l *Ledger) CaughtUp() bool { return l.voter.caughtUp() }
 
 // CanChange reports whether the ledger can be changed, as far as known now: a
 // leader is known and a majority of the voters answers.

@@ -32,14 +32,11 @@ func toWire(r ledger.Record) wire.Record {
 }
 
 func (h ledgerHands) Record(resource string) (plan.Record, bool) {
-	r, ok := h.Ledger.Record(resource)
-	switch {
-	case ok:
-		return toPlan(r), true
-	case h.Read():
-		return plan.Record{}, true
+	if !h.CaughtUp() {
+		return toPlan(h.OwnWord(resource)), false
 	}
-	return toPlan(h.OwnWord(resource)), false
+	r, _ := h.Ledger.Record(resource)
+	return toPlan(r), true
 }
 
 func (h ledgerHands) Promote(ctx context.Context, resource, node string, expect lease.Token) (plan.Record, error) {
