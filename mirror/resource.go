@@ -199,9 +199,10 @@ func (r *Resource) closeDisks() error {
 	return errors.Join(errs...)
 }
 
-// SetRecord brings what the ledger has committed.
+// SetRecord brings what the ledger has committed; nothing before it has applied all that was
+// committed when this node began.
 func (r *Resource) SetRecord(rec wire.Record) {
-	r.step(&engine.Event{Kind: engine.LedgerRecord, Record: rec})
+	r.step(&engine.Event{Kind: engine.LedgerRecord, Record: rec, Current: true})
 }
 
 // SetLease brings a renewal of the lease of a tenure; until is on the Clock,

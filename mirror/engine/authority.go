@@ -84,7 +84,7 @@ func (e *Engine) applyRecord(r wire.Record) {
 // its tokens by itself. What was seen of the old ones fences nobody any more.
 func (e *Engine) discardRecord() {
 	e.depose(fmt.Errorf("this node's ledger was discarded: %w", ErrStaleToken))
-	e.record, e.seen, e.excluding = wire.Record{}, 0, false
+	e.record, e.current, e.seen, e.before, e.excluding = wire.Record{}, false, 0, 0, false
 	e.ledger.void = e.ledger.inFlight // what it still answers is of the old one
 	for _, v := range e.vols {
 		v.touch() // the superblock remembers what was seen

@@ -89,6 +89,9 @@ func (e *Engine) promote(tenure uint64, force bool) {
 		e.reply(Promote, err)
 		return
 	}
+	if tenure < e.before {
+		e.forgetBefore("the operator forced this copy under token %d", tenure)
+	}
 	if e.session.phase == greeting && e.session.sent || e.session.phase == preparing {
 		e.dropSession(errRecordChanged)
 	}
@@ -118,8 +121,8 @@ func (e *Engine) promote(tenure uint64, force bool) {
 }
 
 func (e *Engine) refusePromote(tenure uint64, force bool) error {
-	if tenure < e.seen {
-		return fmt.Errorf("promotion under token %d, %d has been seen: %w", tenure, e.seen, ErrStaleToken)
+	if tenure < e.seen || tenure < e.before && !e.forcedNow(tenure, force) {
+		return fmt.Errorf("promotion under token %d, %d has been seen: %w", tenure, e.highest(), ErrStaleToken)
 	}
 	if r := e.session.repl; r == state.SyncTarget || r == state.PausedSyncT {
 		return fmt.Errorf("this copy is the target of a resync: %w", ErrBadState)

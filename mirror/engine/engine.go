@@ -154,8 +154,10 @@ type Engine struct {
 	role      state.Role
 	suspect   bool   // came back from a crash and has not been brought in line (R8)
 	tenure    uint64 // the writer token of this node while Primary
-	seen      uint64 // highest tenure seen (R12)
+	seen      uint64 // highest tenure seen in this life (R12)
+	before    uint64 // highest that the superblocks bring from another one, see otherlife.go
 	record    wire.Record
+	current   bool          // record is not older than this node's life
 	leaseTo   time.Duration // the lease of tenure runs until then
 	deposed   bool
 	alike     bool          // this tenure knows that the peer's copy differs by writes in flight at most
@@ -238,7 +240,7 @@ func (e *Engine) attach(i int, c *VolumeConfig) *volume {
 		assume: c.Super.AssumeClean, full: c.Super.FullSync, bits: c.Bitmap, al: c.Log, floor: c.Floor, room: c.Room,
 		parted: parted{c.Super.Since, c.Super.Elder},
 	}
-	e.seen = max(e.seen, c.Super.Tenure)
+	e.before = max(e.before, c.Super.Tenure)
 	if !c.Super.Clean {
 		e.suspect = true
 		v.al.Hot(func(extent uint32) {
@@ -288,6 +290,7 @@ func (e *Engine) dispatch(ev *Event) {
 		if ev.Record.Token == 0 && e.record.Token != 0 {
 			e.discardRecord()
 		} else {
+			e.current = e.current || ev.Current
 			e.applyRecord(ev.Record)
 		}
 	case LedgerDone:

@@ -34,7 +34,8 @@ const (
 	// LinkDown: Session ended because of Err; no buffer sent on it is touched any more.
 	// The peer has been out of reach for Ago.
 	LinkDown
-	// LedgerRecord: the ledger's record of this resource is Record (committed).
+	// LedgerRecord: the ledger's record of this resource is Record (committed). With
+	// Current nothing is missing in it that was committed when this engine began.
 	LedgerRecord
 	// LedgerDone: the last change of the in-sync set that was asked for ended; Err
 	// is nil when it is committed. Record is what the ledger holds now.
@@ -103,6 +104,7 @@ type Event struct {
 	Session uint64
 	Message *wire.Message
 	Record  wire.Record
+	Current bool // LedgerRecord
 	Tenure  uint64
 	Until   time.Duration
 	Force   bool

@@ -128,6 +128,7 @@ func (e *Engine) decide() {
 		e.dropSession(why)
 		return
 	}
+	e.settleBefore()
 	d := judge(e.session.mine, e.session.theirs)
 	e.session.plan = d
 	if d.action != e.whole.action || slices.Contains(d.full, true) {

@@ -77,8 +77,8 @@ func (e *Engine) refusePeer(m *wire.Message) (*volume, *RefusedError) {
 	refuse := func(s wire.Status, format string, args ...any) (*volume, *RefusedError) {
 		return nil, &RefusedError{Status: s, Token: e.seen, Text: fmt.Sprintf(format, args...)}
 	}
-	if m.Token < e.seen {
-		return refuse(wire.StaleToken, "%s carries token %d, %s has seen %d", e.peer, m.Token, e.self, e.seen)
+	if m.Token < e.highest() {
+		return refuse(wire.StaleToken, "%s carries token %d, %s has seen %d", e.peer, m.Token, e.self, e.highest())
 	}
 	if e.role == state.Primary {
 		return refuse(wire.BadState, "%s is Primary itself (token %d, the frame carries %d)", e.self, e.tenure, m.Token)

@@ -68,11 +68,15 @@ func (e *Engine) replicating() bool {
 // an exclusion to go on without the answer.
 func (e *Engine) negotiating() bool { return e.session.phase == greeting && e.peerInSync() }
 
-// writerToken is what our frames carry: the tenure of a Primary, else the
-// highest one seen, as of a resync between two Secondaries.
+// writerToken is what our frames carry: the tenure of a Primary, else the highest one
+// seen in this life, as of a resync between two Secondaries: the ledger is asked before
+// that, and tells it. Until it has told anything only questions are sent.
 func (e *Engine) writerToken() uint64 {
-	if e.role == state.Primary {
+	switch {
+	case e.role == state.Primary:
 		return e.tenure
+	case e.record.Token == 0:
+		return e.highest()
 	}
 	return e.seen
 }

@@ -76,7 +76,7 @@ func (e *Engine) leadCut(size int64) {
 		return
 	}
 	why := e.mayCut(v, size)
-	if why == "" && e.seen != x.order.Seen {
+	if why == "" && e.highest() != x.order.Seen {
 		why = "a node has been Primary since the contents were looked at; again"
 	}
 	if err := v.notCut(why); err != nil {

@@ -31,7 +31,7 @@ func (e *Engine) flushSupers() {
 func (e *Engine) super(v *volume) *Super {
 	x := v.sinceParted()
 	return &Super{Gen: v.gen, Disk: v.disk, Clean: e.detaching && !e.suspect, LastPrimary: v.last, AssumeClean: v.assume,
-		FullSync: v.full, Tenure: e.seen, Since: x.since, Elder: x.elder}
+		FullSync: v.full, Tenure: e.highest(), Since: x.since, Elder: x.elder}
 }
 
 func (e *Engine) superDone(v *volume, version uint64, err error) {

@@ -90,8 +90,8 @@ func (e *Engine) onSyncStart(m *wire.Message) {
 		e.refuseSession(&RefusedError{Status: wire.BadState, Text: "a resync was not agreed on"})
 		return
 	}
-	if m.Token < e.seen {
-		e.refuseSession(&RefusedError{Status: wire.StaleToken, Token: e.seen, Text: fmt.Sprintf("SyncStart carries token %d, %d was seen", m.Token, e.seen)})
+	if m.Token < e.highest() {
+		e.refuseSession(&RefusedError{Status: wire.StaleToken, Token: e.seen, Text: fmt.Sprintf("SyncStart carries token %d, %d was seen", m.Token, e.highest())})
 		return
 	}
 	e.seen, e.split = max(e.seen, m.Token), splitBrain{}

@@ -32,7 +32,7 @@ func (e *Engine) judgeVerify(m *wire.Message) (*volume, wire.Status) {
 	switch {
 	case v == nil, m.Offset >= uint64(v.geo.SizeBytes), m.Length > uint64(v.geo.SizeBytes)-m.Offset:
 		return nil, wire.BadMessage
-	case m.Token < e.seen:
+	case m.Token < e.highest():
 		return nil, wire.StaleToken
 	case !e.mayAnswerVerify() || !v.disk.HasData():
 		return nil, wire.BadState

@@ -107,7 +107,7 @@ func (e *Engine) Replication() state.Replication { return e.session.repl }
 func (e *Engine) View() View {
 	s := &e.session
 	w := View{
-		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.seen, Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
+		Role: e.role, Suspect: e.suspect, Tenure: e.tenure, Seen: e.highest(), Record: e.record, LeaseTo: e.leaseTo, Deposed: e.deposed,
 		Excluding: e.excluding || e.missing, Forwards: e.forward.on, Filling: e.filling(), Waiting: len(e.held) + e.answers.n, InFlight: e.appOps,
 		Connected: s.phase == preparing || s.phase == agreed, Greeting: s.phase == greeting, Path: s.path, Replication: e.replication(),
 		ResyncDone: s.resync.done, ResyncTotal: s.resync.total, Rival: e.rival, Verify: e.verifyView(),

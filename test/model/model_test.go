@@ -28,7 +28,7 @@ func TestEveryMutantIsRunAndTold(t *testing.T) {
 		t.Fatalf("check.sh list: %v", err)
 	}
 	found := 0
-	for _, file := range []string{"pair", "alone", "third", "voters"} {
+	for _, file := range []string{"pair", "alone", "third", "voters", "tokens"} {
 		for _, m := range regexp.MustCompile(`(?m)^#ifdef (M\d+)$`).FindAllStringSubmatch(read(t, file+".pml"), -1) {
 			name := m[1]
 			if name == "M11" { // no mutant: both ways are safe

@@ -86,7 +86,7 @@ mutant R10-trust-an-inherited-session control.go 'e.alike = e.handedOver()' 'e.a
 mutant R10-read-what-failed-beside-a-dead-disk alike.go ' && !e.unshared(o)' '' TestReadOfAWriteThatFailed
 mutant R11-keep-target-in-set hello.go 'e.wantExclude()' 'e.startSource()'
 mutant R11-include-early syncend.go 'e.session.resync.told = true' 'e.session.resync.told, e.session.resync.include = true, true; e.ledgerNext()'
-mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.seen {' 'if false {'
+mutant R12-take-stale-frames peerwrite.go 'if m.Token < e.highest() {' 'if false {'
 
 # other ways to get it wrong
 mutant cold-write-goes-ahead write.go 'o.disk.Length) == actlog.Hot {' 'o.disk.Length) == actlog.Hot || true {'
@@ -199,7 +199,7 @@ mutant failed-disk-grows-unseen remake.go 'case err == nil:' 'case v.disk.HasDat
 mutant shrink-zeroes resize.go 'if x.zeroed < x.v.geo.SizeBytes {' 'if false {' TestShrinkCutsThePeerFirst
 mutant cut-without-marks shrink.go 'stale := v.bits.NextStale(0); stale' 'stale := v.bits.NextStale(0); stale && false' TestShrinkCutsThePeerFirst
 mutant cut-while-primary shrink.go 'case e.role == state.Primary:' 'case false:' TestShrinkIsRefused
-mutant cut-unseen shrink.go 'e.seen != x.order.Seen' 'false' TestShrinkIsRefused
+mutant cut-unseen shrink.go 'e.highest() != x.order.Seen' 'false' TestShrinkIsRefused
 mutant taken-behind-the-new-end peerwrite.go 'uint64(e.holds(v))' 'uint64(v.geo.SizeBytes)' TestNothingIsTakenBehindTheNewEnd
 mutant primary-beside-a-smaller-peer resize.go 'if lead && cut && ' 'if lead && cut && false && ' TestPromotionEndsAShrink
 mutant cut-alone shrink.go 'case s.phase == ended:' 'case false:' TestMayCutNow

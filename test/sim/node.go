@@ -228,7 +228,7 @@ func (n *node) anyDisk(is func(state.Disk) bool) bool {
 func (n *node) record(r wire.Record) {
 	if n.up {
 		n.fence.Told(r.Tenure)
-		n.step(&engine.Event{Kind: engine.LedgerRecord, Record: r})
+		n.step(&engine.Event{Kind: engine.LedgerRecord, Record: r, Current: r.Token == n.w.record.Token})
 	}
 }
 
