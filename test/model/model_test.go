@@ -49,7 +49,7 @@ func TestEveryMutantIsRunAndTold(t *testing.T) {
 }
 
 // TestModels searches the small plain models to their end and refutes each
-// mutant. It takes a minute and a half of one core.
+// mutant. It takes two minutes of one core.
 func TestModels(t *testing.T) {
 	for tool, deb := range map[string]string{"spin": "spin", "gcc": "gcc"} {
 		if _, err := exec.LookPath(tool); err != nil {
