@@ -293,7 +293,7 @@ func (s services) Start(ctx context.Context, devices []string) error {
 	takes, ignore := s.startTakes, s.startIgnore
 	s.starts++
 	s.running = plan.Partial
-	if len(devices) == 0 || s.role != state.Primary || s.unopened {
+	if s.up && (len(devices) == 0 || s.role != state.Primary || s.unopened) { // one that is being switched off may have looked before
 		s.w.wrong = append(s.w.wrong, s.name+": services started without a device")
 	}
 	s.w.mu.Unlock()
