@@ -273,7 +273,7 @@ func (l *Ledger) awaitLead(ctx context.Context) error {
 	g := l.group()
 	for {
 		if g.raft.State() == raft.Leader {
-			if r := g.await(ctx, func() raft.Future { return g.raft.Barrier(enqueueTimeout) }); r.Status == statusOK {
+			if r := g.barrier(ctx, enqueueTimeout); r.Status == statusOK {
 				return nil
 			}
 		}

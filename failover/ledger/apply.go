@@ -176,7 +176,7 @@ func (l *Ledger) lead(ctx context.Context, g *group, node string, c call) callRe
 	case callApply:
 		return g.apply(ctx, c.Data)
 	case callBarrier:
-		r := g.await(ctx, func() raft.Future { return g.raft.Barrier(enqueueTimeout) })
+		r := g.barrier(ctx, enqueueTimeout)
 		r.Index = g.raft.AppliedIndex()
 		return r
 	case callJoin:
@@ -186,7 +186,7 @@ func (l *Ledger) lead(ctx context.Context, g *group, node string, c call) callRe
 		if err != nil || !l.pairOf(servers) {
 			return callReply{Status: statusRefused, Detail: errors.Join(ErrNotPair, err).Error()}
 		}
-		return g.await(ctx, func() raft.Future { return g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout) })
+		return g.remove(ctx, node, at)
 	default: // of a newer version; callLapsed, callReady and callArrange are for any voter, see answer
 		return callReply{Status: statusRefused, Detail: "unknown call " + string(c.Kind)}
 	}

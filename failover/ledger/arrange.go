@@ -303,10 +303,7 @@ func (l *Ledger) invite(ctx context.Context, g *group, node string, at uint64) (
 	case a.Blank:
 		return node + " has not met both data nodes yet"
 	}
-	r := g.await(ctx, func() raft.Future {
-		return g.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout)
-	})
-	return stepped(r, node+" gets the ledger")
+	return stepped(g.addLearner(ctx, node, at), node+" gets the ledger")
 }
 
 // count gives the witness its vote, once it knows everything, would promise, and has
@@ -325,10 +322,7 @@ func (l *Ledger) count(ctx context.Context, g *group, node string, at uint64) (w
 		}
 		return node + " does not have the whole ledger yet, or promises nothing yet"
 	}
-	r := g.await(ctx, func() raft.Future {
-		return g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout)
-	})
-	return stepped(r, node+" gets its vote")
+	return stepped(g.addVoter(ctx, node, at), node+" gets its vote")
 }
 
 // dismiss takes the witness its vote, unless the pair could do nothing without it.
@@ -358,7 +352,7 @@ func (p *parting) of(incarnation, at uint64) bool { return p.incarnation == inca
 func (l *Ledger) remove(ctx context.Context, g *group, node string, at uint64) (why string) {
 	inc := l.view.inc()
 	if !l.parting.of(inc, at) {
-		if r := g.await(ctx, func() raft.Future { return g.raft.Barrier(enqueueTimeout) }); r.Status != statusOK {
+		if r := g.barrier(ctx, enqueueTimeout); r.Status != statusOK {
 			return stepped(r, "that "+node+" has no vote is not with both data nodes yet")
 		}
 		l.parting = parting{inc, at, l.clock()}
@@ -366,6 +360,6 @@ func (l *Ledger) remove(ctx context.Context, g *group, node string, at uint64) (
 	if l.clock() < l.parting.since+l.outlast() {
 		return "leases for which " + node + " was counted run out"
 	}
-	r := g.await(ctx, func() raft.Future { return g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout) })
+	r := g.remove(ctx, node, at)
 	return stepped(r, node+" leaves")
 }

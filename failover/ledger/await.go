@@ -36,6 +36,29 @@ func (g *group) await(ctx context.Context, begin func() raft.Future) callReply {
 	}
 }
 
+// barrier waits until all that was committed before has been applied; limit bounds how
+// long raft is to be busy with others first, 0 does not.
+func (g *group) barrier(ctx context.Context, limit time.Duration) callReply {
+	return g.await(ctx, func() raft.Future { return g.raft.Barrier(limit) })
+}
+
+// addVoter, addLearner and remove change the members as of an entry, 0 for as they are.
+func (g *group) addVoter(ctx context.Context, node string, at uint64) callReply {
+	return g.await(ctx, func() raft.Future {
+		return g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout)
+	})
+}
+
+func (g *group) addLearner(ctx context.Context, node string, at uint64) callReply {
+	return g.await(ctx, func() raft.Future {
+		return g.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(node), at, enqueueTimeout)
+	})
+}
+
+func (g *group) remove(ctx context.Context, node string, at uint64) callReply {
+	return g.await(ctx, func() raft.Future { return g.raft.RemoveServer(raft.ServerID(node), at, enqueueTimeout) })
+}
+
 // apply has a command committed, and answers what the state machine did.
 func (g *group) apply(ctx context.Context, data []byte) callReply {
 	begun := make(chan raft.ApplyFuture, 1)

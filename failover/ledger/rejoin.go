@@ -220,10 +220,8 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 	if r := l.makeRoom(ctx, g, node); r.Status != statusOK {
 		return r
 	}
-	id, addr := raft.ServerID(node), raft.ServerAddress(node)
-	if !slices.ContainsFunc(configuration(g.raft), func(s raft.Server) bool { return s.ID == id }) {
-		r := g.await(ctx, func() raft.Future { return g.raft.AddNonvoter(id, addr, 0, enqueueTimeout) })
-		if r.Status != statusOK {
+	if !slices.ContainsFunc(configuration(g.raft), func(s raft.Server) bool { return string(s.ID) == node }) {
+		if r := g.addLearner(ctx, node, 0); r.Status != statusOK {
 			return r
 		}
 	}
@@ -243,9 +241,7 @@ func (l *Ledger) admit(ctx context.Context, g *group, node string) callReply {
 
 // giveVote counts the vote of a member from now on.
 func (l *Ledger) giveVote(ctx context.Context, g *group, node string) callReply {
-	r := g.await(ctx, func() raft.Future {
-		return g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), 0, enqueueTimeout)
-	})
+	r := g.addVoter(ctx, node, 0)
 	if r.Status == statusOK {
 		l.log.Info("ledger voter returned", zap.String("peer", node))
 		l.event(Event{Kind: EventRejoined, Node: node})
@@ -270,7 +266,7 @@ func (l *Ledger) makeRoom(ctx context.Context, g *group, node string) callReply 
 	case third.Suffrage == raft.Voter:
 		return callReply{Status: statusRefused, Detail: string(third.ID) + " is the witness, and has its vote"}
 	}
-	return g.await(ctx, func() raft.Future { return g.raft.RemoveServer(third.ID, at, enqueueTimeout) })
+	return g.remove(ctx, string(third.ID), at)
 }
 
 // returnsWith is the other voter of three that is to count again together with node, nil

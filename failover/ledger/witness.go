@@ -52,7 +52,7 @@ func (l *Ledger) rescueLog() {
 func (l *Ledger) passedOn(g *group) bool {
 	ctx, cancel := context.WithTimeout(l.ctx, 2*l.cfg.Timing.Heartbeat)
 	defer cancel()
-	r := g.await(ctx, func() raft.Future { return g.raft.Barrier(0) })
+	r := g.barrier(ctx, 0)
 	if r.Status != statusOK {
 		l.log.Info("the witness leads; no data node has caught up yet", zap.String("because", r.Detail))
 		return false
