@@ -224,8 +224,7 @@ func (c *Controller) act(ctx context.Context, v plan.View, d plan.Decision) time
 			return patience
 		}
 		c.log.Error("a step does not end; going on without it", zap.String("was", r.step.String()), zap.String("now", step.String()))
-		c.running = nil // its goroutine wakes the loop when it ends
-		c.hold(plan.Nothing, v.Now)
+		c.setRunning(nil, v.Now) // its goroutine wakes the loop when it ends
 	}
 	if step.Kind == plan.Nothing {
 		return at
@@ -238,8 +237,7 @@ func (c *Controller) act(ctx context.Context, v plan.View, d plan.Decision) time
 func (c *Controller) begin(ctx context.Context, v plan.View, step plan.Step, because string) {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &runningStep{step: step, because: because, started: v.Now, tenure: v.Tenure, cancel: cancel, result: make(chan error, 1)}
-	c.running = r
-	c.hold(step.Kind, v.Now)
+	c.setRunning(r, v.Now)
 	c.story.begins(v, step.Kind, because)
 	c.stepping.Go(func() {
 		defer cancel()
@@ -248,12 +246,13 @@ func (c *Controller) begin(ctx context.Context, v plan.View, step plan.Step, bec
 	})
 }
 
-// hold has failures count on while services are being started, until that has ended:
-// a kind that starts none.
-func (c *Controller) hold(kind plan.Kind, now time.Duration) {
+// setRunning notes which step is under way, nil for none. No failure is forgotten while
+// one starts services.
+func (c *Controller) setRunning(r *runningStep, now time.Duration) {
+	c.running = r
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kind == plan.StartServices || kind == plan.RestartServices {
+	if r != nil && (r.step.Kind == plan.StartServices || r.step.Kind == plan.RestartServices) {
 		c.mu.failures.Hold(now)
 	} else {
 		c.mu.failures.Release(now)
@@ -262,11 +261,9 @@ func (c *Controller) hold(kind plan.Kind, now time.Duration) {
 
 // finish takes note of a step's outcome.
 func (c *Controller) finish(err error) {
-	r := c.running
-	c.running = nil
+	r, now := c.running, c.cfg.Clock()
+	c.setRunning(nil, now)
 	c.remember(r)
-	now := c.cfg.Clock()
-	c.hold(plan.Nothing, now)
 	took := now - r.started
 	if err == nil {
 		c.succeeded(r, now, took)

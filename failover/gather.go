@@ -27,6 +27,7 @@ type memory struct {
 	connection  state.Connection
 	mirrorSince time.Duration
 	verdict     plan.Verdict
+	peerPrimary time.Duration // when the peer last told that it is
 
 	services plan.ServiceState // as last seen
 
@@ -38,13 +39,11 @@ type memory struct {
 	peerFailed plan.Failures // as it told
 	failback   failback
 	stopFailed bool
-
-	peerPrimary time.Duration // when the peer last told that it is
-	trouble     plan.Trouble
-	leaving     bool // the agent stops in order
-	owed        bool // a forced demotion that the ledger does not know of
-	request     *request
-	denied      error // what the peer asked for came to nothing: to be told
+	trouble    plan.Trouble
+	leaving    bool // the agent stops in order
+	owed       bool // a forced demotion that the ledger does not know of
+	request    *request
+	denied     error // what the peer asked for came to nothing: to be told
 }
 
 // lapse is a majority's word about the Primary of one tenure.
