@@ -47,11 +47,11 @@ func (e *UnitError) Error() string {
 }
 
 type unit struct {
-	name     string
-	cfg      Systemd
-	deps     Deps
-	log      *zap.Logger
-	restarts int64 // by systemd itself, as last seen; restartsUnseen before
+	name        string
+	stopTimeout time.Duration // see Systemd
+	deps        Deps
+	log         *zap.Logger
+	restarts    int64 // by systemd itself, as last seen; restartsUnseen before
 }
 
 const restartsUnseen = -1
@@ -65,7 +65,7 @@ func newUnit(cfg Systemd, deps Deps) (Movable, error) {
 	if len(cfg.Unit) > unitNameMax || strings.ContainsAny(cfg.Unit, "/ \t\n\x00") {
 		return nil, fmt.Errorf("systemd unit %q: must be a unit name of at most %d characters without blanks and slashes", cfg.Unit, unitNameMax)
 	}
-	return &unit{name: cfg.Unit, cfg: cfg, deps: deps, log: deps.Logger.With(zap.String("unit", cfg.Unit)), restarts: restartsUnseen}, nil
+	return &unit{name: cfg.Unit, stopTimeout: cfg.StopTimeout, deps: deps, log: deps.Logger.With(zap.String("unit", cfg.Unit)), restarts: restartsUnseen}, nil
 }
 
 func (u *unit) Name() string { return "systemd:" + u.name }
@@ -203,9 +203,9 @@ func (u *unit) warn(props map[string]any) {
 	}
 	us, ok := props["TimeoutStopUSec"].(uint64)
 	most := time.Duration(min(us, uint64(forEver/time.Microsecond))) * time.Microsecond
-	if ok && u.cfg.StopTimeout > 0 && most > u.cfg.StopTimeout {
+	if ok && u.stopTimeout > 0 && most > u.stopTimeout {
 		u.log.Warn("systemd gives the unit more time to stop than this agent, which kills it then when the node has to let go: a longer stop_timeout, or a shorter TimeoutStopSec=",
-			zap.Duration("systemd", most), zap.Duration("stop_timeout", u.cfg.StopTimeout))
+			zap.Duration("systemd", most), zap.Duration("stop_timeout", u.stopTimeout))
 	}
 }
 
