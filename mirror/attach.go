@@ -115,20 +115,10 @@ func (r *Resource) takeGeometries(found []reopened) error {
 		if was.SizeBytes == g.SizeBytes && was.Discard == g.Discard {
 			continue
 		}
-		v.frees(f.on, g.Discard)
-		v.sized(f.on, g.SizeBytes)
+		v.shaped(f.on, g.SizeBytes, g.Discard)
 		errs = append(errs, v.show(r.ctx))
 	}
 	return errors.Join(errs...)
-}
-
-// frees takes note of whether holes free anything on the disk of the volume.
-func (v *volume) frees(b *backing, discard bool) {
-	b.size.Lock() // as sized does, so that neither undoes the other
-	defer b.size.Unlock()
-	g := *v.geo.Load()
-	g.Discard = discard
-	v.geo.Store(&g)
 }
 
 func (r *Resource) mayAttach() error {

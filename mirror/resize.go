@@ -215,11 +215,14 @@ func (v *volume) remakeOn(b *backing, m meta.Remake, s engine.Super) error {
 
 // sized takes note of the size of the volume. Writes may wait for it, and whoever stops
 // the front end for them.
-func (v *volume) sized(b *backing, sizeBytes int64) {
+func (v *volume) sized(b *backing, sizeBytes int64) { v.shaped(b, sizeBytes, v.geo.Load().Discard) }
+
+// shaped is sized, and takes note of whether holes free anything on its disk.
+func (v *volume) shaped(b *backing, sizeBytes int64, discard bool) {
 	b.size.Lock()
 	defer b.size.Unlock()
-	g := *v.geo.Load() // but for its size, and whether holes free anything, it does not change
-	b.fixed.DataBytes, g.SizeBytes = sizeBytes, sizeBytes
+	g := *v.geo.Load() // the rest does not change
+	b.fixed.DataBytes, g.SizeBytes, g.Discard = sizeBytes, sizeBytes, discard
 	v.geo.Store(&g)
 }
 
