@@ -136,6 +136,7 @@ func (s streams) Handle(prefix string, fn func(node string, c net.Conn)) {
 }
 
 func (a *agent) startLedger(context.Context) error {
+	a.warnOfHost()
 	lc := ledger.Config{Self: a.self, Dir: filepath.Join(a.cfg.StateDir, "ledger"), Clock: a.clock, Logger: a.log, Streams: streams{a},
 		Timing: ledger.Timing{Lease: a.cfg.Timing.Lease, Renew: a.cfg.Timing.Renew, Margin: a.cfg.Timing.Grace - a.cfg.Timing.Lease, Heartbeat: a.cfg.Timing.Heartbeat},
 		Events: a.ledgerEvent, Stamp: a.record.Stamp, Heard: a.record.Heard}

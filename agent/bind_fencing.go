@@ -18,7 +18,6 @@ import (
 // startFencing makes the room that fences the other node, and begins to look
 // whether its devices could be used. Only arbitration by fencing has one.
 func (a *agent) startFencing(context.Context) error {
-	a.warnOfHost()
 	if a.cfg.Arbitration != config.ArbitrateFencing || a.witness() {
 		return nil
 	}
