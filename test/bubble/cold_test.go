@@ -31,6 +31,22 @@ func (w *World) switchOn(nodes ...string) {
 	}
 }
 
+// runWell is run for one that is on, and well.
+func runWell(t *testing.T, s setup, fn func(w *World)) {
+	run(t, 1, s, func(w *World) {
+		w.switchOn(s.nodes()...)
+		w.await(60*time.Second, "all is well at first", w.ailing)
+		fn(w)
+	})
+}
+
+// manualPair has no witness, and alpha serves first.
+func manualPair() setup {
+	s := usual()
+	s.manual, s.preferred = true, alpha
+	return s
+}
+
 // startsOn waits until node serves, and no longer than a cold start may take.
 func (w *World) startsOn(node string) {
 	w.t.Helper()

@@ -79,11 +79,7 @@ func TestWhoGaveUpTakesOver(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := usual()
-			s.manual, s.preferred = true, alpha
-			run(t, 1, s, func(w *World) {
-				w.switchOn(alpha, beta)
-				w.await(60*time.Second, "all is well at first", w.ailing)
+			runWell(t, manualPair(), func(w *World) {
 				w.splitBrain(alpha, beta)
 				if had, now := w.givesUp(beta), w.token(beta); now >= had {
 					w.t.Fatalf("the token was %d and is %d: nothing is tested", had, now)

@@ -25,9 +25,7 @@ func (w *World) forgets(node string) {
 func TestEveryLedgerIsLost(t *testing.T) {
 	s := usual()
 	s.preferred = alpha
-	run(t, 1, s, func(w *World) {
-		w.switchOn(allNodes...)
-		w.await(60*time.Second, "all is well at first", w.ailing)
+	runWell(t, s, func(w *World) {
 		for range 2 {
 			if err := w.switchover(); err != nil {
 				w.t.Fatal(err)
@@ -68,11 +66,7 @@ func TestEveryLedgerIsLost(t *testing.T) {
 // One side of a split brain loses its ledger instead of giving it up in order. Its disk
 // has seen higher tokens than the other side counts: that one serves on.
 func TestWhoLostItsLedgerGivesUp(t *testing.T) {
-	s := usual()
-	s.manual, s.preferred = true, alpha
-	run(t, 1, s, func(w *World) {
-		w.switchOn(alpha, beta)
-		w.await(60*time.Second, "all is well at first", w.ailing)
+	runWell(t, manualPair(), func(w *World) {
 		w.splitBrain(alpha, beta)
 		if err := w.get(beta).control.Demote(w.t.Context(), false); err != nil {
 			w.t.Fatal(err)
@@ -118,11 +112,7 @@ func TestWhoLostItsLedgerGivesUp(t *testing.T) {
 // operator, before he forces it, is that it does not know what is current, and what its
 // log says.
 func TestSnapshotIsNotTheRecord(t *testing.T) {
-	s := usual()
-	s.manual, s.preferred = true, alpha
-	run(t, 1, s, func(w *World) {
-		w.switchOn(alpha, beta)
-		w.await(60*time.Second, "all is well at first", w.ailing)
+	runWell(t, manualPair(), func(w *World) {
 		w.crash(beta, true)
 		w.keepsServing(alpha, 5*time.Second) // it goes alone, and has a snapshot that names it
 		w.boot(beta)
@@ -158,11 +148,7 @@ func TestSnapshotIsNotTheRecord(t *testing.T) {
 func TestPeerDiesAtThePromotion(t *testing.T) {
 	for _, after := range []time.Duration{0, 100, 500, 1000, 2000, 5000} {
 		t.Run((after * time.Microsecond).String(), func(t *testing.T) {
-			s := usual()
-			s.manual, s.preferred = true, alpha
-			run(t, 1, s, func(w *World) {
-				w.switchOn(alpha, beta)
-				w.await(60*time.Second, "all is well at first", w.ailing)
+			runWell(t, manualPair(), func(w *World) {
 				was := w.token(beta)
 				done := make(chan error, 1)
 				go func() { done <- w.switchover() }()
